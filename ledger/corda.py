@@ -1,0 +1,93 @@
+"""Corda 4: ports, runtime, database, and the X.500 names of its nodes."""
+
+import re
+
+from ledger.platform import DatabaseNeeds, Platform, PlatformName
+
+_ORDER = ("CN", "OU", "O", "L", "ST", "C")
+_REQUIRED = ("O", "L", "C")
+_RESERVED = ("CN", "OU")
+_FORBIDDEN = re.compile(r"[,=+$\"'\\<>;#\x00-\x1f]")
+_MAX_LENGTHS = {"O": 128}
+_MAX_LENGTH = 64
+
+# ISO 3166-1 alpha-2, the codes that Java's Locale.getISOCountries() gives a node to check against.
+_COUNTRIES = frozenset(
+    """
+    AD AE AF AG AI AL AM AO AQ AR AS AT AU AW AX AZ BA BB BD BE BF BG BH BI BJ BL BM BN BO BQ BR BS BT BV BW BY BZ
+    CA CC CD CF CG CH CI CK CL CM CN CO CR CU CV CW CX CY CZ DE DJ DK DM DO DZ EC EE EG EH ER ES ET FI FJ FK FM FO
+    FR GA GB GD GE GF GG GH GI GL GM GN GP GQ GR GS GT GU GW GY HK HM HN HR HT HU ID IE IL IM IN IO IQ IR IS IT JE
+    JM JO JP KE KG KH KI KM KN KP KR KW KY KZ LA LB LC LI LK LR LS LT LU LV LY MA MC MD ME MF MG MH MK ML MM MN MO
+    MP MQ MR MS MT MU MV MW MX MY MZ NA NC NE NF NG NI NL NO NP NR NU NZ OM PA PE PF PG PH PK PL PM PN PR PS PT PW
+    PY QA RE RO RS RU RW SA SB SC SD SE SG SH SI SJ SK SL SM SN SO SR SS ST SV SX SY SZ TC TD TF TG TH TJ TK TL TM
+    TN TO TR TT TV TW TZ UA UG UM US UY UZ VA VC VE VG VI VN VU WF WS YE YT ZA ZM ZW
+    """.split()
+)
+
+
+def parse_legal_name(text: str) -> dict[str, str]:
+    """The attributes of an X.500 name in Corda's order, for example `O=Bank A, L=London, C=GB`.
+
+    Raises:
+        ValueError: the name is not one that a Corda node accepts; the message says what was wanted.
+    """
+    attributes: dict[str, str] = {}
+    for part in text.split(","):
+        key, separator, value = (piece.strip() for piece in part.partition("="))
+        if not separator or key not in _ORDER:
+            raise ValueError(f"{part.strip()!r} is no attribute; wanted KEY=value with KEY of {', '.join(_ORDER)}")
+        if key in attributes:
+            raise ValueError(f"{key} stands twice; wanted each attribute once")
+        longest = _MAX_LENGTHS.get(key, _MAX_LENGTH)
+        if not value or len(value) > longest or _FORBIDDEN.search(value):
+            raise ValueError(f"{key}={value!r}; wanted 1 to {longest} characters, none of ,=+$\"'\\<>;#")
+        attributes[key] = value
+    if missing := [key for key in _REQUIRED if key not in attributes]:
+        raise ValueError(f"no {', '.join(missing)}; wanted at least O, L and C")
+    if len(attributes["O"]) < 2:
+        raise ValueError(f"O={attributes['O']!r}; wanted an organisation of two characters or more")
+    if attributes["C"] not in _COUNTRIES:
+        raise ValueError(f"C={attributes['C']!r}; wanted an ISO 3166-1 alpha-2 country code")
+    return {key: attributes[key] for key in _ORDER if key in attributes}
+
+
+def _write(attributes: dict[str, str]) -> str:
+    return ", ".join(f"{key}={attributes[key]}" for key in _ORDER if key in attributes)
+
+
+def check_bank_legal_name(text: str) -> str:
+    """A bank's legal name in canonical form; OU and CN stay free for its nodes.
+
+    Raises:
+        ValueError: not a legal name, or it names an OU or a CN.
+    """
+    attributes = parse_legal_name(text)
+    if taken := [key for key in _RESERVED if key in attributes]:
+        raise ValueError(f"{', '.join(taken)} is set; wanted none, since each node gets an OU of its own")
+    return _write(attributes)
+
+
+def _node_legal_name(bank: str, node: str) -> str:
+    return _write({**parse_legal_name(bank), "OU": node})
+
+
+def _java(version: str) -> tuple[str, ...]:
+    # Corda 4.8 to 4.11 run on Java 8; 4.12 and later on Java 17.
+    minor = int(version.split(".")[1])
+    return ("openjdk-17-jre-headless",) if minor >= 12 else ("openjdk-8-jre-headless",)
+
+
+CORDA = Platform(
+    name=PlatformName.CORDA,
+    versions=("4.8", "4.9", "4.10", "4.11", "4.12", "4.13", "4.14"),
+    # The newest release whose artifacts stand in a public Maven repository.
+    default_version="4.10",
+    p2p_base=10000,
+    rpc_base=10100,
+    rpc_spread=10200,
+    # A node's own default is a pool of 10; 20 leaves room under load. PostgreSQL 15 is what 4.10 was run on.
+    database=DatabaseNeeds(version="15", connections_per_identity=20),
+    packages=_java,
+    check_legal_name=check_bank_legal_name,
+    node_legal_name=_node_legal_name,
+)

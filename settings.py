@@ -1,0 +1,546 @@
+"""One member's configuration as one validated, typed object. Read once, before anything is registered."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from enum import StrEnum
+from ipaddress import IPv4Network
+from typing import Annotated, Any, Self, TypeVar, get_args
+from uuid import UUID
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.serialization import load_ssh_public_key
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    FilePath,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic.alias_generators import to_camel
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from ledger.platform import Platform, PlatformName
+from ledger.platforms import PLATFORMS
+from membership import Asn, IpsecPolicy, KeyGenerations, LinkKind, MemberName, PrivateSpace
+from regions import REGIONS, Region
+
+LOCATION_KEY = "azure-native:location"
+EXPRESS_ROUTE_KEY = "expressRouteAuthorizationKey"
+"""Configuration key of the circuit's authorization key; a key of its own, since Pulumi encrypts whole keys."""
+
+
+class SettingsError(ValueError):
+    """The configuration is wrong. The message has one line a mistake: key, value, what was wanted."""
+
+
+class Size(StrEnum):
+    """The three sizes of the reference scenario."""
+
+    SMALL = "small"
+    MEDIUM = "medium"
+    LARGE = "large"
+
+
+@dataclass(frozen=True)
+class SizeProfile:
+    """What a size stands for, where the configuration says nothing else."""
+
+    count: int
+    """Node VMs."""
+    monitoring: bool
+    vm_size: str
+    database_high_availability: bool
+    needs_zones: bool
+
+
+# Counts and monitoring: learn.microsoft.com/azure/architecture/example-scenario/apps/decentralized-trust.
+# VM sizes: a Corda node takes about 1 GiB of heap and wants more than 4 GiB of memory in its VM.
+SIZES: dict[Size, SizeProfile] = {
+    Size.SMALL: SizeProfile(
+        count=2,
+        monitoring=False,
+        vm_size="Standard_D2s_v5",
+        database_high_availability=False,
+        needs_zones=False,
+    ),
+    Size.MEDIUM: SizeProfile(
+        count=7, monitoring=True, vm_size="Standard_D4s_v5", database_high_availability=True, needs_zones=True
+    ),
+    Size.LARGE: SizeProfile(
+        count=15,
+        monitoring=True,
+        vm_size="Standard_D4s_v5",
+        database_high_availability=True,
+        needs_zones=True,
+    ),
+}
+
+MIN_NODES, MAX_NODES = 2, 15
+"""Node VMs of one member; 2 to 15 was the reach of the scenario's first template."""
+
+
+class GatewaySku(StrEnum):
+    """VPN gateway SKUs that can still be created: the zone-redundant ones."""
+
+    VPN_GW1AZ = "VpnGw1AZ"
+    VPN_GW2AZ = "VpnGw2AZ"
+    VPN_GW3AZ = "VpnGw3AZ"
+    VPN_GW4AZ = "VpnGw4AZ"
+    VPN_GW5AZ = "VpnGw5AZ"
+
+    @property
+    def max_connections(self) -> int:
+        """Site-to-site and VNet-to-VNet connections, learn.microsoft.com/azure/vpn-gateway/about-gateway-skus."""
+        return 100 if self in (GatewaySku.VPN_GW4AZ, GatewaySku.VPN_GW5AZ) else 30
+
+
+CONNECTIONS: dict[LinkKind, int] = {LinkKind.VNET_TO_VNET: 1, LinkKind.IPSEC: 2, LinkKind.EXPRESS_ROUTE: 0}
+"""Connections of our gateway that one link takes: over IPsec one to each instance of an active-active peer."""
+TUNNELS: dict[LinkKind, int] = {LinkKind.VNET_TO_VNET: 2, LinkKind.IPSEC: 4, LinkKind.EXPRESS_ROUTE: 0}
+"""Tunnels of one link between two active-active gateways."""
+
+
+def _ssh_public_key(text: str) -> str:
+    try:
+        key = load_ssh_public_key(text.encode())
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise ValueError("wanted an OpenSSH public key, ssh-ed25519 or ssh-rsa") from error
+    if isinstance(key, Ed25519PublicKey) or (isinstance(key, RSAPublicKey) and key.key_size >= 3072):
+        return text.strip()
+    raise ValueError("wanted ssh-ed25519, or ssh-rsa of 3072 bits or more")
+
+
+def _application_network(network: IPv4Network) -> IPv4Network:
+    if network.prefixlen < 8:
+        raise ValueError("wanted a /8 or smaller: RPC is for the bank's own applications, not for everyone")
+    return network
+
+
+_T = TypeVar("_T")
+
+
+def _unique(values: tuple[_T, ...]) -> tuple[_T, ...]:
+    if twice := sorted({str(value) for value in values if values.count(value) > 1}):
+        raise ValueError(f"wanted each once; more than once: {', '.join(twice)}")
+    return values
+
+
+class _Section(BaseModel):
+    """One object of the configuration: camelCase keys, none that is not declared."""
+
+    model_config = ConfigDict(alias_generator=to_camel, extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class Bank(_Section):
+    """Who this member is in the consortium."""
+
+    name: MemberName = Field(description="unique in the consortium; lower-case letters, digits and hyphens")
+    legal_name: str = Field(description="X.500 name with O, L and C; each node adds an OU of its own")
+    asn: Asn = Field(description="private BGP autonomous system number, unique in the consortium")
+
+
+class Image(_Section):
+    """Where the node VMs' disk comes from."""
+
+    id: Annotated[str, StringConstraints(pattern=r"^/subscriptions/.+/images/.+")] = Field(
+        description="resource id of an image, or of an image version of a compute gallery"
+    )
+
+
+class Nodes(_Section):
+    """The node VMs."""
+
+    count: Annotated[int, Field(ge=MIN_NODES, le=MAX_NODES)] | None = Field(
+        None, description=f"VMs, {MIN_NODES} to {MAX_NODES}; as the size says where it is not set"
+    )
+    standby: Annotated[int, Field(ge=0)] = Field(
+        1, description="VMs of `count` that wait for an identity to become free"
+    )
+    vm_size: Annotated[str, StringConstraints(pattern=r"^Standard_[A-Za-z0-9_]+$")] | None = Field(
+        None, description="Azure VM size; as the size says where it is not set"
+    )
+    image: Image | None = Field(
+        None, description="`{id}` of a prepared image; without it Ubuntu 24.04 LTS, set up by cloud-init"
+    )
+    ssh_public_key: Annotated[str, AfterValidator(_ssh_public_key)] = Field(
+        description="OpenSSH public key of the administrator: ssh-ed25519, or ssh-rsa of 3072 bits or more"
+    )
+    encryption_at_host: bool = Field(
+        True,
+        description="encrypts disks and caches on the host; the subscription must have the feature registered",
+    )
+
+
+class Peer(_Section):
+    """One other member that this one is linked to, and whose stack is up."""
+
+    name: MemberName = Field(description="the peer's `bank.name`")
+    stack: Annotated[str, StringConstraints(pattern=r"^[^/\s]+/[^/\s]+/[^/\s]+$")] | None = Field(
+        None, description="`organization/project/stack` whose output `member` is the peer's card"
+    )
+    card: FilePath | None = Field(None, description="JSON file with the peer's card, instead of `stack`")
+    link: LinkKind | None = Field(
+        None,
+        description="`vnet-to-vnet` (default with `stack`), `ipsec` (default with `card`), `express-route`",
+    )
+    fingerprint: Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")] | None = Field(
+        None, description="`sha256:` and 64 hex digits of the peer's signing key; required with `card`"
+    )
+    deployer_principal_id: UUID | None = Field(
+        None, description="Entra object id that deploys the peer's half of a `vnet-to-vnet` link"
+    )
+
+    @property
+    def link_kind(self) -> LinkKind:
+        """The link as configured. A card file comes from another organisation, a stack from the same one."""
+        return self.link or (LinkKind.VNET_TO_VNET if self.stack else LinkKind.IPSEC)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.stack is None) == (self.card is None):
+            raise ValueError("wanted either `stack` or `card`")
+        if self.card is not None and self.fingerprint is None:
+            raise ValueError("a card from a file has no `fingerprint`; wanted the one that the peer told you")
+        if self.deployer_principal_id is not None and self.link_kind is not LinkKind.VNET_TO_VNET:
+            raise ValueError(f"`deployerPrincipalId` goes with a {LinkKind.VNET_TO_VNET} link; wanted none here")
+        return self
+
+
+class LinkPolicy(IpsecPolicy):
+    """The policy of all links, where the default can't be."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Vpn(_Section):
+    """The VPN gateway."""
+
+    sku: GatewaySku = Field(
+        GatewaySku.VPN_GW1AZ, description="gateway SKU; 30 connections up to VpnGw3AZ, 100 from VpnGw4AZ on"
+    )
+    ipsec_policy: LinkPolicy = Field(LinkPolicy(), description="IKEv2 and IPsec proposal, the same on both sides")
+
+
+class ExpressRoute(_Section):
+    """The bank's ExpressRoute circuit."""
+
+    circuit_id: Annotated[
+        str,
+        StringConstraints(pattern=r"^/subscriptions/.+/providers/Microsoft\.Network/expressRouteCircuits/[^/]+$"),
+    ] = Field(description="resource id of the circuit")
+
+
+class Connectivity(_Section):
+    """How the member reaches its peers."""
+
+    vpn: Vpn | None = Field(None, description="VPN gateway `{sku, ipsecPolicy}`; the default")
+    express_route: ExpressRoute | None = Field(
+        None,
+        description=f"`{{circuitId}}`, besides or instead of `vpn`; wants the secret `{EXPRESS_ROUTE_KEY}`",
+    )
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if self.vpn is None and self.express_route is None:
+            raise ValueError("wanted `vpn`, `expressRoute` or both")
+        return self
+
+
+class Ledger(_Section):
+    """The ledger software."""
+
+    platform: PlatformName = Field(PlatformName.CORDA, description="ledger platform")
+    version: str | None = Field(None, description="version of the platform; the platform's default if not set")
+
+    @model_validator(mode="after")
+    def _known_version(self) -> Self:
+        versions = PLATFORMS[self.platform].versions
+        if self.version is not None and self.version not in versions:
+            raise ValueError(f"version is {self.version}; wanted one of {', '.join(versions)}")
+        return self
+
+
+class Alerts(_Section):
+    """Who hears of alerts."""
+
+    emails: tuple[Annotated[str, StringConstraints(pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+$")], ...] = Field(
+        (), description="addresses that get each alert"
+    )
+
+
+class KeyVault(_Section):
+    """What protects the vault's deleted objects."""
+
+    purge_protection: bool = Field(
+        True, description="nobody can purge what is deleted before its time; can't be switched off again"
+    )
+    soft_delete_days: Annotated[int, Field(ge=7, le=90)] = Field(
+        90, description="days that deleted objects can be restored, 7 to 90; fixed when the vault is made"
+    )
+
+
+class Settings(_Section):
+    """One member's configuration. Each field is a configuration key of the project."""
+
+    location: str = Field(alias=LOCATION_KEY, description="Azure region")
+    bank: Bank = Field(description="who this member is: `{name, legalName, asn}`")
+    address_space: PrivateSpace = Field(description="the member's private IPv4 range, /16 to /22")
+    size: Size = Field(description="`small`, `medium` or `large`: 2, 7 or 15 VMs; monitoring off, on, on")
+    nodes: Nodes = Field(
+        description="the node VMs: `{count, standby, vmSize, image, sshPublicKey, encryptionAtHost}`"
+    )
+    connectivity: Connectivity = Field(
+        Connectivity(vpn=Vpn()), description="how the member reaches its peers: `{vpn, expressRoute}`"
+    )
+    express_route_authorization_key: SecretStr | None = Field(
+        None, validate_default=True, description="secret: authorization key of the ExpressRoute circuit"
+    )
+    peers: tuple[Peer, ...] = Field(
+        (),
+        description="the members to link to: `{name, stack or card, link, fingerprint, deployerPrincipalId}`",
+    )
+    ledger: Ledger = Field(Ledger(), validate_default=True, description="the ledger software: `{platform, version}`")
+    application_networks: Annotated[
+        tuple[Annotated[IPv4Network, AfterValidator(_application_network)], ...], AfterValidator(_unique)
+    ] = Field((), description="CIDRs of the bank's own applications, which may use RPC")
+    operators: Annotated[tuple[UUID, ...], AfterValidator(_unique)] = Field(
+        (), description="object ids of the Entra groups that may read secrets and logs"
+    )
+    alerts: Alerts = Field(Alerts(), description="who hears of alerts: `{emails}`")
+    tags: dict[str, str] = Field({}, description="tags for every resource that takes them, for example a cost centre")
+    key_vault: KeyVault = Field(KeyVault(), description="`{purgeProtection, softDeleteDays}`")
+    key_generations: KeyGenerations = Field(
+        KeyGenerations(), description="`{link, signing}`: raised by one to make a new key pair"
+    )
+    deletion_protection: bool = Field(
+        True, description="protects what can't be made again: vault, storage, database, gateway, keys"
+    )
+
+    @field_validator("location")
+    @classmethod
+    def _known_region(cls, name: str) -> str:
+        if name not in REGIONS:
+            near = get_close_matches(name.lower().replace(" ", ""), REGIONS, n=1, cutoff=0.6)
+            hint = f" such as {near[0]}" if near else f": {', '.join(sorted(REGIONS))}"
+            raise ValueError(f"wanted the name of a public Azure region{hint}")
+        return name
+
+    @field_validator("size")
+    @classmethod
+    def _region_can(cls, size: Size, info: ValidationInfo) -> Size:
+        location = info.data.get("location")
+        if location and SIZES[size].needs_zones and not REGIONS[location].zones:
+            raise ValueError(
+                f"it needs availability zones, which {location} does not have; wanted {Size.SMALL}, "
+                f"or a region with zones"
+            )
+        return size
+
+    @field_validator("nodes")
+    @classmethod
+    def _someone_runs(cls, nodes: Nodes, info: ValidationInfo) -> Nodes:
+        size = info.data.get("size")
+        count = nodes.count or (SIZES[size].count if size else MAX_NODES)
+        if nodes.standby >= count:
+            raise ValueError(f"standby is {nodes.standby} of {count} VMs; wanted at least one that runs a node")
+        return nodes
+
+    @field_validator("express_route_authorization_key")
+    @classmethod
+    def _circuit_opens(cls, key: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        connectivity = info.data.get("connectivity")
+        wanted = connectivity is not None and connectivity.express_route is not None
+        secret = EXPRESS_ROUTE_KEY in (info.context or {}).get("secret_keys", ())
+        if wanted and key is None:
+            raise ValueError(f"not set; wanted `pulumi config set --secret {EXPRESS_ROUTE_KEY}` for the circuit")
+        if key is not None and connectivity is not None and not wanted:
+            raise ValueError("set, but `connectivity.expressRoute` is not; wanted both or neither")
+        if key is not None and not secret:
+            raise ValueError("stands in clear; wanted it encrypted: `pulumi config set --secret`")
+        return key
+
+    @field_validator("peers")
+    @classmethod
+    def _linkable(cls, peers: tuple[Peer, ...], info: ValidationInfo) -> tuple[Peer, ...]:
+        mistakes = []
+        names = [peer.name for peer in peers]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            mistakes.append(f"wanted each peer once; more than once: {', '.join(twice)}")
+        bank, connectivity = info.data.get("bank"), info.data.get("connectivity")
+        if bank and bank.name in names:
+            mistakes.append(f"{bank.name} is this member itself; wanted other members only")
+        if connectivity:
+            mistakes.extend(_unlinkable(peers, connectivity))
+        if mistakes:
+            raise ValueError("; ".join(mistakes))
+        return peers
+
+    @property
+    def profile(self) -> SizeProfile:
+        """What the size stands for."""
+        return SIZES[self.size]
+
+    @property
+    def region(self) -> Region:
+        """What the member's region offers."""
+        return REGIONS[self.location]
+
+    @property
+    def platform(self) -> Platform:
+        """The ledger platform."""
+        return PLATFORMS[self.ledger.platform]
+
+    @property
+    def ledger_version(self) -> str:
+        """Version of the ledger platform."""
+        return self.ledger.version or self.platform.default_version
+
+    @property
+    def node_count(self) -> int:
+        """Node VMs, standbys among them."""
+        return self.nodes.count or self.profile.count
+
+    @property
+    def identity_count(self) -> int:
+        """Ledger nodes that run at one time."""
+        return self.node_count - self.nodes.standby
+
+    @property
+    def vm_size(self) -> str:
+        """Azure VM size of the node VMs."""
+        return self.nodes.vm_size or self.profile.vm_size
+
+
+def _unlinkable(peers: tuple[Peer, ...], connectivity: Connectivity) -> list[str]:
+    mistakes = [
+        f"the link to {peer.name} is {peer.link_kind}; wanted `connectivity.{key}` for it"
+        for peer in peers
+        for key, there in (
+            ("expressRoute", connectivity.express_route)
+            if peer.link_kind is LinkKind.EXPRESS_ROUTE
+            else ("vpn", connectivity.vpn),
+        )
+        if there is None
+    ]
+    connections = sum(CONNECTIONS[peer.link_kind] for peer in peers)
+    if connectivity.vpn and connections > (most := connectivity.vpn.sku.max_connections):
+        mistakes.append(
+            f"{len(peers)} peers take {connections} connections; wanted {most} at most with {connectivity.vpn.sku}"
+        )
+    return mistakes
+
+
+def parse_settings(project: str, values: Mapping[str, str], secret_keys: frozenset[str] = frozenset()) -> Settings:
+    """One member's settings from the stack's configuration.
+
+    Args:
+        project: the project's name, the namespace of its keys.
+        values: every key of the stack with its namespace; objects and lists as JSON.
+        secret_keys: the keys, with their namespace, that are encrypted in the stack's file.
+
+    Raises:
+        SettingsError: with one line for each mistake; no secret value stands in it.
+    """
+    namespace = f"{project}:"
+    known = {
+        key if key == LOCATION_KEY else key.removeprefix(namespace): _decode(text)
+        for key, text in values.items()
+        if key == LOCATION_KEY or key.startswith(namespace)
+    }
+    secret = frozenset(key.removeprefix(namespace) for key in secret_keys)
+    try:
+        return Settings.model_validate(known, context={"secret_keys": secret})
+    except ValidationError as error:
+        lines = [_line(namespace, each, secret) for each in error.errors(include_url=False)]
+    # Raised outside of the handler: pydantic's own report would show the values of secrets.
+    raise SettingsError("\n".join(lines))
+
+
+def _decode(text: str) -> Any:
+    if text[:1] not in ("{", "["):
+        return text
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def _line(namespace: str, error: ErrorDetails, secret: frozenset[str]) -> str:
+    steps = error["loc"]
+    top = str(steps[0])
+    path = top + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps[1:])
+    key = path if top == LOCATION_KEY else f"{namespace}{path}"
+    if error["type"] == "extra_forbidden":
+        siblings = ", ".join(sorted(_keys(steps[:-1])))
+        return f"{key}: unknown key; wanted one of {siblings}"
+    if error["type"] == "missing":
+        return f"{key}: not set; wanted {_description(steps)}"
+    shown = "[secret]" if top in secret or top == EXPRESS_ROUTE_KEY else _short(error["input"])
+    return f"{key}: {shown}: {_wanted(error, steps)}"
+
+
+def _wanted(error: ErrorDetails, steps: tuple[int | str, ...]) -> str:
+    context = error.get("ctx", {})
+    match error["type"]:
+        case "value_error":
+            return str(context["error"])
+        case "enum" | "literal_error":
+            return f"wanted one of {context['expected']}"
+        case "path_not_file":
+            return "no such file; wanted the path of a JSON file with the peer's card"
+        case "ip_v4_network":
+            return "wanted an IPv4 network such as 10.20.0.0/16, without host bits"
+        case "string_pattern_mismatch" | "string_too_long":
+            return f"wanted {_description(steps)}"
+        case _:
+            return f"{error['msg'].lower()}; wanted {_description(steps)}"
+
+
+def _short(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _models(steps: tuple[int | str, ...]) -> tuple[type[BaseModel], FieldInfo | None]:
+    """The section that a path of keys lies in, and the field that it ends at, if there is one."""
+    model: type[BaseModel] = Settings
+    field: FieldInfo | None = None
+    for step in steps:
+        if isinstance(step, int):
+            continue
+        field = next((each for each in model.model_fields.values() if each.alias == step), None)
+        if field is None:
+            break
+        model = next((each for each in section_of(field)), model)
+    return model, field
+
+
+def section_of(field: FieldInfo) -> list[type[BaseModel]]:
+    """The section that a field holds, alone or in a list; empty where it holds a plain value."""
+
+    def search(annotation: object) -> list[type[BaseModel]]:
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            return [annotation]
+        return [found for argument in get_args(annotation) for found in search(argument)]
+
+    return search(field.annotation)
+
+
+def _keys(steps: tuple[int | str, ...]) -> list[str]:
+    return [str(field.alias) for field in _models(steps)[0].model_fields.values()]
+
+
+def _description(steps: tuple[int | str, ...]) -> str:
+    field = _models(steps)[1]
+    return (field.description if field and field.description else "another value").replace("`", "")
