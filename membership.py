@@ -363,11 +363,11 @@ def check_consortium(
             f"{pair}: both have the legal name {legal_name}; wanted a name of its own for each node"
             for legal_name in sorted(one.legal_names & other.legal_names)
         )
-    for one, other in combinations(peers, 2):
-        pair = f"{one.name} and {other.name}"
-        if one.signing_key == other.signing_key:
+    for card, another in combinations(peers, 2):
+        pair = f"{card.name} and {another.name}"
+        if card.signing_key == another.signing_key:
             mistakes.append(f"{pair}: both cards have one signingKey; wanted a key of its own for each member")
-        if one.link_public_key == other.link_public_key:
+        if card.link_public_key == another.link_public_key:
             mistakes.append(f"{pair}: both cards have one linkPublicKey; wanted a key of its own for each member")
     for card in peers:
         kind = links[card.name]

@@ -294,6 +294,7 @@ class Settings(_Section):
     """One member's configuration. Each field is a configuration key of the project."""
 
     location: str = Field(alias=LOCATION_KEY, description="Azure region")
+    ledger: Ledger = Field(Ledger(), description="the ledger software: `{platform, version}`")
     bank: Bank = Field(description="who this member is: `{name, legalName, asn}`")
     address_space: PrivateSpace = Field(description="the member's private IPv4 range, /16 to /22")
     size: Size = Field(description="`small`, `medium` or `large`: 2, 7 or 15 VMs; monitoring off, on, on")
@@ -310,7 +311,6 @@ class Settings(_Section):
         (),
         description="the members to link to: `{name, stack or card, link, fingerprint, deployerPrincipalId}`",
     )
-    ledger: Ledger = Field(Ledger(), validate_default=True, description="the ledger software: `{platform, version}`")
     application_networks: Annotated[
         tuple[Annotated[IPv4Network, AfterValidator(_application_network)], ...], AfterValidator(_unique)
     ] = Field((), description="CIDRs of the bank's own applications, which may use RPC")
@@ -335,6 +335,18 @@ class Settings(_Section):
             hint = f" such as {near[0]}" if near else f": {', '.join(sorted(REGIONS))}"
             raise ValueError(f"wanted the name of a public Azure region{hint}")
         return name
+
+    @field_validator("bank")
+    @classmethod
+    def _legal_name_of_platform(cls, bank: Bank, info: ValidationInfo) -> Bank:
+        ledger = info.data.get("ledger")
+        if ledger is None:
+            return bank
+        try:
+            legal_name = PLATFORMS[ledger.platform].check_legal_name(bank.legal_name)
+        except ValueError as error:
+            raise ValueError(f"legalName: {error}") from error
+        return bank.model_copy(update={"legal_name": legal_name})
 
     @field_validator("size")
     @classmethod
