@@ -195,7 +195,8 @@ class Node(_Part):
 
     legal_name: Annotated[str, StringConstraints(min_length=1, max_length=512)]
     p2p_address: Annotated[
-        str, StringConstraints(pattern=r"^[0-9.]{7,15}:[0-9]{1,5}$"), AfterValidator(_has_ipv4_host)
+        str,
+        Field(alias="p2pAddress"), StringConstraints(pattern=r"^[0-9.]{7,15}:[0-9]{1,5}$"), AfterValidator(_has_ipv4_host)
     ]
 
 

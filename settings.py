@@ -1,7 +1,7 @@
 """One member's configuration as one validated, typed object. Read once, before anything is registered."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import StrEnum
@@ -9,10 +9,12 @@ from ipaddress import IPv4Network
 from typing import Annotated, Any, Self, TypeVar, get_args
 from uuid import UUID
 
+import pulumi
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
+from pulumi.runtime.config import CONFIG, get_config_env, is_config_secret
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -192,7 +194,7 @@ class Peer(_Section):
     card: FilePath | None = Field(None, description="JSON file with the peer's card, instead of `stack`")
     link: LinkKind | None = Field(
         None,
-        description="`vnet-to-vnet` (default with `stack`), `ipsec` (default with `card`), `express-route`",
+        description="`vnet-to-vnet` (default within one Entra tenant), `ipsec` (default across tenants), `express-route`",
     )
     fingerprint: Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")] | None = Field(
         None, description="`sha256:` and 64 hex digits of the peer's signing key; required with `card`"
@@ -201,18 +203,13 @@ class Peer(_Section):
         None, description="Entra object id that deploys the peer's half of a `vnet-to-vnet` link"
     )
 
-    @property
-    def link_kind(self) -> LinkKind:
-        """The link as configured. A card file comes from another organisation, a stack from the same one."""
-        return self.link or (LinkKind.VNET_TO_VNET if self.stack else LinkKind.IPSEC)
-
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if (self.stack is None) == (self.card is None):
             raise ValueError("wanted either `stack` or `card`")
         if self.card is not None and self.fingerprint is None:
             raise ValueError("a card from a file has no `fingerprint`; wanted the one that the peer told you")
-        if self.deployer_principal_id is not None and self.link_kind is not LinkKind.VNET_TO_VNET:
+        if self.deployer_principal_id is not None and self.link not in (None, LinkKind.VNET_TO_VNET):
             raise ValueError(f"`deployerPrincipalId` goes with a {LinkKind.VNET_TO_VNET} link; wanted none here")
         return self
 
@@ -436,21 +433,29 @@ class Settings(_Section):
 
 def _unlinkable(peers: tuple[Peer, ...], connectivity: Connectivity) -> list[str]:
     mistakes = [
-        f"the link to {peer.name} is {peer.link_kind}; wanted `connectivity.{key}` for it"
+        f"the link to {peer.name} is {peer.link}; wanted `connectivity.{key}` for it"
         for peer in peers
+        if peer.link is not None
         for key, there in (
             ("expressRoute", connectivity.express_route)
-            if peer.link_kind is LinkKind.EXPRESS_ROUTE
+            if peer.link is LinkKind.EXPRESS_ROUTE
             else ("vpn", connectivity.vpn),
         )
         if there is None
     ]
-    connections = sum(CONNECTIONS[peer.link_kind] for peer in peers)
-    if connectivity.vpn and connections > (most := connectivity.vpn.sku.max_connections):
-        mistakes.append(
-            f"{len(peers)} peers take {connections} connections; wanted {most} at most with {connectivity.vpn.sku}"
-        )
+    if connectivity.vpn:
+        # A link whose kind the card decides takes at least as many as VNet-to-VNet.
+        links = [peer.link or LinkKind.VNET_TO_VNET for peer in peers]
+        mistakes.extend(over_budget(links, connectivity.vpn.sku))
     return mistakes
+
+
+def over_budget(links: Iterable[LinkKind], sku: GatewaySku) -> list[str]:
+    """What is wrong with so many links for a gateway: one sentence, or nothing."""
+    connections = sum(CONNECTIONS[link] for link in links)
+    if connections <= sku.max_connections:
+        return []
+    return [f"the links take {connections} connections; wanted {sku.max_connections} at most with {sku}"]
 
 
 def parse_settings(project: str, values: Mapping[str, str], secret_keys: frozenset[str] = frozenset()) -> Settings:
@@ -556,3 +561,18 @@ def _keys(steps: tuple[int | str, ...]) -> list[str]:
 def _description(steps: tuple[int | str, ...]) -> str:
     field = _models(steps)[1]
     return (field.description if field and field.description else "another value").replace("`", "")
+
+
+def load_settings() -> Settings:
+    """The settings of the stack that the program runs for.
+
+    Raises:
+        RunError: the configuration is wrong; Pulumi prints it as one message, before anything is registered.
+    """
+    # Pulumi has no public call that lists the keys, and an unknown key must not go unseen.
+    values = {**get_config_env(), **CONFIG.get()}
+    try:
+        return parse_settings(pulumi.get_project(), values, frozenset(key for key in values if is_config_secret(key)))
+    except SettingsError as error:
+        message = f"the configuration of stack {pulumi.get_stack()} can't be used:\n{error}"
+    raise pulumi.RunError(message)

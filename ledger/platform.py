@@ -126,3 +126,8 @@ def listeners(platform: Platform, members: Sequence[Identity]) -> tuple[Listener
     ]
     spread = Listener("rpc", platform.rpc_spread, Audience.APPLICATIONS, Probe(platform.rpc_spread))
     return (*own, spread)
+
+
+def peer_ports(platform: Platform) -> range:
+    """The ports that the nodes of any member of the platform's network may listen on for its peers."""
+    return range(platform.p2p_base, platform.p2p_base + MAX_IDENTITIES)

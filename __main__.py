@@ -1,0 +1,216 @@
+"""One member's stack: what one bank needs to run its ledger nodes and to reach the other members."""
+
+import pulumi
+from pulumi import Output
+from pulumi_azure_native import authorization, managedidentity, resources
+
+from addressing import carve
+from agent.cloud_config import cloud_config, custom_data
+from agent.ports import HEALTH_PATH, HEALTH_PORT, NETWORK_INFO, NETWORK_INFO_PORT
+from components.alerts import Alerts, AlertsArgs, Watched
+from components.key_store import KeyStore, KeyStoreArgs
+from components.ledger_database import LedgerDatabase, LedgerDatabaseArgs
+from components.ledger_storage import LedgerStorage, LedgerStorageArgs
+from components.member_network import ExpressRouteArgs, MemberNetwork, MemberNetworkArgs, PrivateZone, VpnGatewayArgs
+from components.membership_keys import MembershipKeys, MembershipKeysArgs
+from components.monitoring import Monitoring, MonitoringArgs
+from components.node_scale_set import HealthArgs, MonitoringAgentArgs, NodeScaleSet, NodeScaleSetArgs
+from components.vpn_peering import VpnPeering, VpnPeeringArgs
+from consortium import own_card, read_peers
+from ledger.platform import identities, listeners, peer_ports
+from settings import EXPRESS_ROUTE_KEY, load_settings
+
+
+async def main() -> None:
+    """Read what there is, then register what there should be: nothing is registered before all is checked."""
+    settings = load_settings()
+    bank, region, platform = settings.bank, settings.region, settings.platform
+    plan = carve(settings.address_space)
+    nodes = identities(platform, bank.legal_name, settings.identity_count)
+    node_listeners = (*listeners(platform, nodes), NETWORK_INFO)
+    frontend = str(plan.frontend)
+    client = await authorization.get_client_config_output().future()
+    tenant_id = client.tenant_id
+    peers = await read_peers(settings, nodes, tenant_id)
+    tags = {**settings.tags, "bank": bank.name, "project": pulumi.get_project(), "managed-by": "pulumi"}
+
+    keys = MembershipKeys(
+        "membership",
+        MembershipKeysArgs(
+            member=bank.name, generations=settings.key_generations, deletion_protection=settings.deletion_protection
+        ),
+    )
+
+    group = resources.ResourceGroup(f"{bank.name}-ledger", location=settings.location, tags=tags)
+    placement = {"resource_group_name": group.name, "location": settings.location, "tags": tags}
+    node_identity = managedidentity.UserAssignedIdentity("node-identity", **placement)
+
+    monitoring = (
+        Monitoring(
+            "monitoring",
+            MonitoringArgs(
+                **placement,
+                member=bank.name,
+                node_principal_id=node_identity.principal_id,
+                operators=[str(operator) for operator in settings.operators],
+            ),
+        )
+        if settings.profile.monitoring
+        else None
+    )
+    workspace_id = monitoring.workspace_id if monitoring else None
+    watched_and_kept = {"workspace_id": workspace_id, "deletion_protection": settings.deletion_protection}
+
+    vpn, express_route = settings.connectivity.vpn, settings.connectivity.express_route
+    network = MemberNetwork(
+        "network",
+        MemberNetworkArgs(
+            **placement,
+            **watched_and_kept,
+            plan=plan,
+            listeners=node_listeners,
+            peer_ports=[*peer_ports(platform), NETWORK_INFO_PORT],
+            vpn=VpnGatewayArgs(asn=bank.asn, sku=vpn.sku) if vpn else None,
+            express_route=ExpressRouteArgs(
+                circuit_id=express_route.circuit_id,
+                authorization_key=pulumi.Config().require_secret(EXPRESS_ROUTE_KEY),
+            )
+            if express_route
+            else None,
+            peer_address_spaces=[str(peer.card.address_space) for peer in peers],
+            application_networks=[str(block) for block in settings.application_networks],
+            database=platform.database is not None,
+            zones=region.zones,
+        ),
+    )
+
+    key_store = KeyStore(
+        "keys",
+        KeyStoreArgs(
+            **placement,
+            **watched_and_kept,
+            tenant_id=tenant_id,
+            endpoints_subnet_id=network.endpoints_subnet_id,
+            zone_id=network.zone_ids[PrivateZone.VAULT],
+            node_principal_id=node_identity.principal_id,
+            peer_cards={peer.name: peer.document for peer in peers},
+            operators=[str(operator) for operator in settings.operators],
+            purge_protection=settings.key_vault.purge_protection,
+            soft_delete_days=settings.key_vault.soft_delete_days,
+        ),
+    )
+
+    storage = LedgerStorage(
+        "storage",
+        LedgerStorageArgs(
+            **placement,
+            **watched_and_kept,
+            endpoints_subnet_id=network.endpoints_subnet_id,
+            blob_zone_id=network.zone_ids[PrivateZone.BLOB],
+            file_zone_id=network.zone_ids[PrivateZone.FILE],
+            node_principal_id=node_identity.principal_id,
+            zone_redundant=bool(region.zones),
+            geo_redundant=region.pair is not None,
+        ),
+    )
+
+    database = (
+        LedgerDatabase(
+            "database",
+            LedgerDatabaseArgs(
+                **placement,
+                **watched_and_kept,
+                tenant_id=tenant_id,
+                subnet_id=network.database_subnet_id,
+                zone_id=network.zone_ids[PrivateZone.DATABASE],
+                version=platform.database.version,
+                connections_per_identity=platform.database.connections_per_identity,
+                identities=[node.name for node in nodes],
+                administrator_principal_id=node_identity.principal_id,
+                administrator_name=node_identity.name,
+                high_availability=settings.profile.database_high_availability,
+                geo_redundant_backup=region.pair is not None,
+            ),
+        )
+        if platform.database and network.database_subnet_id
+        else None
+    )
+
+    scale_set = NodeScaleSet(
+        "nodes",
+        NodeScaleSetArgs(
+            **placement,
+            subnet_id=network.nodes_subnet_id,
+            frontend_address=frontend,
+            listeners=node_listeners,
+            health=HealthArgs(port=HEALTH_PORT, path=HEALTH_PATH),
+            count=settings.node_count,
+            vm_size=settings.vm_size,
+            ssh_public_key=settings.nodes.ssh_public_key,
+            identity_id=node_identity.id,
+            custom_data=custom_data(
+                cloud_config([] if settings.nodes.image else platform.packages(settings.ledger_version))
+            ),
+            image_id=settings.nodes.image.id if settings.nodes.image else None,
+            zones=region.zones,
+            encryption_at_host=settings.nodes.encryption_at_host,
+            monitoring=MonitoringAgentArgs(
+                data_collection_rule_id=monitoring.data_collection_rule_id, workspace_id=monitoring.workspace_id
+            )
+            if monitoring
+            else None,
+            wait_for=[part for part in (key_store, storage, database) if part is not None],
+        ),
+    )
+
+    vpn_peers = [peer for peer in peers if peer.over_vpn]
+    for peer in vpn_peers:
+        VpnPeering(
+            f"link-{peer.name}",
+            VpnPeeringArgs(
+                **placement,
+                gateway_id=network.vpn_gateway_id,
+                kind=peer.link,
+                peer_gateway=peer.card.gateway,
+                shared_key=keys.link_key(peer.card, peer.link),
+                policy=vpn.ipsec_policy,
+                deployer_principal_id=peer.deployer_principal_id,
+            ),
+        )
+
+    if monitoring:
+        Alerts(
+            "alerts",
+            AlertsArgs(
+                **placement,
+                resource_group_id=group.id,
+                watched={
+                    Watched.LOAD_BALANCER: {"": scale_set.load_balancer_id},
+                    Watched.VAULT: {"": key_store.vault_id},
+                    Watched.STORAGE: storage.account_ids,
+                    **({Watched.DATABASE: {"": database.server_id}} if database else {}),
+                    **({Watched.VPN_GATEWAY: {"": network.vpn_gateway_id}} if vpn_peers else {}),
+                },
+                vault_id=key_store.vault_id,
+                emails=settings.alerts.emails,
+            ),
+        )
+
+    pulumi.export(
+        "member",
+        own_card(
+            settings,
+            identities=nodes,
+            frontend=frontend,
+            tenant_id=tenant_id,
+            gateway_id=network.vpn_gateway_id,
+            gateway_instances=network.vpn_gateway_instances,
+            keys=keys,
+        ),
+    )
+    pulumi.export("fingerprint", keys.fingerprint)
+    pulumi.export("resourceGroup", group.name)
+    pulumi.export("rpcAddress", Output.from_input(f"{frontend}:{platform.rpc_spread}"))
+
+
+pulumi.run(main)

@@ -1,0 +1,16 @@
+"""The agent's own listeners, next to those of the ledger platform."""
+
+from ledger.platform import Audience, Listener, Probe, ProbeProtocol
+
+HEALTH_PORT = 8080
+HEALTH_PATH = "/health"
+NETWORK_INFO_PORT = 8443
+NETWORK_INFO_PATH = "/networkinfo"
+
+NETWORK_INFO = Listener(
+    "network-info",
+    NETWORK_INFO_PORT,
+    Audience.PEERS,
+    # Every VM serves the same document, so any whose agent is alive will do.
+    Probe(HEALTH_PORT, ProbeProtocol.HTTP, HEALTH_PATH),
+)

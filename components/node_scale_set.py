@@ -1,0 +1,349 @@
+"""The VM scale set that hosts the bank's ledger nodes, behind an internal load balancer."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pulumi import ComponentResource, CustomTimeouts, Input, Output, Resource, ResourceOptions
+from pulumi_azure_native import compute, monitor, network
+
+from components.diagnostics import send_logs
+from ledger.platform import Listener, ProbeProtocol
+
+_FRONTEND, _BACKENDS = "frontend", "nodes"
+_PROBE_SECONDS, _PROBE_THRESHOLD = 5, 2
+_ADMINISTRATOR = "ledgeradmin"
+_UBUNTU = {"publisher": "Canonical", "offer": "ubuntu-24_04-lts", "sku": "server", "version": "latest"}
+MODEL_TAG = "nodeModel"
+"""Tag of the scale set: changes whenever VMs must be made anew to follow the model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HealthArgs:
+    """Where a VM says that it is well."""
+
+    port: int
+    """Required. TCP port on the VM."""
+    path: str
+    """Required. Path of the HTTP request."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MonitoringAgentArgs:
+    """What the Azure Monitor agent collects."""
+
+    data_collection_rule_id: Input[str]
+    """Required. Rule that names counters, logs and their workspace."""
+    workspace_id: Input[str]
+    """Required. Log Analytics workspace for the load balancer's log."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeScaleSetArgs:
+    """Inputs of `NodeScaleSet`."""
+
+    resource_group_name: Input[str]
+    """Required. Resource group of the VMs."""
+    location: Input[str]
+    """Required. Region of the VMs."""
+    subnet_id: Input[str]
+    """Required. Subnet of the VMs and the frontend."""
+    frontend_address: str
+    """Required. The load balancer's static address inside the subnet."""
+    listeners: Sequence[Listener]
+    """Required. What the VMs listen on."""
+    health: HealthArgs
+    """Required. The VMs' health endpoint."""
+    count: int
+    """Required. VMs, two or more."""
+    vm_size: str
+    """Required. Azure VM size."""
+    ssh_public_key: str
+    """Required. The administrator's key; there is no password, and no way in from the internet."""
+    identity_id: Input[str]
+    """Required. User-assigned identity of the VMs."""
+    custom_data: str
+    """Required. Cloud-init document, gzip and base64; no secret belongs in it."""
+    image_id: str | None = None
+    """Optional. Image of the VMs; without it Ubuntu 24.04 LTS from the marketplace."""
+    zones: Sequence[str] = ()
+    """Optional. Availability zones to spread over; all that the region has."""
+    encryption_at_host: bool = True
+    """Optional. Encrypts disks and caches on the host."""
+    monitoring: MonitoringAgentArgs | None = None
+    """Optional. Collects counters and logs of the VMs."""
+    wait_for: Sequence[Resource] = ()
+    """Optional. What must be there before the first VM starts: its roles, private endpoints and names."""
+    tags: Mapping[str, Input[str]] | None = None
+    """Optional. Put on every taggable child."""
+
+    def __post_init__(self) -> None:
+        if self.count < 2:
+            raise ValueError(f"NodeScaleSet: count is {self.count}; wanted 2 or more, so that one VM may fail")
+
+
+class NodeScaleSet(ComponentResource):
+    """A Flexible scale set over all zones. Whichever VM listens on a port gets that port's connections."""
+
+    scale_set_id: Output[str]
+    """Resource id of the scale set."""
+    load_balancer_id: Output[str]
+    """Resource id of the load balancer."""
+
+    def __init__(self, name: str, args: NodeScaleSetArgs, opts: ResourceOptions | None = None) -> None:
+        super().__init__("decentralized-trust:azure:NodeScaleSet", name, None, opts)
+        self._name, self._args = name, args
+        balancer = self._load_balancer()
+        scale_set = self._scale_set(balancer)
+        if args.monitoring:
+            monitor.DataCollectionRuleAssociation(
+                f"{name}-collection",
+                resource_uri=scale_set.id,
+                data_collection_rule_id=args.monitoring.data_collection_rule_id,
+                association_name="ledger-nodes",
+                opts=ResourceOptions(parent=self, delete_before_replace=True),
+            )
+        self.load_balancer_id = balancer.id
+        self.scale_set_id = scale_set.id
+        self.register_outputs({"scale_set_id": self.scale_set_id, "load_balancer_id": self.load_balancer_id})
+
+    def _load_balancer(self) -> network.LoadBalancer:
+        args = self._args
+        balancer = network.LoadBalancer(
+            f"{self._name}-balancer",
+            resource_group_name=args.resource_group_name,
+            location=args.location,
+            sku=network.LoadBalancerSkuArgs(
+                name=network.LoadBalancerSkuName.STANDARD, tier=network.LoadBalancerSkuTier.REGIONAL
+            ),
+            frontend_ip_configurations=[
+                network.FrontendIPConfigurationArgs(
+                    name=_FRONTEND,
+                    private_ip_address=args.frontend_address,
+                    private_ip_address_version=network.IPVersion.I_PV4,
+                    private_ip_allocation_method=network.IPAllocationMethod.STATIC,
+                    subnet=network.SubnetArgs(id=args.subnet_id),
+                    zones=list(args.zones) or None,
+                )
+            ],
+            backend_address_pools=[network.BackendAddressPoolArgs(name=_BACKENDS)],
+            probes=[_probe(listener) for listener in args.listeners],
+            load_balancing_rules=[_rule(listener) for listener in args.listeners],
+            tags=args.tags,
+            opts=ResourceOptions(parent=self),
+        )
+        if args.monitoring:
+            send_logs(
+                f"{self._name}-balancer-logs",
+                resource_id=balancer.id,
+                workspace_id=args.monitoring.workspace_id,
+                parent=self,
+            )
+        return balancer
+
+    def _scale_set(self, balancer: network.LoadBalancer) -> compute.VirtualMachineScaleSet:
+        args = self._args
+        return compute.VirtualMachineScaleSet(
+            f"{self._name}-vms",
+            resource_group_name=args.resource_group_name,
+            location=args.location,
+            orchestration_mode=compute.OrchestrationMode.FLEXIBLE,
+            sku=compute.SkuArgs(name=args.vm_size, tier="Standard", capacity=args.count),
+            zones=list(args.zones) or None,
+            # Best effort: a zone without capacity must not stop the others from replacing a VM.
+            zone_balance=False if args.zones else None,
+            platform_fault_domain_count=1,
+            single_placement_group=False,
+            identity=compute.VirtualMachineScaleSetIdentityArgs(
+                type=compute.ResourceIdentityType.USER_ASSIGNED, user_assigned_identities=[args.identity_id]
+            ),
+            automatic_repairs_policy=compute.AutomaticRepairsPolicyArgs(
+                enabled=True, grace_period="PT30M", repair_action=compute.RepairAction.REPLACE
+            ),
+            upgrade_policy=compute.UpgradePolicyArgs(
+                mode=compute.UpgradeMode.ROLLING,
+                rolling_upgrade_policy=compute.RollingUpgradePolicyArgs(
+                    max_surge=True,
+                    max_batch_instance_percent=20,
+                    max_unhealthy_instance_percent=20,
+                    max_unhealthy_upgraded_instance_percent=20,
+                    pause_time_between_batches="PT5M",
+                    enable_cross_zone_upgrade=False,
+                    prioritize_unhealthy_instances=True,
+                    rollback_failed_instances_on_policy_breach=True,
+                ),
+            ),
+            virtual_machine_profile=compute.VirtualMachineScaleSetVMProfileArgs(
+                priority=compute.VirtualMachinePriorityTypes.REGULAR,
+                os_profile=self._os_profile(),
+                storage_profile=self._storage_profile(),
+                network_profile=self._network_profile(balancer),
+                security_profile=compute.SecurityProfileArgs(
+                    security_type=compute.SecurityTypes.TRUSTED_LAUNCH,
+                    uefi_settings=compute.UefiSettingsArgs(secure_boot_enabled=True, v_tpm_enabled=True),
+                    encryption_at_host=args.encryption_at_host,
+                ),
+                diagnostics_profile=compute.DiagnosticsProfileArgs(
+                    boot_diagnostics=compute.BootDiagnosticsArgs(enabled=True)
+                ),
+                scheduled_events_profile=compute.ScheduledEventsProfileArgs(
+                    terminate_notification_profile=compute.TerminateNotificationProfileArgs(
+                        enable=True, not_before_timeout="PT10M"
+                    )
+                ),
+                extension_profile=compute.VirtualMachineScaleSetExtensionProfileArgs(extensions=self._extensions()),
+            ),
+            tags={**(args.tags or {}), MODEL_TAG: self._model()},
+            opts=ResourceOptions(
+                parent=self,
+                depends_on=list(args.wait_for),
+                custom_timeouts=CustomTimeouts(create="1h", update="2h", delete="1h"),
+            ),
+        )
+
+    def _model(self) -> str:
+        args = self._args
+        parts = (args.custom_data, args.image_id or str(_UBUNTU), args.vm_size, args.ssh_public_key)
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
+
+    def _os_profile(self) -> compute.VirtualMachineScaleSetOSProfileArgs:
+        platform_patches = compute.LinuxVMGuestPatchMode.AUTOMATIC_BY_PLATFORM
+        return compute.VirtualMachineScaleSetOSProfileArgs(
+            computer_name_prefix="node",
+            admin_username=_ADMINISTRATOR,
+            custom_data=self._args.custom_data,
+            linux_configuration=compute.LinuxConfigurationArgs(
+                disable_password_authentication=True,
+                provision_vm_agent=True,
+                ssh=compute.SshConfigurationArgs(
+                    public_keys=[
+                        compute.SshPublicKeyArgs(
+                            path=f"/home/{_ADMINISTRATOR}/.ssh/authorized_keys", key_data=self._args.ssh_public_key
+                        )
+                    ]
+                ),
+                patch_settings=compute.LinuxPatchSettingsArgs(
+                    patch_mode=platform_patches,
+                    assessment_mode=compute.LinuxPatchAssessmentMode.AUTOMATIC_BY_PLATFORM,
+                    automatic_by_platform_settings=compute.LinuxVMGuestPatchAutomaticByPlatformSettingsArgs(
+                        reboot_setting=compute.LinuxVMGuestPatchAutomaticByPlatformRebootSetting.IF_REQUIRED
+                    ),
+                ),
+            ),
+        )
+
+    def _storage_profile(self) -> compute.VirtualMachineScaleSetStorageProfileArgs:
+        image_id = self._args.image_id
+        return compute.VirtualMachineScaleSetStorageProfileArgs(
+            image_reference=compute.ImageReferenceArgs(**({"id": image_id} if image_id else _UBUNTU)),
+            os_disk=compute.VirtualMachineScaleSetOSDiskArgs(
+                create_option=compute.DiskCreateOptionTypes.FROM_IMAGE,
+                caching=compute.CachingTypes.READ_WRITE,
+                delete_option=compute.DiskDeleteOptionTypes.DELETE,
+                disk_size_gb=64,
+                managed_disk=compute.VirtualMachineScaleSetManagedDiskParametersArgs(
+                    storage_account_type=compute.StorageAccountTypes.PREMIUM_LRS
+                ),
+            ),
+        )
+
+    def _network_profile(self, balancer: network.LoadBalancer) -> compute.VirtualMachineScaleSetNetworkProfileArgs:
+        pool_id = Output.concat(balancer.id, f"/backendAddressPools/{_BACKENDS}")
+        return compute.VirtualMachineScaleSetNetworkProfileArgs(
+            network_api_version=compute.NetworkApiVersion.NETWORK_API_VERSION_2022_11_01,
+            network_interface_configurations=[
+                compute.VirtualMachineScaleSetNetworkConfigurationArgs(
+                    name="nic",
+                    primary=True,
+                    enable_accelerated_networking=True,
+                    delete_option=compute.DeleteOptions.DELETE,
+                    # No public address: egress goes through the subnet's NAT gateway.
+                    ip_configurations=[
+                        compute.VirtualMachineScaleSetIPConfigurationArgs(
+                            name="primary",
+                            primary=True,
+                            private_ip_address_version=compute.IPVersion.I_PV4,
+                            subnet=compute.ApiEntityReferenceArgs(id=self._args.subnet_id),
+                            load_balancer_backend_address_pools=[compute.SubResourceArgs(id=pool_id)],
+                        )
+                    ],
+                )
+            ],
+        )
+
+    def _extensions(self) -> list[compute.VirtualMachineScaleSetExtensionArgs]:
+        args = self._args
+        extensions = [
+            compute.VirtualMachineScaleSetExtensionArgs(
+                name="health",
+                publisher="Microsoft.ManagedServices",
+                type="ApplicationHealthLinux",
+                type_handler_version="2.0",
+                auto_upgrade_minor_version=True,
+                enable_automatic_upgrade=True,
+                settings={
+                    "protocol": "http",
+                    "port": args.health.port,
+                    "requestPath": args.health.path,
+                    "intervalInSeconds": _PROBE_SECONDS,
+                    "numberOfProbes": 3,
+                    # Seconds until silence counts as ill: packages are installed first.
+                    "gracePeriod": 900,
+                },
+            )
+        ]
+        if args.monitoring:
+            extensions.append(
+                compute.VirtualMachineScaleSetExtensionArgs(
+                    name="monitor",
+                    publisher="Microsoft.Azure.Monitor",
+                    type="AzureMonitorLinuxAgent",
+                    type_handler_version="1.33",
+                    auto_upgrade_minor_version=True,
+                    enable_automatic_upgrade=True,
+                    settings={
+                        "authentication": {
+                            "managedIdentity": {
+                                "identifier-name": "mi_res_id",
+                                "identifier-value": args.identity_id,
+                            }
+                        }
+                    },
+                )
+            )
+        return extensions
+
+
+def _probe(listener: Listener) -> network.ProbeArgs:
+    probe = listener.probe
+    return network.ProbeArgs(
+        name=listener.name,
+        protocol=probe.protocol.value,
+        port=probe.port,
+        request_path=probe.path if probe.protocol is ProbeProtocol.HTTP else None,
+        interval_in_seconds=_PROBE_SECONDS,
+        probe_threshold=_PROBE_THRESHOLD,
+        no_healthy_backends_behavior=network.ProbeNoHealthyBackendsBehavior.ALL_PROBED_DOWN,
+    )
+
+
+def _rule(listener: Listener) -> network.LoadBalancingRuleArgs:
+    def own(collection: str, item: str) -> network.SubResourceArgs:
+        # The provider puts the balancer's own id in for `$self`.
+        return network.SubResourceArgs(id=f"$self/{collection}/{item}")
+
+    return network.LoadBalancingRuleArgs(
+        name=listener.name,
+        protocol=network.TransportProtocol.TCP,
+        frontend_port=listener.port,
+        backend_port=listener.port,
+        frontend_ip_configuration=own("frontendIPConfigurations", _FRONTEND),
+        backend_address_pools=[own("backendAddressPools", _BACKENDS)],
+        probe=own("probes", listener.name),
+        load_distribution=network.LoadDistribution.DEFAULT,
+        enable_floating_ip=False,
+        # A connection that a dead VM leaves behind ends at once, not at its timeout.
+        enable_tcp_reset=True,
+        idle_timeout_in_minutes=30,
+        disable_outbound_snat=True,
+    )

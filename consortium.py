@@ -1,0 +1,185 @@
+"""The member among its peers: its own card, and theirs, read and checked before anything is registered."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pulumi
+from pulumi import Output, StackReference
+
+from agent.ports import NETWORK_INFO_PATH, NETWORK_INFO_PORT
+from components.membership_keys import MembershipKeys
+from ledger.platform import Identity
+from membership import (
+    SCHEMA_VERSION,
+    IpsecPolicy,
+    LinkKind,
+    MemberProfile,
+    MembershipCard,
+    MembershipError,
+    check_consortium,
+    read_card,
+)
+from settings import TUNNELS, GatewaySku, Peer, Settings, over_budget
+
+CARD_OUTPUT = "member"
+"""Stack output that holds a member's card."""
+
+
+@dataclass(frozen=True)
+class PeerMember:
+    """One peer, its card verified."""
+
+    card: MembershipCard
+    document: str
+    """The card as JSON, just as it was signed."""
+    link: LinkKind
+    deployer_principal_id: str | None
+    """Principal that makes the peer's half of a VNet-to-VNet link."""
+
+    @property
+    def name(self) -> str:
+        """The peer's name."""
+        return self.card.name
+
+    @property
+    def over_vpn(self) -> bool:
+        """Whether the link is a connection of the VPN gateway."""
+        return self.link is not LinkKind.EXPRESS_ROUTE
+
+
+async def read_peers(settings: Settings, identities: Sequence[Identity], tenant_id: str) -> list[PeerMember]:
+    """Every configured peer, from its stack or its card file, all checked against each other and this member.
+
+    Raises:
+        RunError: a stack or file can't be read, a card is not proper, or the members do not go together. Pulumi
+            prints it as one message. Stacks are read in a preview too.
+    """
+    try:
+        return await _read_peers(settings, identities, tenant_id)
+    except MembershipError as error:
+        message = f"the peers of {settings.bank.name} can't be linked:\n{error}"
+    raise pulumi.RunError(message)
+
+
+async def _read_peers(settings: Settings, identities: Sequence[Identity], tenant_id: str) -> list[PeerMember]:
+    vpn = settings.connectivity.vpn
+    peers: list[PeerMember] = []
+    mistakes: list[str] = []
+    for peer in settings.peers:
+        try:
+            source, document = await _document(peer)
+            card = read_card(document, name=peer.name, pinned=peer.fingerprint, source=source)
+        except MembershipError as error:
+            mistakes.append(str(error))
+            continue
+        deployer = str(peer.deployer_principal_id) if peer.deployer_principal_id else None
+        peers.append(
+            PeerMember(card, json.dumps(document, sort_keys=True), _link(settings, peer, card, tenant_id), deployer)
+        )
+    own = MemberProfile(
+        name=settings.bank.name,
+        tenant_id=tenant_id,
+        address_space=settings.address_space,
+        asn=settings.bank.asn if vpn else None,
+        legal_names=frozenset(identity.legal_name for identity in identities),
+    )
+    links = {peer.name: peer.link for peer in peers}
+    try:
+        check_consortium(own, [peer.card for peer in peers], links, vpn.ipsec_policy if vpn else IpsecPolicy())
+    except MembershipError as error:
+        mistakes.append(str(error))
+    mistakes.extend(
+        f"{peer.name}: deployerPrincipalId is set, but the link is {peer.link}; wanted none"
+        for peer in peers
+        if peer.deployer_principal_id and peer.link is not LinkKind.VNET_TO_VNET
+    )
+    if vpn:
+        mistakes.extend(over_budget(links.values(), vpn.sku))
+    if mistakes:
+        raise MembershipError("\n".join(mistakes))
+    if vpn:
+        _warn_of_tunnels(list(links.values()), vpn.sku)
+    return peers
+
+
+def own_card(
+    settings: Settings,
+    *,
+    identities: Sequence[Identity],
+    frontend: str,
+    tenant_id: str,
+    gateway_id: Output[str] | None,
+    gateway_instances: Output[list[dict[str, str]]] | None,
+    keys: MembershipKeys,
+) -> Output[dict[str, Any]]:
+    """This member's card, signed."""
+    vpn = settings.connectivity.vpn
+    gateway = (
+        {
+            "id": gateway_id,
+            "asn": settings.bank.asn,
+            "instances": gateway_instances,
+            "ipsecPolicy": vpn.ipsec_policy.model_dump(by_alias=True),
+        }
+        if vpn
+        else None
+    )
+    return keys.sign(
+        Output.from_input(
+            {
+                "schema": SCHEMA_VERSION,
+                "name": settings.bank.name,
+                "location": settings.location,
+                "tenantId": tenant_id,
+                "addressSpace": str(settings.address_space),
+                "gateway": gateway,
+                "linkPublicKey": keys.link_public_key,
+                "keyGenerations": settings.key_generations.model_dump(by_alias=True),
+                "nodes": [
+                    {"legalName": identity.legal_name, "p2pAddress": f"{frontend}:{identity.p2p_port}"}
+                    for identity in identities
+                ],
+                "networkInfoUrl": f"https://{frontend}:{NETWORK_INFO_PORT}{NETWORK_INFO_PATH}",
+            }
+        )
+    )
+
+
+def _link(settings: Settings, peer: Peer, card: MembershipCard, tenant_id: str) -> LinkKind:
+    if peer.link is not None:
+        return peer.link
+    if settings.connectivity.vpn is None:
+        return LinkKind.EXPRESS_ROUTE
+    return LinkKind.VNET_TO_VNET if str(card.tenant_id) == tenant_id else LinkKind.IPSEC
+
+
+async def _document(peer: Peer) -> tuple[str, object]:
+    """Where the card came from, and the card as decoded JSON; None where the stack has no such output."""
+    if peer.card is not None:
+        source = f"file {peer.card}"
+        try:
+            return source, json.loads(peer.card.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise MembershipError(f"peer {peer.name}: {source}: {error}; wanted a JSON document") from error
+    source = f"stack {peer.stack}"
+    reference = StackReference(f"peer-{peer.name}", stack_name=peer.stack)
+    try:
+        details = await reference.get_output_details(CARD_OUTPUT)
+    except Exception as error:
+        # Whatever the engine says of a stack that it can't read: it has no error of its own for that.
+        raise MembershipError(
+            f"peer {peer.name}: {source}: can't be read; wanted a stack that is up and that you may read "
+            "(a peer is listed once its stack is up)"
+        ) from error
+    return source, details.value if details.secret_value is None else details.secret_value
+
+
+def _warn_of_tunnels(links: Sequence[LinkKind], sku: GatewaySku) -> None:
+    tunnels = sum(TUNNELS[link] for link in links)
+    if tunnels > sku.max_connections:
+        pulumi.log.warn(
+            f"{len(links)} links have {tunnels} tunnels, and {sku} is sold for {sku.max_connections}: "
+            f"redundant tunnels may not come up; {GatewaySku.VPN_GW4AZ} takes {GatewaySku.VPN_GW4AZ.max_connections}"
+        )

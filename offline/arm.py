@@ -1,0 +1,145 @@
+"""How Azure names the resource types that this program makes, and how its ids are put together."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+# Azure-native's token -> ARM namespace, then one (segment, name property) a level of the id below the resource
+# group. A name property that the program leaves out is filled by autonaming.
+_TABLE = """
+applicationinsights:Component            Microsoft.Insights            components/resourceName
+applicationinsights:Workbook             Microsoft.Insights            workbooks/resourceName
+compute:VirtualMachineScaleSet           Microsoft.Compute             virtualMachineScaleSets/vmScaleSetName
+dbforpostgresql:Administrator            Microsoft.DBforPostgreSQL     flexibleServers/serverName administrators/objectId
+dbforpostgresql:Configuration            Microsoft.DBforPostgreSQL     flexibleServers/serverName configurations/configurationName
+dbforpostgresql:Database                 Microsoft.DBforPostgreSQL     flexibleServers/serverName databases/databaseName
+dbforpostgresql:Server                   Microsoft.DBforPostgreSQL     flexibleServers/serverName
+keyvault:Secret                          Microsoft.KeyVault            vaults/vaultName secrets/secretName
+keyvault:Vault                           Microsoft.KeyVault            vaults/vaultName
+maintenance:MaintenanceConfiguration     Microsoft.Maintenance         maintenanceConfigurations/resourceName
+managedidentity:UserAssignedIdentity     Microsoft.ManagedIdentity     userAssignedIdentities/resourceName
+monitor:ActionGroup                      Microsoft.Insights            actionGroups/actionGroupName
+monitor:ActivityLogAlert                 Microsoft.Insights            activityLogAlerts/activityLogAlertName
+monitor:DataCollectionRule               Microsoft.Insights            dataCollectionRules/dataCollectionRuleName
+monitor:MetricAlert                      Microsoft.Insights            metricAlerts/ruleName
+network:LoadBalancer                     Microsoft.Network             loadBalancers/loadBalancerName
+network:LocalNetworkGateway              Microsoft.Network             localNetworkGateways/localNetworkGatewayName
+network:NatGateway                       Microsoft.Network             natGateways/natGatewayName
+network:NetworkSecurityGroup             Microsoft.Network             networkSecurityGroups/networkSecurityGroupName
+network:PrivateDnsZoneGroup              Microsoft.Network             privateEndpoints/privateEndpointName privateDnsZoneGroups/privateDnsZoneGroupName
+network:PrivateEndpoint                  Microsoft.Network             privateEndpoints/privateEndpointName
+network:PublicIPAddress                  Microsoft.Network             publicIPAddresses/publicIpAddressName
+network:Subnet                           Microsoft.Network             virtualNetworks/virtualNetworkName subnets/subnetName
+network:VirtualNetwork                   Microsoft.Network             virtualNetworks/virtualNetworkName
+network:VirtualNetworkGateway            Microsoft.Network             virtualNetworkGateways/virtualNetworkGatewayName
+network:VirtualNetworkGatewayConnection  Microsoft.Network             connections/virtualNetworkGatewayConnectionName
+operationalinsights:Workspace            Microsoft.OperationalInsights workspaces/workspaceName
+privatedns:PrivateZone                   Microsoft.Network             privateDnsZones/privateZoneName
+privatedns:VirtualNetworkLink            Microsoft.Network             privateDnsZones/privateZoneName virtualNetworkLinks/virtualNetworkLinkName
+storage:BlobContainer                    Microsoft.Storage             storageAccounts/accountName blobServices/=default containers/containerName
+storage:BlobServiceProperties            Microsoft.Storage             storageAccounts/accountName blobServices/blobServicesName
+storage:FileServiceProperties            Microsoft.Storage             storageAccounts/accountName fileServices/fileServicesName
+storage:FileShare                        Microsoft.Storage             storageAccounts/accountName fileServices/=default shares/shareName
+storage:StorageAccount                   Microsoft.Storage             storageAccounts/accountName
+"""
+
+# Types that hang on another resource's id: token -> (property with that id, ARM type, name property).
+_EXTENSIONS = {
+    "authorization:RoleAssignment": ("scope", "Microsoft.Authorization/roleAssignments", "roleAssignmentName"),
+    "authorization:RoleDefinition": ("scope", "Microsoft.Authorization/roleDefinitions", "roleDefinitionId"),
+    "monitor:DiagnosticSetting": ("resourceUri", "Microsoft.Insights/diagnosticSettings", "name"),
+    "monitor:DataCollectionRuleAssociation": (
+        "resourceUri",
+        "Microsoft.Insights/dataCollectionRuleAssociations",
+        "associationName",
+    ),
+}
+_NAMED_BY_GUID = frozenset({"authorization:RoleAssignment", "authorization:RoleDefinition"})
+
+RESOURCE_GROUP = "resources:ResourceGroup"
+CONFIGURATION_ASSIGNMENT = "maintenance:ConfigurationAssignment"
+
+
+@dataclass(frozen=True)
+class ArmType:
+    """One resource type: the levels of its id below the resource group."""
+
+    namespace: str
+    levels: tuple[tuple[str, str], ...]
+    """Segment and name property a level; a name that begins with `=` is fixed."""
+
+    @property
+    def name_property(self) -> str:
+        """The property that names the resource itself."""
+        return self.levels[-1][1]
+
+    @property
+    def full_name(self) -> str:
+        """As Azure writes it: `Microsoft.Network/virtualNetworks/subnets`."""
+        return "/".join([self.namespace, *(segment for segment, _ in self.levels)])
+
+
+def _parse(line: str) -> tuple[str, ArmType]:
+    token, namespace, *levels = line.split()
+    pairs = tuple((segment, name) for segment, _, name in (level.partition("/") for level in levels))
+    return token, ArmType(namespace, pairs)
+
+
+ARM_TYPES: dict[str, ArmType] = dict(_parse(line) for line in _TABLE.strip().splitlines())
+
+
+class UnknownTypeError(LookupError):
+    """A type that the offline Azure does not have: its id can't be made up."""
+
+
+def short_token(token: str) -> str:
+    """`network:Subnet` of `azure-native:network:Subnet`; a version in between is left out."""
+    return re.sub(r"^azure-native(_[a-z0-9_]+)?:", "", token).replace("/v", "/").split("/")[0]
+
+
+def name_property(token: str) -> str | None:
+    """The input that names a resource of this type; None where nothing does."""
+    short = short_token(token)
+    if short == RESOURCE_GROUP:
+        return "resourceGroupName"
+    if short == CONFIGURATION_ASSIGNMENT:
+        return "configurationAssignmentName"
+    if short in _EXTENSIONS:
+        return _EXTENSIONS[short][2]
+    if short in ARM_TYPES:
+        return ARM_TYPES[short].name_property
+    raise UnknownTypeError(f"the offline Azure has no type {token}; a line in offline/arm.py adds it")
+
+
+def named_by_guid(token: str) -> bool:
+    """Whether Azure wants a GUID for a name, which autonaming then makes."""
+    return short_token(token) in _NAMED_BY_GUID
+
+
+def resource_id(token: str, subscription_id: str, inputs: Mapping[str, Any]) -> str:
+    """The id that Azure gives a resource with these inputs, its names filled in.
+
+    Raises:
+        UnknownTypeError: the type is not in the tables.
+        KeyError: an input that names a level is missing.
+    """
+    short = short_token(token)
+    subscription = f"/subscriptions/{subscription_id}"
+    if short == RESOURCE_GROUP:
+        return f"{subscription}/resourceGroups/{inputs['resourceGroupName']}"
+    if short in _EXTENSIONS:
+        property_, arm_type, name = _EXTENSIONS[short]
+        return f"{inputs[property_]}/providers/{arm_type}/{inputs[name]}"
+    group = f"{subscription}/resourceGroups/{inputs['resourceGroupName']}/providers"
+    if short == CONFIGURATION_ASSIGNMENT:
+        target = f"{inputs['providerName']}/{inputs['resourceType']}/{inputs['resourceName']}"
+        name = inputs["configurationAssignmentName"]
+        return f"{group}/{target}/providers/Microsoft.Maintenance/configurationAssignments/{name}"
+    if short not in ARM_TYPES:
+        raise UnknownTypeError(f"the offline Azure has no type {token}; a line in offline/arm.py adds it")
+    arm_type = ARM_TYPES[short]
+    path = "/".join(
+        f"{segment}/{name[1:] if name.startswith('=') else inputs[name]}" for segment, name in arm_type.levels
+    )
+    return f"{group}/{arm_type.namespace}/{path}"

@@ -1,0 +1,185 @@
+"""Runs the program in this process, under Pulumi's mocks, for one stack's configuration."""
+
+import asyncio
+import json
+import logging
+import runpy
+from collections.abc import Mapping
+from contextvars import copy_context
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, cast
+
+import yaml
+from pulumi import Resource
+from pulumi.runtime.config import set_all_config
+from pulumi.runtime.mocks import MockCallArgs, MockResourceArgs, Mocks, set_mocks
+from pulumi.runtime.settings import set_root_resource
+from pulumi.runtime.stack import run_in_stack
+
+from offline.azure import Account, OfflineAzure
+from offline.recorder import REFERENCE_TYPE, STACK_TYPE, Recorder, Registration
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT = "decentralized-trust"
+ORGANIZATION = "organization"
+"""What Pulumi calls the organisation on file and blob backends."""
+PEERS_KEY = f"{PROJECT}:peers"
+
+References = Mapping[str, Mapping[str, Any]]
+"""Stacks' outputs by their full names: read before a run, since one run at a time is all that Pulumi's mocks take."""
+
+
+@dataclass(frozen=True)
+class StackConfiguration:
+    """A stack's configuration as Pulumi hands it to the program."""
+
+    stack: str
+    values: Mapping[str, str]
+    secret_keys: tuple[str, ...] = ()
+
+    @property
+    def member(self) -> str:
+        """The member's name; the stack's where the configuration has none."""
+        try:
+            return str(json.loads(self.values[f"{PROJECT}:bank"])["name"])
+        except (KeyError, ValueError, TypeError):
+            return self.stack
+
+    @property
+    def referenced_stacks(self) -> list[str]:
+        """Full names of the stacks that the peers' cards are read from."""
+        try:
+            return [peer["stack"] for peer in json.loads(self.values.get(PEERS_KEY, "[]")) if "stack" in peer]
+        except (ValueError, TypeError):
+            return []
+
+    def without_peers(self) -> "StackConfiguration":
+        """The same member before it is linked to anyone."""
+        return replace(self, values={key: value for key, value in self.values.items() if key != PEERS_KEY})
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run of the program asked for."""
+
+    stack: str
+    registrations: Mapping[str, Registration]
+    outputs: Mapping[str, Any]
+    secret_outputs: frozenset[str]
+    azure: OfflineAzure
+    messages: tuple[str, ...]
+    """What the program logged."""
+
+
+class _OfflineMocks(Mocks):
+    def __init__(self, azure: OfflineAzure, references: References, *, unknown: bool) -> None:
+        self._azure, self._references, self._unknown = azure, references, unknown
+
+    def new_resource(self, args: MockResourceArgs) -> tuple[str | None, dict[Any, Any]]:
+        if args.typ == REFERENCE_TYPE:
+            outputs = dict(self._references[args.inputs["name"]])
+            return args.name, {**args.inputs, "outputs": outputs, "secretOutputNames": []}
+        if not args.custom:
+            return "", args.inputs
+        if self._unknown:
+            # As in the preview of a first deployment: no id, and no output that is not an input.
+            return None, args.inputs
+        return self._azure.create(args.typ, args.name, args.inputs)
+
+    def call(self, args: MockCallArgs) -> tuple[dict[Any, Any], list[tuple[str, str]]]:
+        return self._azure.invoke(args.token), []
+
+
+def read_configuration(path: Path) -> StackConfiguration:
+    """The configuration in a stack's file, `Pulumi.<stack>.yaml`; an encrypted value becomes a stand-in."""
+    document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    values: dict[str, str] = {}
+    secret_keys = []
+    for key, value in document["config"].items():
+        if isinstance(value, dict) and set(value) == {"secure"}:
+            secret_keys.append(key)
+            values[key] = "stand-in for a secret"
+        else:
+            values[key] = _encode(value)
+    return StackConfiguration(path.stem.removeprefix("Pulumi."), values, tuple(secret_keys))
+
+
+def _encode(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return json.dumps(value)
+
+
+def run_program(
+    configuration: StackConfiguration,
+    *,
+    references: References = MappingProxyType({}),
+    account: Account | None = None,
+    unknown: bool = False,
+) -> Run:
+    """Run `__main__.py` once.
+
+    Args:
+        configuration: the stack and its configuration.
+        references: where stack references lead; one that leads nowhere fails, as on the engine.
+        account: whose subscription; by default one of the member's own, in the one tenant.
+        unknown: whether new resources' ids and computed outputs stay unknown, as in a first preview.
+
+    Raises:
+        pulumi.RunError: what the program refuses.
+    """
+    azure = OfflineAzure(account or Account.of(configuration.member, ORGANIZATION))
+    log = _Messages()
+    return copy_context().run(_run, configuration, azure, _OfflineMocks(azure, references, unknown=unknown), log, unknown)
+
+
+def _run(configuration: StackConfiguration, azure: OfflineAzure, mocks: Mocks, log: "_Messages", unknown: bool) -> Run:
+    recorder = Recorder(mocks)
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        set_all_config(dict(configuration.values), list(configuration.secret_keys))
+        # set_mocks makes a stack where there is none, and run_in_stack wants to make its own.
+        set_root_resource(cast(Resource, object()))
+        set_mocks(
+            mocks,
+            project=PROJECT,
+            stack=configuration.stack,
+            preview=unknown,
+            logger=log.logger,
+            monitor=recorder,
+            organization=ORGANIZATION,
+        )
+        set_root_resource(None)
+        loop.run_until_complete(run_in_stack(_program))
+    finally:
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
+        asyncio.set_event_loop(None)
+    stack_urn = next(urn for urn in recorder.outputs if urn.split("::")[2] == STACK_TYPE)
+    return Run(
+        stack=configuration.stack,
+        registrations=recorder.registrations,
+        outputs=recorder.outputs[stack_urn],
+        secret_outputs=recorder.secret_outputs[stack_urn],
+        azure=azure,
+        messages=tuple(log.messages),
+    )
+
+
+def _program() -> None:
+    runpy.run_path(str(ROOT / "__main__.py"), run_name="__main__")
+
+
+class _Messages(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.messages: list[str] = []
+        self.logger = logging.Logger("program")
+        self.logger.addHandler(self)
+        self.logger.setLevel(logging.INFO)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(record.getMessage())
