@@ -3,8 +3,10 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 
 from pulumi import ComponentResource, CustomTimeouts, Input, Output, ResourceOptions
+from pulumi.runtime import is_dry_run
 from pulumi_azure_native import maintenance, network, privatedns
 
 from addressing import AddressPlan
@@ -15,6 +17,8 @@ from ledger.platform import Audience, Listener
 HTTPS_PORT, NFS_PORT, POSTGRESQL_PORT, PGBOUNCER_PORT = 443, 2049, 5432, 6432
 _PACKAGE_PORTS = (80, HTTPS_PORT)
 _ENDPOINT_PORTS = (HTTPS_PORT, NFS_PORT)
+
+_GATEWAY_INSTANCES = 2
 
 # Gateways take 30 to 45 minutes to create, more in a busy region.
 GATEWAY_TIMEOUTS = CustomTimeouts(create="2h", update="2h", delete="2h")
@@ -131,7 +135,7 @@ class MemberNetwork(ComponentResource):
         express_route = self._express_route(subnets["gateway"]) if args.express_route else None
         gateway = self._vpn_gateway(subnets["gateway"], express_route) if args.vpn else None
         self.vpn_gateway_id = gateway.id if gateway else None
-        self.vpn_gateway_instances = gateway.bgp_settings.apply(_instances) if gateway else None
+        self.vpn_gateway_instances = _instances(gateway) if gateway else None
         self.register_outputs(
             {
                 "network_id": self.network_id,
@@ -505,15 +509,20 @@ class MemberNetwork(ComponentResource):
         send_logs(f"{self._name}-{role}-logs", resource_id=gateway.id, workspace_id=args.workspace_id, parent=self)
 
 
-def _instances(settings: network.outputs.BgpSettingsResponse) -> list[dict[str, str]]:
-    # An instance's tunnel address is its public one. Sorted, so that the card does not change with Azure's order.
-    return sorted(
-        (
-            {
-                "publicIp": instance.tunnel_ip_addresses[0],
-                "bgpPeeringIp": instance.default_bgp_ip_addresses[0],
-            }
-            for instance in settings.bgp_peering_addresses
-        ),
-        key=lambda instance: instance["bgpPeeringIp"],
-    )
+def _instances(gateway: network.VirtualNetworkGateway) -> Output[list[dict[str, str]]]:
+    def read(gateway_id: str, settings: network.outputs.BgpSettingsResponse) -> list[dict[str, str]]:
+        addresses = settings.bgp_peering_addresses or []
+        # A preview of changed settings may lack the addresses that Azure adds to them.
+        if len(addresses) != _GATEWAY_INSTANCES and not is_dry_run():
+            raise ValueError(f"{gateway_id}: {len(addresses)} BGP addresses; wanted {_GATEWAY_INSTANCES}: active-active")
+        # An instance's tunnel address is its public one. Sorted, so that the card does not change with Azure's order.
+        return sorted(
+            (
+                {"publicIp": each.tunnel_ip_addresses[0], "bgpPeeringIp": each.default_bgp_ip_addresses[0]}
+                for each in addresses
+            ),
+            key=lambda instance: instance["bgpPeeringIp"],
+        )
+
+    # By way of the id, which is unknown until the gateway is there. (Output.all would make its settings a plain dict.)
+    return gateway.id.apply(lambda gateway_id: gateway.bgp_settings.apply(partial(read, gateway_id)))

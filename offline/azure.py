@@ -61,6 +61,11 @@ class OfflineAzure:
         self.resources[resource_id] = outputs
         return resource_id, outputs
 
+    @staticmethod
+    def preview(inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """What is known of a resource before it is made: its inputs, but for those that come back in another shape."""
+        return {key: value for key, value in inputs.items() if key != "identity"}
+
     def invoke(self, token: str) -> dict[str, Any]:
         """Answer a provider function."""
         if token == "azure-native:authorization:getClientConfig":  # noqa: S105

@@ -84,8 +84,7 @@ class _OfflineMocks(Mocks):
         if not args.custom:
             return "", args.inputs
         if self._unknown:
-            # As in the preview of a first deployment: no id, and no output that is not an input.
-            return None, args.inputs
+            return None, self._azure.preview(args.inputs)
         return self._azure.create(args.typ, args.name, args.inputs)
 
     def call(self, args: MockCallArgs) -> tuple[dict[Any, Any], list[tuple[str, str]]]:
