@@ -196,7 +196,9 @@ class Node(_Part):
     legal_name: Annotated[str, StringConstraints(min_length=1, max_length=512)]
     p2p_address: Annotated[
         str,
-        Field(alias="p2pAddress"), StringConstraints(pattern=r"^[0-9.]{7,15}:[0-9]{1,5}$"), AfterValidator(_has_ipv4_host)
+        Field(alias="p2pAddress"),
+        StringConstraints(pattern=r"^[0-9.]{7,15}:[0-9]{1,5}$"),
+        AfterValidator(_has_ipv4_host),
     ]
 
 

@@ -514,7 +514,9 @@ def _instances(gateway: network.VirtualNetworkGateway) -> Output[list[dict[str, 
         addresses = settings.bgp_peering_addresses or []
         # A preview of changed settings may lack the addresses that Azure adds to them.
         if len(addresses) != _GATEWAY_INSTANCES and not is_dry_run():
-            raise ValueError(f"{gateway_id}: {len(addresses)} BGP addresses; wanted {_GATEWAY_INSTANCES}: active-active")
+            raise ValueError(
+                f"{gateway_id}: {len(addresses)} BGP addresses; wanted {_GATEWAY_INSTANCES}: active-active"
+            )
         # An instance's tunnel address is its public one. Sorted, so that the card does not change with Azure's order.
         return sorted(
             (

@@ -158,5 +158,3 @@ _COMPUTED: dict[str, Callable[[OfflineAzure, str, Mapping[str, Any]], dict[str, 
         }
     },
 }
-
-

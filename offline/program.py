@@ -131,10 +131,14 @@ def run_program(
     """
     azure = OfflineAzure(account or Account.of(configuration.member, ORGANIZATION))
     log = _Messages()
-    return copy_context().run(_run, configuration, azure, _OfflineMocks(azure, references, unknown=unknown), log, unknown)
+    return copy_context().run(
+        _run, configuration, azure, _OfflineMocks(azure, references, unknown=unknown), log, unknown
+    )
 
 
-def _run(configuration: StackConfiguration, azure: OfflineAzure, mocks: Mocks, log: "_Messages", unknown: bool) -> Run:
+def _run(
+    configuration: StackConfiguration, azure: OfflineAzure, mocks: Mocks, log: "_Messages", unknown: bool
+) -> Run:
     recorder = Recorder(mocks)
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)

@@ -1,0 +1,43 @@
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+export PULUMI_ERROR_OUTPUT_STRING := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help preview test lint bench docs lock clean
+
+help: ## What there is
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(READY): requirements.txt requirements-dev.txt
+	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) is not there; wanted Python 3.11, or PYTHON=..." >&2; exit 1; }
+	@echo "setting up $(VENV), once ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-dev.txt
+	@touch $@
+
+preview: $(READY) ## What the sample banks would create (STACK=name or file for one)
+	@$(BIN)/python -m offline.plan $(STACK)
+
+test: $(READY) ## All tests that need no Pulumi CLI
+	@$(BIN)/python -m pytest
+
+lint: $(READY) ## Format, lint and types
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+bench: $(READY) ## Where the time goes; prints ratios within one run
+	@$(BIN)/python -m benchmarks.planning
+
+docs: $(READY) ## Write what is generated: README tables, Pulumi.yaml, schema, checklist, sample card
+	@$(BIN)/python -m docs.generate
+
+lock: $(READY) ## Write the locked requirements anew
+	@$(BIN)/uv pip compile --quiet --generate-hashes --universal --python-version 3.11 --no-header --no-emit-index-url requirements.in --output-file requirements.txt
+	@$(BIN)/uv pip compile --quiet --generate-hashes --universal --python-version 3.11 --no-header --no-emit-index-url requirements-dev.in --output-file requirements-dev.txt
+
+clean: ## Remove what was set up and cached
+	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
