@@ -1,5 +1,7 @@
 """One member's stack: what one bank needs to run its ledger nodes and to reach the other members."""
 
+from typing import TypedDict
+
 import pulumi
 from pulumi import Output
 from pulumi_azure_native import authorization, managedidentity, resources
@@ -19,6 +21,21 @@ from components.vpn_peering import VpnPeering, VpnPeeringArgs
 from consortium import own_card, read_peers
 from ledger.platform import identities, listeners, peer_ports
 from settings import EXPRESS_ROUTE_KEY, load_settings
+
+
+class Placement(TypedDict):
+    """Where a component's resources go, and their tags."""
+
+    resource_group_name: Output[str]
+    location: str
+    tags: dict[str, str]
+
+
+class Kept(TypedDict):
+    """What goes for every component that keeps something: its logs, and whether it is protected."""
+
+    workspace_id: Output[str] | None
+    deletion_protection: bool
 
 
 async def main() -> None:
@@ -42,7 +59,7 @@ async def main() -> None:
     )
 
     group = resources.ResourceGroup(f"{bank.name}-ledger", location=settings.location, tags=tags)
-    placement = {"resource_group_name": group.name, "location": settings.location, "tags": tags}
+    placement: Placement = {"resource_group_name": group.name, "location": settings.location, "tags": tags}
     node_identity = managedidentity.UserAssignedIdentity("node-identity", **placement)
 
     monitoring = (
@@ -59,14 +76,14 @@ async def main() -> None:
         else None
     )
     workspace_id = monitoring.workspace_id if monitoring else None
-    watched_and_kept = {"workspace_id": workspace_id, "deletion_protection": settings.deletion_protection}
+    kept: Kept = {"workspace_id": workspace_id, "deletion_protection": settings.deletion_protection}
 
     vpn, express_route = settings.connectivity.vpn, settings.connectivity.express_route
     network = MemberNetwork(
         "network",
         MemberNetworkArgs(
             **placement,
-            **watched_and_kept,
+            **kept,
             plan=plan,
             listeners=node_listeners,
             peer_ports=[*peer_ports(platform), NETWORK_INFO_PORT],
@@ -88,7 +105,7 @@ async def main() -> None:
         "keys",
         KeyStoreArgs(
             **placement,
-            **watched_and_kept,
+            **kept,
             tenant_id=tenant_id,
             endpoints_subnet_id=network.endpoints_subnet_id,
             zone_id=network.zone_ids[PrivateZone.VAULT],
@@ -104,7 +121,7 @@ async def main() -> None:
         "storage",
         LedgerStorageArgs(
             **placement,
-            **watched_and_kept,
+            **kept,
             endpoints_subnet_id=network.endpoints_subnet_id,
             blob_zone_id=network.zone_ids[PrivateZone.BLOB],
             file_zone_id=network.zone_ids[PrivateZone.FILE],
@@ -119,7 +136,7 @@ async def main() -> None:
             "database",
             LedgerDatabaseArgs(
                 **placement,
-                **watched_and_kept,
+                **kept,
                 tenant_id=tenant_id,
                 subnet_id=network.database_subnet_id,
                 zone_id=network.zone_ids[PrivateZone.DATABASE],
@@ -163,20 +180,22 @@ async def main() -> None:
         ),
     )
 
-    vpn_peers = [peer for peer in peers if peer.over_vpn]
-    for peer in vpn_peers:
-        VpnPeering(
-            f"link-{peer.name}",
-            VpnPeeringArgs(
-                **placement,
-                gateway_id=network.vpn_gateway_id,
-                kind=peer.link,
-                peer_gateway=peer.card.gateway,
-                shared_key=keys.link_key(peer.card, peer.link),
-                policy=vpn.ipsec_policy,
-                deployer_principal_id=peer.deployer_principal_id,
-            ),
-        )
+    linked: dict[Watched, dict[str, Output[str]]] = {}
+    if vpn and network.vpn_gateway_id and (vpn_peers := [peer for peer in peers if peer.over_vpn]):
+        linked = {Watched.VPN_GATEWAY: {"": network.vpn_gateway_id}}
+        for peer in vpn_peers:
+            VpnPeering(
+                f"link-{peer.name}",
+                VpnPeeringArgs(
+                    **placement,
+                    gateway_id=network.vpn_gateway_id,
+                    kind=peer.link,
+                    peer_gateway=peer.gateway,
+                    shared_key=keys.link_key(peer.card, peer.link),
+                    policy=vpn.ipsec_policy,
+                    deployer_principal_id=peer.deployer_principal_id,
+                ),
+            )
 
     if monitoring:
         Alerts(
@@ -189,7 +208,7 @@ async def main() -> None:
                     Watched.VAULT: {"": key_store.vault_id},
                     Watched.STORAGE: storage.account_ids,
                     **({Watched.DATABASE: {"": database.server_id}} if database else {}),
-                    **({Watched.VPN_GATEWAY: {"": network.vpn_gateway_id}} if vpn_peers else {}),
+                    **linked,
                 },
                 vault_id=key_store.vault_id,
                 emails=settings.alerts.emails,

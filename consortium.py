@@ -13,6 +13,7 @@ from components.membership_keys import MembershipKeys
 from ledger.platform import Identity
 from membership import (
     SCHEMA_VERSION,
+    Gateway,
     IpsecPolicy,
     LinkKind,
     MemberProfile,
@@ -42,6 +43,12 @@ class PeerMember:
     def name(self) -> str:
         """The peer's name."""
         return self.card.name
+
+    @property
+    def gateway(self) -> Gateway:
+        """The peer's VPN gateway, which every link over VPN was checked to have."""
+        assert self.card.gateway is not None  # noqa: S101
+        return self.card.gateway
 
     @property
     def over_vpn(self) -> bool:

@@ -194,7 +194,7 @@ class Peer(_Section):
     card: FilePath | None = Field(None, description="JSON file with the peer's card, instead of `stack`")
     link: LinkKind | None = Field(
         None,
-        description="`vnet-to-vnet` (default within one Entra tenant), `ipsec` (default across tenants), `express-route`",
+        description="`vnet-to-vnet` (default in one Entra tenant), `ipsec` (default across tenants), `express-route`",
     )
     fingerprint: Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")] | None = Field(
         None, description="`sha256:` and 64 hex digits of the peer's signing key; required with `card`"

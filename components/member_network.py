@@ -121,7 +121,7 @@ class MemberNetwork(ComponentResource):
             location=args.location,
             address_space=network.AddressSpaceArgs(address_prefixes=[str(args.plan.space)]),
             tags=args.tags,
-            opts=self._child(),
+            opts=ResourceOptions(parent=self),
         )
         self.network_id = virtual_network.id
         subnets = self._subnets(virtual_network)
@@ -145,9 +145,6 @@ class MemberNetwork(ComponentResource):
                 "vpn_gateway_id": self.vpn_gateway_id,
             }
         )
-
-    def _child(self, **options: object) -> ResourceOptions:
-        return ResourceOptions(parent=self, **options)
 
     def _subnets(self, virtual_network: network.VirtualNetwork) -> dict[str, network.Subnet]:
         args, plan = self._args, self._args.plan
@@ -195,7 +192,7 @@ class MemberNetwork(ComponentResource):
                     network.VirtualNetworkPrivateLinkServiceNetworkPolicies.ENABLED
                 ),
                 # Azure changes one subnet of a network at a time (pulumi/pulumi-azure-native#699).
-                opts=self._child(delete_before_replace=True, depends_on=list(subnets.values())[-1:]),
+                opts=ResourceOptions(parent=self, delete_before_replace=True, depends_on=list(subnets.values())[-1:]),
             )
         return subnets
 
@@ -206,7 +203,7 @@ class MemberNetwork(ComponentResource):
             location=self._args.location,
             security_rules=rules,
             tags=self._args.tags,
-            opts=self._child(),
+            opts=ResourceOptions(parent=self),
         )
         send_logs(
             f"{self._name}-{role}-nsg-logs",
@@ -361,7 +358,7 @@ class MemberNetwork(ComponentResource):
             ),
             zones=list(zones) or None,
             tags=self._args.tags,
-            opts=self._child(protect=protect),
+            opts=ResourceOptions(parent=self, protect=protect),
         )
 
     def _nat_gateway(self) -> network.SubResourceArgs:
@@ -375,7 +372,7 @@ class MemberNetwork(ComponentResource):
             sku=network.NatGatewaySkuArgs(name=network.NatGatewaySkuName.STANDARD),
             public_ip_addresses=[network.SubResourceArgs(id=address.id)],
             tags=self._args.tags,
-            opts=self._child(),
+            opts=ResourceOptions(parent=self),
         )
         return network.SubResourceArgs(id=gateway.id)
 
@@ -387,7 +384,7 @@ class MemberNetwork(ComponentResource):
             private_zone_name=zone.value,
             location="Global",
             tags=self._args.tags,
-            opts=self._child(delete_before_replace=True),
+            opts=ResourceOptions(parent=self, delete_before_replace=True),
         )
         link = privatedns.VirtualNetworkLink(
             f"{self._name}-{role}-zone-link",
@@ -397,7 +394,7 @@ class MemberNetwork(ComponentResource):
             registration_enabled=False,
             virtual_network=privatedns.SubResourceArgs(id=self.network_id),
             tags=self._args.tags,
-            opts=self._child(),
+            opts=ResourceOptions(parent=self),
         )
         return Output.all(private_zone.id, link.id).apply(lambda ids: str(ids[0]))
 
@@ -436,7 +433,8 @@ class MemberNetwork(ComponentResource):
             ip_configurations=[self._gateway_configuration(f"vpn-{place}", subnet) for place in ("first", "second")],
             tags=args.tags,
             # Where both kinds of gateway share the subnet, the ExpressRoute gateway comes first.
-            opts=self._child(
+            opts=ResourceOptions(
+                parent=self,
                 protect=args.deletion_protection,
                 custom_timeouts=GATEWAY_TIMEOUTS,
                 delete_before_replace=True,
@@ -457,8 +455,11 @@ class MemberNetwork(ComponentResource):
             sku=network.VirtualNetworkGatewaySkuArgs(name=express_route.sku, tier=express_route.sku),
             ip_configurations=[self._gateway_configuration("express-route", subnet)],
             tags=args.tags,
-            opts=self._child(
-                protect=args.deletion_protection, custom_timeouts=GATEWAY_TIMEOUTS, delete_before_replace=True
+            opts=ResourceOptions(
+                parent=self,
+                protect=args.deletion_protection,
+                custom_timeouts=GATEWAY_TIMEOUTS,
+                delete_before_replace=True,
             ),
         )
         network.VirtualNetworkGatewayConnection(
@@ -470,7 +471,8 @@ class MemberNetwork(ComponentResource):
             peer=network.SubResourceArgs(id=express_route.circuit_id),
             authorization_key=Output.secret(express_route.authorization_key),
             tags=args.tags,
-            opts=self._child(
+            opts=ResourceOptions(
+                parent=self,
                 additional_secret_outputs=["authorization_key"],
                 custom_timeouts=GATEWAY_TIMEOUTS,
                 delete_before_replace=True,
@@ -494,7 +496,7 @@ class MemberNetwork(ComponentResource):
             time_zone="UTC",
             recur_every="Day",
             tags=args.tags,
-            opts=self._child(),
+            opts=ResourceOptions(parent=self),
         )
         maintenance.ConfigurationAssignment(
             f"{self._name}-{role}-maintenance-assignment",
@@ -504,7 +506,7 @@ class MemberNetwork(ComponentResource):
             resource_type="virtualNetworkGateways",
             resource_name_=gateway.name,
             maintenance_configuration_id=window.id,
-            opts=self._child(delete_before_replace=True),
+            opts=ResourceOptions(parent=self, delete_before_replace=True),
         )
         send_logs(f"{self._name}-{role}-logs", resource_id=gateway.id, workspace_id=args.workspace_id, parent=self)
 
@@ -526,5 +528,5 @@ def _instances(gateway: network.VirtualNetworkGateway) -> Output[list[dict[str, 
             key=lambda instance: instance["bgpPeeringIp"],
         )
 
-    # By way of the id, which is unknown until the gateway is there. (Output.all would make its settings a plain dict.)
+    # By way of the id, unknown until the gateway is there. (Output.all would make its settings a plain dict.)
     return gateway.id.apply(lambda gateway_id: gateway.bgp_settings.apply(partial(read, gateway_id)))

@@ -54,7 +54,8 @@ class MembershipKeys(ComponentResource):
                 additional_secret_outputs=["base64", "hex"],
             ),
         )
-        return Output.secret(made.base64).apply(base64.b64decode)
+        base64_text: Output[str] = Output.secret(made.base64)
+        return base64_text.apply(base64.b64decode)
 
     def sign(self, card: Input[Mapping[str, Any]]) -> Output[dict[str, Any]]:
         """The card with its signing key and signature: public."""

@@ -5,43 +5,44 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-# Azure-native's token -> ARM namespace, then one (segment, name property) a level of the id below the resource
+# ruff: noqa: E501  (one type a line)
+# Azure-native's token, ARM namespace below `Microsoft.`, then one (segment, name property) a level of the id below the resource
 # group. A name property that the program leaves out is filled by autonaming.
 _TABLE = """
-applicationinsights:Component            Microsoft.Insights            components/resourceName
-applicationinsights:Workbook             Microsoft.Insights            workbooks/resourceName
-compute:VirtualMachineScaleSet           Microsoft.Compute             virtualMachineScaleSets/vmScaleSetName
-dbforpostgresql:Administrator            Microsoft.DBforPostgreSQL     flexibleServers/serverName administrators/objectId
-dbforpostgresql:Configuration            Microsoft.DBforPostgreSQL     flexibleServers/serverName configurations/configurationName
-dbforpostgresql:Database                 Microsoft.DBforPostgreSQL     flexibleServers/serverName databases/databaseName
-dbforpostgresql:Server                   Microsoft.DBforPostgreSQL     flexibleServers/serverName
-keyvault:Secret                          Microsoft.KeyVault            vaults/vaultName secrets/secretName
-keyvault:Vault                           Microsoft.KeyVault            vaults/vaultName
-maintenance:MaintenanceConfiguration     Microsoft.Maintenance         maintenanceConfigurations/resourceName
-managedidentity:UserAssignedIdentity     Microsoft.ManagedIdentity     userAssignedIdentities/resourceName
-monitor:ActionGroup                      Microsoft.Insights            actionGroups/actionGroupName
-monitor:ActivityLogAlert                 Microsoft.Insights            activityLogAlerts/activityLogAlertName
-monitor:DataCollectionRule               Microsoft.Insights            dataCollectionRules/dataCollectionRuleName
-monitor:MetricAlert                      Microsoft.Insights            metricAlerts/ruleName
-network:LoadBalancer                     Microsoft.Network             loadBalancers/loadBalancerName
-network:LocalNetworkGateway              Microsoft.Network             localNetworkGateways/localNetworkGatewayName
-network:NatGateway                       Microsoft.Network             natGateways/natGatewayName
-network:NetworkSecurityGroup             Microsoft.Network             networkSecurityGroups/networkSecurityGroupName
-network:PrivateDnsZoneGroup              Microsoft.Network             privateEndpoints/privateEndpointName privateDnsZoneGroups/privateDnsZoneGroupName
-network:PrivateEndpoint                  Microsoft.Network             privateEndpoints/privateEndpointName
-network:PublicIPAddress                  Microsoft.Network             publicIPAddresses/publicIpAddressName
-network:Subnet                           Microsoft.Network             virtualNetworks/virtualNetworkName subnets/subnetName
-network:VirtualNetwork                   Microsoft.Network             virtualNetworks/virtualNetworkName
-network:VirtualNetworkGateway            Microsoft.Network             virtualNetworkGateways/virtualNetworkGatewayName
-network:VirtualNetworkGatewayConnection  Microsoft.Network             connections/virtualNetworkGatewayConnectionName
-operationalinsights:Workspace            Microsoft.OperationalInsights workspaces/workspaceName
-privatedns:PrivateZone                   Microsoft.Network             privateDnsZones/privateZoneName
-privatedns:VirtualNetworkLink            Microsoft.Network             privateDnsZones/privateZoneName virtualNetworkLinks/virtualNetworkLinkName
-storage:BlobContainer                    Microsoft.Storage             storageAccounts/accountName blobServices/=default containers/containerName
-storage:BlobServiceProperties            Microsoft.Storage             storageAccounts/accountName blobServices/blobServicesName
-storage:FileServiceProperties            Microsoft.Storage             storageAccounts/accountName fileServices/fileServicesName
-storage:FileShare                        Microsoft.Storage             storageAccounts/accountName fileServices/=default shares/shareName
-storage:StorageAccount                   Microsoft.Storage             storageAccounts/accountName
+applicationinsights:Component            Insights             components/resourceName
+applicationinsights:Workbook             Insights             workbooks/resourceName
+compute:VirtualMachineScaleSet           Compute              virtualMachineScaleSets/vmScaleSetName
+dbforpostgresql:Administrator            DBforPostgreSQL      flexibleServers/serverName administrators/objectId
+dbforpostgresql:Configuration            DBforPostgreSQL      flexibleServers/serverName configurations/configurationName
+dbforpostgresql:Database                 DBforPostgreSQL      flexibleServers/serverName databases/databaseName
+dbforpostgresql:Server                   DBforPostgreSQL      flexibleServers/serverName
+keyvault:Secret                          KeyVault             vaults/vaultName secrets/secretName
+keyvault:Vault                           KeyVault             vaults/vaultName
+maintenance:MaintenanceConfiguration     Maintenance          maintenanceConfigurations/resourceName
+managedidentity:UserAssignedIdentity     ManagedIdentity      userAssignedIdentities/resourceName
+monitor:ActionGroup                      Insights             actionGroups/actionGroupName
+monitor:ActivityLogAlert                 Insights             activityLogAlerts/activityLogAlertName
+monitor:DataCollectionRule               Insights             dataCollectionRules/dataCollectionRuleName
+monitor:MetricAlert                      Insights             metricAlerts/ruleName
+network:LoadBalancer                     Network              loadBalancers/loadBalancerName
+network:LocalNetworkGateway              Network              localNetworkGateways/localNetworkGatewayName
+network:NatGateway                       Network              natGateways/natGatewayName
+network:NetworkSecurityGroup             Network              networkSecurityGroups/networkSecurityGroupName
+network:PrivateDnsZoneGroup              Network              privateEndpoints/privateEndpointName privateDnsZoneGroups/privateDnsZoneGroupName
+network:PrivateEndpoint                  Network              privateEndpoints/privateEndpointName
+network:PublicIPAddress                  Network              publicIPAddresses/publicIpAddressName
+network:Subnet                           Network              virtualNetworks/virtualNetworkName subnets/subnetName
+network:VirtualNetwork                   Network              virtualNetworks/virtualNetworkName
+network:VirtualNetworkGateway            Network              virtualNetworkGateways/virtualNetworkGatewayName
+network:VirtualNetworkGatewayConnection  Network              connections/virtualNetworkGatewayConnectionName
+operationalinsights:Workspace            OperationalInsights  workspaces/workspaceName
+privatedns:PrivateZone                   Network              privateDnsZones/privateZoneName
+privatedns:VirtualNetworkLink            Network              privateDnsZones/privateZoneName virtualNetworkLinks/virtualNetworkLinkName
+storage:BlobContainer                    Storage              storageAccounts/accountName blobServices/=default containers/containerName
+storage:BlobServiceProperties            Storage              storageAccounts/accountName blobServices/blobServicesName
+storage:FileServiceProperties            Storage              storageAccounts/accountName fileServices/fileServicesName
+storage:FileShare                        Storage              storageAccounts/accountName fileServices/=default shares/shareName
+storage:StorageAccount                   Storage              storageAccounts/accountName
 """
 
 # Types that hang on another resource's id: token -> (property with that id, ARM type, name property).
@@ -83,7 +84,7 @@ class ArmType:
 def _parse(line: str) -> tuple[str, ArmType]:
     token, namespace, *levels = line.split()
     pairs = tuple((segment, name) for segment, _, name in (level.partition("/") for level in levels))
-    return token, ArmType(namespace, pairs)
+    return token, ArmType(f"Microsoft.{namespace}", pairs)
 
 
 ARM_TYPES: dict[str, ArmType] = dict(_parse(line) for line in _TABLE.strip().splitlines())
@@ -129,8 +130,8 @@ def resource_id(token: str, subscription_id: str, inputs: Mapping[str, Any]) -> 
     if short == RESOURCE_GROUP:
         return f"{subscription}/resourceGroups/{inputs['resourceGroupName']}"
     if short in _EXTENSIONS:
-        property_, arm_type, name = _EXTENSIONS[short]
-        return f"{inputs[property_]}/providers/{arm_type}/{inputs[name]}"
+        property_, full_name, name = _EXTENSIONS[short]
+        return f"{inputs[property_]}/providers/{full_name}/{inputs[name]}"
     group = f"{subscription}/resourceGroups/{inputs['resourceGroupName']}/providers"
     if short == CONFIGURATION_ASSIGNMENT:
         target = f"{inputs['providerName']}/{inputs['resourceType']}/{inputs['resourceName']}"

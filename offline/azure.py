@@ -63,7 +63,7 @@ class OfflineAzure:
 
     @staticmethod
     def preview(inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """What is known of a resource before it is made: its inputs, but for those that come back in another shape."""
+        """What is known of a resource before it is made: its inputs, but those that come back in another shape."""
         return {key: value for key, value in inputs.items() if key != "identity"}
 
     def invoke(self, token: str) -> dict[str, Any]:

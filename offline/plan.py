@@ -14,12 +14,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.tree import Tree
 
-from offline.program import ROOT, Run
+from offline.program import Run
 from offline.recorder import Registration
 from offline.stacks import plan_stack, stack_file
 
 SAMPLES = ("dev", "prod")
-_WITHOUT_ENGINE = "Planned in this process under Pulumi's mocks: no engine, no Azure. Diffs, replacements and refreshes need the CLI."
+_WITHOUT_ENGINE = (
+    "Planned in this process under Pulumi's mocks: no engine, no Azure. "
+    "Diffs, replacements and refreshes need the Pulumi CLI."
+)
 _SUMMARY_WIDTH = 88
 _WIDTH = 150
 
@@ -66,7 +69,8 @@ def _connection(inputs: Inputs) -> str:
     if "ipsecPolicies" not in inputs:
         return str(inputs["connectionType"])
     policy = inputs["ipsecPolicies"][0]
-    return f"{inputs['connectionType']}, {inputs['connectionProtocol']}, {policy['ipsecEncryption']}, {policy['pfsGroup']}"
+    ends = f"{inputs['connectionType']}, {inputs['connectionProtocol']}"
+    return f"{ends}, {policy['ipsecEncryption']}, {policy['pfsGroup']}"
 
 
 # What a reader wants to know of a resource; the other types say enough by their names.
@@ -167,9 +171,7 @@ def main(arguments: list[str]) -> int:
     for argument in arguments or SAMPLES:
         path = Path(argument) if argument.endswith(".yaml") else stack_file(argument)
         if path is None or not path.is_file():
-            errors.print(
-                f"[red]error:[/] no configuration of stack {argument}; wanted Pulumi.{argument}.yaml in {ROOT}"
-            )
+            errors.print(f"[red]error:[/] no configuration of stack {argument}; wanted Pulumi.{argument}.yaml")
             return 1
         try:
             run = plan_stack(path)

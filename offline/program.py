@@ -75,7 +75,7 @@ class Run:
 
 class _OfflineMocks(Mocks):
     def __init__(self, azure: OfflineAzure, references: References, *, unknown: bool) -> None:
-        self._azure, self._references, self._unknown = azure, references, unknown
+        self.azure, self._references, self.unknown = azure, references, unknown
 
     def new_resource(self, args: MockResourceArgs) -> tuple[str | None, dict[Any, Any]]:
         if args.typ == REFERENCE_TYPE:
@@ -83,12 +83,12 @@ class _OfflineMocks(Mocks):
             return args.name, {**args.inputs, "outputs": outputs, "secretOutputNames": []}
         if not args.custom:
             return "", args.inputs
-        if self._unknown:
-            return None, self._azure.preview(args.inputs)
-        return self._azure.create(args.typ, args.name, args.inputs)
+        if self.unknown:
+            return None, self.azure.preview(args.inputs)
+        return self.azure.create(args.typ, args.name, args.inputs)
 
     def call(self, args: MockCallArgs) -> tuple[dict[Any, Any], list[tuple[str, str]]]:
-        return self._azure.invoke(args.token), []
+        return self.azure.invoke(args.token), []
 
 
 def read_configuration(path: Path) -> StackConfiguration:
@@ -130,16 +130,12 @@ def run_program(
         pulumi.RunError: what the program refuses.
     """
     azure = OfflineAzure(account or Account.of(configuration.member, ORGANIZATION))
-    log = _Messages()
-    return copy_context().run(
-        _run, configuration, azure, _OfflineMocks(azure, references, unknown=unknown), log, unknown
-    )
+    # In a context of its own: Pulumi keeps the configuration in context variables.
+    return copy_context().run(_run, configuration, _OfflineMocks(azure, references, unknown=unknown))
 
 
-def _run(
-    configuration: StackConfiguration, azure: OfflineAzure, mocks: Mocks, log: "_Messages", unknown: bool
-) -> Run:
-    recorder = Recorder(mocks)
+def _run(configuration: StackConfiguration, mocks: "_OfflineMocks") -> Run:
+    recorder, log = Recorder(mocks), _Messages()
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     try:
@@ -150,12 +146,12 @@ def _run(
             mocks,
             project=PROJECT,
             stack=configuration.stack,
-            preview=unknown,
+            preview=mocks.unknown,
             logger=log.logger,
             monitor=recorder,
             organization=ORGANIZATION,
         )
-        set_root_resource(None)
+        set_root_resource(None)  # type: ignore[arg-type]
         loop.run_until_complete(run_in_stack(_program))
     finally:
         loop.run_until_complete(loop.shutdown_default_executor())
@@ -167,7 +163,7 @@ def _run(
         registrations=recorder.registrations,
         outputs=recorder.outputs[stack_urn],
         secret_outputs=recorder.secret_outputs[stack_urn],
-        azure=azure,
+        azure=mocks.azure,
         messages=tuple(log.messages),
     )
 

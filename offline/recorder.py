@@ -52,9 +52,7 @@ class Recorder(MockMonitor):
         self.secret_outputs: dict[str, frozenset[str]] = {}
         """Which of them are secret, by URN."""
 
-    def RegisterResource(  # noqa: N802
-        self, request: resource_pb2.RegisterResourceRequest
-    ) -> resource_pb2.RegisterResourceResponse:
+    def RegisterResource(self, request: resource_pb2.RegisterResourceRequest) -> Any:  # noqa: N802
         """Record the request, then answer as the mocks say."""
         urn = self.make_urn(request.parent, request.type, request.name)
         if urn in self.registrations:

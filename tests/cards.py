@@ -78,7 +78,7 @@ def make_card(
         "nodes": [
             {
                 "legalName": f"OU=node-{index + 1}, O={bank}, L=London, C=GB",
-                "p2PAddress": f"{plan.frontend}:{10000 + index}",
+                "p2pAddress": f"{plan.frontend}:{10000 + index}",
             }
             for index in range(node_count)
         ],

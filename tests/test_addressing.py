@@ -22,7 +22,7 @@ def spaces(draw: st.DrawFn) -> IPv4Network:
 
 
 any_space = given(space=spaces())
-limited = settings(max_examples=100, deadline=None, derandomize=True)
+limited = settings(max_examples=50, deadline=None, derandomize=True)
 
 
 def subnets(plan: AddressPlan) -> list[IPv4Network]:

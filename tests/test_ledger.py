@@ -20,7 +20,7 @@ from ledger.platforms import PLATFORMS
 
 BANK = "O=Bank A, L=London, C=GB"
 
-limited = settings(max_examples=60, deadline=None, derandomize=True)
+limited = settings(max_examples=40, deadline=None, derandomize=True)
 
 
 # --- X.500 names ---------------------------------------------------------------------------------------------------

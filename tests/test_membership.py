@@ -42,7 +42,7 @@ from tests.cards import TENANT, link_secret, make_card, resigned, signing_seed
 SOURCE = "stack bank-b/decentralized-trust/prod"
 SCHEMA_FILE = Path(__file__).parent.parent / "schemas" / "membership-card.schema.json"
 
-limited = settings(max_examples=60, deadline=None, derandomize=True)
+limited = settings(max_examples=40, deadline=None, derandomize=True)
 
 
 # --- Cards to read -------------------------------------------------------------------------------------------------
@@ -284,6 +284,12 @@ def test_a_card_is_read_back_as_published() -> None:
     )
 
 
+def test_a_card_is_written_as_it_is_read() -> None:
+    assert read(CARD).model_dump(mode="json", by_alias=True) == CARD, (
+        "each property has one name, and none is dropped"
+    )
+
+
 def test_a_member_without_vpn_gateway_is_read() -> None:
     assert read(make_card(gateway=None)).gateway is None, "a member on ExpressRoute alone has no VPN gateway"
 
@@ -425,15 +431,15 @@ MISSTATED = [
     pytest.param(("gateway", "instances", 0, "bgpPeeringIp"), "10.99.1.228", "an address inside", False, id="bgp-1"),
     pytest.param(("gateway", "instances", 1, "bgpPeeringIp"), "10.97.9.9", "an address inside", False, id="bgp-2"),
     pytest.param(
-        ("nodes", 0, "p2PAddress"), "10.99.0.254:10000", "an address inside", False, id="first-node-outside"
+        ("nodes", 0, "p2pAddress"), "10.99.0.254:10000", "an address inside", False, id="first-node-outside"
     ),
-    pytest.param(("nodes", 1, "p2PAddress"), "8.8.8.8:10001", "an address inside", False, id="second-node-outside"),
+    pytest.param(("nodes", 1, "p2pAddress"), "8.8.8.8:10001", "an address inside", False, id="second-node-outside"),
     pytest.param(
         ("networkInfoUrl",), "https://10.99.0.254:8443/networkinfo", "an address inside", False, id="url-outside"
     ),
-    pytest.param(("nodes", 0, "p2PAddress"), "999.1.1.1:10000", "nodes.0", False, id="node-no-address"),
-    pytest.param(("nodes", 0, "p2PAddress"), "bank-b.example:10000", "nodes.0", True, id="node-by-name"),
-    pytest.param(("nodes", 0, "p2PAddress"), "10.98.0.254", "nodes.0", True, id="node-without-port"),
+    pytest.param(("nodes", 0, "p2pAddress"), "999.1.1.1:10000", "nodes.0", False, id="node-no-address"),
+    pytest.param(("nodes", 0, "p2pAddress"), "bank-b.example:10000", "nodes.0", True, id="node-by-name"),
+    pytest.param(("nodes", 0, "p2pAddress"), "10.98.0.254", "nodes.0", True, id="node-without-port"),
     pytest.param(("nodes", 0, "legalName"), "", "nodes.0.legalName", True, id="node-without-name"),
     pytest.param(("nodes",), [], "nodes is", True, id="no-nodes"),
     pytest.param(
@@ -471,6 +477,9 @@ MISSTATED = [
     pytest.param(("addressSpace",), "10.98.0.0/24", "is a /24", False, id="small-space"),
     pytest.param(("addressSpace",), "10.98.0.1/16", "addressSpace", False, id="host-bits"),
     pytest.param(("linkPublicKey",), "not base64!", "wanted 32 bytes in base64", False, id="link-key-no-base64"),
+    pytest.param(
+        ("linkPublicKey",), f"{CARD['linkPublicKey']}\n", "wanted 32 bytes in base64", False, id="link-key-line-end"
+    ),
     pytest.param(("linkPublicKey",), "AAAA", "wanted 32 bytes in base64, got 3", False, id="link-key-short"),
     pytest.param(("linkPublicKey",), encoded("00" * 33), "got 33", False, id="link-key-long"),
     pytest.param(("keyGenerations", "link"), 0, "keyGenerations.link", True, id="generation-zero"),
@@ -493,7 +502,19 @@ def test_a_malformed_signing_key_is_refused(key: object) -> None:
     assert "signature does not fit" in refusal({**CARD, "signingKey": key}), "no key, no proof"
 
 
-@pytest.mark.parametrize("signature", ["", "no base64!", encoded("00" * 64), CARD["signature"][:-4], None, 7])
+def test_a_signing_key_that_is_not_quite_base64_is_refused() -> None:
+    seed = signing_seed("bank-b")
+    unsigned = {**CARD, "signingKey": f"{CARD['signingKey'][:20]}\n{CARD['signingKey'][20:]}"}
+    del unsigned["signature"]
+    text = json.dumps(unsigned, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    signature = Ed25519PrivateKey.from_private_bytes(seed).sign(text.encode())
+    message = refusal({**unsigned, "signature": base64.b64encode(signature).decode()})
+    assert "signature does not fit" in message, "even its owner may spell a key in one way only"
+
+
+@pytest.mark.parametrize(
+    "signature", ["", "no base64!", encoded("00" * 64), CARD["signature"][:-4], f"{CARD['signature']}!", None, 7]
+)
 def test_a_malformed_signature_is_refused(signature: object) -> None:
     assert "signature does not fit" in refusal({**CARD, "signature": signature}), "no signature, no proof"
 
@@ -509,7 +530,7 @@ json_values = st.recursive(
 )
 
 
-@settings(parent=limited, max_examples=150)
+@settings(parent=limited, max_examples=80)
 @given(path=st.sampled_from([path for path in LEAVES if path != ("signature",)]), value=json_values)
 def test_no_card_ends_in_a_traceback(path: Steps, value: object) -> None:
     try:
@@ -567,7 +588,7 @@ def quarrels(
     try:
         check_consortium(own, peers, {peer.name: link for peer in peers}, own_policy or IpsecPolicy())
     except MembershipError as error:
-        return str(error).splitlines()
+        return str(error).split("\n")
     return []
 
 
@@ -606,7 +627,7 @@ def test_a_first_member_is_alone() -> None:
             [
                 make_card(
                     "bank-b",
-                    nodes=[{"legalName": "OU=node-1, O=Bank A, L=London, C=GB", "p2PAddress": "10.98.0.254:10000"}],
+                    nodes=[{"legalName": "OU=node-1, O=Bank A, L=London, C=GB", "p2pAddress": "10.98.0.254:10000"}],
                 )
             ],
             "bank-a and bank-b: both have the legal name OU=node-1, O=Bank A, L=London, C=GB; wanted a name",
@@ -725,12 +746,6 @@ def test_the_schema_version_is_the_one_that_is_written() -> None:
 # --- Bugs that are known: each of these fails until it is mended. --------------------------------------------------
 
 
-@pytest.mark.xfail(strict=True, reason="to_camel makes p2PAddress of p2p_address")
-def test_a_node_says_p2p_address_as_agreed() -> None:
-    node = {"legalName": "OU=node-1, O=Bank B, L=London, C=GB", "p2pAddress": "10.98.0.254:10000"}
-    assert read(make_card(nodes=[node])).nodes[0].p2p_address == "10.98.0.254:10000", "members write p2pAddress"
-
-
 @pytest.mark.xfail(strict=True, reason="base64 has several spellings of 32 bytes, and X25519 ignores the top bit")
 @pytest.mark.parametrize("spelling", ["last-character", "top-bit"])
 def test_a_key_has_one_spelling(spelling: str) -> None:
@@ -744,7 +759,7 @@ def test_a_key_has_one_spelling(spelling: str) -> None:
 @pytest.mark.xfail(strict=True, reason="the pattern of addresses counts digits")
 @pytest.mark.parametrize("port", [0, 65536, 99999])
 def test_a_port_is_one_of_tcp(port: int) -> None:
-    refusal(restated(("nodes", 0, "p2PAddress"), f"10.98.0.254:{port}"))
+    refusal(restated(("nodes", 0, "p2pAddress"), f"10.98.0.254:{port}"))
 
 
 @pytest.mark.xfail(strict=True, raises=ValueError, reason="int() takes 4300 digits at most")
@@ -777,5 +792,5 @@ def test_properties_have_one_name() -> None:
 
 @pytest.mark.xfail(strict=True, reason="legal names are compared as they are written")
 def test_two_spellings_of_a_legal_name_are_one() -> None:
-    node = {"legalName": "C=GB,L=London,O=Bank A,OU=node-1", "p2PAddress": "10.98.0.254:10000"}
+    node = {"legalName": "C=GB,L=London,O=Bank A,OU=node-1", "p2pAddress": "10.98.0.254:10000"}
     assert quarrels(make_card(nodes=[node])) != [], "a peer may not claim our node's name by another order"

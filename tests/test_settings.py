@@ -18,9 +18,11 @@ from ledger.corda import CORDA
 from membership import IpsecPolicy, LinkKind
 from regions import REGIONS
 from settings import (
+    CONNECTIONS,
     EXPRESS_ROUTE_KEY,
     LOCATION_KEY,
     SIZES,
+    TUNNELS,
     GatewaySku,
     Settings,
     SettingsError,
@@ -606,6 +608,19 @@ def test_a_vpn_link_wants_a_vpn() -> None:
     assert "the link to bank-d" not in line, "a link without a kind is not asked to be a VPN"
 
 
+def test_peers_are_reported_when_connectivity_is_wrong_too() -> None:
+    lines = mistakes(connectivity={}, peers=[stack_peer(), stack_peer()])
+    assert [line.split(": ")[0] for line in lines] == [f"{PROJECT}:connectivity", f"{PROJECT}:peers"], (
+        "a mistake elsewhere must not hide this one, or end in a traceback"
+    )
+
+
+@pytest.mark.parametrize(("length", "shown"), [(80, "h" * 80), (81, "h" * 77 + "..."), (4000, "h" * 77 + "...")])
+def test_long_values_are_shortened(length: int, shown: str) -> None:
+    (line,) = mistakes(size="h" * length)
+    assert line.startswith(f"{PROJECT}:size: {shown}: wanted"), "a message is read by people"
+
+
 # --- Secrets -------------------------------------------------------------------------------------------------------
 
 
@@ -634,6 +649,13 @@ def test_what_is_encrypted_is_not_shown(key: str, value: Any) -> None:
     assert "[secret]" in line, "the message says why there is no value to see"
     assert "hush-hush" not in line, "whoever encrypts a value does not want to read it in a log"
     assert "424242" not in line, "whoever encrypts a value does not want to read it in a log"
+
+
+def test_a_secret_of_digits_stays_text() -> None:
+    settings = parsed(ENCRYPTED, **{**CIRCUIT_ALONE, EXPRESS_ROUTE_KEY: "00420042"})
+    key = settings.express_route_authorization_key
+    assert key is not None, "it is set"
+    assert key.get_secret_value() == "00420042", "only objects and lists come as JSON"
 
 
 def test_a_misspelt_secret_is_not_shown() -> None:
@@ -814,6 +836,11 @@ def test_the_budget_can_be_asked_for_once_the_cards_are_known(sku: str, most: in
     full = [LinkKind.IPSEC] * (most // 2)
     assert over_budget(full, GatewaySku(sku)) == [], "the whole budget can be used"
     assert len(over_budget([*full, LinkKind.VNET_TO_VNET], GatewaySku(sku))) == 1, "what is beyond is one mistake"
+
+
+@pytest.mark.parametrize("link", LinkKind)
+def test_each_connection_has_two_tunnels(link: LinkKind) -> None:
+    assert TUNNELS[link] == 2 * CONNECTIONS[link], "both instances of our gateway build one each"
 
 
 def test_express_route_takes_no_connections() -> None:
