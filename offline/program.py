@@ -18,8 +18,10 @@ from pulumi.runtime.mocks import MockCallArgs, MockResourceArgs, Mocks, set_mock
 from pulumi.runtime.settings import set_root_resource
 from pulumi.runtime.stack import run_in_stack
 
-from offline.azure import Account, OfflineAzure
+from offline.azure import Account, OfflineAzure, Subscription
+from offline.deployment import Deployment
 from offline.recorder import REFERENCE_TYPE, STACK_TYPE, Recorder, Registration
+from offline.rules import AzureError
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = "decentralized-trust"
@@ -68,14 +70,16 @@ class Run:
     registrations: Mapping[str, Registration]
     outputs: Mapping[str, Any]
     secret_outputs: frozenset[str]
-    azure: OfflineAzure
+    azure: Subscription
     messages: tuple[str, ...]
     """What the program logged."""
 
 
 class _OfflineMocks(Mocks):
-    def __init__(self, azure: OfflineAzure, references: References, *, unknown: bool) -> None:
-        self.azure, self._references, self.unknown = azure, references, unknown
+    def __init__(self, deployment: Deployment, references: References, *, unknown: bool) -> None:
+        self.deployment, self.unknown = deployment, unknown
+        self.recorder = Recorder(self)
+        self._references = references
 
     def new_resource(self, args: MockResourceArgs) -> tuple[str | None, dict[Any, Any]]:
         if args.typ == REFERENCE_TYPE:
@@ -84,11 +88,12 @@ class _OfflineMocks(Mocks):
         if not args.custom:
             return "", args.inputs
         if self.unknown:
-            return None, self.azure.preview(args.inputs)
-        return self.azure.create(args.typ, args.name, args.inputs)
+            # As in the preview of a first deployment: no id, and no output that is not an input.
+            return None, self.deployment.azure.preview(args.inputs)
+        return self.deployment.apply(self.recorder.at_hand)
 
     def call(self, args: MockCallArgs) -> tuple[dict[Any, Any], list[tuple[str, str]]]:
-        return self.azure.invoke(args.token), []
+        return self.deployment.azure.invoke(args.token), []
 
 
 def read_configuration(path: Path) -> StackConfiguration:
@@ -116,6 +121,7 @@ def run_program(
     *,
     references: References = MappingProxyType({}),
     account: Account | None = None,
+    deployment: Deployment | None = None,
     unknown: bool = False,
 ) -> Run:
     """Run `__main__.py` once.
@@ -124,18 +130,27 @@ def run_program(
         configuration: the stack and its configuration.
         references: where stack references lead; one that leads nowhere fails, as on the engine.
         account: whose subscription; by default one of the member's own, in the one tenant.
+        deployment: the stack as it is, brought to what the program wants; by default an empty one, in `account`.
         unknown: whether new resources' ids and computed outputs stay unknown, as in a first preview.
 
     Raises:
         pulumi.RunError: what the program refuses.
+        AzureError: what the offline Azure refuses.
     """
-    azure = OfflineAzure(account or Account.of(configuration.member, ORGANIZATION))
+    if deployment is None:
+        own = account or Account.of(configuration.member, ORGANIZATION)
+        deployment = Deployment(OfflineAzure().account(own))
+    deployment.begin()
     # In a context of its own: Pulumi keeps the configuration in context variables.
-    return copy_context().run(_run, configuration, _OfflineMocks(azure, references, unknown=unknown))
+    run = copy_context().run(_run, configuration, _OfflineMocks(deployment, references, unknown=unknown))
+    if not unknown:
+        deployment.finish(run.registrations)
+        deployment.outputs = dict(run.outputs)
+    return run
 
 
 def _run(configuration: StackConfiguration, mocks: "_OfflineMocks") -> Run:
-    recorder, log = Recorder(mocks), _Messages()
+    recorder, log = mocks.recorder, _Messages()
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     try:
@@ -153,6 +168,8 @@ def _run(configuration: StackConfiguration, mocks: "_OfflineMocks") -> Run:
         )
         set_root_resource(None)  # type: ignore[arg-type]
         loop.run_until_complete(run_in_stack(_program))
+    except Exception as error:
+        raise _cause(error) from error
     finally:
         loop.run_until_complete(loop.shutdown_default_executor())
         loop.close()
@@ -163,9 +180,19 @@ def _run(configuration: StackConfiguration, mocks: "_OfflineMocks") -> Run:
         registrations=recorder.registrations,
         outputs=recorder.outputs[stack_urn],
         secret_outputs=recorder.secret_outputs[stack_urn],
-        azure=mocks.azure,
+        azure=mocks.deployment.azure,
         messages=tuple(log.messages),
     )
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What Azure refused, if that is at the bottom of it: Pulumi's runtime wraps it in errors of its own."""
+    below: BaseException | None = error
+    while below is not None:
+        if isinstance(below, AzureError):
+            return below
+        below = below.__cause__ or below.__context__
+    return error
 
 
 def _program() -> None:

@@ -4,6 +4,7 @@ Parents, options and secret marks stand in the request only; a second resource o
 engine would.
 """
 
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -47,10 +48,17 @@ class Recorder(MockMonitor):
     def __init__(self, mocks: Mocks) -> None:
         super().__init__(mocks)
         self.registrations: dict[str, Registration] = {}
+        self._at_hand = threading.local()
         self.outputs: dict[str, dict[str, Any]] = {}
         """What each component, and the stack, registered as its outputs, by URN."""
         self.secret_outputs: dict[str, frozenset[str]] = {}
         """Which of them are secret, by URN."""
+
+    @property
+    def at_hand(self) -> Registration:
+        """The registration that the calling thread answers, for mocks, which see little of it."""
+        registration: Registration = self._at_hand.registration
+        return registration
 
     def RegisterResource(self, request: resource_pb2.RegisterResourceRequest) -> Any:  # noqa: N802
         """Record the request, then answer as the mocks say."""
@@ -58,7 +66,7 @@ class Recorder(MockMonitor):
         if urn in self.registrations:
             raise DuplicateUrnError(f"two resources share {urn}")
         if request.type != STACK_TYPE:
-            self.registrations[urn] = Registration(
+            self.registrations[urn] = self._at_hand.registration = Registration(
                 urn=urn,
                 type=request.type,
                 name=request.name,
