@@ -211,7 +211,7 @@ def _inside(prefix: Any, space: Any) -> bool:
 
 
 def _gateway(situation: Situation) -> str | None:
-    """VS: in GatewaySubnet, on Standard static addresses, one of a type a network; VF: two configurations if active-active."""
+    """VS: in GatewaySubnet, on Standard static addresses, one of a type; VF: active-active takes two of them."""
     inputs = situation.inputs
     configurations = inputs["ipConfigurations"]
     for configuration in configurations:
@@ -253,7 +253,7 @@ _READING_ROLES = frozenset(
 
 
 def _connection(situation: Situation) -> str | None:
-    """VF: no link between overlapping networks; github.com/Azure/azure-cli/issues/31003: rights on the far gateway."""
+    """VF: no link between overlapping networks. Rights on the far gateway: Azure/azure-cli issue 31003."""
     inputs = situation.inputs
     if inputs["connectionType"] != "Vnet2Vnet":
         return None
