@@ -7,6 +7,7 @@ from typing import Any
 
 import pulumi
 from pulumi import Output, StackReference
+from pulumi.runtime import invoke_async
 
 from agent.ports import NETWORK_INFO_PATH, NETWORK_INFO_PORT
 from components.membership_keys import MembershipKeys
@@ -26,6 +27,7 @@ from settings import TUNNELS, GatewaySku, Peer, Settings, over_budget
 
 CARD_OUTPUT = "member"
 """Stack output that holds a member's card."""
+_READ_STACK = "pulumi:pulumi:readStackOutputs"
 
 
 @dataclass(frozen=True)
@@ -171,16 +173,21 @@ async def _document(peer: Peer) -> tuple[str, object]:
         except (OSError, ValueError) as error:
             raise MembershipError(f"peer {peer.name}: {source}: {error}; wanted a JSON document") from error
     source = f"stack {peer.stack}"
-    reference = StackReference(f"peer-{peer.name}", stack_name=peer.stack)
     try:
-        details = await reference.get_output_details(CARD_OUTPUT)
+        # A reference to a stack that can't be read ends the run with a traceback; this function only fails.
+        await invoke_async(_READ_STACK, {"name": peer.stack})
     except Exception as error:
-        # Whatever the engine says of a stack that it can't read: it has no error of its own for that.
         raise MembershipError(
-            f"peer {peer.name}: {source}: can't be read; wanted a stack that is up and that you may read "
-            "(a peer is listed once its stack is up)"
+            f"peer {peer.name}: {source}: can't be read ({_reason(error)}); wanted a stack that is up and that "
+            "you may read: a peer is listed once its stack is up"
         ) from error
+    reference = StackReference(f"peer-{peer.name}", stack_name=peer.stack)
+    details = await reference.get_output_details(CARD_OUTPUT)
     return source, details.value if details.secret_value is None else details.secret_value
+
+
+def _reason(error: Exception) -> str:
+    return str(error).strip().rsplit(": ", 1)[-1]
 
 
 def _warn_of_tunnels(links: Sequence[LinkKind], sku: GatewaySku) -> None:

@@ -76,6 +76,14 @@ def _public_key(text: str) -> str:
         raise ValueError("wanted 32 bytes in base64") from error
     if len(raw) != SECRET_KEY_BYTES:
         raise ValueError(f"wanted 32 bytes in base64, got {len(raw)}")
+    if _base64(raw) != text:
+        raise ValueError("wanted the one canonical spelling in base64")
+    return text
+
+
+def _x25519(text: str) -> str:
+    if base64.b64decode(text)[31] & 0x80:
+        raise ValueError("wanted an X25519 key, whose top bit is clear")
     return text
 
 
@@ -95,6 +103,8 @@ def _host(text: str) -> IPv4Address:
 
 def _has_ipv4_host(text: str) -> str:
     _host(text)
+    if not urlsplit(text if "//" in text else f"//{text}").port:
+        raise ValueError("wanted a port of 1 to 65535")
     return text
 
 
@@ -211,7 +221,7 @@ class MembershipCard(_Part):
     tenant_id: UUID
     address_space: PrivateSpace
     gateway: Gateway | None
-    link_public_key: PublicKey
+    link_public_key: Annotated[PublicKey, AfterValidator(_x25519)]
     key_generations: KeyGenerations
     nodes: Annotated[tuple[Node, ...], Field(min_length=1)]
     network_info_url: Annotated[
@@ -299,7 +309,7 @@ def read_card(document: object, *, name: str, pinned: str | None, source: str) -
     if document.get("name") != name:
         raise refuse(f"the card is that of {document.get('name')!r}", f"that of {name!r}")
     try:
-        card = MembershipCard.model_validate(document)
+        card = MembershipCard.model_validate_json(_canonical(document), strict=True, by_alias=True, by_name=False)
     except ValidationError as error:
         raise refuse(_first_mistake(error), f"a card of schema {SCHEMA_VERSION}") from error
     _check_addresses(card, refuse)
@@ -312,7 +322,7 @@ _Refuse = Callable[[str, str], MembershipError]
 def _check_schema_version(document: Mapping[Any, Any], refuse: _Refuse) -> None:
     version = document.get("schema")
     major, _, minor = str(version).partition(".")
-    if not (isinstance(version, str) and major.isdecimal() and minor.isdecimal()):
+    if not (isinstance(version, str) and len(version) < 16 and major.isdecimal() and minor.isdecimal()):
         raise refuse(f"schema is {version!r}", f"{SCHEMA_VERSION}")
     if major != SCHEMA_VERSION.partition(".")[0]:
         upgrade = "this program" if int(major) > int(SCHEMA_VERSION[0]) else "that member's program"
@@ -362,9 +372,11 @@ def check_consortium(
             )
         if one.asn is not None and one.asn == other.asn:
             mistakes.append(f"{pair}: both have ASN {one.asn}; wanted an ASN of its own for each member")
+        theirs = {_attributes(name) for name in other.legal_names}
         mistakes.extend(
             f"{pair}: both have the legal name {legal_name}; wanted a name of its own for each node"
-            for legal_name in sorted(one.legal_names & other.legal_names)
+            for legal_name in sorted(one.legal_names)
+            if _attributes(legal_name) in theirs
         )
     for card, another in combinations(peers, 2):
         pair = f"{card.name} and {another.name}"
@@ -480,6 +492,11 @@ def _whole_numbers(value: object) -> object:
 
 def _base64(raw: bytes) -> str:
     return base64.b64encode(raw).decode()
+
+
+def _attributes(legal_name: str) -> frozenset[str]:
+    # Compared without regard to order and spaces, which X.500 does not count.
+    return frozenset("".join(part.split()) for part in legal_name.split(","))
 
 
 def _write(part: BaseModel) -> str:

@@ -147,7 +147,9 @@ class _Section(BaseModel):
 class Bank(_Section):
     """Who this member is in the consortium."""
 
-    name: MemberName = Field(description="unique in the consortium; lower-case letters, digits and hyphens")
+    name: MemberName = Field(
+        description="unique in the consortium; lower-case letters, digits and hyphens, 24 at most"
+    )
     legal_name: str = Field(description="X.500 name with O, L and C; each node adds an OU of its own")
     asn: Asn = Field(description="private BGP autonomous system number, unique in the consortium")
 
@@ -217,7 +219,7 @@ class Peer(_Section):
 class LinkPolicy(IpsecPolicy):
     """The policy of all links, where the default can't be."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", populate_by_name=False)
 
 
 class Vpn(_Section):
@@ -301,7 +303,7 @@ class Settings(_Section):
     connectivity: Connectivity = Field(
         Connectivity(vpn=Vpn()), description="how the member reaches its peers: `{vpn, expressRoute}`"
     )
-    express_route_authorization_key: SecretStr | None = Field(
+    express_route_authorization_key: Annotated[SecretStr, Field(min_length=1)] | None = Field(
         None, validate_default=True, description="secret: authorization key of the ExpressRoute circuit"
     )
     peers: tuple[Peer, ...] = Field(
@@ -495,6 +497,9 @@ def _decode(text: str) -> Any:
 
 def _line(namespace: str, error: ErrorDetails, secret: frozenset[str]) -> str:
     steps = error["loc"]
+    # pydantic names a default that it validates by the field's Python name
+    field = Settings.model_fields.get(str(steps[0]))
+    steps = (str(field.alias), *steps[1:]) if field else steps
     top = str(steps[0])
     path = top + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps[1:])
     key = path if top == LOCATION_KEY else f"{namespace}{path}"
@@ -504,6 +509,10 @@ def _line(namespace: str, error: ErrorDetails, secret: frozenset[str]) -> str:
     if error["type"] == "missing":
         return f"{key}: not set; wanted {_description(steps)}"
     shown = "[secret]" if top in secret or top == EXPRESS_ROUTE_KEY else _short(error["input"])
+    if top in secret and top != EXPRESS_ROUTE_KEY:
+        return f"{key}: [secret]: wanted {_description(steps)}"
+    if steps[-1] == "sshPublicKey" and "PRIVATE KEY" in shown:
+        shown = "[a private key]"
     return f"{key}: {shown}: {_wanted(error, steps)}"
 
 
@@ -539,7 +548,10 @@ def _models(steps: tuple[int | str, ...]) -> tuple[type[BaseModel], FieldInfo | 
         field = next((each for each in model.model_fields.values() if each.alias == step), None)
         if field is None:
             break
-        model = next((each for each in section_of(field)), model)
+        section = section_of(field)
+        if not section:
+            break
+        model = section[0]
     return model, field
 
 

@@ -1,6 +1,7 @@
 """Corda 4: ports, runtime, database, and the X.500 names of its nodes."""
 
 import re
+import unicodedata
 
 from ledger.platform import DatabaseNeeds, Platform, PlatformName
 
@@ -8,8 +9,8 @@ _ORDER = ("CN", "OU", "O", "L", "ST", "C")
 _REQUIRED = ("O", "L", "C")
 _RESERVED = ("CN", "OU")
 _FORBIDDEN = re.compile(r"[,=+$\"'\\<>;#\x00-\x1f]")
-_MAX_LENGTHS = {"O": 128}
-_MAX_LENGTH = 64
+_MAX_LENGTHS = {"O": 127}
+_MAX_LENGTH = 63
 
 # ISO 3166-1 alpha-2, the codes that Java's Locale.getISOCountries() gives a node to check against.
 _COUNTRIES = frozenset(
@@ -41,10 +42,12 @@ def parse_legal_name(text: str) -> dict[str, str]:
         longest = _MAX_LENGTHS.get(key, _MAX_LENGTH)
         if not value or len(value) > longest or _FORBIDDEN.search(value):
             raise ValueError(f"{key}={value!r}; wanted 1 to {longest} characters, none of ,=+$\"'\\<>;#")
+        if value != unicodedata.normalize("NFKC", " ".join(value.split())):
+            raise ValueError(f"{key}={value!r}; wanted it in Unicode NFKC with single spaces")
         attributes[key] = value
     if missing := [key for key in _REQUIRED if key not in attributes]:
         raise ValueError(f"no {', '.join(missing)}; wanted at least O, L and C")
-    if len(attributes["O"]) < 2:
+    if sum(character.isalpha() for character in attributes["O"]) < 2:
         raise ValueError(f"O={attributes['O']!r}; wanted an organisation of two characters or more")
     if attributes["C"] not in _COUNTRIES:
         raise ValueError(f"C={attributes['C']!r}; wanted an ISO 3166-1 alpha-2 country code")

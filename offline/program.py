@@ -29,6 +29,8 @@ ORGANIZATION = "organization"
 """What Pulumi calls the organisation on file and blob backends."""
 PEERS_KEY = f"{PROJECT}:peers"
 
+_READ_STACK = "pulumi:pulumi:readStackOutputs"
+
 References = Mapping[str, Mapping[str, Any]]
 """Stacks' outputs by their full names: read before a run, since one run at a time is all that Pulumi's mocks take."""
 
@@ -93,6 +95,9 @@ class _OfflineMocks(Mocks):
         return self.deployment.apply(self.recorder.at_hand)
 
     def call(self, args: MockCallArgs) -> tuple[dict[Any, Any], list[tuple[str, str]]]:
+        if args.token == _READ_STACK:
+            name = args.args["name"]
+            return ({"name": name}, []) if name in self._references else ({}, [("name", f'unknown stack "{name}"')])
         return self.deployment.azure.invoke(args.token), []
 
 

@@ -539,21 +539,12 @@ REJECTIONS = {
 }
 
 
-KNOWN_BUGS = {
-    "authorization-absent": "pydantic reports a default by the field's name, and _line shows that",
-    "bank-name-long": "the description of bank.name does not tell its longest length",
-    "tag-no-text": "_models does not stop at a field without a section",
-    "tag-named-like-a-key": "_models takes the tag for a key of the configuration",
-}
-
-
 @pytest.mark.parametrize(
     ("changes", "key", "value", "wanted"),
     [
         pytest.param(
             *case,
             id=name,
-            marks=[pytest.mark.xfail(strict=True, reason=bug)] if (bug := KNOWN_BUGS.get(name)) else [],
         )
         for name, case in REJECTIONS.items()
     ],
@@ -894,7 +885,6 @@ def test_settings_do_not_change() -> None:
 # --- Bugs that are known: each of these fails until it is mended. --------------------------------------------------
 
 
-@pytest.mark.xfail(strict=True, reason="a validator's own words show the value, and _line passes them on")
 @pytest.mark.parametrize(
     ("key", "value", "shown"),
     [
@@ -909,19 +899,16 @@ def test_what_is_encrypted_is_not_shown_by_its_own_check(key: str, value: Any, s
     assert shown not in line, "whoever encrypts a value does not want to read it in a log"
 
 
-@pytest.mark.xfail(strict=True, reason="_line shows the first 77 characters of whatever stands there")
 def test_a_private_ssh_key_is_not_shown() -> None:
     lines = mistakes(**nodes(sshPublicKey=f"-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEI{'x' * 43}\n"))
     assert "xxxx" not in "".join(lines), "the wrong half pasted must not go to the logs"
 
 
-@pytest.mark.xfail(strict=True, reason="an empty text counts as set")
 def test_an_empty_authorization_is_none() -> None:
     (line,) = mistakes(ENCRYPTED, **{**CIRCUIT_ALONE, EXPRESS_ROUTE_KEY: ""})
     assert EXPRESS_ROUTE_KEY in line, "else Azure says so half way through the deployment"
 
 
-@pytest.mark.xfail(strict=True, reason="IpsecPolicy.populate_by_name is inherited by LinkPolicy")
 def test_keys_have_one_spelling() -> None:
     (line,) = mistakes(**policy(ike_encryption="AES256"))
     assert "unknown key" in line, "a key that no table names must not be obeyed"
