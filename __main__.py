@@ -94,6 +94,7 @@ async def main() -> None:
             )
             if express_route
             else None,
+            gateway_readers=[str(reader) for reader in settings.gateway_readers],
             peer_address_spaces=[str(peer.card.address_space) for peer in peers],
             application_networks=[str(block) for block in settings.application_networks],
             database=platform.database is not None,
@@ -143,6 +144,7 @@ async def main() -> None:
                 version=platform.database.version,
                 connections_per_identity=platform.database.connections_per_identity,
                 identities=[node.name for node in nodes],
+                retired=settings.nodes.retired,
                 administrator_principal_id=node_identity.principal_id,
                 administrator_name=node_identity.name,
                 high_availability=settings.profile.database_high_availability,
@@ -193,7 +195,6 @@ async def main() -> None:
                     peer_gateway=peer.gateway,
                     shared_key=keys.link_key(peer.card, peer.link),
                     policy=vpn.ipsec_policy,
-                    deployer_principal_id=peer.deployer_principal_id,
                 ),
             )
 

@@ -38,8 +38,6 @@ class PeerMember:
     document: str
     """The card as JSON, just as it was signed."""
     link: LinkKind
-    deployer_principal_id: str | None
-    """Principal that makes the peer's half of a VNet-to-VNet link."""
 
     @property
     def name(self) -> str:
@@ -83,10 +81,7 @@ async def _read_peers(settings: Settings, identities: Sequence[Identity], tenant
         except MembershipError as error:
             mistakes.append(str(error))
             continue
-        deployer = str(peer.deployer_principal_id) if peer.deployer_principal_id else None
-        peers.append(
-            PeerMember(card, json.dumps(document, sort_keys=True), _link(settings, peer, card, tenant_id), deployer)
-        )
+        peers.append(PeerMember(card, json.dumps(document, sort_keys=True), _link(settings, peer, card, tenant_id)))
     own = MemberProfile(
         name=settings.bank.name,
         tenant_id=tenant_id,
@@ -100,9 +95,11 @@ async def _read_peers(settings: Settings, identities: Sequence[Identity], tenant
     except MembershipError as error:
         mistakes.append(str(error))
     mistakes.extend(
-        f"{peer.name}: deployerPrincipalId is set, but the link is {peer.link}; wanted none"
+        f"{peer.name}: its addressSpace {peer.card.address_space} overlaps applicationNetworks {block}; "
+        "wanted no peer's address among those that may use RPC"
         for peer in peers
-        if peer.deployer_principal_id and peer.link is not LinkKind.VNET_TO_VNET
+        for block in settings.application_networks
+        if block.overlaps(peer.card.address_space)
     )
     if vpn:
         mistakes.extend(over_budget(links.values(), vpn.sku))

@@ -32,7 +32,7 @@ from pydantic.alias_generators import to_camel
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from ledger.platform import Platform, PlatformName
+from ledger.platform import MAX_IDENTITIES, Platform, PlatformName, identity_name
 from ledger.platforms import PLATFORMS
 from membership import Asn, IpsecPolicy, KeyGenerations, LinkKind, MemberName, PrivateSpace
 from regions import REGIONS, Region
@@ -180,6 +180,11 @@ class Nodes(_Section):
     ssh_public_key: Annotated[str, AfterValidator(_ssh_public_key)] = Field(
         description="OpenSSH public key of the administrator: ssh-ed25519, or ssh-rsa of 3072 bits or more"
     )
+    retired: tuple[str, ...] = Field(
+        (),
+        description="identities given up for good, by name (`node-6`): their databases stay for this run, "
+        "unprotected, and go with the next one that does not name them",
+    )
     encryption_at_host: bool = Field(
         True,
         description="encrypts disks and caches on the host; the subscription must have the feature registered",
@@ -201,9 +206,6 @@ class Peer(_Section):
     fingerprint: Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")] | None = Field(
         None, description="`sha256:` and 64 hex digits of the peer's signing key; required with `card`"
     )
-    deployer_principal_id: UUID | None = Field(
-        None, description="Entra object id that deploys the peer's half of a `vnet-to-vnet` link"
-    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -211,8 +213,6 @@ class Peer(_Section):
             raise ValueError("wanted either `stack` or `card`")
         if self.card is not None and self.fingerprint is None:
             raise ValueError("a card from a file has no `fingerprint`; wanted the one that the peer told you")
-        if self.deployer_principal_id is not None and self.link not in (None, LinkKind.VNET_TO_VNET):
-            raise ValueError(f"`deployerPrincipalId` goes with a {LinkKind.VNET_TO_VNET} link; wanted none here")
         return self
 
 
@@ -293,12 +293,17 @@ class Settings(_Section):
     """One member's configuration. Each field is a configuration key of the project."""
 
     location: str = Field(alias=LOCATION_KEY, description="Azure region")
+    gateway_readers: Annotated[tuple[UUID, ...], AfterValidator(_unique)] = Field(
+        (),
+        description="object ids of the service principals that deploy peers' halves of `vnet-to-vnet` links: "
+        "they may read our gateway, which Azure checks; listed before that peer joins",
+    )
     ledger: Ledger = Field(Ledger(), description="the ledger software: `{platform, version}`")
     bank: Bank = Field(description="who this member is: `{name, legalName, asn}`")
     address_space: PrivateSpace = Field(description="the member's private IPv4 range, /16 to /22")
     size: Size = Field(description="`small`, `medium` or `large`: 2, 7 or 15 VMs; monitoring off, on, on")
     nodes: Nodes = Field(
-        description="the node VMs: `{count, standby, vmSize, image, sshPublicKey, encryptionAtHost}`"
+        description="the node VMs: `{count, standby, vmSize, image, sshPublicKey, encryptionAtHost, retired}`"
     )
     connectivity: Connectivity = Field(
         Connectivity(vpn=Vpn()), description="how the member reaches its peers: `{vpn, expressRoute}`"
@@ -308,7 +313,7 @@ class Settings(_Section):
     )
     peers: tuple[Peer, ...] = Field(
         (),
-        description="the members to link to: `{name, stack or card, link, fingerprint, deployerPrincipalId}`",
+        description="the members to link to: `{name, stack or card, link, fingerprint}`",
     )
     application_networks: Annotated[
         tuple[Annotated[IPv4Network, AfterValidator(_application_network)], ...], AfterValidator(_unique)
@@ -365,6 +370,12 @@ class Settings(_Section):
         count = nodes.count or (SIZES[size].count if size else MAX_NODES)
         if nodes.standby >= count:
             raise ValueError(f"standby is {nodes.standby} of {count} VMs; wanted at least one that runs a node")
+        running = [identity_name(index) for index in range(count - nodes.standby)] if size else []
+        if alive := [name for name in nodes.retired if name in running]:
+            raise ValueError(f"retired names {', '.join(alive)}, which {count} VMs still run; wanted fewer VMs first")
+        every = [identity_name(index) for index in range(MAX_IDENTITIES)]
+        if unknown := [name for name in nodes.retired if name not in every]:
+            raise ValueError(f"retired names {', '.join(unknown)}; wanted identities such as {every[0]}")
         return nodes
 
     @field_validator("express_route_authorization_key")

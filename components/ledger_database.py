@@ -39,6 +39,8 @@ class LedgerDatabaseArgs:
     """Required. Principal of the node VMs, which makes the roles of each identity's epochs."""
     administrator_name: Input[str]
     """Required. Name of that principal."""
+    retired: Sequence[str] = ()
+    """Optional. Identities given up: their databases stay, unprotected, so that a later run may remove them."""
     high_availability: bool = True
     """Optional. A standby in another availability zone that commits wait for."""
     geo_redundant_backup: bool = True
@@ -123,7 +125,8 @@ class LedgerDatabase(ComponentResource):
                 value=value,
                 opts=ResourceOptions(parent=self, depends_on=[previous]),
             )
-        for identity in args.identities:
+        for identity in (*args.identities, *args.retired):
+            kept = args.deletion_protection and identity not in args.retired
             dbforpostgresql.Database(
                 f"{name}-{identity}",
                 resource_group_name=args.resource_group_name,
@@ -131,7 +134,7 @@ class LedgerDatabase(ComponentResource):
                 database_name=identity,
                 charset="UTF8",
                 collation="C",
-                opts=ResourceOptions.merge(protected, ResourceOptions(depends_on=[previous])),
+                opts=ResourceOptions(parent=self, protect=kept, depends_on=[previous]),
             )
         send_logs(f"{name}-logs", resource_id=server.id, workspace_id=args.workspace_id, parent=self)
         self.server_id = server.id

@@ -12,6 +12,7 @@ from pulumi_azure_native import maintenance, network, privatedns
 from addressing import AddressPlan
 from components.diagnostics import send_logs
 from components.flows import Flow, Tag, security_rules
+from components.roles import Role, grant
 from ledger.platform import Audience, Listener
 
 HTTPS_PORT, NFS_PORT, POSTGRESQL_PORT, PGBOUNCER_PORT = 443, 2049, 5432, 6432
@@ -74,6 +75,8 @@ class MemberNetworkArgs:
     """Conditional. Required if there is no `express_route`."""
     express_route: ExpressRouteArgs | None = None
     """Conditional. Required if there is no `vpn`."""
+    gateway_readers: Sequence[str] = ()
+    """Optional. Service principals that deploy peers' halves of VNet-to-VNet links to the gateway."""
     peer_address_spaces: Sequence[str] = ()
     """Optional. Address spaces of the peers; nobody else beyond the gateway reaches a node."""
     application_networks: Sequence[str] = ()
@@ -441,6 +444,15 @@ class MemberNetwork(ComponentResource):
                 depends_on=[express_route] if express_route else [],
             ),
         )
+        for reader in args.gateway_readers:
+            # Azure checks that whoever connects to a gateway may read it, on both ends.
+            grant(
+                f"{self._name}-gateway-reader-{reader}",
+                role=Role.READER,
+                scope=gateway.id,
+                principal_id=reader,
+                parent=self,
+            )
         self._maintained("vpn-gateway", gateway)
         return gateway
 

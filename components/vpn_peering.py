@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pulumi import ComponentResource, CustomTimeouts, Input, Output, ResourceOptions
 from pulumi_azure_native import network
 
-from components.roles import Role, grant
 from membership import Gateway, IpsecPolicy, LinkKind
 
 _TIMEOUTS = CustomTimeouts(create="2h", update="2h", delete="2h")
@@ -32,8 +31,6 @@ class VpnPeeringArgs:
     """Required. The key that both sides derived; always stored as a secret."""
     policy: IpsecPolicy
     """Required. The IPsec proposal, the same on both sides."""
-    deployer_principal_id: Input[str] | None = None
-    """Optional. Principal that deploys the peer's half, which must be able to read this gateway."""
     tags: Mapping[str, Input[str]] | None = None
     """Optional. Put on every taggable child."""
 
@@ -55,15 +52,6 @@ class VpnPeering(ComponentResource):
             connections = {"gateway": self._to_gateway()}
         else:
             connections = {role: self._to_instance(role, place) for place, role in enumerate(_INSTANCES)}
-        if args.deployer_principal_id is not None:
-            # Azure checks that whoever connects to a gateway may read it, on both ends.
-            grant(
-                f"{name}-deployer",
-                role=Role.READER,
-                scope=args.gateway_id,
-                principal_id=args.deployer_principal_id,
-                parent=self,
-            )
         self.connection_ids = {end: connection.id for end, connection in connections.items()}
         self.register_outputs({"connection_ids": self.connection_ids})
 

@@ -91,6 +91,11 @@ class Platform:
     """The legal name of one identity, from the bank's legal name and the identity's name."""
 
 
+def identity_name(index: int) -> str:
+    """The name of the identity at `index`, which counts from 0: names count from 1."""
+    return f"node-{index + 1}"
+
+
 def identities(platform: Platform, bank_legal_name: str, count: int) -> tuple[Identity, ...]:
     """The identities of a member, numbered from 1.
 
@@ -102,7 +107,7 @@ def identities(platform: Platform, bank_legal_name: str, count: int) -> tuple[Id
     return tuple(
         Identity(
             index=index,
-            name=(name := f"node-{index + 1}"),
+            name=(name := identity_name(index)),
             legal_name=platform.node_legal_name(bank_legal_name, name),
             p2p_port=platform.p2p_base + index,
             rpc_port=platform.rpc_base + index,

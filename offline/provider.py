@@ -82,7 +82,7 @@ class OfflineProvider(provider_pb2_grpc.ResourceProviderServicer):
 
     def Diff(self, request: Any, context: Any) -> Any:  # noqa: N802, ARG002
         """Say which inputs changed, and which of them replace the resource."""
-        old, new = plain(request.old_inputs) or plain(request.olds), plain(request.news)
+        old, new = plain(request.old_inputs), plain(request.news)
         changed = {
             key: replaces
             for key, replaces in self._azure.diff(_token(request.urn), old, new).items()

@@ -369,7 +369,7 @@ REJECTIONS = {
         peer(region="x"),
         "peers[0].region",
         "unknown key",
-        "wanted one of card, deployerPrincipalId",
+        "wanted one of card, fingerprint",
     ),
     "peer-name-absent": ({"peers": [{"stack": "o/p/s"}]}, "peers[0].name", "not set", "wanted the peer's bank.name"),
     "peer-name-malformed": (peer(name="Bank_B"), "peers[0].name", "Bank_B", "wanted the peer's bank.name"),
@@ -410,17 +410,29 @@ REJECTIONS = {
         "carrier-pigeon",
         "wanted one of 'vnet-to-vnet', 'ipsec' or 'express-route'",
     ),
-    "deployer-no-id": (
-        peer(deployerPrincipalId="alice"),
-        "peers[0].deployerPrincipalId",
+    "gateway-reader-by-name": (
+        {"gatewayReaders": ["alice"]},
+        "gatewayReaders[0]",
         "alice",
-        "wanted Entra object id that deploys the peer's half",
+        "wanted object ids of the service principals",
     ),
-    "deployer-on-ipsec": (
-        peer(deployerPrincipalId=GROUP, link="ipsec"),
-        "peers[0]",
-        '"bank-b"',
-        "deployerPrincipalId goes with a vnet-to-vnet link; wanted none here",
+    "gateway-reader-twice": (
+        {"gatewayReaders": [GROUP, GROUP]},
+        "gatewayReaders",
+        GROUP,
+        "wanted each once",
+    ),
+    "retired-but-running": (
+        {"nodes": {"sshPublicKey": SSH_PUBLIC_KEY, "retired": ["node-1"]}},
+        "nodes",
+        "node-1",
+        "wanted fewer VMs first",
+    ),
+    "retired-but-no-identity": (
+        {"nodes": {"sshPublicKey": SSH_PUBLIC_KEY, "retired": ["node-0"]}},
+        "nodes",
+        "node-0",
+        "wanted identities such as node-1",
     ),
     "peer-is-ourselves": (
         {"peers": [stack_peer("bank-a")]},
@@ -778,10 +790,16 @@ def test_link_is_open_until_somebody_says(configured: dict[str, Any], link: Link
     assert found.link is link, "which kind fits by default, only the peer's card can tell"
 
 
-@pytest.mark.parametrize("changes", [{}, {"link": "vnet-to-vnet"}], ids=["open", "vnet-to-vnet"])
-def test_a_deployer_is_accepted_where_it_may_be_of_use(changes: dict[str, Any]) -> None:
-    (found,) = parsed(peers=[stack_peer(deployerPrincipalId=GROUP, **changes)]).peers
-    assert found.deployer_principal_id == UUID(GROUP), "the peer's half needs rights on our gateway"
+def test_those_who_may_read_the_gateway_are_named_before_their_bank_joins() -> None:
+    settings = parsed(gatewayReaders=[GROUP])
+    assert settings.gateway_readers == (UUID(GROUP),), (
+        "a newcomer's half needs this right before we list the newcomer"
+    )
+
+
+def test_an_identity_beyond_the_running_ones_may_be_retired() -> None:
+    settings = parsed(nodes={"sshPublicKey": SSH_PUBLIC_KEY, "retired": ["node-2"]})
+    assert settings.nodes.retired == ("node-2",), "a small bank runs node-1 alone"
 
 
 def test_circuit_can_stand_beside_a_vpn() -> None:
