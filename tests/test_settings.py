@@ -793,13 +793,13 @@ def test_link_is_open_until_somebody_says(configured: dict[str, Any], link: Link
 def test_those_who_may_read_the_gateway_are_named_before_their_bank_joins() -> None:
     settings = parsed(gatewayReaders=[GROUP])
     assert settings.gateway_readers == (UUID(GROUP),), (
-        "a newcomer's half needs this right before we list the newcomer"
+        "a newcomer needs this right before we list it"
     )
 
 
 def test_an_identity_beyond_the_running_ones_may_be_retired() -> None:
-    settings = parsed(nodes={"sshPublicKey": SSH_PUBLIC_KEY, "retired": ["node-2"]})
-    assert settings.nodes.retired == ("node-2",), "a small bank runs node-1 alone"
+    settings = parsed(nodes={"sshPublicKey": SSH_PUBLIC_KEY, "retired": ["node-7"]})
+    assert settings.nodes.retired == ("node-7",), "a medium bank runs node-1 to node-6"
 
 
 def test_circuit_can_stand_beside_a_vpn() -> None:
