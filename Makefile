@@ -5,10 +5,10 @@ READY := $(VENV)/.ready
 export PULUMI_ERROR_OUTPUT_STRING := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help preview test lint bench docs lock clean
+.PHONY: help preview consortium down test test-engine lint bench docs lock clean
 
 help: ## What there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(READY): requirements.txt requirements-dev.txt
 	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) is not there; wanted Python 3.11, or PYTHON=..." >&2; exit 1; }
@@ -17,11 +17,20 @@ $(READY): requirements.txt requirements-dev.txt
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-dev.txt
 	@touch $@
 
-preview: $(READY) ## What the sample banks would create (STACK=name or file for one)
+preview: $(READY) ## What a sample bank would create (STACK=dev, or a file; default prod)
 	@$(BIN)/python -m offline.plan $(STACK)
 
+consortium: $(READY) ## Bring three banks up, without Azure
+	@$(BIN)/python -m offline.consortium up
+
+down: $(READY) ## Take the three banks apart again
+	@$(BIN)/python -m offline.consortium down
+
 test: $(READY) ## All tests that need no Pulumi CLI
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -m "not engine"
+
+test-engine: $(READY) ## The tests on the real Pulumi engine; wants a CLI on PATH or in ~/.pulumi/bin
+	@$(BIN)/python -m pytest -m engine -ra
 
 lint: $(READY) ## Format, lint and types
 	@$(BIN)/ruff format --check .
@@ -39,5 +48,5 @@ lock: $(READY) ## Write the locked requirements anew
 	@$(BIN)/uv pip compile --quiet --generate-hashes --universal --python-version 3.11 --no-header --no-emit-index-url requirements-dev.in --output-file requirements-dev.txt
 
 clean: ## Remove what was set up and cached
-	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) .offline .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

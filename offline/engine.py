@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -87,10 +88,37 @@ class Engine:
         if "encryptionsalt" in kept:
             document["encryptionsalt"] = kept["encryptionsalt"]
         target.write_text(yaml.safe_dump(document, sort_keys=False, width=200), encoding="utf-8")
-        if "encryptionsalt" not in kept:
+        if not self.has(stack):
             self.run(["stack", "init", stack, "--non-interactive"])
 
-    def run(self, arguments: Sequence[str], *, provider: str | None = None, show: bool = False) -> str:
+    def stand_in(self, stack: str, outputs: Mapping[str, Any]) -> None:
+        """Put a stack into the backend that has nothing but outputs, for others to refer to."""
+        self._lay_out_project()
+        if not self.has(stack):
+            self.run(["stack", "init", stack, "--non-interactive"])
+        kind = "pulumi:pulumi:Stack"
+        urn = f"urn:pulumi:{stack}::{PROJECT}::{kind}::{PROJECT}-{stack}"
+        now = datetime.now(UTC).isoformat()
+        resource = {
+            "urn": urn,
+            "type": kind,
+            "custom": False,
+            "outputs": dict(outputs),
+            "created": now,
+            "modified": now,
+        }
+        manifest = {"time": now, "magic": "", "version": ""}
+        deployment = {"version": 3, "deployment": {"manifest": manifest, "resources": [resource]}}
+        self.run(["stack", "import", "--stack", stack], stdin=json.dumps(deployment))
+
+    def has(self, stack: str) -> bool:
+        """Whether the backend has a stack of this name."""
+        stacks = self.folder / "backend" / ".pulumi" / "stacks" / PROJECT
+        return (stacks / f"{stack}.json").exists()
+
+    def run(
+        self, arguments: Sequence[str], *, provider: str | None = None, show: bool = False, stdin: str = ""
+    ) -> str:
         """Run the CLI; returns what it wrote to its standard output.
 
         Raises:
@@ -100,14 +128,14 @@ class Engine:
             [_cli(), *arguments],
             cwd=self.project,
             env=self._environment(provider),
-            stdin=None if show else subprocess.DEVNULL,
+            stdin=None if show else subprocess.PIPE,
             stdout=None if show else subprocess.PIPE,
             stderr=None if show else subprocess.PIPE,
             text=True,
             preexec_fn=_die_with_parent,  # noqa: PLW1509  (nothing but prctl runs there)
         )
         try:
-            stdout, stderr = process.communicate()
+            stdout, stderr = process.communicate(None if show else stdin)
         except KeyboardInterrupt:
             # The terminal interrupted the engine too: it ends what it began, and says so.
             stdout, stderr = process.communicate()
@@ -213,9 +241,7 @@ def _reachable_peers(engine: Engine, stack: str) -> dict[str, Any]:
     if path is None:
         return {}
     peers = yaml.safe_load(path.read_text(encoding="utf-8"))["config"].get(PEERS_KEY, [])
-    stacks = engine.folder / "backend" / ".pulumi" / "stacks" / PROJECT
-    up = {each.stem for each in stacks.glob("*.json")}
-    return {PEERS_KEY: [peer for peer in peers if "card" in peer or peer["stack"].rsplit("/", 1)[-1] in up]}
+    return {PEERS_KEY: [peer for peer in peers if "card" in peer or engine.has(peer["stack"].rsplit("/", 1)[-1])]}
 
 
 if __name__ == "__main__":
