@@ -271,8 +271,9 @@ def _connection(situation: Situation) -> str | None:
     if overlaps:
         return f"the networks overlap: {overlaps[0][0]} and {overlaps[0][1]}"
     deployer = situation.deployers[situation.subscription_id]
-    far_subscription = far.split("/")[2]
-    if situation.deployers.get(far_subscription) == deployer:
+    far_deployer = situation.deployers.get(far.split("/")[2])
+    # Of a subscription that is not here, nobody can tell.
+    if far_deployer in (None, deployer):
         return None
     granted = any(
         role.inputs["principalId"] == deployer
