@@ -39,6 +39,7 @@ lint: $(READY) ## Format, lint and types
 
 bench: $(READY) ## Where the time goes; prints ratios within one run
 	@$(BIN)/python -m benchmarks.planning
+	@$(BIN)/python -m benchmarks.deployment
 
 docs: $(READY) ## Write what is generated: README tables, Pulumi.yaml, schema, checklist, sample card
 	@$(BIN)/python -m docs.generate

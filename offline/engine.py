@@ -4,12 +4,10 @@
 backend, a passphrase and an Azure of its own below `.offline/`. The tracked files are never changed.
 """
 
-import ctypes
 import fcntl
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,7 +28,6 @@ STATE = ROOT / ".offline"
 _PROGRAM = ("__main__.py", "*.py", "agent", "components", "ledger", "examples")
 _PASSPHRASE = "offline"  # noqa: S105  (of a backend that holds stand-ins only)
 _OFFICIAL_INSTALL = Path.home() / ".pulumi" / "bin" / "pulumi"
-_PR_SET_PDEATHSIG = 1
 
 
 class EngineError(Exception):
@@ -125,14 +122,13 @@ class Engine:
             EngineError: it exited with an error; the message holds all that it wrote.
         """
         process = subprocess.Popen(  # noqa: S603
-            [_cli(), *arguments],
+            _command(arguments),
             cwd=self.project,
             env=self._environment(provider),
             stdin=None if show else subprocess.PIPE,
             stdout=None if show else subprocess.PIPE,
             stderr=None if show else subprocess.PIPE,
             text=True,
-            preexec_fn=_die_with_parent,  # noqa: PLW1509  (nothing but prctl runs there)
         )
         try:
             stdout, stderr = process.communicate(None if show else stdin)
@@ -201,11 +197,20 @@ def _cli() -> str:
     return cli
 
 
-def _die_with_parent() -> None:
-    # Also after a kill -9 of this process: the engine ends as on Ctrl-C. Elsewhere the engine notices by itself
-    # that its providers are gone.
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+# Asks Linux to end the engine as on Ctrl-C once this process is gone, also after a kill -9. It runs in a process of
+# its own, since a fork of this one would take gRPC's threads by surprise.
+_DYING_WITH_PARENT = """
+import ctypes, os, signal, sys
+PR_SET_PDEATHSIG = 1
+ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+def _command(arguments: Sequence[str]) -> list[str]:
+    command = [_cli(), *arguments]
+    # Elsewhere the engine notices by itself that its providers are gone.
+    return [sys.executable, "-I", "-S", "-c", _DYING_WITH_PARENT, *command] if sys.platform == "linux" else command
 
 
 @contextmanager

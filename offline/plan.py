@@ -8,6 +8,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -156,7 +157,11 @@ def plan_on_engine(path: Path) -> Plan:
     for reference, outputs in planned_references(configuration).items():
         engine.stand_in(reference.rsplit("/", 1)[-1], outputs)
     engine.prepare(configuration.stack, source=path)
-    preview = json.loads(engine.on_azure(configuration.stack, ["preview", "--json"]))
+    with ThreadPoolExecutor(max_workers=1) as beside:
+        previewed = beside.submit(engine.on_azure, configuration.stack, ["preview", "--json"])
+        # A preview knows no output that Azure must make up first: those of the in-process run stand in.
+        outputs = plan_stack(path).outputs
+        preview = json.loads(previewed.result())
     states = [step["newState"] for step in preview["steps"] if "newState" in step]
     planned = tuple(
         Planned(
@@ -172,8 +177,7 @@ def plan_on_engine(path: Path) -> Plan:
         if not state["type"].startswith("pulumi:")
     )
     messages = [each["message"] for each in preview.get("diagnostics", []) if each["severity"] == "warning"]
-    # A preview knows no output that Azure must make up first: those of the in-process run stand in.
-    return Plan(configuration.stack, planned, plan_stack(path).outputs, tuple(messages))
+    return Plan(configuration.stack, planned, outputs, tuple(messages))
 
 
 def plan_tree(plan: Plan) -> Tree:

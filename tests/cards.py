@@ -1,7 +1,7 @@
 """Signed membership cards of imaginary banks, for every test that needs a peer."""
 
 from hashlib import sha256
-from ipaddress import ip_network
+from ipaddress import IPv4Network
 from typing import Any
 
 import membership
@@ -54,7 +54,7 @@ def make_card(
     """
     number = ord(name[-1])
     bank = name.replace("-", " ").title()
-    plan = carve(ip_network(address_space or f"10.{number}.0.0/16"))
+    plan = carve(IPv4Network(address_space or f"10.{number}.0.0/16"))
     gateway = (
         f"/subscriptions/{tenant_id}/resourceGroups/{name}/providers/Microsoft.Network/virtualNetworkGateways/{name}"
     )
