@@ -53,9 +53,7 @@ async def main() -> None:
 
     keys = MembershipKeys(
         "membership",
-        MembershipKeysArgs(
-            member=bank.name, generations=settings.key_generations, deletion_protection=settings.deletion_protection
-        ),
+        MembershipKeysArgs(member=bank.name, generations=settings.key_generations),
     )
 
     group = resources.ResourceGroup(f"{bank.name}-ledger", location=settings.location, tags=tags)

@@ -167,14 +167,18 @@ class IpsecPolicy(_Part):
     groups below 2048 bits are left out.
     """
 
-    ike_encryption: Encryption = "GCMAES256"
-    ike_integrity: IkeIntegrity = "SHA384"
-    dh_group: Group = "ECP384"
-    ipsec_encryption: Encryption = "GCMAES256"
-    ipsec_integrity: IpsecIntegrity = "GCMAES256"
-    pfs_group: PfsGroup = "ECP384"
-    sa_life_time_seconds: Annotated[int, Field(ge=300, le=172_799)] = 27_000
-    sa_data_size_kilobytes: Annotated[int, Field(ge=1024, le=2_147_483_647)] = 102_400_000
+    ike_encryption: Encryption = Field("GCMAES256", description="encryption of IKE")
+    ike_integrity: IkeIntegrity = Field("SHA384", description="integrity of IKE")
+    dh_group: Group = Field("ECP384", description="Diffie-Hellman group of IKE")
+    ipsec_encryption: Encryption = Field("GCMAES256", description="encryption of the tunnel")
+    ipsec_integrity: IpsecIntegrity = Field("GCMAES256", description="integrity of the tunnel; GCM wants it alike")
+    pfs_group: PfsGroup = Field("ECP384", description="group of perfect forward secrecy")
+    sa_life_time_seconds: Annotated[int, Field(ge=300, le=172_799)] = Field(
+        27_000, description="seconds that a security association lives, 300 to 172799"
+    )
+    sa_data_size_kilobytes: Annotated[int, Field(ge=1024, le=2_147_483_647)] = Field(
+        102_400_000, description="kilobytes that it carries, 1024 or more"
+    )
 
     @model_validator(mode="after")
     def _gcm_is_both(self) -> Self:
@@ -196,8 +200,8 @@ class Gateway(_Part):
 class KeyGenerations(_Part):
     """How often each key pair was made anew: it is raised to replace a key that leaked."""
 
-    link: Annotated[int, Field(ge=1)] = 1
-    signing: Annotated[int, Field(ge=1)] = 1
+    link: Annotated[int, Field(ge=1)] = Field(1, description="of the key pair that link keys are agreed with")
+    signing: Annotated[int, Field(ge=1)] = Field(1, description="of the key pair that signs the card")
 
 
 class Node(_Part):

@@ -328,7 +328,7 @@ class Settings(_Section):
         KeyGenerations(), description="`{link, signing}`: raised by one to make a new key pair"
     )
     deletion_protection: bool = Field(
-        True, description="protects what can't be made again: vault, storage, database, gateway, keys"
+        True, description="protects what can't be made again: vault, storage, database, gateway and its addresses"
     )
 
     @field_validator("location")

@@ -20,8 +20,6 @@ class MembershipKeysArgs:
     """Required. The member's name."""
     generations: membership.KeyGenerations
     """Required. A raised generation makes a new key pair."""
-    deletion_protection: bool = True
-    """Optional. Protects the secret halves."""
 
 
 class MembershipKeys(ComponentResource):
@@ -50,7 +48,6 @@ class MembershipKeys(ComponentResource):
             keepers={"generation": str(generation)},
             opts=ResourceOptions(
                 parent=self,
-                protect=self._args.deletion_protection,
                 additional_secret_outputs=["base64", "hex"],
             ),
         )

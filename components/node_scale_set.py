@@ -181,7 +181,8 @@ class NodeScaleSet(ComponentResource):
                 security_profile=compute.SecurityProfileArgs(
                     security_type=compute.SecurityTypes.TRUSTED_LAUNCH,
                     uefi_settings=compute.UefiSettingsArgs(secure_boot_enabled=True, v_tpm_enabled=True),
-                    encryption_at_host=args.encryption_at_host,
+                    # False may be refused where the subscription lacks the feature.
+                    encryption_at_host=True if args.encryption_at_host else None,
                 ),
                 diagnostics_profile=compute.DiagnosticsProfileArgs(
                     boot_diagnostics=compute.BootDiagnosticsArgs(enabled=True)

@@ -8,7 +8,7 @@ import importlib.util
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv4Network
@@ -71,7 +71,7 @@ class Key:
     """The innermost section around it that may be left out; None where it lies in none."""
 
 
-def keys(
+def all_keys(
     model: type[BaseModel] = Settings, prefix: str = "", optional_section: str | None = None
 ) -> Iterator[Key]:
     """Every key of a section and of the sections in it; required ones first, each followed by its own."""
@@ -81,12 +81,12 @@ def keys(
         yield Key(path, field, optional_section)
         below = f"{path}[]" if get_origin(field.annotation) is tuple else path
         for section in section_of(field):
-            yield from keys(section, f"{below}.", optional_section if field.is_required() else below)
+            yield from all_keys(section, f"{below}.", optional_section if field.is_required() else below)
 
 
 def configuration_table() -> str:
     """The configuration keys, their meaning and default."""
-    rows = [(f"`{key.path}`", _meaning(key.field), _default(key)) for key in keys()]
+    rows = [(f"`{key.path}`", _meaning(key.field), _default(key)) for key in all_keys()]
     return _table(("Key", "Meaning", "Default"), rows)
 
 
@@ -172,9 +172,7 @@ def documents(sample: Run) -> dict[Path, str]:
 
 def stale(wanted: Mapping[Path, str]) -> list[Path]:
     """The documents that are not as they should be."""
-    return [
-        path for path, text in wanted.items() if not path.is_file() or path.read_text(encoding="utf-8") != text
-    ]
+    return [path for path, text in wanted.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
 
 
 def wrong_pin(card: Mapping[str, Any], stack_file: Path = SAMPLE_PIN) -> str | None:
@@ -227,7 +225,7 @@ def _project(text: str) -> str:
     return _CONFIG.sub(lambda _: project_config(), text)
 
 
-def _table(headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     lines = [headings, ("---",) * len(headings), *rows]
     return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
 

@@ -8,6 +8,7 @@ import fcntl
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -137,7 +138,7 @@ class Engine:
             stdout, stderr = process.communicate()
         finally:
             if process.poll() is None:
-                process.terminate()
+                process.send_signal(signal.SIGINT)
                 process.wait()
         if process.returncode != 0:
             raise EngineError(
@@ -202,7 +203,7 @@ def _cli() -> str:
 _DYING_WITH_PARENT = """
 import ctypes, os, signal, sys
 PR_SET_PDEATHSIG = 1
-ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGINT)
 os.execv(sys.argv[1], sys.argv[1:])
 """
 

@@ -193,9 +193,11 @@ def _run(configuration: StackConfiguration, mocks: "_OfflineMocks") -> Run:
 def _cause(error: BaseException) -> BaseException:
     """What Azure refused, if that is at the bottom of it: Pulumi's runtime wraps it in errors of its own."""
     below: BaseException | None = error
-    while below is not None:
+    seen: list[BaseException] = []
+    while below is not None and below not in seen:
         if isinstance(below, AzureError):
             return below
+        seen.append(below)
         below = below.__cause__ or below.__context__
     return error
 

@@ -1,8 +1,13 @@
 """What only the real engine shows: previews, in-place updates and replacements, stack references, encrypted state."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -192,12 +197,9 @@ def test_a_rotated_key_replaces_the_connection_on_both_sides(consortium: Consort
     bank = consortium.banks["bank-a"]
     document = yaml.safe_load(Path(bank.source).read_text())
     document["config"][f"{PROJECT}:keyGenerations"] = {"link": 2}
-    # Connections are not protected, so that a leaked key can be replaced; the secret key itself is.
-    document["config"][f"{PROJECT}:deletionProtection"] = False
     rotated = front.folder / "rotated" / "Pulumi.bank-a.yaml"
     rotated.parent.mkdir()
     rotated.write_text(yaml.safe_dump(document))
-    front.engine.run(["state", "unprotect", "--all", "--yes", "--stack", "bank-a"])
     changes = front.up("bank-a", rotated, bank.peers)
     assert changes.get("replace", 0) + changes.get("create-replacement", 0) >= 3, "a PUT leaves an old key in force"
     assert "Connecting" in set(consortium.links().values()), "one side alone has the new key"
@@ -216,3 +218,50 @@ def test_a_stack_that_is_not_there_is_told_in_one_message(tmp_path: Path) -> Non
         refused.value
     )
     assert "Traceback" not in str(refused.value), "a bank's operator reads sentences, not Python"
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="reads which processes there are from /proc")
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_no_process_outlives_its_run(tmp_path: Path, ending: signal.Signals) -> None:
+    engine = Engine(root=tmp_path)
+    member(engine, "bank")
+    script = (
+        "import sys; from pathlib import Path; from offline.engine import Engine; "
+        "engine = Engine(root=Path(sys.argv[1]), azure_seconds=lambda _: 5.0); "
+        "engine.on_azure('bank', ['up', '--yes', '--skip-preview'])"
+    )
+    run = subprocess.Popen(  # noqa: S603
+        [sys.executable, "-c", script, str(tmp_path)],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    await_condition(lambda: len(inside(tmp_path)) >= 2, "the engine and the program run")
+    time.sleep(3)
+    if ending is signal.SIGINT:
+        # A terminal interrupts everything in its foreground.
+        os.killpg(run.pid, ending)
+    else:
+        run.send_signal(ending)
+    await_condition(lambda: not inside(tmp_path), f"nothing of the run is left after {ending.name}")
+    run.wait(timeout=30)
+
+
+def inside(folder: Path) -> list[str]:
+    """The commands of the processes that work inside a folder."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if Path(os.readlink(process / "cwd")).is_relative_to(folder):
+                found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+        except OSError:
+            continue
+    return found
+
+
+def await_condition(holds: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline, f"waited in vain: {what}"
+        time.sleep(0.2)

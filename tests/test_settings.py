@@ -792,9 +792,7 @@ def test_link_is_open_until_somebody_says(configured: dict[str, Any], link: Link
 
 def test_those_who_may_read_the_gateway_are_named_before_their_bank_joins() -> None:
     settings = parsed(gatewayReaders=[GROUP])
-    assert settings.gateway_readers == (UUID(GROUP),), (
-        "a newcomer needs this right before we list it"
-    )
+    assert settings.gateway_readers == (UUID(GROUP),), "a newcomer needs this right before we list it"
 
 
 def test_an_identity_beyond_the_running_ones_may_be_retired() -> None:

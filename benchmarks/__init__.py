@@ -1,0 +1,1 @@
+"""Where a plan's time and memory go."""

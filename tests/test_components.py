@@ -1,0 +1,823 @@
+"""Each component by itself: the settings and options on which a bank's money and keys depend."""
+
+import base64
+import gzip
+import json
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from contextlib import closing
+from hashlib import sha256
+from http import HTTPStatus
+from ipaddress import ip_network
+from itertools import pairwise
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from addressing import carve
+from agent import health
+from agent.cloud_config import MAX_CUSTOM_DATA_BYTES, cloud_config, custom_data
+from agent.ports import HEALTH_PATH, HEALTH_PORT, NETWORK_INFO
+from components.ledger_database import vcores
+from components.ledger_storage import LedgerStorageArgs
+from components.member_network import MemberNetworkArgs
+from components.monitoring import MonitoringArgs, workbook
+from components.node_scale_set import MODEL_TAG, HealthArgs, NodeScaleSetArgs
+from components.roles import Role
+from components.vpn_peering import VpnPeeringArgs
+from ledger.corda import CORDA
+from membership import Gateway, IpsecPolicy, LinkKind
+from offline.recorder import Registration
+from tests.cards import make_card
+from tests.configuration import SSH_PUBLIC_KEY
+from tests.runs import (
+    CIRCUIT,
+    MAIL,
+    OPERATORS,
+    Plan,
+    all_of,
+    bank,
+    bare,
+    depends_on,
+    large,
+    one,
+    resources,
+    sample,
+    subnet,
+)
+
+ZONES = ["1", "2", "3"]
+
+
+def inputs(run: Plan, kind: str, name: str | None = None) -> dict[str, Any]:
+    return one(run, kind, name).inputs
+
+
+def timeouts(registration: Registration) -> set[str]:
+    stated = registration.request.customTimeouts
+    return {stated.create, stated.update, stated.delete}
+
+
+# --- MemberNetwork -------------------------------------------------------------------------------------------------
+
+
+def test_subnets_are_made_one_after_the_other():
+    run = large()
+    order = ["network-nodes", "network-endpoints", "network-database", "network-gateway"]
+    for before, after in pairwise(order):
+        assert before in depends_on(run, one(run, "Subnet", after)), (
+            f"{after} must wait for {before}: Azure refuses two changes of one network at a time"
+        )
+
+
+def test_subnets_lie_inside_the_member_and_apart():
+    run = large()
+    (space,) = inputs(run, "VirtualNetwork")["addressSpace"]["addressPrefixes"]
+    assert "subnets" not in inputs(run, "VirtualNetwork"), "subnets stated twice drop each other at an update"
+    blocks = [ip_network(each.inputs["addressPrefix"]) for each in all_of(run, "Subnet")]
+    assert all(block.subnet_of(ip_network(space)) for block in blocks)
+    assert not [(one, other) for one in blocks for other in blocks if one is not other and one.overlaps(other)]
+
+
+@pytest.mark.parametrize("name", ["nodes", "endpoints", "database"])
+def test_no_subnet_reaches_the_internet_by_default(name: str):
+    assert subnet(large(), name)["defaultOutboundAccess"] is False, (
+        "Azure's own way out has an address that nobody chose and nobody logs"
+    )
+
+
+def test_private_endpoints_heed_the_security_group():
+    assert subnet(large(), "endpoints")["privateEndpointNetworkPolicies"] == "Enabled", (
+        "by default Azure lets everything that is routed here past the rules, to keys and leases"
+    )
+
+
+def test_the_database_has_a_subnet_of_its_own():
+    (delegation,) = subnet(large(), "database")["delegations"]
+    assert delegation["serviceName"] == "Microsoft.DBforPostgreSQL/flexibleServers"
+    assert not [each.name for each in all_of(large(), "Subnet") if "delegations" in each.inputs][1:]
+
+
+def test_nodes_leave_by_the_nat_gateway_and_by_one_address():
+    run = large()
+    gateway = one(run, "NatGateway")
+    assert subnet(run, "nodes")["natGateway"]["id"] == run.ids[gateway.urn], (
+        "whoever is called sees one known address"
+    )
+    assert [each["id"] for each in gateway.inputs["publicIpAddresses"]] == [
+        run.ids[one(run, "PublicIPAddress", "network-nat-ip").urn]
+    ]
+    assert not [name for name in ("endpoints", "database", "GatewaySubnet") if "natGateway" in subnet(run, name)]
+
+
+def test_the_vpn_gateway_survives_the_loss_of_an_instance():
+    run = large()
+    gateway = inputs(run, "VirtualNetworkGateway", "network-vpn-gateway")
+    assert (gateway["gatewayType"], gateway["vpnType"]) == ("Vpn", "RouteBased")
+    assert gateway["activeActive"] is True, "a standby takes over in minutes, a second active instance at once"
+    assert gateway["enableBgp"] is True
+    assert gateway["bgpSettings"]["asn"] == 64512
+    addresses = [each["publicIPAddress"]["id"] for each in gateway["ipConfigurations"]]
+    assert len(set(addresses)) == 2
+    assert {each["subnet"]["id"].rsplit("/", 1)[1] for each in gateway["ipConfigurations"]} == {"GatewaySubnet"}
+
+
+def test_every_public_address_stays_and_spans_the_zones():
+    for each in all_of(large(), "PublicIPAddress"):
+        assert each.inputs["sku"]["name"] == "Standard", f"{each.name}: Basic addresses are retired"
+        assert each.inputs["publicIPAllocationMethod"] == "Static", (
+            f"{each.name}: peers have it in their configuration"
+        )
+        assert each.inputs["zones"] == ZONES, f"{each.name}: the loss of a zone must not take the address"
+
+
+@pytest.mark.parametrize(
+    ("run", "sku", "generation"),
+    [(lambda: bank("bank-a"), "VpnGw1AZ", "Generation1"), (large, "VpnGw2AZ", "Generation2")],
+)
+def test_the_generation_follows_the_sku(run: Callable[[], Plan], sku: str, generation: str):
+    (gateway,) = [
+        each.inputs for each in all_of(run(), "VirtualNetworkGateway") if each.inputs["gatewayType"] == "Vpn"
+    ]
+    assert (gateway["sku"]["name"], gateway["sku"]["tier"]) == (sku, sku)
+    assert gateway["vpnGatewayGeneration"] == generation, (
+        "VpnGw1AZ is of the first generation only, 4 and 5 of the second"
+    )
+
+
+@pytest.mark.parametrize("kind", ["VirtualNetworkGateway", "VirtualNetworkGatewayConnection"])
+def test_gateways_get_the_time_they_take(kind: str):
+    for each in all_of(large(), kind):
+        assert timeouts(each) == {"2h"}, f"{each.name}: 45 minutes are usual, and a time-out leaves half a gateway"
+        assert each.request.deleteBeforeReplace, f"{each.name}: its subnet, or its two ends, take one at a time"
+
+
+def test_gateways_are_not_deleted_by_mistake():
+    run = large()
+    kept = {
+        each.name for each in resources(run) if each.request.protect and each.type.startswith("azure-native:network:")
+    }
+    assert kept == {
+        "network-vpn-gateway",
+        "network-express-route-gateway",
+        "network-vpn-first-ip",
+        "network-vpn-second-ip",
+        "network-express-route-ip",
+    }, "a gateway made anew has other addresses, and every peer must change its side"
+
+
+def test_the_circuit_is_joined_with_its_key_as_a_secret():
+    run = large()
+    connection = one(run, "VirtualNetworkGatewayConnection", "network-express-route-connection")
+    assert connection.inputs["connectionType"] == "ExpressRoute"
+    assert connection.inputs["peer"]["id"] == CIRCUIT
+    gateway = one(run, "VirtualNetworkGateway", "network-express-route-gateway")
+    assert connection.inputs["virtualNetworkGateway1"]["id"] == run.ids[gateway.urn]
+    assert connection.secrets == {"authorizationKey"}, "with it anybody joins the bank's circuit"
+    assert gateway.inputs["sku"]["name"].endswith("AZ"), "the loss of a zone must not cut the circuit off"
+    assert gateway.name in depends_on(run, one(run, "VirtualNetworkGateway", "network-vpn-gateway")), (
+        "Azure wants the ExpressRoute gateway first where both share a subnet"
+    )
+
+
+def test_private_names_resolve_inside_the_member_only():
+    run = large()
+    network_id = run.ids[one(run, "VirtualNetwork").urn]
+    zones = {each.inputs["privateZoneName"] for each in all_of(run, "PrivateZone")}
+    linked = {each.inputs["privateZoneName"]: each.inputs for each in all_of(run, "VirtualNetworkLink")}
+    assert zones == set(linked), "a zone without a link resolves for nobody, and nodes would go to the public name"
+    assert {each["virtualNetwork"]["id"] for each in linked.values()} == {network_id}
+    assert not any(each["registrationEnabled"] for each in linked.values()), (
+        "a VM must not register itself as a service"
+    )
+
+
+def test_every_gateway_is_maintained_at_a_known_hour():
+    run = large()
+    maintained = {each.inputs["resourceName"] for each in all_of(run, "ConfigurationAssignment")}
+    gateways = {run.answers[each.urn]["name"] for each in all_of(run, "VirtualNetworkGateway")}
+    assert maintained == gateways, "both instances of a gateway restart during maintenance: not at noon"
+
+
+# --- VpnPeering ----------------------------------------------------------------------------------------------------
+
+
+def test_a_new_key_makes_a_new_connection():
+    links = [each for each in all_of(large(), "VirtualNetworkGatewayConnection") if "sharedKey" in each.inputs]
+    assert len(links) == 3
+    for each in links:
+        assert list(each.request.replaceOnChanges) == ["sharedKey"], (
+            f"{each.name}: Azure ignores a new key on an update"
+        )
+        assert each.request.deleteBeforeReplace, f"{each.name}: there can't be two connections to one peer"
+
+
+def test_links_take_the_strongest_proposal():
+    weak = ("MD5", "SHA1", "DES", "DES3", "DHGroup1", "DHGroup2", "None", "PFS1", "PFS2")
+    for each in all_of(large(), "VirtualNetworkGatewayConnection"):
+        for policy in each.inputs.get("ipsecPolicies", ()):
+            assert (policy["ipsecEncryption"], policy["ipsecIntegrity"]) == ("GCMAES256", "GCMAES256")
+            assert policy["pfsGroup"] == policy["dhGroup"] == "ECP384", "each key is made anew, of 192 bits' strength"
+            assert not [value for value in policy.values() if value in weak]
+
+
+def test_a_dead_peer_is_noticed_before_bgp_would():
+    found = [
+        each.inputs["dpdTimeoutSeconds"]
+        for each in all_of(large(), "VirtualNetworkGatewayConnection")
+        if "sharedKey" in each.inputs
+    ]
+    assert max(found) < 180, "the BGP session alone gives up after 180 seconds"
+
+
+# --- KeyStore ------------------------------------------------------------------------------------------------------
+
+
+def test_the_vault_is_closed_and_forgets_nothing():
+    vault = inputs(large(), "Vault")["properties"]
+    assert vault["enableRbacAuthorization"] is True, "an access policy knows no conditions, no groups, no review"
+    assert "accessPolicies" not in vault
+    assert vault["enableSoftDelete"] is True
+    assert vault["enablePurgeProtection"] is True, "not even an owner may destroy the bank's keys for good"
+    assert vault["softDeleteRetentionInDays"] == 90
+    assert vault["publicNetworkAccess"] == "Disabled"
+    assert vault["networkAcls"] == {"defaultAction": "Deny", "bypass": "None"}, "nor by way of a trusted service"
+    assert vault["sku"]["name"] == "premium", "keys in an HSM are to be had in Premium only"
+    others = ("enabledForDeployment", "enabledForDiskEncryption", "enabledForTemplateDeployment")
+    assert not [key for key in others if vault[key]], "nobody but the nodes reads secrets here"
+
+
+def test_purge_protection_is_true_or_left_out():
+    assert "enablePurgeProtection" not in inputs(sample("dev"), "Vault")["properties"], "Azure refuses false"
+
+
+def test_a_secret_is_not_deleted_with_its_resource():
+    for run in (large(), sample("dev")):
+        for each in all_of(run, "Secret"):
+            assert each.request.retainOnDelete, f"{each.name}: the delete would need the data plane, which is closed"
+            assert each.inputs["properties"]["contentType"] == "application/json"
+
+
+def test_nodes_may_not_delete_what_they_keep():
+    run = large()
+    (permission,) = inputs(run, "RoleDefinition")["permissions"]
+    data_actions = [action.lower() for action in permission["dataActions"]]
+    assert not [action for action in data_actions if "delete" in action or "purge" in action or "*" in action], (
+        "whoever takes over a node must not be able to destroy the keys of all nodes"
+    )
+    assert {action.rsplit("/", 2)[1] for action in data_actions} == {"getsecret", "setsecret", "readmetadata"}
+    assert permission["actions"] == [], "no right on the vault itself: it can't change its rules"
+    role = run.ids[one(run, "RoleDefinition").urn]
+    assert inputs(run, "RoleAssignment", "keys-nodes")["roleDefinitionId"] == role
+
+
+def test_the_nodes_hold_no_more_roles_than_they_need():
+    run = large()
+    identity = run.answers[one(run, "UserAssignedIdentity").urn]["principalId"]
+    held = {
+        (each.inputs["roleDefinitionId"].rsplit("/", 1)[1], each.inputs["scope"].rsplit("/", 2)[1])
+        for each in all_of(run, "RoleAssignment")
+        if each.inputs["principalId"] == identity
+    }
+    own_role = run.ids[one(run, "RoleDefinition").urn].rsplit("/", 1)[1]
+    assert held == {
+        (own_role, "vaults"),
+        (Role.STORAGE_BLOB_DATA_CONTRIBUTOR.value, "storageAccounts"),
+        (Role.MONITORING_METRICS_PUBLISHER.value, "components"),
+    }, "a node that was taken over must gain nothing beyond its own keys, leases and metrics"
+
+
+def test_operators_read_and_that_is_all():
+    run = large()
+    held = {
+        each.inputs["roleDefinitionId"].rsplit("/", 1)[1]: each.inputs
+        for each in all_of(run, "RoleAssignment")
+        if each.inputs["principalId"] == OPERATORS
+    }
+    assert set(held) == {Role.KEY_VAULT_SECRETS_USER.value, Role.LOG_ANALYTICS_READER.value}
+    assert {each["principalType"] for each in held.values()} == {"Group"}, "people come and go, the group stays"
+
+
+def test_every_role_names_the_kind_of_its_principal():
+    for each in all_of(large(), "RoleAssignment"):
+        assert each.inputs["principalType"] in ("ServicePrincipal", "Group"), (
+            f"{each.name}: Azure looks a principal up that Entra has not replicated yet, and fails"
+        )
+        assert each.request.deleteBeforeReplace, f"{each.name}: Azure refuses a role that is assigned twice"
+
+
+# --- PrivateEndpoint -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("component", "group", "zone"),
+    [
+        ("keys-access", "vault", "privatelink.vaultcore.azure.net"),
+        ("storage-blob-access", "blob", "privatelink.blob.core.windows.net"),
+        ("storage-file-access", "file", "privatelink.file.core.windows.net"),
+    ],
+)
+def test_a_service_answers_inside_under_its_own_name(component: str, group: str, zone: str):
+    run = large()
+    endpoint, names = (
+        one(run, "PrivateEndpoint", f"{component}-endpoint"),
+        inputs(run, "PrivateDnsZoneGroup", f"{component}-zone-group"),
+    )
+    assert endpoint.inputs["subnet"]["id"].endswith("/subnets/endpoints")
+    (connection,) = endpoint.inputs["privateLinkServiceConnections"]
+    assert connection["groupIds"] == [group], "the wrong sub-resource gives an address that answers nothing"
+    assert connection["privateLinkServiceId"] in run.ids.values()
+    assert names["privateEndpointName"] == run.answers[endpoint.urn]["name"]
+    (record,) = names["privateDnsZoneConfigs"]
+    assert record["privateDnsZoneId"].endswith(f"/{zone}"), (
+        "else the name leads to the public address, which is closed"
+    )
+
+
+# --- LedgerStorage -------------------------------------------------------------------------------------------------
+
+
+def test_storage_takes_no_keys_and_no_strangers():
+    for each in all_of(large(), "StorageAccount"):
+        account = each.inputs
+        assert account["allowSharedKeyAccess"] is False, f"{each.name}: a key in the wrong hands opens all of it"
+        assert account["isLocalUserEnabled"] is False
+        assert account["allowBlobPublicAccess"] is False
+        assert account["allowCrossTenantReplication"] is False, f"{each.name}: nobody copies it to another tenant"
+        assert account["publicNetworkAccess"] == "Disabled"
+        assert account["networkRuleSet"] == {"bypass": "None", "defaultAction": "Deny"}
+        assert account["minimumTlsVersion"] == "TLS1_2"
+        assert account["enableHttpsTrafficOnly"] is True
+        assert account["encryption"]["requireInfrastructureEncryption"] is True
+        assert account["accountName"].isalnum()
+        assert len(account["accountName"]) <= 24
+
+
+@pytest.mark.parametrize(
+    ("run", "blobs", "files"), [(large, "Standard_GZRS", "Premium_ZRS"), (bare, "Standard_GRS", "Premium_LRS")]
+)
+def test_storage_is_as_redundant_as_the_region_lets_it_be(run: Callable[[], Plan], blobs: str, files: str):
+    accounts = {each.name: each.inputs["sku"]["name"] for each in all_of(run(), "StorageAccount")}
+    assert accounts == {"storage-blobs": blobs, "storage-files": files}, "leases must outlive a zone"
+
+
+def test_network_information_can_be_had_back():
+    service = inputs(large(), "BlobServiceProperties")
+    assert service["isVersioningEnabled"] is True, "a node that writes nonsense must not overwrite what was good"
+    for policy in ("deleteRetentionPolicy", "containerDeleteRetentionPolicy"):
+        assert service[policy]["enabled"] is True
+        assert service[policy]["days"] >= 7
+    assert inputs(large(), "FileServiceProperties")["shareDeleteRetentionPolicy"]["enabled"] is True
+    assert {each.inputs["containerName"] for each in all_of(large(), "BlobContainer")} == {"network", "leases"}
+
+
+def test_the_share_is_nfs_in_an_account_that_can():
+    run = large()
+    share, account = one(run, "FileShare"), inputs(run, "StorageAccount", "storage-files")
+    assert share.inputs["enabledProtocols"] == "NFS", "SMB would want a key"
+    assert account["kind"] == "FileStorage", "Azure has NFS on premium files only"
+    assert share.inputs["accountName"] == account["accountName"]
+    assert "storage-file-service" in depends_on(run, share), "the service's settings hold for shares made after them"
+
+
+# --- LedgerDatabase ------------------------------------------------------------------------------------------------
+
+
+def test_the_database_takes_no_password_and_no_stranger():
+    run = large()
+    server = inputs(run, "Server")
+    assert server["authConfig"]["passwordAuth"] == "Disabled", "a password that exists can leak"
+    assert server["authConfig"]["activeDirectoryAuth"] == "Enabled"
+    assert "administratorLoginPassword" not in server
+    assert server["network"]["publicNetworkAccess"] == "Disabled"
+    assert server["network"]["delegatedSubnetResourceId"].endswith("/subnets/database")
+    assert server["network"]["privateDnsZoneArmResourceId"].endswith(".postgres.database.azure.com")
+    settings = {each.inputs["configurationName"]: each.inputs["value"] for each in all_of(run, "Configuration")}
+    assert settings["require_secure_transport"] == "on"
+    assert settings["ssl_min_protocol_version"] == "TLSv1.2"
+
+
+@pytest.mark.parametrize(("run", "mode"), [(large, "ZoneRedundant"), (lambda: bank("bank-b"), "Disabled")])
+def test_the_ledger_survives_a_zone_where_the_bank_pays_for_it(run: Callable[[], Plan], mode: str):
+    assert inputs(run(), "Server")["highAvailability"]["mode"] == mode
+
+
+def test_backups_last_and_lie_elsewhere_too():
+    backup = inputs(large(), "Server")["backup"]
+    assert backup == {"backupRetentionDays": 35, "geoRedundantBackup": "Enabled"}, "fixed for ever when it is made"
+
+
+def test_the_nodes_own_identity_administers_the_database():
+    run = large()
+    administrator, identity = inputs(run, "Administrator"), run.answers[one(run, "UserAssignedIdentity").urn]
+    assert administrator["objectId"] == identity["principalId"], "so no secret leads to the ledger"
+    assert administrator["principalName"] == identity["name"]
+    assert administrator["principalType"].lower() == "serviceprincipal", "a managed identity is one"
+
+
+def test_the_server_is_changed_one_step_at_a_time():
+    run = large()
+    chain = ["database-administrator", *(each.name for each in all_of(run, "Configuration"))]
+    for before, after in pairwise(chain):
+        assert before in depends_on(run, one(run, "Configuration", after)), (
+            f"{after} must wait for {before}: the server refuses a change while it makes another"
+        )
+    for each in all_of(run, "Database"):
+        assert chain[-1] in depends_on(run, each), f"{each.name} must wait for the last setting"
+
+
+def test_each_identity_has_its_database():
+    run = large()
+    wanted = {f"node-{number}" for number in range(1, 15)}
+    assert {each.inputs["databaseName"] for each in all_of(run, "Database")} == wanted
+    assert {each.inputs["collation"] for each in all_of(run, "Database")} == {"C"}, (
+        "an order that depends on the system's locale breaks indexes at an upgrade"
+    )
+
+
+@pytest.mark.parametrize(
+    ("connections", "cores"), [(1, 2), (80, 2), (81, 4), (160, 4), (280, 8), (321, 16), (640, 16)]
+)
+def test_the_server_grows_with_its_connections(connections: int, cores: int):
+    assert vcores(connections) == cores
+
+
+def test_more_connections_than_any_server_takes_are_refused():
+    with pytest.raises(ValueError, match="LedgerDatabase: 641 connections; wanted 640 at most"):
+        vcores(641)
+
+
+def test_every_size_fits_a_server():
+    for size in (2, 7, 15):
+        assert vcores(size * CORDA.database.connections_per_identity) <= 16
+
+
+# --- NodeScaleSet --------------------------------------------------------------------------------------------------
+
+
+def profile(run: Plan) -> dict[str, Any]:
+    return dict(inputs(run, "VirtualMachineScaleSet")["virtualMachineProfile"])
+
+
+def test_the_balancer_serves_exactly_the_listeners_each_with_its_probe():
+    balancer = inputs(large(), "LoadBalancer")
+    rules = {rule["name"]: rule for rule in balancer["loadBalancingRules"]}
+    probes = {probe["name"]: probe for probe in balancer["probes"]}
+    identities = range(1, 15)
+    wanted = {f"p2p-node-{number}": 9999 + number for number in identities}
+    wanted |= {f"rpc-node-{number}": 10099 + number for number in identities}
+    wanted |= {"rpc": 10200, "network-info": 8443}
+    assert {name: rule["frontendPort"] for name, rule in rules.items()} == wanted
+    assert set(probes) == set(rules)
+    for name, rule in rules.items():
+        assert rule["backendPort"] == rule["frontendPort"], "the security rules see the port behind the balancer"
+        assert rule["probe"]["id"] == f"$self/probes/{name}", "the balancer's own id is not known before it is there"
+        assert rule["frontendIPConfiguration"]["id"].startswith("$self/frontendIPConfigurations/")
+        assert [each["id"].split("/")[0] for each in rule["backendAddressPools"]] == ["$self"]
+        assert rule["enableTcpReset"] is True, "a node must not wait for a connection to a VM that died"
+    for name, probe in probes.items():
+        if name == "network-info":
+            assert (probe["protocol"], probe["port"], probe["requestPath"]) == ("Http", HEALTH_PORT, HEALTH_PATH)
+        else:
+            assert (probe["protocol"], probe["port"]) == ("Tcp", wanted[name]), (
+                "who holds the identity listens, no other"
+            )
+        seconds = probe["intervalInSeconds"] * probe["probeThreshold"]
+        assert seconds <= 15, "a takeover must not wait for the balancer"
+        assert probe["noHealthyBackendsBehavior"] == "AllProbedDown", "never to a VM that does not hold the identity"
+
+
+def test_the_frontend_is_private_fixed_and_zone_redundant():
+    (frontend,) = inputs(large(), "LoadBalancer")["frontendIPConfigurations"]
+    assert (frontend["privateIPAddress"], frontend["privateIPAllocationMethod"]) == ("10.1.0.254", "Static"), (
+        "the address stands on the card that every peer has"
+    )
+    assert "publicIPAddress" not in frontend
+    assert frontend["zones"] == ZONES
+    assert frontend["subnet"]["id"].endswith("/subnets/nodes")
+
+
+def test_the_vms_spread_and_are_repaired():
+    scale_set = inputs(large(), "VirtualMachineScaleSet")
+    assert scale_set["orchestrationMode"] == "Flexible"
+    assert scale_set["zones"] == ZONES
+    assert scale_set["zoneBalance"] is False, "a zone without capacity must not stop the others from replacing a VM"
+    assert scale_set["platformFaultDomainCount"] == 1, "zonal sets spread over as many racks as there are"
+    assert scale_set["automaticRepairsPolicy"]["enabled"] is True
+    assert scale_set["upgradePolicy"]["mode"] == "Rolling", "Automatic may restart all of the bank's nodes at once"
+    policy = scale_set["upgradePolicy"]["rollingUpgradePolicy"]
+    assert policy["maxSurge"] is True, "a new VM takes the identity over before the old one goes"
+    assert policy["maxBatchInstancePercent"] <= 20
+    notice = profile(large())["scheduledEventsProfile"]["terminateNotificationProfile"]
+    assert notice["enable"] is True, "a node must stop its ledger before its VM is deleted"
+
+
+def test_the_vms_take_keys_only_and_have_no_public_address():
+    run = large()
+    system = profile(run)["osProfile"]
+    assert system["linuxConfiguration"]["disablePasswordAuthentication"] is True
+    assert "adminPassword" not in system
+    (key,) = system["linuxConfiguration"]["ssh"]["publicKeys"]
+    assert key["keyData"] == SSH_PUBLIC_KEY
+    (interface,) = profile(run)["networkProfile"]["networkInterfaceConfigurations"]
+    (address,) = interface["ipConfigurations"]
+    assert "publicIPAddressConfiguration" not in address
+    assert address["subnet"]["id"].endswith("/subnets/nodes")
+    (pool,) = address["loadBalancerBackendAddressPools"]
+    assert pool["id"].startswith(f"{run.ids[one(run, 'LoadBalancer').urn]}/backendAddressPools/")
+
+
+def test_the_vms_boot_only_what_was_signed_and_encrypt_on_the_host():
+    security = profile(large())["securityProfile"]
+    assert security["securityType"] == "TrustedLaunch"
+    assert security["uefiSettings"] == {"secureBootEnabled": True, "vTpmEnabled": True}
+    assert security["encryptionAtHost"] is True, "else temporary disks and caches hold the ledger in clear"
+
+
+def test_the_vms_are_the_one_identity_that_has_the_roles():
+    run = large()
+    identity = inputs(run, "VirtualMachineScaleSet")["identity"]
+    assert identity["type"] == "UserAssigned", "roles must be there before the first VM, and outlive it"
+    assert identity["userAssignedIdentities"] == [run.ids[one(run, "UserAssignedIdentity").urn]]
+
+
+def test_health_is_asked_where_it_is_answered():
+    extensions = {each["name"]: each for each in profile(large())["extensionProfile"]["extensions"]}
+    health_extension = extensions["health"]
+    assert health_extension["type"] == "ApplicationHealthLinux"
+    assert health_extension["typeHandlerVersion"] == "2.0", "before it a VM that starts up counted as ill"
+    settings = health_extension["settings"]
+    assert (settings["protocol"], settings["port"], settings["requestPath"]) == ("http", HEALTH_PORT, HEALTH_PATH)
+    assert settings["intervalInSeconds"] * settings["numberOfProbes"] < settings["gracePeriod"] <= 14_400
+    assert (
+        extensions["monitor"]["settings"]["authentication"]["managedIdentity"]["identifier-value"]
+        == (large().ids[one(large(), "UserAssignedIdentity").urn])
+    ), "the VMs have no other identity to send logs with"
+    assert not any("protectedSettings" in each for each in extensions.values()), "there is no secret to pass"
+
+
+def test_no_vm_starts_before_what_it_needs():
+    run = large()
+    waits = depends_on(run, one(run, "VirtualMachineScaleSet"))
+    needed = {
+        "keys-nodes": "it could not read its keys",
+        "keys-access-zone-group": "the vault's name would lead to its closed public address",
+        "keys-peers": "it would know no peer",
+        "storage-nodes": "it could take no lease",
+        "storage-leases": "it could take no lease",
+        "storage-blob-access-zone-group": "it could take no lease",
+        "storage-file-access-zone-group": "it could mount no share",
+        "storage-share": "it could mount no share",
+        "database-administrator": "it could make no role",
+        "database-node-14": "its ledger would have no place",
+    }
+    for name, otherwise in needed.items():
+        assert name in waits, f"a VM may start before {name} is there: {otherwise}"
+
+
+def test_a_changed_machine_shows_in_its_model():
+    def model(run: Plan) -> str:
+        return str(inputs(run, "VirtualMachineScaleSet")["tags"][MODEL_TAG])
+
+    assert len({model(run) for run in (large(), sample("prod"), sample("dev"))}) == 3, (
+        "what only a new VM follows must be seen to have changed: here the key, and the size"
+    )
+    assert model(large()) == model(large(unknown=True)), "else each preview would show a change"
+
+
+# --- Monitoring and alerts -----------------------------------------------------------------------------------------
+
+
+def test_telemetry_is_signed_by_entra_alone():
+    run = large()
+    assert inputs(run, "Component")["disableLocalAuth"] is True, "whoever knows the key could feign healthy nodes"
+    assert inputs(run, "Component")["workspaceResourceId"] == run.ids[one(run, "Workspace").urn]
+    assert inputs(run, "Workspace")["features"]["disableLocalAuth"] is True
+    assert inputs(run, "Workspace")["retentionInDays"] >= 90
+
+
+def test_the_workbook_answers_the_scenarios_three_questions():
+    book = json.loads(workbook("/subscriptions/s/workspace"))
+    queries = {item["name"]: item["content"]["query"] for item in book["items"] if "query" in item["content"]}
+    for question in ("Available nodes", "Transactions per minute", "Consortium members"):
+        assert [name for name in queries if name.startswith(question)], "what the reference scenario promises to show"
+    assert all("ago(" in query or "bin(" in query or "arg_max(" in query for query in queries.values())
+    assert json.loads(inputs(large(), "Workbook")["serializedData"])["items"] == book["items"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "metric"),
+    [
+        ("Vault", "Availability"),
+        ("LoadBalancer", "VipAvailability"),
+        ("Server", "is_db_alive"),
+        ("StorageAccount", "Availability"),
+        ("VirtualNetworkGateway", "TunnelAverageBandwidth"),
+    ],
+)
+def test_somebody_hears_when_it_is_down(kind: str, metric: str):
+    run = large()
+    watched = {
+        scope
+        for each in all_of(run, "MetricAlert")
+        for scope in each.inputs["scopes"]
+        if each.inputs["criteria"]["allOf"][0]["metricName"] == metric
+    }
+    expected = {run.ids[each.urn] for each in all_of(run, kind) if "express-route" not in each.name}
+    assert expected
+    assert watched >= expected, f"no alert on {metric} of {kind}"
+
+
+def test_every_alert_reaches_a_person_and_ends_by_itself():
+    run = large()
+    group = run.ids[one(run, "ActionGroup").urn]
+    assert [each["emailAddress"] for each in inputs(run, "ActionGroup")["emailReceivers"]] == [MAIL]
+    for each in all_of(run, "MetricAlert"):
+        assert [action["actionGroupId"] for action in each.inputs["actions"]] == [group], f"{each.name} tells nobody"
+        assert each.inputs["autoMitigate"] is True
+        assert each.inputs["description"]
+    for each in all_of(run, "ActivityLogAlert"):
+        assert [action["actionGroupId"] for action in each.inputs["actions"]["actionGroups"]] == [group]
+
+
+def test_an_alert_on_tunnels_needs_tunnels():
+    names = {each.name for each in all_of(bank("bank-a", linked=False), "MetricAlert")}
+    assert "alerts-tunnel-down" not in names, "before the first peer joins it would cry all night"
+    assert "alerts-vm-availability" in names
+
+
+# --- Constructors refuse what Azure would only refuse after an hour ------------------------------------------------
+
+
+PLACE = {"resource_group_name": "group", "location": "westeurope"}
+
+
+def network_without_a_way_out() -> object:
+    return MemberNetworkArgs(
+        **PLACE, plan=carve(ip_network("10.1.0.0/16")), listeners=[NETWORK_INFO], peer_ports=[8443]
+    )
+
+
+def one_vm() -> object:
+    return NodeScaleSetArgs(
+        **PLACE,
+        subnet_id="subnet",
+        frontend_address="10.1.0.254",
+        listeners=[NETWORK_INFO],
+        health=HealthArgs(port=1, path="/"),
+        count=1,
+        vm_size="Standard_D2s_v5",
+        ssh_public_key=SSH_PUBLIC_KEY,
+        identity_id="identity",
+        custom_data="",
+    )
+
+
+def small_share() -> object:
+    ids = dict.fromkeys(("endpoints_subnet_id", "blob_zone_id", "file_zone_id", "node_principal_id"), "id")
+    return LedgerStorageArgs(**PLACE, **ids, share_gib=99)
+
+
+def short_memory() -> object:
+    return MonitoringArgs(**PLACE, member="bank-a", node_principal_id="principal", retention_days=29)
+
+
+def tunnel_over_a_circuit() -> object:
+    return VpnPeeringArgs(
+        **PLACE,
+        gateway_id="gateway",
+        kind=LinkKind.EXPRESS_ROUTE,
+        peer_gateway=Gateway.model_validate(make_card()["gateway"]),
+        shared_key="key",
+        policy=IpsecPolicy(),
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (network_without_a_way_out, "MemberNetwork: neither vpn nor express_route; wanted a way to the peers"),
+        (one_vm, "NodeScaleSet: count is 1; wanted 2 or more, so that one VM may fail"),
+        (small_share, "LedgerStorage: share_gib is 99; wanted 100 or more"),
+        (short_memory, "Monitoring: retention_days is 29; wanted 30 to 730"),
+        (tunnel_over_a_circuit, "VpnPeering: kind is express-route; wanted vnet-to-vnet or ipsec"),
+    ],
+)
+def test_the_constructor_says_what_it_wanted(make: Callable[[], object], message: str):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_a_misspelt_input_is_an_error():
+    with pytest.raises(TypeError, match="retention"):
+        MonitoringArgs(**PLACE, member="bank-a", node_principal_id="principal", retention=30)
+
+
+# --- What the VMs start with ---------------------------------------------------------------------------------------
+
+
+def document_of(text: str) -> dict[str, Any]:
+    first, _, rest = text.partition("\n")
+    assert first == "#cloud-config", "cloud-init ignores a document that begins with anything else"
+    return dict(json.loads(rest))
+
+
+def test_cloud_config_is_a_document_that_cloud_init_reads():
+    document = document_of(cloud_config(["openjdk-8-jre-headless"]))
+    assert document["packages"] == ["openjdk-8-jre-headless"]
+    assert document["package_update"] is True, "an image's package lists are as old as the image"
+    files = {each["path"]: each for each in document["write_files"]}
+    assert all(path.startswith("/") for path in files)
+    started = [command for command in document["runcmd"] if "enable" in command]
+    units = {Path(path).name for path in files if path.endswith(".service")}
+    assert {command[-1] for command in started} == units, (
+        "a unit that is written must be started, now and at each boot"
+    )
+
+
+def test_an_image_brings_its_packages_along():
+    document = document_of(cloud_config([]))
+    assert not {"packages", "package_update"} & set(document), "a pinned image must not change at its first boot"
+
+
+def test_custom_data_is_the_same_for_the_same_document():
+    text = cloud_config(["openjdk-8-jre-headless"])
+    assert custom_data(text) == custom_data(text), "a time stamp in it would roll every VM at each run"
+    assert gzip.decompress(base64.b64decode(custom_data(text))).decode() == text
+
+
+def test_custom_data_beyond_azures_limit_is_refused():
+    too_long = "".join(sha256(str(number).encode()).hexdigest() for number in range(4000))
+    with pytest.raises(ValueError, match=f"wanted {MAX_CUSTOM_DATA_BYTES} at most"):
+        custom_data(too_long)
+
+
+def free_port() -> int:
+    with closing(socket.socket()) as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
+
+
+def get(port: int, path: str) -> tuple[int, bytes]:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as response:
+            return response.status, response.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read()
+
+
+def test_health_answers_its_path_and_no_other():
+    server = health.serve(0, "/health")
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        status, body = get(server.server_port, "/health")
+        assert status == HTTPStatus.OK
+        assert json.loads(body)["ApplicationHealthState"] == "Healthy", "Azure replaces a VM that says anything else"
+        assert "no ledger agent" in json.loads(body)["ledgerNode"], "a VM that runs no node must not pretend to"
+        for path in ("/", "/health/", "/healthy", "/../etc/passwd"):
+            assert get(server.server_port, path) == (HTTPStatus.NOT_FOUND, b""), f"{path} tells nothing"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_the_unit_on_the_vm_runs_with_nothing_installed(tmp_path: Path):
+    files = {each["path"]: each["content"] for each in document_of(cloud_config([]))["write_files"]}
+    (unit,) = [content for path, content in files.items() if path.endswith(".service")]
+    (command,) = [
+        line.removeprefix("ExecStart=").split() for line in unit.splitlines() if line.startswith("ExecStart=")
+    ]
+    interpreter, script, port, path = command
+    assert interpreter == "/usr/bin/python3"
+    assert script in files, "the unit starts a file that nobody wrote"
+    assert (port, path) == (str(HEALTH_PORT), HEALTH_PATH), "the extension and the balancer ask here"
+    installed = tmp_path / "health.py"
+    installed.write_text(files[script], encoding="utf-8")
+    at = free_port()
+    isolated = [sys.executable, "-I", "-S", str(installed), str(at), path]
+    with subprocess.Popen(isolated) as process:  # noqa: S603
+        try:
+            status = answered(at, path)
+        finally:
+            process.terminate()
+    assert status == HTTPStatus.OK, "the VM has Python's standard library and no more"
+
+
+def answered(port: int, path: str) -> int | None:
+    """The first answer within five seconds."""
+    for _ in range(100):
+        try:
+            return get(port, path)[0]
+        except OSError:
+            time.sleep(0.05)
+    return None
