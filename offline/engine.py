@@ -8,7 +8,6 @@ import fcntl
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,6 +27,7 @@ from offline.stacks import account_of, stack_file
 STATE = ROOT / ".offline"
 _PROGRAM = ("__main__.py", "*.py", "agent", "components", "ledger", "examples")
 _PASSPHRASE = "offline"  # noqa: S105  (of a backend that holds stand-ins only)
+_SUPERVISOR = Path(__file__).with_name("supervisor.py")
 _OFFICIAL_INSTALL = Path.home() / ".pulumi" / "bin" / "pulumi"
 
 
@@ -138,7 +138,7 @@ class Engine:
             stdout, stderr = process.communicate()
         finally:
             if process.poll() is None:
-                process.send_signal(signal.SIGINT)
+                process.terminate()
                 process.wait()
         if process.returncode != 0:
             raise EngineError(
@@ -198,20 +198,10 @@ def _cli() -> str:
     return cli
 
 
-# Asks Linux to end the engine as on Ctrl-C once this process is gone, also after a kill -9. It runs in a process of
-# its own, since a fork of this one would take gRPC's threads by surprise.
-_DYING_WITH_PARENT = """
-import ctypes, os, signal, sys
-PR_SET_PDEATHSIG = 1
-ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGINT)
-os.execv(sys.argv[1], sys.argv[1:])
-"""
-
-
 def _command(arguments: Sequence[str]) -> list[str]:
     command = [_cli(), *arguments]
     # Elsewhere the engine notices by itself that its providers are gone.
-    return [sys.executable, "-I", "-S", "-c", _DYING_WITH_PARENT, *command] if sys.platform == "linux" else command
+    return [sys.executable, "-I", "-S", str(_SUPERVISOR), *command] if sys.platform == "linux" else command
 
 
 @contextmanager
