@@ -11,8 +11,9 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -24,20 +25,26 @@ ROOT = Path(__file__).resolve().parent.parent
 MEMORY_PEERS = 30
 WIDTH = 118
 
+_STEPS = {"configuration": 1, "program": 0, "flat": 0}
+"""What the worker times, and the decimals that are worth printing."""
+_IN_PROCESS = "--without-engine"
+_FEWEST_PEERS = 10
+"""What fewer peers add is less than what two plans differ by."""
+
 OWN_GOAL_MS, MEMORY_GOAL_MB, PREVIEW_GOAL_S = 20, 250, 15
 
 LEGEND = f"""
-Plans are run in one process under Pulumi's mocks. What the mocks and the offline Azure take is left out, and Python's
-garbage collector is off but in the last column: it would charge one resource with the garbage of another. The figures
-are the median, and the lowest and highest where there are several.
+Plans are run in one process under Pulumi's mocks; what the mocks and the offline Azure take is left out. Python's
+garbage collector is off but in one column: it charges a resource with the garbage of others. A figure is the median,
+followed by the lowest and the highest.
 
-[bold]program[/]       the whole program, settings and cards included
-[bold]flat[/]          the very same resources in one module: literal inputs, no components; it is what the SDK costs
-[bold]own[/]           program - flat: what this project adds
-[bold]own per peer[/]  (own with n peers - own without) / n; goal: under {OWN_GOAL_MS} ms
-[bold]per peer[/]      (program with n peers - program without) / n
-[bold]growth[/]        that, over the same of the fewest peers above one: 1.0 is linear
-[bold]collected[/]     the whole program with the garbage collector on, as Pulumi runs it
+[bold]program[/]          the whole program, settings and cards included
+[bold]flat[/]             the very same resources in one module, literal inputs, no components: what the SDK costs
+[bold]collected[/]        the whole program, once, with the garbage collector on as in a deployment
+[bold]own[/]              program - flat: what this project adds
+[bold]own per peer[/]     (own with n peers - own without) / n; goal: under {OWN_GOAL_MS} ms
+[bold]all per peer[/]     (program with n peers - program without) / n
+[bold]growth[/]           all per peer, over the same of the first row: 1.0 is linear
 
 An import's own time is without what it imports in turn. azure-native loads a class once it is first used.
 """
@@ -53,12 +60,20 @@ class Plan:
     """How often each thing is that wants a process of its own."""
     memory: tuple[int, ...]
     """Numbers of peers whose peak memory is."""
-    sample: str
-    """Stack that `make preview` shows."""
+    collected: tuple[int, ...]
+    """Numbers of peers whose plan with the garbage collector is."""
+    previews: tuple[str, ...]
+    """What `make preview` is told."""
 
 
-FULL = Plan(rounds={0: 5, 1: 3, 10: 5, 30: 4, 100: 3}, fresh=3, memory=(0, MEMORY_PEERS), sample="prod")
-QUICK = Plan(rounds={0: 1, 30: 1}, fresh=1, memory=(0,), sample="dev")
+FULL = Plan(
+    rounds={0: 4, 1: 2, 10: 4, 30: 3, 100: 2},
+    fresh=2,
+    memory=(0, MEMORY_PEERS),
+    collected=(0, 30, 100),
+    previews=("prod", f"prod {_IN_PROCESS}"),
+)
+QUICK = Plan(rounds={0: 2, 30: 2}, fresh=1, memory=(0,), collected=(), previews=(f"dev {_IN_PROCESS}",))
 
 # What an imported module belongs to, by its first name; the project's own are found by their files.
 _OWNERS = {
@@ -100,6 +115,8 @@ def _imports(report: str) -> dict[str, float]:
 
 def _spread(values: Iterable[float], digits: int = 0) -> str:
     several = sorted(values)
+    if not several:
+        return ""
     middle = f"{median(several):,.{digits}f}"
     if len(several) == 1:
         return middle
@@ -117,7 +134,7 @@ def fresh_processes(plan: Plan) -> Iterable[Table]:
     """What wants a process of its own: imports, peak memory, `make preview`."""
     imports: dict[str, list[float]] = defaultdict(list)
     memory: dict[int, list[float]] = defaultdict(list)
-    previews = []
+    previews: dict[str, list[float]] = defaultdict(list)
     for _ in range(plan.fresh):
         for peers in plan.memory:
             options = ["-X", "importtime"] if peers == 0 else []
@@ -125,7 +142,8 @@ def fresh_processes(plan: Plan) -> Iterable[Table]:
             memory[peers].append(measured["bytes"] / 1e6)
             for owner, spent in _imports(report).items():
                 imports[owner].append(spent)
-        previews.append(_run("make", "--silent", "preview", f"STACK={plan.sample}")[2])
+        for stack in plan.previews:
+            previews[stack].append(_run("make", "--silent", "preview", f"STACK={stack}")[2])
 
     table = _table("Imports of one plan", "modules of", "own time, ms", "share")
     total = sum(median(spent) for spent in imports.values())
@@ -137,54 +155,53 @@ def fresh_processes(plan: Plan) -> Iterable[Table]:
     table = _table("In a process of its own", "what", "measured", "goal")
     for peers, peaks in memory.items():
         table.add_row(f"peak memory of one plan, {peers} peers, MB", _spread(peaks), f"under {MEMORY_GOAL_MB}")
-    table.add_row(f"make preview STACK={plan.sample}, s", _spread(previews, 1), f"under {PREVIEW_GOAL_S}")
+    for stack, seconds in previews.items():
+        table.add_row(f"make preview of {stack}, s", _spread(seconds, 1), f"under {PREVIEW_GOAL_S}")
     yield table
 
 
-def in_one_process(plan: Plan) -> Table:
+def in_one_process(plan: Plan) -> Iterable[Table]:
     """Configuration and registration by number of peers."""
-    measured, _ = _worker("timings", *(f"{count}={often}" for count, often in plan.rounds.items()))
-    heads = "peers, resources, configuration, program, flat, own, own per peer, per peer, growth, collected"
-    table = _table("Plans in one process, ms of CPU time", *heads.split(", "))
-    base = measured["0"]["samples"]
-    linear = None
+    rounds = ",".join(f"{count}={often}" for count, often in plan.rounds.items())
+    measured, _ = _worker("timings", rounds, ",".join(map(str, plan.collected)))
+    table = _table("Plans in one process, ms of CPU time", "peers", "resources", *_STEPS, "collected")
     for count, of_count in measured.items():
         samples = of_count["samples"]
-        owns = [each["program"] - each["flat"] for each in samples]
-        slopes = ["", "", ""]
-        if peers := int(count):
-            # Each round against the plan without peers that it stood beside.
-            pairs = list(zip(samples, base, strict=False))
-            own_slopes = [
-                (own - (zero["program"] - zero["flat"])) / peers for own, (_, zero) in zip(owns, pairs, strict=True)
-            ]
-            all_slopes = [(each["program"] - zero["program"]) / peers for each, zero in pairs]
-            linear = linear or (median(all_slopes) if peers > 1 else None)
-            growth = f"{median(all_slopes) / linear:.1f}" if linear else ""
-            slopes = [_spread(own_slopes, 1), _spread(all_slopes, 1), growth]
-        table.add_row(
-            count,
-            str(of_count["resources"]),
-            _spread([each["configuration"] for each in samples], 1),
-            _spread([each["program"] for each in samples]),
-            _spread([each["flat"] for each in samples]),
-            _spread(owns),
-            *slopes,
-            f"{of_count['collected']:,.0f}",
-        )
-    return table
+        steps = [_spread((each[step] for each in samples), digits) for step, digits in _STEPS.items()]
+        table.add_row(count, str(of_count["resources"]), *steps, _spread(of_count["collected"]))
+    yield table
+
+    title = f"What peers add, ms of CPU time (goal: own per peer under {OWN_GOAL_MS})"
+    table = _table(title, "peers", "own", "own per peer", "all per peer", "growth")
+    base = measured["0"]["samples"]
+    linear = 0.0
+    for count, of_count in measured.items():
+        samples, peers = of_count["samples"], int(count)
+        if peers < _FEWEST_PEERS:
+            continue
+        # Each round against the plan without peers that it stood beside.
+        pairs = list(zip(samples, base, strict=False))
+        own_slopes = [(_own(each) - _own(zero)) / peers for each, zero in pairs]
+        slopes = [(each["program"] - zero["program"]) / peers for each, zero in pairs]
+        linear = linear or median(slopes)
+        own = _spread(_own(each) for each in samples)
+        table.add_row(count, own, _spread(own_slopes, 1), _spread(slopes, 1), f"{median(slopes) / linear:.1f}")
+    yield table
+
+
+def _own(sample: Mapping[str, float]) -> float:
+    return sample["program"] - sample["flat"]
 
 
 def main(arguments: Sequence[str]) -> None:
     """Measure, and print the tables."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.planning", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer peers, once each: about 30 s instead of 3 min")
+    parser.add_argument("--quick", action="store_true", help="fewer figures: about 20 s instead of 3 min")
     plan = QUICK if parser.parse_args(arguments).quick else FULL
     console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
     console.print(f"Python {sys.version.split()[0]}, {os.cpu_count()} CPUs", style="bright_black")
-    for table in fresh_processes(plan):
+    for table in chain(fresh_processes(plan), in_one_process(plan)):
         console.print(table, "")
-    console.print(in_one_process(plan))
     console.print(LEGEND.rstrip())
 
 

@@ -1,6 +1,6 @@
 """Measures in a process of its own, and prints what it measured as JSON.
 
-`python -m benchmarks.worker timings PEERS=ROUNDS...` or `python -m benchmarks.worker plan PEERS`.
+`python -m benchmarks.worker timings PEERS=ROUNDS,... PEERS,...` or `python -m benchmarks.worker plan PEERS`.
 """
 
 import gc
@@ -9,7 +9,7 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -62,15 +62,16 @@ class _Stopwatch:
             gc.enable()
 
 
-def timings(rounds: Mapping[int, int]) -> dict[str, Any]:
+def timings(rounds: Mapping[int, int], collected: Collection[int]) -> dict[str, Any]:
     """Samples in milliseconds of CPU time, by number of peers.
 
     Args:
         rounds: how often each number of peers is measured. A round has one sample of each number, so that a slow
             spell of the machine meets them all.
+        collected: the numbers of peers that are planned once more, with the garbage collector.
     """
     stopwatch = _Stopwatch()
-    measured: dict[str, dict[str, Any]] = {str(count): {"samples": []} for count in rounds}
+    measured: dict[str, dict[str, Any]] = {str(count): {"samples": [], "collected": []} for count in rounds}
     flats: dict[int, FlatProgram] = {}
     with tempfile.TemporaryDirectory() as directory, stopwatch.installed():
         configurations = {count: member_with_peers(count, Path(directory)) for count in rounds}
@@ -83,7 +84,8 @@ def timings(rounds: Mapping[int, int]) -> dict[str, Any]:
                 run, program = stopwatch.time(plan_it)
                 if count not in flats:
                     flats[count] = flat_program(run)
-                    measured[str(count)]["collected"] = stopwatch.time(plan_it, collector=True)[1]
+                if count in collected and not place:
+                    measured[str(count)]["collected"].append(stopwatch.time(plan_it, collector=True)[1])
                 flat_run, flat = stopwatch.time(partial(flats[count].run, configuration, ACCOUNT))
                 check_same(run, flat_run)
                 measured[str(count)]["resources"] = sum(each.custom for each in run.registrations.values())
@@ -116,9 +118,12 @@ def main(arguments: list[str]) -> None:
     # The peers' gateways are not in this Azure, and what it refuses is not what is measured.
     with mock.patch.object(rules, "refuse_broken", _refuse_nothing):
         match arguments:
-            case ["timings", *rounds]:
-                pairs = (each.split("=") for each in rounds)
-                measured = timings({int(count): int(often) for count, often in pairs})
+            case ["timings", rounds, collected]:
+                pairs = (each.split("=") for each in rounds.split(","))
+                measured = timings(
+                    {int(count): int(often) for count, often in pairs},
+                    [int(count) for count in collected.split(",") if count],
+                )
             case ["plan", peers]:
                 measured = plan(int(peers))
             case _:

@@ -168,7 +168,7 @@ class Subscription:
                 resource.extra = rules.initial_extra(token, inputs)
                 azure.resources[resource_id] = resource
                 azure._save()
-        return resource_id, self._outputs(resource, inputs)
+                return resource_id, self._outputs(resource, inputs)
 
     def read(self, resource_id: str, known: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]] | None:
         """A resource's inputs and outputs as they are now; None where it is gone.

@@ -10,7 +10,7 @@ from components.roles import Role
 from membership import read_card
 from offline.recorder import Registration
 from tests.nsg import Traffic
-from tests.runs import READER, Plan, all_of, bank, large, leaves, one, renewed_pair, resources
+from tests.runs import READER, Plan, all_of, bank, large, leaves, one, renewed, resources
 
 BANKS = ("bank-a", "bank-b", "bank-c")
 PAIRS = [pytest.param(one, other, id=f"{one} to {other}") for one, other in permutations(BANKS, 2)]
@@ -199,7 +199,7 @@ def test_the_vault_holds_every_peers_card_as_it_was_signed(name: str):
 
 
 def test_a_raised_generation_changes_the_key_on_both_sides():
-    a, b = renewed_pair()
+    a, b = renewed("bank-a"), renewed("bank-b")
     assert key(a, "bank-b") == key(b, "bank-a"), "both sides must agree on the new key as they did on the old one"
     assert key(a, "bank-b") != key(bank("bank-a"), "bank-b"), "the key that leaked must be good for nothing"
     assert key(a, "bank-c") != key(bank("bank-a"), "bank-c"), "it leaked for all of A's links"
@@ -207,11 +207,21 @@ def test_a_raised_generation_changes_the_key_on_both_sides():
 
 
 def test_a_raised_generation_keeps_the_name_that_peers_have_pinned():
-    renewed = renewed_pair()[0]
-    assert renewed.outputs["fingerprint"] == bank("bank-a").outputs["fingerprint"], (
+    again = renewed("bank-a")
+    assert again.outputs["fingerprint"] == bank("bank-a").outputs["fingerprint"], (
         "the signing key has a generation of its own: no peer must change its configuration"
     )
-    assert renewed.outputs["member"]["keyGenerations"] == {"link": 2, "signing": 1}
+    assert again.outputs["member"]["keyGenerations"] == {"link": 2, "signing": 1}
+
+
+def test_a_leaked_key_is_replaced_in_one_run():
+    before, after = bank("bank-a").registrations, renewed("bank-a").registrations
+    assert set(before) == set(after), "the same resources: nothing new to review in the hour of a leak"
+    made_anew = [each for each in all_of(renewed("bank-a"), "RandomBytes") if before[each.urn].inputs != each.inputs]
+    assert [each.name for each in made_anew] == ["membership-link"], "the key that leaked, and no other"
+    assert not [each.name for each in made_anew if each.request.protect], (
+        "Pulumi refuses to replace what is protected: protection of everything would have to go off first"
+    )
 
 
 # --- Rights at the gateway -----------------------------------------------------------------------------------------

@@ -34,7 +34,7 @@ from tests.runs import (
     leaves,
     one,
     refusal,
-    renewed_pair,
+    renewed,
     resources,
     sample,
     stack_of,
@@ -254,7 +254,7 @@ def readable(run: Plan) -> Iterator[tuple[str, str]]:
 
 @pytest.mark.parametrize("name", ["large", "medium", "bare", "renewed"])
 def test_no_secret_stands_anywhere_in_clear(name: str):
-    planned = renewed_pair()[0] if name == "renewed" else RUNS[name]()
+    planned = renewed("bank-a") if name == "renewed" else RUNS[name]()
     secrets = secrets_of(planned)
     assert len(secrets) >= 3, "two key pairs, and at least one key of a link or the circuit"
     texts = list(readable(planned))
@@ -499,12 +499,12 @@ def test_what_dev_loosens_shows_in_what_it_registers_and_nothing_else_does():
     assert vaults[1].pop("enablePurgeProtection") is True, "a deleted key must be recoverable for its whole time"
     assert vaults[0] == vaults[1], "the vault differs in nothing else"
 
-    def accounts(run: Plan) -> list[Any]:
+    def accounts(run: Plan) -> dict[str, Any]:
         differing = ("accountName", "resourceGroupName", "tags")
-        return [
-            {key: value for key, value in each.inputs.items() if key not in differing}
+        return {
+            each.name: {key: value for key, value in each.inputs.items() if key not in differing}
             for each in all_of(run, "StorageAccount")
-        ]
+        }
 
     assert accounts(dev) == accounts(prod), "storage is as closed in dev as in production"
     assert not [each.name for each in resources(dev) if each.request.protect], "dev can be destroyed in one step"
@@ -592,6 +592,11 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
         {"peers": PEERS[:1]},
         {BANK_B: {"member": make_card(asn=64512)}},
         ["bank-a and bank-b", "ASN 64512"],
+    ),
+    "an application network that holds a peer": (
+        {"peers": PEERS[:1], "applicationNetworks": ["10.0.0.0/8"]},
+        {BANK_B: {"member": make_card()}},
+        ["bank-b", "applicationNetworks 10.0.0.0/8", "RPC"],
     ),
     "everything at once": (
         {"peers": [*PEERS, {"name": "bank-d", "stack": stack_of("bank-d")}]},
