@@ -80,7 +80,8 @@ def _allow(flows: Sequence[Flow], direction: network.SecurityRuleDirection) -> l
     ]
     return [
         network.SecurityRuleArgs(
-            name=flow.name,
+            # Unique in the group, over both directions.
+            name=f"{flow.name}{'In' if direction == network.SecurityRuleDirection.INBOUND else 'Out'}",
             description=flow.description,
             priority=_FIRST_PRIORITY + _STEP * place,
             direction=direction,

@@ -69,7 +69,7 @@ def once(make: Callable[..., Plan]) -> Callable[..., Plan]:
     def made(*args: Any, **options: Any) -> Plan:
         key = (args, *options.items())
         if key in failures:
-            raise failures[key].with_traceback(None)
+            raise AssertionError(f"{make.__name__} failed before: {failures[key]}")
         if key not in plans:
             try:
                 plans[key] = make(*args, **options)

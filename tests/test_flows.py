@@ -308,3 +308,18 @@ def test_a_tag_is_no_list_of_its_letters():
     (allowed,) = [rule for rule in _rules(source=Tag.LOAD_BALANCER) if rule.access == "Allow"]
     assert allowed.source_address_prefix == "AzureLoadBalancer"
     assert allowed.source_address_prefixes is None, "Azure takes either one tag or a list of prefixes"
+
+
+@pytest.mark.parametrize("peers", [(), ("bank-b",)], ids=["alone", "linked"])
+def test_rule_names_are_unique_in_their_group(peers: tuple[str, ...]) -> None:
+    from components.flows import Flow, Tag, security_rules  # noqa: PLC0415
+
+    flow = Flow(name="NodesToNodes", description="x", source=["10.0.0.0/24"], destination=["10.0.0.0/24"], ports=[1])
+    extra = [
+        Flow(name=name, description="x", source=Tag.INTERNET, destination=["10.0.0.0/24"], ports=[2])
+        for name in peers
+    ]
+    names = [rule.name for rule in security_rules(inbound=[flow, *extra], outbound=[flow, *extra])]
+    assert len(set(names)) == len(names), (
+        f"Azure refuses two rules of one name in a group, in either direction: {names}"
+    )
