@@ -1,19 +1,31 @@
 """What Azure refuses, as data and small functions, each with its source.
 
-Sources: RN learn.microsoft.com/azure/azure-resource-manager/management/resource-name-rules; VF
-learn.microsoft.com/azure/vpn-gateway/vpn-gateway-vpn-faq; VS learn.microsoft.com/azure/vpn-gateway/
-vpn-gateway-about-vpn-gateway-settings; KV learn.microsoft.com/azure/key-vault/general/soft-delete-overview; PG
-learn.microsoft.com/azure/postgresql/flexible-server/concepts-networking-private; CD
-learn.microsoft.com/azure/virtual-machines/custom-data; LB learn.microsoft.com/azure/load-balancer/
-load-balancer-multivip-overview; AN issues of github.com/pulumi/pulumi-azure-native.
+Sources, below learn.microsoft.com/azure:
+    CD virtual-machines/custom-data; its size: the reference of osProfile.customData
+    KV key-vault/general/soft-delete-overview
+    LB load-balancer/load-balancer-multivip-overview
+    NS virtual-network/network-security-groups-overview
+    PB postgresql/flexible-server/concepts-backup-restore
+    PG postgresql/flexible-server/concepts-networking-private
+    RE virtual-machine-scale-sets/virtual-machine-scale-sets-automatic-instance-repairs
+    RN azure-resource-manager/management/resource-name-rules
+    SK vpn-gateway/about-gateway-skus
+    UP virtual-machine-scale-sets/virtual-machine-scale-sets-upgrade-policy
+    VF vpn-gateway/vpn-gateway-vpn-faq
+    VN virtual-network/virtual-networks-faq
+    VS vpn-gateway/vpn-gateway-about-vpn-gateway-settings
+    ZO reliability/reliability-virtual-machine-scale-sets
+Issues on GitHub: AN pulumi/pulumi-azure-native, AZ Azure/azure-cli, BI Azure/bicep, BR Azure/bicep-registry-modules,
+    TF hashicorp/terraform-provider-azurerm
 """
 
 import base64
-import binascii
+import hashlib
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network, ip_network
+from ipaddress import IPv4Address, IPv4Network, ip_network
 from itertools import pairwise
 from typing import Any
 
@@ -57,32 +69,71 @@ class Situation:
     """The type without its package."""
     inputs: Mapping[str, Any]
 
+    @property
+    def before(self) -> Mapping[str, Any] | None:
+        """The inputs that are in force, where this is an update."""
+        resource = self.resources.get(self.resource_id)
+        return resource.inputs if resource else None
+
     def others(self, token: str) -> Iterator[Resource]:
         """The other resources of a type, in all subscriptions."""
         return (each for each in self.resources.values() if each.short == token and each.id != self.resource_id)
 
 
 # RN: characters and lengths of names.
+_NETWORK_NAME = (
+    r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,78}[A-Za-z0-9_])?",
+    "1 to 80 letters, digits, underscores, dots, hyphens",
+)
+_GUID = (r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", "a GUID")
 _NAMES: dict[str, tuple[str, str]] = {
     "storage:StorageAccount": (r"[a-z0-9]{3,24}", "3 to 24 lower-case letters and digits"),
-    "keyvault:Vault": (r"[A-Za-z](?!.*--)[A-Za-z0-9-]{1,22}[A-Za-z0-9]", "3 to 24 letters, digits and hyphens"),
+    "keyvault:Vault": (
+        r"[A-Za-z](?!.*--)[A-Za-z0-9-]{1,22}[A-Za-z0-9]",
+        "3 to 24 letters, digits and single hyphens, a letter first",
+    ),
     "keyvault:Secret": (r"[A-Za-z0-9-]{1,127}", "1 to 127 letters, digits and hyphens"),
     "dbforpostgresql:Server": (r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]", "3 to 63 lower-case letters, digits and hyphens"),
     "dbforpostgresql:Database": (r"[A-Za-z_][A-Za-z0-9_-]{0,62}", "1 to 63 letters, digits, hyphens, underscores"),
-    "storage:BlobContainer": (r"[a-z0-9](?!.*--)[a-z0-9-]{1,61}[a-z0-9]", "3 to 63 lower-case letters and digits"),
-    "storage:FileShare": (r"[a-z0-9](?!.*--)[a-z0-9-]{1,61}[a-z0-9]", "3 to 63 lower-case letters and digits"),
-    "network:Subnet": (r"[A-Za-z0-9][\w.-]{0,78}\w?", "1 to 80 letters, digits, underscores, dots and hyphens"),
-    "network:VirtualNetwork": (r"[A-Za-z0-9][\w.-]{0,62}\w", "2 to 64 letters, digits, dots and hyphens"),
+    "storage:BlobContainer": (
+        r"[a-z0-9](?!.*--)[a-z0-9-]{1,61}[a-z0-9]",
+        "3 to 63 lower-case letters, digits and single hyphens",
+    ),
+    "storage:FileShare": (
+        r"[a-z0-9](?!.*--)[a-z0-9-]{1,61}[a-z0-9]",
+        "3 to 63 lower-case letters, digits and single hyphens",
+    ),
+    **dict.fromkeys(
+        (
+            "network:LoadBalancer",
+            "network:LocalNetworkGateway",
+            "network:NatGateway",
+            "network:NetworkSecurityGroup",
+            "network:PublicIPAddress",
+            "network:Subnet",
+            "network:VirtualNetworkGateway",
+            "network:VirtualNetworkGatewayConnection",
+        ),
+        _NETWORK_NAME,
+    ),
+    **dict.fromkeys(
+        ("network:PrivateEndpoint", "network:VirtualNetwork"),
+        (r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}[A-Za-z0-9_]", "2 to 64 letters, digits, underscores, dots and hyphens"),
+    ),
+    **dict.fromkeys(("authorization:RoleAssignment", "authorization:RoleDefinition"), _GUID),
     "compute:VirtualMachineScaleSet": (
-        r"[A-Za-z0-9][A-Za-z0-9-]{0,62}[A-Za-z0-9]",
-        "2 to 64 letters, digits, hyphens",
+        r"[A-Za-z0-9]([A-Za-z0-9-]{0,62}[A-Za-z0-9])?",
+        "1 to 64 letters, digits, hyphens",
     ),
     "resources:ResourceGroup": (r"[\w().-]{0,89}[\w()-]", "1 to 90 letters, digits, dots, hyphens and brackets"),
     "operationalinsights:Workspace": (
         r"[A-Za-z0-9][A-Za-z0-9-]{2,61}[A-Za-z0-9]",
         "4 to 63 letters, digits, hyphens",
     ),
-    "managedidentity:UserAssignedIdentity": (r"[A-Za-z0-9][\w-]{2,127}", "3 to 128 letters, digits and hyphens"),
+    "managedidentity:UserAssignedIdentity": (
+        r"[A-Za-z0-9][A-Za-z0-9_-]{2,127}",
+        "3 to 128 letters, digits and hyphens",
+    ),
 }
 _ANY_NAME = (r"[A-Za-z0-9][\w. ()-]{0,258}", "1 to 260 characters")
 
@@ -90,7 +141,7 @@ _ANY_NAME = (r"[A-Za-z0-9][\w. ()-]{0,258}", "1 to 260 characters")
 _IMMUTABLE: dict[str, tuple[str, ...]] = {
     "authorization:RoleAssignment": ("principalId", "principalType", "roleDefinitionId", "scope"),
     "authorization:RoleDefinition": ("scope",),
-    "compute:VirtualMachineScaleSet": ("orchestrationMode", "platformFaultDomainCount", "zones"),
+    "compute:VirtualMachineScaleSet": ("orchestrationMode", "platformFaultDomainCount"),
     "dbforpostgresql:Administrator": ("principalName", "principalType", "tenantId"),
     "dbforpostgresql:Database": ("charset", "collation"),
     "dbforpostgresql:Server": ("administratorLogin", "createMode", "network"),
@@ -98,6 +149,7 @@ _IMMUTABLE: dict[str, tuple[str, ...]] = {
     "monitor:DiagnosticSetting": ("resourceUri",),
     "network:PrivateEndpoint": ("subnet", "privateLinkServiceConnections"),
     "network:PublicIPAddress": ("publicIPAllocationMethod", "publicIPAddressVersion", "sku", "zones"),
+    # SK: a SKU is resized within its generation.
     "network:VirtualNetworkGateway": ("gatewayType", "vpnType", "vpnGatewayGeneration"),
     # VF: the protocol of a connection can't be changed.
     "network:VirtualNetworkGatewayConnection": ("connectionProtocol", "connectionType", "virtualNetworkGateway1"),
@@ -134,10 +186,12 @@ def forces_replacement(token: str, key: str) -> bool:
 
 
 def exclusive_parents(token: str, resource_id: str) -> tuple[str, ...]:
-    """What the request holds while it runs. AN #699, #903: a network's subnets and a server's settings one by one."""
-    if arm.short_token(token) in ("network:Subnet", "dbforpostgresql:Configuration"):
-        return (resource_id.rsplit("/", 2)[0],)
-    return ()
+    """What the request holds while it runs: a network's subnets go one by one, a server's settings too.
+
+    AN #699, #903 for subnets; BR #4289, #4451 for a server's settings and administrators.
+    """
+    one_by_one = ("network:Subnet", "dbforpostgresql:Administrator", "dbforpostgresql:Configuration")
+    return (resource_id.rsplit("/", 2)[0],) if arm.short_token(token) in one_by_one else ()
 
 
 def refuse_broken(situation: Situation, name: str) -> None:
@@ -146,7 +200,12 @@ def refuse_broken(situation: Situation, name: str) -> None:
     Raises:
         AzureError: the first broken rule.
     """
-    for rule in (_no_dangling_reference, *_RULES.get(situation.token, ())):
+    for rule in (
+        _place_is_there,
+        _references_are_there,
+        _delegated_subnet_is_alone,
+        *_RULES.get(situation.token, ()),
+    ):
         problem = rule(situation)
         if problem:
             raise AzureError(f"{name}: {problem}")
@@ -164,50 +223,149 @@ def _references(value: Any) -> Iterator[str]:
             yield from _references(each)
 
 
-def _no_dangling_reference(situation: Situation) -> str | None:
-    for reference in _references(situation.inputs):
-        subscription = reference.split("/")[2]
-        if subscription not in situation.deployers:
-            continue
-        # An id below a resource, such as a load balancer's pool, is that resource's business.
-        steps = reference.split("/")
-        if not any("/".join(steps[:length]) in situation.resources for length in range(5, len(steps) + 1)):
-            return f"ResourceNotFound: {reference} is not there"
-        if len(steps) == 9 and reference not in situation.resources:
-            return f"ResourceNotFound: {reference} is not there"
+# Types that the ids of resources may name; an id may go on below them, as a load balancer's pool does.
+_KNOWN_TYPES = {each.full_name for each in arm.ARM_TYPES.values()} | {"Microsoft.Authorization/roleDefinitions"}
+_MADE_WITH_THE_ACCOUNT = ("/blobServices/default", "/fileServices/default")
+
+
+def _resource_named(id_: str) -> str | None:
+    """The resource that an id leads to, or the group; None where its type is not one that is made here."""
+    group, *extensions = id_.split("/providers/")
+    found: str | None = None if extensions else group
+    path = group
+    for extension in extensions:
+        namespace, *steps = extension.split("/")
+        type_name, path = namespace, f"{path}/providers/{namespace}"
+        for segment, name in zip(steps[::2], steps[1::2], strict=False):
+            type_name, path = f"{type_name}/{segment}", f"{path}/{segment}/{name}"
+            if type_name in _KNOWN_TYPES and not path.endswith(_MADE_WITH_THE_ACCOUNT):
+                found = path
+    return found
+
+
+def _is_missing(situation: Situation, id_: str) -> bool:
+    """Whether an id leads nowhere. Of a subscription, or a type, that is not here nobody can tell."""
+    named = _resource_named(id_)
+    return id_.split("/")[2] in situation.deployers and named is not None and named not in situation.resources
+
+
+def _place_is_there(situation: Situation) -> str | None:
+    """The resource group, and what the resource is made below."""
     group = situation.inputs.get("resourceGroupName")
     group_id = f"/subscriptions/{situation.subscription_id}/resourceGroups/{group}"
     if group and situation.token != arm.RESOURCE_GROUP and group_id not in situation.resources:
         return f"ResourceGroupNotFound: {group} is not there"
+    place, _, own = situation.resource_id.rpartition("/providers/")
+    namespace, *levels = own.split("/")
+    if place and len(levels) > 2:
+        place = f"{place}/providers/{namespace}/{levels[0]}/{levels[1]}"
+    if any(_references(place)) and _is_missing(situation, place):
+        return f"ParentResourceNotFound: {place} is not there"
     return None
 
 
-def _network_of(situation: Situation) -> Resource | None:
-    return situation.resources.get(situation.resource_id.split("/subnets/")[0])
+def _references_are_there(situation: Situation) -> str | None:
+    missing = (each for each in _references(situation.inputs) if _is_missing(situation, each))
+    return next((f"ResourceNotFound: {each} is not there" for each in missing), None)
+
+
+def _delegated_subnet_is_alone(situation: Situation) -> str | None:
+    """PG: a delegated subnet holds servers of the service and nothing else."""
+    for reference in _references(situation.inputs):
+        subnet = situation.resources.get(reference)
+        services = _delegations(subnet.inputs) if subnet and subnet.short == "network:Subnet" else []
+        if services and situation.token not in _DELEGATES:
+            return f"subnet {reference.rsplit('/', 1)[-1]} is delegated to {services[0]} and takes nothing else"
+    return None
+
+
+_DELEGATES = frozenset({"dbforpostgresql:Server"})
+
+
+def _name_is_free(situation: Situation) -> str | None:
+    """RN: a name that is part of a host name is one in the world, whatever the subscription."""
+    property_ = arm.name_property(situation.token) or ""
+    name = str(situation.inputs[property_]).lower()
+    taken = [each.id for each in situation.others(situation.token) if each.inputs[property_].lower() == name]
+    return f"NameNotAvailable: {name} is taken by {taken[0]}" if taken else None
+
+
+def _block(text: str) -> IPv4Network:
+    block = ip_network(text)
+    if not isinstance(block, IPv4Network):
+        raise ValueError(f"{text} is no IPv4 network")
+    return block
+
+
+def _network_spaces(network: Resource) -> list[IPv4Network]:
+    return [_block(space) for space in network.inputs["addressSpace"]["addressPrefixes"]]
+
+
+def _virtual_network(situation: Situation) -> str | None:
+    """VN: a network keeps the ranges of its subnets."""
+    spaces = [_block(space) for space in situation.inputs["addressSpace"]["addressPrefixes"]]
+    for subnet in situation.others("network:Subnet"):
+        prefix = _block(subnet.inputs["addressPrefix"])
+        if subnet.id.startswith(f"{situation.resource_id}/") and not any(map(prefix.subnet_of, spaces)):
+            return f"NetcfgSubnetRangeOutsideVnet: subnet {subnet.inputs['subnetName']} keeps {prefix}"
+    return None
 
 
 def _subnet(situation: Situation) -> str | None:
-    """VS: GatewaySubnet by name, /27 or larger and without a network security group; subnets inside and apart."""
+    """VN: /29 or larger, inside its network and apart from its other subnets, and fixed once something lies in it."""
     inputs = situation.inputs
-    prefix, parent = ip_network(inputs["addressPrefix"]), _network_of(situation)
-    if parent is None:
-        return f"NotFound: virtual network {inputs['virtualNetworkName']} is not there"
-    spaces = [ip_network(space) for space in parent.inputs["addressSpace"]["addressPrefixes"]]
-    if not any(_inside(prefix, space) for space in spaces):
+    try:
+        prefix = _block(inputs["addressPrefix"])
+    except ValueError as error:
+        return f"InvalidCIDRNotation: {error}"
+    network = situation.resources[situation.resource_id.split("/subnets/")[0]]
+    spaces = _network_spaces(network)
+    if not any(map(prefix.subnet_of, spaces)):
         return f"NetcfgSubnetRangeOutsideVnet: {prefix} is not in {', '.join(map(str, spaces))}"
     for other in situation.others("network:Subnet"):
-        if other.id.startswith(f"{parent.id}/") and prefix.overlaps(ip_network(other.inputs["addressPrefix"])):
+        if other.id.startswith(f"{network.id}/") and prefix.overlaps(_block(other.inputs["addressPrefix"])):
             return f"NetcfgSubnetRangesOverlap: {prefix} overlaps {other.inputs['subnetName']}"
+    if prefix.prefixlen > 29:
+        return f"{prefix} is too small; wanted /29 or larger"
+    if situation.before and situation.before["addressPrefix"] != inputs["addressPrefix"]:
+        holder = _holder(situation.resources, [situation.resource_id])
+        if holder:
+            return f"InUsePrefixCannotBeDeleted: {situation.before['addressPrefix']} is in use by {holder.id}"
+    return None
+
+
+def _special_subnet(situation: Situation) -> str | None:
+    """VS: GatewaySubnet by name, /27 or larger, without a security group. PG: /28 or larger for a server."""
+    inputs = situation.inputs
+    prefix = _block(inputs["addressPrefix"])
     if inputs["subnetName"] == "GatewaySubnet":
         if prefix.prefixlen > 27:
             return f"GatewaySubnet is {prefix}; wanted /27 or larger"
         if inputs.get("networkSecurityGroup"):
             return "GatewaySubnet has a network security group, which Azure does not support"
+    if _POSTGRESQL in _delegations(inputs) and prefix.prefixlen > 28:
+        return f"{prefix} is too small for PostgreSQL; wanted /28 or larger"
     return None
 
 
-def _inside(prefix: Any, space: Any) -> bool:
-    return isinstance(prefix, IPv4Network) and isinstance(space, IPv4Network) and prefix.subnet_of(space)
+_POSTGRESQL = "Microsoft.DBforPostgreSQL/flexibleServers"
+
+
+def _delegations(subnet: Mapping[str, Any]) -> list[str]:
+    return [each["serviceName"] for each in subnet.get("delegations") or []]
+
+
+def _security_group(situation: Situation) -> str | None:
+    """NS: priorities of 100 to 4096, each once in its direction."""
+    taken: dict[tuple[str, int], str] = {}
+    for rule in situation.inputs.get("securityRules") or []:
+        key = (rule["direction"], rule["priority"])
+        if not 100 <= rule["priority"] <= 4096:
+            return f"SecurityRuleInvalidPriority: {rule['name']} has {rule['priority']}; wanted 100 to 4096"
+        if key in taken:
+            return f"SecurityRuleConflict: {taken[key]} and {rule['name']} share the priority {rule['priority']}"
+        taken[key] = rule["name"]
+    return None
 
 
 def _gateway(situation: Situation) -> str | None:
@@ -216,15 +374,15 @@ def _gateway(situation: Situation) -> str | None:
     configurations = inputs["ipConfigurations"]
     for configuration in configurations:
         subnet_id = configuration["subnet"]["id"]
-        if subnet_id != UNKNOWN and not subnet_id.endswith("/subnets/GatewaySubnet"):
+        if not subnet_id.endswith("/subnets/GatewaySubnet"):
             return f"a gateway lies in GatewaySubnet; got {subnet_id}"
         address = situation.resources.get(configuration["publicIPAddress"]["id"])
         if address and (
             address.inputs["sku"]["name"] != "Standard" or address.inputs["publicIPAllocationMethod"] != "Static"
         ):
-            return "a zone-redundant gateway wants Standard, static public addresses"
-    if inputs.get("activeActive") and len(configurations) != 2:
-        return f"active-active with {len(configurations)} addresses; wanted 2"
+            return f"{address.inputs['publicIpAddressName']}: a gateway wants Standard, static public addresses"
+    if inputs.get("activeActive") and len({each["publicIPAddress"]["id"] for each in configurations}) != 2:
+        return "active-active wants two public addresses, one for each instance"
     subnet = configurations[0]["subnet"]["id"]
     for other in situation.others("network:VirtualNetworkGateway"):
         same_place = other.inputs["ipConfigurations"][0]["subnet"]["id"] == subnet
@@ -233,13 +391,72 @@ def _gateway(situation: Situation) -> str | None:
     return None
 
 
+# SK: VPN SKUs that can still be made, the generations of each, and the connections that it takes.
+_FIRST, _SECOND = "Generation1", "Generation2"
+_VPN_SKUS: dict[str, tuple[tuple[str, ...], int]] = {
+    "Basic": ((_FIRST,), 10),
+    "VpnGw1AZ": ((_FIRST,), 30),
+    "VpnGw2AZ": ((_FIRST, _SECOND), 30),
+    "VpnGw3AZ": ((_FIRST, _SECOND), 30),
+    "VpnGw4AZ": ((_SECOND,), 100),
+    "VpnGw5AZ": ((_SECOND,), 100),
+}
+# VF: numbers that Azure or IANA reserves. 65515 is what a gateway has that is given none.
+_RESERVED_ASNS = (
+    *(range(asn, asn + 1) for asn in (8074, 8075, 12076, 23456)),
+    range(64496, 64512),
+    range(65517, 65521),
+    range(65535, 65552),
+)
+
+
+def _vpn_gateway(situation: Situation) -> str | None:
+    """SK: which SKUs there are, and what they can; VF: which autonomous system numbers are reserved."""
+    inputs = situation.inputs
+    if inputs["gatewayType"] != "Vpn":
+        return None
+    sku, generation = inputs["sku"]["name"], inputs.get("vpnGatewayGeneration")
+    if sku not in _VPN_SKUS:
+        return f"the SKU {sku} can't be created any more; wanted one of {', '.join(_VPN_SKUS)}"
+    if generation and generation not in _VPN_SKUS[sku][0]:
+        return f"{sku} is not made in {generation}; wanted {' or '.join(_VPN_SKUS[sku][0])}"
+    if sku == "Basic" and (inputs.get("activeActive") or inputs.get("enableBgp")):
+        return "the SKU Basic has no BGP and is not active-active"
+    asn = (inputs.get("bgpSettings") or {}).get("asn")
+    if asn is not None and any(asn in block for block in _RESERVED_ASNS):
+        return f"the ASN {asn} is reserved"
+    return None
+
+
 def _spaces_of_gateway(resources: Mapping[str, Resource], gateway_id: str) -> list[IPv4Network]:
     gateway = resources.get(gateway_id)
     if gateway is None:
         return []
-    network_id = gateway.inputs["ipConfigurations"][0]["subnet"]["id"].split("/subnets/")[0]
-    spaces = resources[network_id].inputs["addressSpace"]["addressPrefixes"]
-    return [block for space in spaces if isinstance(block := ip_network(space), IPv4Network)]
+    return _network_spaces(resources[gateway.inputs["ipConfigurations"][0]["subnet"]["id"].split("/subnets/")[0]])
+
+
+# The far end of each kind of connection.
+_FAR_ENDS = {"Vnet2Vnet": "virtualNetworkGateway2", "IPsec": "localNetworkGateway2", "ExpressRoute": "peer"}
+
+
+def _ends(situation: Situation) -> str | None:
+    """VF: two ends, whose networks do not overlap where both are virtual networks."""
+    inputs = situation.inputs
+    kind = inputs["connectionType"]
+    if not _far_end(inputs):
+        return f"{kind} connection without a {_FAR_ENDS[kind]}"
+    if kind != "Vnet2Vnet":
+        return None
+    for one in _spaces_of_gateway(situation.resources, inputs["virtualNetworkGateway1"]["id"]):
+        for other in _spaces_of_gateway(situation.resources, inputs["virtualNetworkGateway2"]["id"]):
+            if one.overlaps(other):
+                return f"the networks overlap: {one} and {other}"
+    return None
+
+
+def _far_end(connection: Mapping[str, Any]) -> str | None:
+    end: str | None = (connection.get(_FAR_ENDS[connection["connectionType"]]) or {}).get("id")
+    return end
 
 
 _READING_ROLES = frozenset(
@@ -252,24 +469,11 @@ _READING_ROLES = frozenset(
 )
 
 
-def _connection(situation: Situation) -> str | None:
-    """VF: no link between overlapping networks. Rights on the far gateway: Azure/azure-cli issue 31003."""
-    inputs = situation.inputs
-    if inputs["connectionType"] != "Vnet2Vnet":
+def _right_on_far_gateway(situation: Situation) -> str | None:
+    """AZ #31003: whoever makes a half must be able to read the gateway that it points at."""
+    if situation.inputs["connectionType"] != "Vnet2Vnet":
         return None
-    near, far = inputs["virtualNetworkGateway1"]["id"], (inputs.get("virtualNetworkGateway2") or {}).get("id")
-    if not far:
-        return "a Vnet2Vnet connection names no second gateway"
-    if UNKNOWN in (near, far):
-        return None
-    overlaps = [
-        (one, other)
-        for one in _spaces_of_gateway(situation.resources, near)
-        for other in _spaces_of_gateway(situation.resources, far)
-        if one.overlaps(other)
-    ]
-    if overlaps:
-        return f"the networks overlap: {overlaps[0][0]} and {overlaps[0][1]}"
+    far = _far_end(situation.inputs) or ""
     deployer = situation.deployers[situation.subscription_id]
     far_deployer = situation.deployers.get(far.split("/")[2])
     # Of a subscription that is not here, nobody can tell.
@@ -277,11 +481,45 @@ def _connection(situation: Situation) -> str | None:
         return None
     granted = any(
         role.inputs["principalId"] == deployer
-        and far.startswith(role.inputs["scope"])
+        and f"{far}/".startswith(f"{role.inputs['scope']}/")
         and role.inputs["roleDefinitionId"].rsplit("/", 1)[-1] in _READING_ROLES
         for role in situation.others("authorization:RoleAssignment")
     )
     return None if granted else f"LinkedAuthorizationFailed: {deployer} may not read {far}"
+
+
+_POLICY_FIELDS = frozenset(
+    "dhGroup ikeEncryption ikeIntegrity ipsecEncryption ipsecIntegrity pfsGroup "
+    "saDataSizeKilobytes saLifeTimeSeconds".split()
+)
+
+
+def _key_and_policy(situation: Situation) -> str | None:
+    """VF: a pre-shared key is printable ASCII without space, hyphen or tilde; a policy is complete, and one alone."""
+    key, policies = situation.inputs.get("sharedKey"), situation.inputs.get("ipsecPolicies") or []
+    if key is not None and not re.fullmatch(r"[!-,.-}]{1,128}", key):
+        return "the shared key has characters that Azure refuses; wanted printable ASCII but space, hyphen and tilde"
+    if len(policies) > 1:
+        return f"{len(policies)} IPsec policies; wanted one"
+    for policy in policies:
+        if missing := sorted(_POLICY_FIELDS.difference(policy)):
+            return f"the IPsec policy lacks {', '.join(missing)}"
+        suite = {policy["ipsecEncryption"], policy["ipsecIntegrity"]}
+        if len(suite) > 1 and any(each.startswith("GCM") for each in suite):
+            return f"GCM is encryption and integrity in one; got {' and '.join(sorted(suite))}"
+    return None
+
+
+def _room_for_connection(situation: Situation) -> str | None:
+    """SK: so many connections and no more."""
+    near = situation.inputs["virtualNetworkGateway1"]["id"]
+    gateway = situation.resources.get(near)
+    if gateway is None or gateway.inputs["sku"]["name"] not in _VPN_SKUS:
+        return None
+    most = _VPN_SKUS[gateway.inputs["sku"]["name"]][1]
+    others = situation.others("network:VirtualNetworkGatewayConnection")
+    count = 1 + sum(each.inputs["virtualNetworkGateway1"]["id"] == near for each in others)
+    return f"{count} connections at {near}; wanted {most} at most" if count > most else None
 
 
 def _role_assignment(situation: Situation) -> str | None:
@@ -294,73 +532,141 @@ def _role_assignment(situation: Situation) -> str | None:
 
 
 def _vault(situation: Situation) -> str | None:
-    """KV: a deleted vault's name stays blocked; purge protection is true or left out (Azure/bicep#5223)."""
-    if situation.inputs["properties"].get("enablePurgeProtection") is False:
+    """KV: a deleted vault's name stays blocked, its days are fixed. BI #5223: purge protection is true or nothing."""
+    properties = situation.inputs["properties"]
+    if properties.get("enablePurgeProtection") is False:
         return "enablePurgeProtection is false; Azure takes true, or nothing"
     name = situation.inputs["vaultName"]
-    if name in situation.soft_deleted:
+    if name.lower() in {each.lower() for each in situation.soft_deleted}:
         return f"VaultAlreadyExists: {name} is deleted but not purged; wanted another name"
+    days = "softDeleteRetentionInDays"
+    if situation.before and situation.before["properties"].get(days) != properties.get(days):
+        return f"{days} is {situation.before['properties'].get(days)} and can't be changed"
     return None
 
 
 def _server(situation: Situation) -> str | None:
     """PG: a delegated subnet, and a private zone with the service's suffix that is linked to the network."""
-    network = situation.inputs["network"]
-    subnet = situation.resources.get(network["delegatedSubnetResourceId"])
-    if subnet:
-        delegations = [each["serviceName"] for each in subnet.inputs.get("delegations") or []]
-        if "Microsoft.DBforPostgreSQL/flexibleServers" not in delegations:
-            return f"subnet {subnet.inputs['subnetName']} is not delegated to PostgreSQL"
-    zone = network["privateDnsZoneArmResourceId"]
-    if zone != UNKNOWN and not zone.endswith(".postgres.database.azure.com"):
-        return f"the private zone {zone.rsplit('/', 1)[-1]} does not end in .postgres.database.azure.com"
-    if zone != UNKNOWN and not any(
-        each.id.startswith(f"{zone}/") for each in situation.others("privatedns:VirtualNetworkLink")
+    network = situation.inputs.get("network") or {}
+    if "delegatedSubnetResourceId" not in network:
+        return None
+    subnet_id, zone = network["delegatedSubnetResourceId"], network.get("privateDnsZoneArmResourceId") or ""
+    subnet = situation.resources.get(subnet_id)
+    if subnet and _POSTGRESQL not in _delegations(subnet.inputs):
+        return f"subnet {subnet_id.rsplit('/', 1)[-1]} is not delegated to PostgreSQL"
+    zone_name = zone.rsplit("/", 1)[-1]
+    if not zone_name.endswith(_SERVER_SUFFIX):
+        return f"the private zone {zone_name} does not end in {_SERVER_SUFFIX}"
+    if zone_name == f"{situation.inputs['serverName']}{_SERVER_SUFFIX}":
+        return f"the private zone {zone_name} has the server's own name"
+    own_network = subnet_id.split("/subnets/")[0]
+    if not any(
+        each.id.startswith(f"{zone}/") and each.inputs["virtualNetwork"]["id"] == own_network
+        for each in situation.others("privatedns:VirtualNetworkLink")
     ):
-        return "the private zone is not linked to a network"
+        return f"the private zone {zone_name} is not linked to the server's network"
     return None
 
 
-def _scale_set(situation: Situation) -> str | None:
-    """CD: custom data is base64, 64 KB at most."""
+_SERVER_SUFFIX = ".postgres.database.azure.com"
+
+
+def _server_backup(situation: Situation) -> str | None:
+    """PB: where backups lie is said when the server is made."""
+    place = (situation.inputs.get("backup") or {}).get("geoRedundantBackup")
+    before = ((situation.before or {}).get("backup") or {}).get("geoRedundantBackup")
+    if situation.before and place != before:
+        return f"geoRedundantBackup is {before} and can't be changed"
+    return None
+
+
+def _custom_data(situation: Situation) -> str | None:
+    """CD: custom data is base64, 65535 bytes at most."""
     custom_data = situation.inputs["virtualMachineProfile"]["osProfile"].get("customData")
-    if not custom_data or custom_data == UNKNOWN:
+    if not custom_data:
         return None
     try:
         size = len(base64.b64decode(custom_data, validate=True))
-    except binascii.Error:
+    except ValueError:
         return "customData is not base64"
-    return f"customData has {size} bytes; wanted 65536 at most" if size > 65_536 else None
+    return f"customData has {size} bytes; wanted 65535 at most" if size > 65_535 else None
+
+
+def _vm_health(situation: Situation) -> str | None:
+    """UP, RE: rolling upgrades and repairs want the health extension; repairs wait 10 to 90 minutes."""
+    inputs = situation.inputs
+    extensions = (inputs["virtualMachineProfile"].get("extensionProfile") or {}).get("extensions") or []
+    told = any(each.get("type", "").startswith("ApplicationHealth") for each in extensions)
+    repairs = inputs.get("automaticRepairsPolicy") or {}
+    wants = {
+        "Rolling upgrades": (inputs.get("upgradePolicy") or {}).get("mode") == "Rolling",
+        "automatic repairs": bool(repairs.get("enabled")),
+    }
+    for what, wanted in wants.items():
+        if wanted and not told:
+            return f"{what} without the Application Health extension"
+    grace = re.fullmatch(r"PT(\d+)M", repairs.get("gracePeriod") or "PT10M")
+    if wants["automatic repairs"] and (grace is None or not 10 <= int(grace[1]) <= 90):
+        return f"gracePeriod is {repairs['gracePeriod']}; wanted PT10M to PT90M"
+    return None
+
+
+def _zones_stay(situation: Situation) -> str | None:
+    """ZO: zones are added to a scale set, never taken away."""
+    lost = set((situation.before or {}).get("zones") or []) - set(situation.inputs.get("zones") or [])
+    return f"zone {', '.join(sorted(lost))} can't be taken from a scale set" if lost else None
+
+
+def _frontend(situation: Situation) -> str | None:
+    """VN: a fixed address lies in its subnet, and is none of those that Azure keeps: the first four and the last."""
+    for frontend in situation.inputs.get("frontendIPConfigurations") or []:
+        subnet = situation.resources.get((frontend.get("subnet") or {}).get("id", ""))
+        if subnet is None or not frontend.get("privateIPAddress"):
+            continue
+        block, address = _block(subnet.inputs["addressPrefix"]), IPv4Address(frontend["privateIPAddress"])
+        if address not in block:
+            return f"PrivateIPAddressNotInSubnet: {address} is not in {block}"
+        if address in (*(block[place] for place in range(4)), block[-1]):
+            return f"PrivateIPAddressInReservedRange: {address} is kept by Azure in {block}"
+    return None
 
 
 def _load_balancer(situation: Situation) -> str | None:
-    """LB: rules name what is there, and no two share a port on either side without floating IP."""
+    """LB: rules name what is there; a port is used once at a frontend, and once at a pool without floating IP."""
     inputs = situation.inputs
     parts = {
         f"$self/{collection}/{item['name']}"
         for collection in ("frontendIPConfigurations", "backendAddressPools", "probes")
         for item in inputs.get(collection) or []
     }
+    fronts, backs = [], []
     for rule in inputs.get("loadBalancingRules") or []:
-        named = [rule["frontendIPConfiguration"], rule["probe"], *rule["backendAddressPools"]]
-        if missing := [each["id"] for each in named if each["id"] not in parts]:
+        pools = [each["id"] for each in rule.get("backendAddressPools") or []]
+        probes = [rule["probe"]["id"]] if rule.get("probe") else []
+        front = rule["frontendIPConfiguration"]["id"]
+        if missing := [each for each in (front, *probes, *pools) if each not in parts]:
             return f"rule {rule['name']} names {missing[0]}, which is not there"
-    for side in ("frontendPort", "backendPort"):
-        ports = sorted(rule[side] for rule in inputs.get("loadBalancingRules") or [])
-        if twice := [one for one, other in pairwise(ports) if one == other]:
-            return f"two rules share the {side} {twice[0]}"
+        fronts.append((front, rule["protocol"], rule["frontendPort"]))
+        if not rule.get("enableFloatingIP"):
+            backs += [(pool, rule["protocol"], rule["backendPort"]) for pool in pools]
+    for side, uses in (("frontendPort", fronts), ("backendPort", backs)):
+        if twice := [one for one, other in pairwise(sorted(uses)) if one == other]:
+            return f"two rules share the {side} {twice[0][2]}"
     return None
 
 
 _RULES: dict[str, tuple[Callable[[Situation], str | None], ...]] = {
     "authorization:RoleAssignment": (_role_assignment,),
-    "compute:VirtualMachineScaleSet": (_scale_set,),
-    "dbforpostgresql:Server": (_server,),
-    "keyvault:Vault": (_vault,),
-    "network:LoadBalancer": (_load_balancer,),
-    "network:Subnet": (_subnet,),
-    "network:VirtualNetworkGateway": (_gateway,),
-    "network:VirtualNetworkGatewayConnection": (_connection,),
+    "compute:VirtualMachineScaleSet": (_custom_data, _vm_health, _zones_stay),
+    "dbforpostgresql:Server": (_name_is_free, _server, _server_backup),
+    "keyvault:Vault": (_name_is_free, _vault),
+    "network:LoadBalancer": (_frontend, _load_balancer),
+    "network:NetworkSecurityGroup": (_security_group,),
+    "network:Subnet": (_subnet, _special_subnet),
+    "network:VirtualNetwork": (_virtual_network,),
+    "network:VirtualNetworkGateway": (_gateway, _vpn_gateway),
+    "network:VirtualNetworkGatewayConnection": (_ends, _right_on_far_gateway, _key_and_policy, _room_for_connection),
+    "storage:StorageAccount": (_name_is_free,),
 }
 
 
@@ -375,19 +681,14 @@ def refuse_delete(resources: Mapping[str, Resource], name: str, resource: Resour
         # The provider deletes secrets through the vault's data plane, which ARM requests do not need.
         if vault.inputs["properties"].get("publicNetworkAccess") == "Disabled":
             raise AzureError(f"{name}: ForbiddenByConnection: the data plane of {vault.id} is closed to this machine")
-    if resource.short == arm.RESOURCE_GROUP:
-        return
-    for other in resources.values():
-        inside = other.id.startswith(f"{resource.id}/") or other.id == resource.id
-        if (
-            not inside
-            and resource.short in _IN_USE
-            and any(
-                reference == resource.id or reference.startswith(f"{resource.id}/")
-                for reference in _references(other.inputs)
-            )
-        ):
-            raise AzureError(f"{name}: InUse: {other.id} still refers to it")
+    going = [
+        each.id
+        for each in resources.values()
+        if each.short in _IN_USE and f"{each.id}/".startswith(f"{resource.id}/")
+    ]
+    holder = _holder(resources, going, apart_from=resource.id)
+    if holder:
+        raise AzureError(f"{name}: InUse: {holder.id} still refers to it")
 
 
 # VS: no gateway goes while a connection of either side points at it; the same for what carries something else.
@@ -402,10 +703,23 @@ _IN_USE = frozenset(
         "network:VirtualNetworkGateway",
     }
 )
+# What refers to a resource without holding it: alerts, logs, roles, windows and the links of private zones.
+_ONLY_REFERRING = ("applicationinsights:", "authorization:", "maintenance:", "monitor:", "privatedns:")
+
+
+def _holder(resources: Mapping[str, Resource], ids: list[str], *, apart_from: str = "") -> Resource | None:
+    """What holds one of these resources, or a part of it; nothing that lies below `apart_from`."""
+    for other in resources.values():
+        if other.short.startswith(_ONLY_REFERRING) or (apart_from and f"{other.id}/".startswith(f"{apart_from}/")):
+            continue
+        for reference in _references(other.inputs):
+            if any(f"{reference}/".startswith(f"{each}/") for each in ids):
+                return other
+    return None
 
 
 def keep_what_azure_ignores(token: str, resource: Resource, kept: dict[str, Any]) -> None:
-    """A PUT on a connection that is there leaves its shared key as it was."""
+    """TF #11673, #11742: a PUT on a connection that is there leaves its shared key as it was."""
     if arm.short_token(token) == "network:VirtualNetworkGatewayConnection" and "sharedKey" in resource.inputs:
         kept["sharedKey"] = resource.inputs["sharedKey"]
 
@@ -418,17 +732,19 @@ def initial_extra(token: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def roll(token: str, resource: Resource, inputs: Mapping[str, Any]) -> None:
-    """CD: custom data reaches a VM only when it is made anew, which a Rolling upgrade policy does."""
+    """UP: a VM follows its model by itself unless the policy is Manual, which is the default. New VMs always do."""
     if arm.short_token(token) != "compute:VirtualMachineScaleSet":
         return
     model, capacity = _model(inputs), int(inputs["sku"]["capacity"])
-    rolling = inputs["upgradePolicy"]["mode"] == "Rolling"
-    models = [model] * capacity if rolling else resource.extra["vmModels"][:capacity]
+    follow = (inputs.get("upgradePolicy") or {}).get("mode", "Manual") != "Manual"
+    models = [model] * capacity if follow else resource.extra["vmModels"][:capacity]
     resource.extra["vmModels"] = models + [model] * (capacity - len(models))
 
 
 def _model(inputs: Mapping[str, Any]) -> str:
-    return str((inputs.get("tags") or {}).get("nodeModel", ""))
+    """CD, UP: what a VM is made from: its size and its whole profile, custom data, image and keys among it."""
+    parts = json.dumps([inputs["sku"]["name"], inputs["virtualMachineProfile"]], sort_keys=True)
+    return hashlib.sha256(parts.encode()).hexdigest()[:12]
 
 
 def connection_status(
@@ -470,4 +786,5 @@ def _reaches(
     named = resources[near.inputs["localNetworkGateway2"]["id"]].inputs
     gateway = resources[far.inputs["virtualNetworkGateway1"]["id"]].inputs
     addresses = {address_of(each["publicIPAddress"]["id"]) for each in gateway["ipConfigurations"]}
-    return named["gatewayIpAddress"] in addresses and named["bgpSettings"]["asn"] == gateway["bgpSettings"]["asn"]
+    asns = [(each.get("bgpSettings") or {}).get("asn") for each in (named, gateway)]
+    return named["gatewayIpAddress"] in addresses and asns[0] == asns[1]
