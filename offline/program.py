@@ -1,15 +1,18 @@
 """Runs the program in this process, under Pulumi's mocks, for one stack's configuration."""
 
 import asyncio
+import gc
 import json
 import logging
 import runpy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
+from unittest.mock import patch
 
 import yaml
 from pulumi import Resource
@@ -156,29 +159,10 @@ def run_program(
 
 def _run(configuration: StackConfiguration, mocks: "_OfflineMocks") -> Run:
     recorder, log = mocks.recorder, _Messages()
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
     try:
-        set_all_config(dict(configuration.values), list(configuration.secret_keys))
-        # set_mocks makes a stack where there is none, and run_in_stack wants to make its own.
-        set_root_resource(cast(Resource, object()))
-        set_mocks(
-            mocks,
-            project=PROJECT,
-            stack=configuration.stack,
-            preview=mocks.unknown,
-            logger=log.logger,
-            monitor=recorder,
-            organization=ORGANIZATION,
-        )
-        set_root_resource(None)  # type: ignore[arg-type]
-        loop.run_until_complete(run_in_stack(_program))
+        _run_program(configuration, mocks, log)
     except Exception as error:
         raise _cause(error) from error
-    finally:
-        loop.run_until_complete(loop.shutdown_default_executor())
-        loop.close()
-        asyncio.set_event_loop(None)
     stack_urn = next(urn for urn in recorder.outputs if urn.split("::")[2] == STACK_TYPE)
     return Run(
         stack=configuration.stack,
@@ -188,6 +172,55 @@ def _run(configuration: StackConfiguration, mocks: "_OfflineMocks") -> Run:
         azure=mocks.deployment.azure,
         messages=tuple(log.messages),
     )
+
+
+def _run_program(configuration: StackConfiguration, mocks: "_OfflineMocks", log: "_Messages") -> None:
+    with _without_waste():
+        loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(loop)
+        try:
+            set_all_config(dict(configuration.values), list(configuration.secret_keys))
+            # set_mocks makes a stack where there is none, and run_in_stack wants to make its own.
+            set_root_resource(cast(Resource, object()))
+            set_mocks(
+                mocks,
+                project=PROJECT,
+                stack=configuration.stack,
+                preview=mocks.unknown,
+                logger=log.logger,
+                monitor=mocks.recorder,
+                organization=ORGANIZATION,
+            )
+            set_root_resource(None)  # type: ignore[arg-type]
+            loop.run_until_complete(run_in_stack(_program))
+        finally:
+            loop.run_until_complete(loop.shutdown_default_executor())
+            asyncio.set_event_loop(None)
+
+
+@contextmanager
+def _without_waste() -> Iterator[None]:
+    """A run takes a third of its time this way, and leaves nothing open behind it.
+
+    Garbage waits until it ends. The SDK gives a resource an alias for each older API version, and each alias a URN
+    of its own, of which no monitor ever hears. And each thread of the mocks makes an event loop and closes none.
+    """
+    loops: list[asyncio.AbstractEventLoop] = []
+    new_event_loop, collecting = asyncio.new_event_loop, gc.isenabled()
+
+    def kept_loop() -> asyncio.AbstractEventLoop:
+        loops.append(new_event_loop())
+        return loops[-1]
+
+    gc.disable()
+    try:
+        with patch("asyncio.new_event_loop", kept_loop), patch("pulumi.resource.collapse_alias_to_urn"):
+            yield
+    finally:
+        for loop in loops:
+            loop.close()
+        if collecting:
+            gc.enable()
 
 
 def _cause(error: BaseException) -> BaseException:

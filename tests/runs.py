@@ -1,7 +1,5 @@
 """Runs of the whole program, each made once for all tests, and lookups in what a run registered."""
 
-import asyncio
-import gc
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -83,36 +81,16 @@ def once(make: Callable[..., Plan]) -> Callable[..., Plan]:
 
 @contextmanager
 def _recorders() -> Iterator[list[Recorder]]:
-    """The monitors of the runs inside, which take a third of their time this way and leave nothing open behind them.
-
-    Garbage waits until they end. The SDK gives a resource an alias for each older API version, and each alias a URN
-    of its own, of which no monitor ever hears. And each of the monitor's threads makes an event loop.
-    """
+    """The monitors of the runs inside: they saw more than a run says."""
     made: list[Recorder] = []
-    loops: list[asyncio.AbstractEventLoop] = []
-    new_event_loop = asyncio.new_event_loop
 
     class Kept(Recorder):
         def __init__(self, *args: Any) -> None:
             super().__init__(*args)
             made.append(self)
 
-    def kept_loop() -> asyncio.AbstractEventLoop:
-        loops.append(new_event_loop())
-        return loops[-1]
-
-    gc.disable()
-    try:
-        with (
-            patch.object(program, "Recorder", Kept),
-            patch("pulumi.resource.collapse_alias_to_urn"),
-            patch("asyncio.new_event_loop", kept_loop),
-        ):
-            yield made
-    finally:
-        for loop in loops:
-            loop.close()
-        gc.enable()
+    with patch.object(program, "Recorder", Kept):
+        yield made
 
 
 def _planned(stack: StackConfiguration, *others: Run, account: Account | None = None, unknown: bool = False) -> Plan:
