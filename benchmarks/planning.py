@@ -34,13 +34,12 @@ _FEWEST_PEERS = 10
 OWN_GOAL_MS, MEMORY_GOAL_MB, PREVIEW_GOAL_S = 20, 250, 15
 
 LEGEND = f"""
-Plans are run in one process under Pulumi's mocks; what the mocks and the offline Azure take is left out. Python's
-garbage collector is off but in one column: it charges a resource with the garbage of others. A figure is the median,
-followed by the lowest and the highest.
+Plans are run in one process under Pulumi's mocks; what the mocks and the offline Azure take is left out, and so is
+Python's garbage collector, which charges a resource with the garbage of others. A figure is the median, followed by
+the lowest and the highest.
 
 [bold]program[/]          the whole program, settings and cards included
 [bold]flat[/]             the very same resources in one module, literal inputs, no components: what the SDK costs
-[bold]collected[/]        the whole program, once, with the garbage collector on as in a deployment
 [bold]own[/]              program - flat: what this project adds
 [bold]own per peer[/]     (own with n peers - own without) / n; goal: under {OWN_GOAL_MS} ms
 [bold]all per peer[/]     (program with n peers - program without) / n
@@ -60,8 +59,6 @@ class Plan:
     """How often each thing is that wants a process of its own."""
     memory: tuple[int, ...]
     """Numbers of peers whose peak memory is."""
-    collected: tuple[int, ...]
-    """Numbers of peers whose plan with the garbage collector is."""
     previews: tuple[str, ...]
     """What `make preview` is told."""
 
@@ -70,10 +67,9 @@ FULL = Plan(
     rounds={0: 4, 1: 2, 10: 4, 30: 3, 100: 2},
     fresh=2,
     memory=(0, MEMORY_PEERS),
-    collected=(0, 30, 100),
     previews=("prod", f"prod {_IN_PROCESS}"),
 )
-QUICK = Plan(rounds={0: 2, 30: 2}, fresh=1, memory=(0,), collected=(), previews=(f"dev {_IN_PROCESS}",))
+QUICK = Plan(rounds={0: 2, 30: 2}, fresh=1, memory=(0,), previews=(f"dev {_IN_PROCESS}",))
 
 # What an imported module belongs to, by its first name; the project's own are found by their files.
 _OWNERS = {
@@ -115,8 +111,6 @@ def _imports(report: str) -> dict[str, float]:
 
 def _spread(values: Iterable[float], digits: int = 0) -> str:
     several = sorted(values)
-    if not several:
-        return ""
     middle = f"{median(several):,.{digits}f}"
     if len(several) == 1:
         return middle
@@ -163,12 +157,12 @@ def fresh_processes(plan: Plan) -> Iterable[Table]:
 def in_one_process(plan: Plan) -> Iterable[Table]:
     """Configuration and registration by number of peers."""
     rounds = ",".join(f"{count}={often}" for count, often in plan.rounds.items())
-    measured, _ = _worker("timings", rounds, ",".join(map(str, plan.collected)))
-    table = _table("Plans in one process, ms of CPU time", "peers", "resources", *_STEPS, "collected")
+    measured, _ = _worker("timings", rounds)
+    table = _table("Plans in one process, ms of CPU time", "peers", "resources", *_STEPS)
     for count, of_count in measured.items():
         samples = of_count["samples"]
         steps = [_spread((each[step] for each in samples), digits) for step, digits in _STEPS.items()]
-        table.add_row(count, str(of_count["resources"]), *steps, _spread(of_count["collected"]))
+        table.add_row(count, str(of_count["resources"]), *steps)
     yield table
 
     title = f"What peers add, ms of CPU time (goal: own per peer under {OWN_GOAL_MS})"

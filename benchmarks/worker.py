@@ -9,7 +9,7 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -48,30 +48,25 @@ class _Stopwatch:
         with mock.patch.object(Recorder, "RegisterResource", register):
             yield
 
-    def time(self, run: Callable[[], Run], *, collector: bool = False) -> tuple[Run, float]:
-        """What a run registered, and its milliseconds; without Python's garbage collector unless asked for."""
+    def time(self, run: Callable[[], Run]) -> tuple[Run, float]:
+        """What a run registered, and its milliseconds."""
         self._inside.clear()
+        # A run collects no garbage: what the one before it left would be the next one's memory.
         gc.collect()
-        if not collector:
-            gc.disable()
-        try:
-            start = time.process_time()
-            done = run()
-            return done, (time.process_time() - start - sum(self._inside)) * 1000
-        finally:
-            gc.enable()
+        start = time.process_time()
+        done = run()
+        return done, (time.process_time() - start - sum(self._inside)) * 1000
 
 
-def timings(rounds: Mapping[int, int], collected: Collection[int]) -> dict[str, Any]:
+def timings(rounds: Mapping[int, int]) -> dict[str, Any]:
     """Samples in milliseconds of CPU time, by number of peers.
 
     Args:
         rounds: how often each number of peers is measured. A round has one sample of each number, so that a slow
             spell of the machine meets them all.
-        collected: the numbers of peers that are planned once more, with the garbage collector.
     """
     stopwatch = _Stopwatch()
-    measured: dict[str, dict[str, Any]] = {str(count): {"samples": [], "collected": []} for count in rounds}
+    measured: dict[str, dict[str, Any]] = {str(count): {"samples": []} for count in rounds}
     flats: dict[int, FlatProgram] = {}
     with tempfile.TemporaryDirectory() as directory, stopwatch.installed():
         configurations = {count: member_with_peers(count, Path(directory)) for count in rounds}
@@ -84,8 +79,6 @@ def timings(rounds: Mapping[int, int], collected: Collection[int]) -> dict[str, 
                 run, program = stopwatch.time(plan_it)
                 if count not in flats:
                     flats[count] = flat_program(run)
-                if count in collected and not place:
-                    measured[str(count)]["collected"].append(stopwatch.time(plan_it, collector=True)[1])
                 flat_run, flat = stopwatch.time(partial(flats[count].run, configuration, ACCOUNT))
                 check_same(run, flat_run)
                 measured[str(count)]["resources"] = sum(each.custom for each in run.registrations.values())
@@ -118,12 +111,9 @@ def main(arguments: list[str]) -> None:
     # The peers' gateways are not in this Azure, and what it refuses is not what is measured.
     with mock.patch.object(rules, "refuse_broken", _refuse_nothing):
         match arguments:
-            case ["timings", rounds, collected]:
+            case ["timings", rounds]:
                 pairs = (each.split("=") for each in rounds.split(","))
-                measured = timings(
-                    {int(count): int(often) for count, often in pairs},
-                    [int(count) for count in collected.split(",") if count],
-                )
+                measured = timings({int(count): int(often) for count, often in pairs})
             case ["plan", peers]:
                 measured = plan(int(peers))
             case _:

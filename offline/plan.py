@@ -154,13 +154,14 @@ def plan_on_engine(path: Path) -> Plan:
     """
     configuration = read_configuration(path)
     engine = Engine("preview", STATE)
-    for reference, outputs in planned_references(configuration).items():
+    references = planned_references(configuration)
+    for reference, outputs in references.items():
         engine.stand_in(reference.rsplit("/", 1)[-1], outputs)
     engine.prepare(configuration.stack, source=path)
     with ThreadPoolExecutor(max_workers=1) as beside:
         previewed = beside.submit(engine.on_azure, configuration.stack, ["preview", "--json"])
         # A preview knows no output that Azure must make up first: those of the in-process run stand in.
-        outputs = plan_stack(path).outputs
+        outputs = plan_stack(path, references=references).outputs
         preview = json.loads(previewed.result())
     states = [step["newState"] for step in preview["steps"] if "newState" in step]
     planned = tuple(

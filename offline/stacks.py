@@ -7,7 +7,16 @@ from typing import Any
 import yaml
 
 from offline.azure import Account
-from offline.program import ORGANIZATION, PROJECT, ROOT, Run, StackConfiguration, read_configuration, run_program
+from offline.program import (
+    ORGANIZATION,
+    PROJECT,
+    ROOT,
+    References,
+    Run,
+    StackConfiguration,
+    read_configuration,
+    run_program,
+)
 
 EXAMPLES = ROOT / "examples"
 
@@ -40,11 +49,19 @@ def planned_references(configuration: StackConfiguration) -> dict[str, Mapping[s
     return planned
 
 
-def plan_stack(path: Path, *, with_peers: bool = True) -> Run:
-    """Run the program once for the stack of a file, with its peers' stacks planned first if it is to have peers."""
+def plan_stack(path: Path, *, with_peers: bool = True, references: References | None = None) -> Run:
+    """Run the program once for the stack of a file.
+
+    Args:
+        path: the stack's configuration.
+        with_peers: whether with its peers, whose stacks are planned first.
+        references: what the peers' stacks export, where they have been planned already.
+    """
     configuration = read_configuration(path)
     if not with_peers:
         configuration = configuration.without_peers()
     return run_program(
-        configuration, references=planned_references(configuration), account=account_of(path, configuration)
+        configuration,
+        references=planned_references(configuration) if references is None else references,
+        account=account_of(path, configuration),
     )
