@@ -203,6 +203,7 @@ async def main() -> None:
                 **placement,
                 resource_group_id=group.id,
                 watched={
+                    Watched.NAT_GATEWAY: {"": network.nat_gateway_id},
                     Watched.LOAD_BALANCER: {"": scale_set.load_balancer_id},
                     Watched.VAULT: {"": key_store.vault_id},
                     Watched.STORAGE: storage.account_ids,

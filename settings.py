@@ -293,11 +293,6 @@ class Settings(_Section):
     """One member's configuration. Each field is a configuration key of the project."""
 
     location: str = Field(alias=LOCATION_KEY, description="Azure region")
-    gateway_readers: Annotated[tuple[UUID, ...], AfterValidator(_unique)] = Field(
-        (),
-        description="object ids of the service principals that deploy peers' halves of `vnet-to-vnet` links: "
-        "they may read our gateway, which Azure checks; listed before that peer joins",
-    )
     ledger: Ledger = Field(Ledger(), description="the ledger software: `{platform, version}`")
     bank: Bank = Field(description="who this member is: `{name, legalName, asn}`")
     address_space: PrivateSpace = Field(description="the member's private IPv4 range, /16 to /22")
@@ -307,6 +302,11 @@ class Settings(_Section):
     )
     connectivity: Connectivity = Field(
         Connectivity(vpn=Vpn()), description="how the member reaches its peers: `{vpn, expressRoute}`"
+    )
+    gateway_readers: Annotated[tuple[UUID, ...], AfterValidator(_unique)] = Field(
+        (),
+        description="object ids of the service principals that deploy peers' halves of `vnet-to-vnet` links: "
+        "they may read our gateway, which Azure checks; listed before that peer joins",
     )
     express_route_authorization_key: Annotated[SecretStr, Field(min_length=1)] | None = Field(
         None, validate_default=True, description="secret: authorization key of the ExpressRoute circuit"
@@ -377,6 +377,14 @@ class Settings(_Section):
         if unknown := [name for name in nodes.retired if name not in every]:
             raise ValueError(f"retired names {', '.join(unknown)}; wanted identities such as {every[0]}")
         return nodes
+
+    @field_validator("gateway_readers")
+    @classmethod
+    def _gateway_to_read(cls, readers: tuple[UUID, ...], info: ValidationInfo) -> tuple[UUID, ...]:
+        connectivity = info.data.get("connectivity")
+        if readers and connectivity is not None and connectivity.vpn is None:
+            raise ValueError("there is no VPN gateway to read; wanted `connectivity.vpn`, or no readers")
+        return readers
 
     @field_validator("express_route_authorization_key")
     @classmethod

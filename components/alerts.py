@@ -19,6 +19,7 @@ class Watched(StrEnum):
     VAULT = "Microsoft.KeyVault/vaults"
     STORAGE = "Microsoft.Storage/storageAccounts"
     DATABASE = "Microsoft.DBforPostgreSQL/flexibleServers"
+    NAT_GATEWAY = "Microsoft.Network/natGateways"
     VPN_GATEWAY = "Microsoft.Network/virtualNetworkGateways"
 
 
@@ -31,6 +32,8 @@ class _Rule:
     aggregation: monitor.AggregationTypeEnum
     severity: int
     meaning: str
+    split_by: str | None = None
+    """Dimension whose values are judged one by one."""
 
 
 _BELOW, _ABOVE = monitor.Operator.LESS_THAN, monitor.Operator.GREATER_THAN
@@ -72,8 +75,18 @@ _RULES: dict[str, _Rule] = {
     "database-connections": _Rule(
         Watched.DATABASE, "connections_failed", _ABOVE, 5, _TOTAL, 2, "Nodes fail to connect to their database."
     ),
+    "egress-path": _Rule(
+        Watched.NAT_GATEWAY, "DatapathAvailability", _BELOW, 90, _AVERAGE, 1, "VMs can't reach the internet."
+    ),
     "tunnel-down": _Rule(
-        Watched.VPN_GATEWAY, "TunnelAverageBandwidth", _BELOW, 1, _AVERAGE, 0, "No traffic to the peers."
+        Watched.VPN_GATEWAY,
+        "TunnelAverageBandwidth",
+        _BELOW,
+        1,
+        _AVERAGE,
+        0,
+        "No traffic to a peer.",
+        split_by="ConnectionName",
     ),
 }
 
@@ -149,6 +162,9 @@ class Alerts(ComponentResource):
             operator=rule.operator,
             threshold=rule.threshold,
             time_aggregation=rule.aggregation,
+            dimensions=[monitor.MetricDimensionArgs(name=rule.split_by, operator="Include", values=["*"])]
+            if rule.split_by
+            else None,
         )
         # The VMs come and go, so their rule watches the resource group: of all types here, only they allow that.
         many = rule.watched is Watched.VIRTUAL_MACHINES

@@ -108,6 +108,8 @@ class MemberNetwork(ComponentResource):
     """Subnet of the private endpoints."""
     database_subnet_id: Output[str] | None
     """Subnet delegated to PostgreSQL; None without a database."""
+    nat_gateway_id: Output[str]
+    """The NAT gateway that the node VMs reach the internet through."""
     zone_ids: dict[PrivateZone, Output[str]]
     """Private DNS zones; each resolves once its id is known, since the id waits for the link to the network."""
     vpn_gateway_id: Output[str] | None
@@ -127,7 +129,9 @@ class MemberNetwork(ComponentResource):
             opts=ResourceOptions(parent=self),
         )
         self.network_id = virtual_network.id
-        subnets = self._subnets(virtual_network)
+        nat_gateway = self._nat_gateway()
+        self.nat_gateway_id = nat_gateway.id
+        subnets = self._subnets(virtual_network, nat_gateway)
         self.nodes_subnet_id = subnets["nodes"].id
         self.endpoints_subnet_id = subnets["endpoints"].id
         self.database_subnet_id = subnets["database"].id if args.database else None
@@ -142,6 +146,7 @@ class MemberNetwork(ComponentResource):
         self.register_outputs(
             {
                 "network_id": self.network_id,
+                "nat_gateway_id": self.nat_gateway_id,
                 "nodes_subnet_id": self.nodes_subnet_id,
                 "endpoints_subnet_id": self.endpoints_subnet_id,
                 "database_subnet_id": self.database_subnet_id,
@@ -149,13 +154,15 @@ class MemberNetwork(ComponentResource):
             }
         )
 
-    def _subnets(self, virtual_network: network.VirtualNetwork) -> dict[str, network.Subnet]:
+    def _subnets(
+        self, virtual_network: network.VirtualNetwork, nat_gateway: network.NatGateway
+    ) -> dict[str, network.Subnet]:
         args, plan = self._args, self._args.plan
         wanted = {
             "nodes": network.SubnetArgs(
                 address_prefix=str(plan.nodes),
                 network_security_group=self._security_group("nodes", self._node_rules()),
-                nat_gateway=self._nat_gateway(),
+                nat_gateway=network.SubResourceArgs(id=nat_gateway.id),
             ),
             "endpoints": network.SubnetArgs(
                 address_prefix=str(plan.endpoints),
@@ -364,11 +371,11 @@ class MemberNetwork(ComponentResource):
             opts=ResourceOptions(parent=self, protect=protect),
         )
 
-    def _nat_gateway(self) -> network.SubResourceArgs:
+    def _nat_gateway(self) -> network.NatGateway:
         # The Standard SKU is not zone-redundant: Azure places it. A zone's loss can stop egress, which nodes
         # need for packages only, never for peers, keys, storage or the database.
         address = self._public_ip("nat", zones=self._args.zones, protect=False)
-        gateway = network.NatGateway(
+        return network.NatGateway(
             f"{self._name}-nat",
             resource_group_name=self._args.resource_group_name,
             location=self._args.location,
@@ -377,7 +384,6 @@ class MemberNetwork(ComponentResource):
             tags=self._args.tags,
             opts=ResourceOptions(parent=self),
         )
-        return network.SubResourceArgs(id=gateway.id)
 
     def _zone(self, zone: PrivateZone) -> Output[str]:
         role = zone.name.lower()

@@ -612,6 +612,11 @@ def blobs_keep_versions(run: Plan) -> list[str]:
     return _failing(run, "BlobServiceProperties", lambda inputs: inputs["isVersioningEnabled"])
 
 
+def egress_is_watched(run: Plan) -> list[str]:
+    """A metric alert watches the NAT gateway's path."""
+    return _unnamed(run, "NatGateway", _watched(run, "DatapathAvailability"))
+
+
 def storage_is_watched(run: Plan) -> list[str]:
     """A metric alert watches the availability of each account."""
     return _unnamed(run, "StorageAccount", _watched(run, "Availability"))
@@ -861,14 +866,7 @@ CHECKLIST: Mapping[str, Sequence[Item]] = {
         Item("Azure.LB.Probe", "an HTTP probe with a path for the web", web_is_probed_over_http),
         Item("APRL 6d82d042", "two backends or more", two_backends_or_more),
         Item("APRL 8d319a05, APRL 1adba190", "a NAT gateway instead of outbound rules", egress_by_nat_gateway),
-        Item(
-            "APRL babf75d6",
-            "alerts on the NAT gateway",
-            waived_because=(
-                "Egress carries packages and telemetry. Peers, keys, storage and database don't need it, and "
-                "resource health, which is told, names the NAT gateway too."
-            ),
-        ),
+        Item("APRL babf75d6", "alerts on the NAT gateway", egress_is_watched),
     ),
     "Private access": (
         Item("Azure.PrivateEndpoint.Name", "legal names", names_are_legal),

@@ -617,6 +617,7 @@ def test_the_workbook_answers_the_scenarios_three_questions():
         ("Vault", "Availability"),
         ("LoadBalancer", "VipAvailability"),
         ("Server", "is_db_alive"),
+        ("NatGateway", "DatapathAvailability"),
         ("StorageAccount", "Availability"),
         ("VirtualNetworkGateway", "TunnelAverageBandwidth"),
     ],
@@ -644,6 +645,13 @@ def test_every_alert_reaches_a_person_and_ends_by_itself():
         assert each.inputs["description"]
     for each in all_of(run, "ActivityLogAlert"):
         assert [action["actionGroupId"] for action in each.inputs["actions"]["actionGroups"]] == [group]
+
+
+def test_each_tunnel_is_judged_by_itself():
+    (criterion,) = one(large(), "MetricAlert", "alerts-tunnel-down").inputs["criteria"]["allOf"]
+    assert criterion["dimensions"] == [{"name": "ConnectionName", "operator": "Include", "values": ["*"]}], (
+        "an average over all tunnels stays up while one peer is cut off"
+    )
 
 
 def test_an_alert_on_tunnels_needs_tunnels():

@@ -337,6 +337,12 @@ REJECTIONS = {
         "our-circuit",
         "wanted resource id of the circuit",
     ),
+    "readers-of-no-gateway": (
+        {**CIRCUIT_ALONE, "gatewayReaders": [GROUP]},
+        "gatewayReaders",
+        GROUP,
+        "there is no VPN gateway to read; wanted `connectivity.vpn`, or no readers",
+    ),
     # expressRouteAuthorizationKey
     "authorization-absent": (
         {"connectivity": {"expressRoute": {"circuitId": CIRCUIT}}},
