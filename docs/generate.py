@@ -1,4 +1,4 @@
-"""Writes what follows from the code: README's tables, Pulumi.yaml's `config:`, schema, checklist, sample card.
+"""Writes what follows from the code: the READMEs' tables, Pulumi.yaml's `config:`, schema, checklist, sample card.
 
 `python -m docs.generate` writes the files that are stale, and names them. `generate(check=True)` only names them.
 """
@@ -24,11 +24,13 @@ from pydantic.fields import FieldInfo
 
 import membership
 from consortium import CARD_OUTPUT
+from offline import rules
 from offline.program import PEERS_KEY, ROOT, Run
 from offline.stacks import EXAMPLES, plan_stack
 from settings import LOCATION_KEY, SIZES, Nodes, Settings, section_of
 
 README = ROOT / "README.md"
+OFFLINE_README = ROOT / "offline" / "README.md"
 PROJECT_FILE = ROOT / "Pulumi.yaml"
 SCHEMA = ROOT / "schemas" / "membership-card.schema.json"
 CHECKLIST = ROOT / "docs" / "checklist.md"
@@ -52,6 +54,10 @@ OUTPUTS: Mapping[str, str] = {
 """What each stack output means, in the order of the table."""
 
 _CHECKLIST_MODULE = "tests.checklist"
+_RULES_MODULE = "tests.test_rules"
+_LEARN = "https://learn.microsoft.com/azure"
+# A source in front of what it says: `VF: ...`, `UP, RE: ...`, `BI #5223: ...`.
+_SOURCES = re.compile(r"\b([A-Z]{2}(?: #\d+)?(?:, [A-Z]{2}(?: #\d+)?)*): ")
 _BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end of generated -->)", re.DOTALL)
 _CONFIG = re.compile(r"^config:.*?(?=^[^\s#]|\Z)", re.DOTALL | re.MULTILINE)
 
@@ -122,6 +128,42 @@ def sizes_table() -> str:
     return _table(headings, rows)
 
 
+def rules_table(cases: Sequence[Any]) -> str:
+    """What the offline Azure refuses, by type; from the rules' docstrings.
+
+    Args:
+        cases: the cases of the rules' test, each with the rule that it breaks.
+    """
+    rows = [
+        (
+            ", ".join(each.split(":")[1] for each in types) or "all",
+            _without_sources(str(rule.__doc__)),
+            ", ".join(_source(each) for match in _SOURCES.findall(str(rule.__doc__)) for each in match.split(", ")),
+            "; ".join(case.what for case in cases if case.rule is rule),
+        )
+        for rule, types in rules.types_by_rule().items()
+    ]
+    return _table(("Of", "Rule", "Source", "Refused in the test"), rows)
+
+
+def _without_sources(docstring: str) -> str:
+    sentences = _SOURCES.sub("", docstring).rstrip(".").split(". ")
+    return ". ".join(each[0].upper() + each[1:] for each in sentences)
+
+
+def _source(code: str) -> str:
+    """A link to what a code stands for in the docstring of the rules."""
+    listed = str(rules.__doc__)
+    short, _, number = code.partition(" #")
+    if number:
+        if not (repository := re.search(rf"\b{short} ([\w-]+/[\w-]+)", listed)):
+            raise StaleError(f"{code} is the source of a rule, and no repository is listed for it")
+        return f"[{code}](https://github.com/{repository[1]}/issues/{number})"
+    if not (page := re.search(rf"^    {short} ([\w/-]+)", listed, re.MULTILINE)):
+        raise StaleError(f"{code} is the source of a rule, and no page is listed for it")
+    return f"[{code}]({_LEARN}/{page[1]})"
+
+
 def project_config() -> str:
     """The `config:` section of Pulumi.yaml.
 
@@ -167,6 +209,9 @@ def documents(sample: Run) -> dict[Path, str]:
     }
     if importlib.util.find_spec(_CHECKLIST_MODULE):
         wanted[CHECKLIST] = importlib.import_module(_CHECKLIST_MODULE).render()
+    if importlib.util.find_spec(_RULES_MODULE):
+        cases = importlib.import_module(_RULES_MODULE).CASES
+        wanted[OFFLINE_README] = _offline_readme(OFFLINE_README.read_text(encoding="utf-8"), cases)
     return wanted
 
 
@@ -213,9 +258,17 @@ def generate(*, check: bool = False) -> list[str]:
 
 def _readme(text: str) -> str:
     tables = {"configuration": configuration_table(), "outputs": outputs_table(), "sizes": sizes_table()}
+    return _with_tables(text, README, tables)
+
+
+def _offline_readme(text: str, cases: Sequence[Any]) -> str:
+    return _with_tables(text, OFFLINE_README, {"rules": rules_table(cases)})
+
+
+def _with_tables(text: str, path: Path, tables: Mapping[str, str]) -> str:
     found = {match[2] for match in _BLOCK.finditer(text)}
     if found != set(tables):
-        raise StaleError(f"{README.name} has blocks for {sorted(found)}; wanted {sorted(tables)}")
+        raise StaleError(f"{path.relative_to(ROOT)} has blocks for {sorted(found)}; wanted {sorted(tables)}")
     return _BLOCK.sub(lambda match: f"{match[1]}{tables[match[2]]}{match[3]}", text)
 
 

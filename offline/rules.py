@@ -2,6 +2,7 @@
 
 Sources, below learn.microsoft.com/azure:
     CD virtual-machines/custom-data; its size: the reference of osProfile.customData
+    CE azure-resource-manager/troubleshooting/common-deployment-errors
     KV key-vault/general/soft-delete-overview
     LB load-balancer/load-balancer-multivip-overview
     NS virtual-network/network-security-groups-overview
@@ -132,7 +133,7 @@ _NAMES: dict[str, tuple[str, str]] = {
     ),
     "managedidentity:UserAssignedIdentity": (
         r"[A-Za-z0-9][A-Za-z0-9_-]{2,127}",
-        "3 to 128 letters, digits and hyphens",
+        "3 to 128 letters, digits, hyphens, underscores",
     ),
 }
 _ANY_NAME = (r"[A-Za-z0-9][\w. ()-]{0,258}", "1 to 260 characters")
@@ -200,12 +201,7 @@ def refuse_broken(situation: Situation, name: str) -> None:
     Raises:
         AzureError: the first broken rule.
     """
-    for rule in (
-        _place_is_there,
-        _references_are_there,
-        _delegated_subnet_is_alone,
-        *_RULES.get(situation.token, ()),
-    ):
+    for rule in (*_OF_ALL_TYPES, *_RULES.get(situation.token, ())):
         problem = rule(situation)
         if problem:
             raise AzureError(f"{name}: {problem}")
@@ -250,7 +246,7 @@ def _is_missing(situation: Situation, id_: str) -> bool:
 
 
 def _place_is_there(situation: Situation) -> str | None:
-    """The resource group, and what the resource is made below."""
+    """CE: the resource group is there, and what the resource is made below."""
     group = situation.inputs.get("resourceGroupName")
     group_id = f"/subscriptions/{situation.subscription_id}/resourceGroups/{group}"
     if group and situation.token != arm.RESOURCE_GROUP and group_id not in situation.resources:
@@ -265,6 +261,7 @@ def _place_is_there(situation: Situation) -> str | None:
 
 
 def _references_are_there(situation: Situation) -> str | None:
+    """CE: what an id names is there."""
     missing = (each for each in _references(situation.inputs) if _is_missing(situation, each))
     return next((f"ResourceNotFound: {each} is not there" for each in missing), None)
 
@@ -356,9 +353,13 @@ def _delegations(subnet: Mapping[str, Any]) -> list[str]:
 
 
 def _security_group(situation: Situation) -> str | None:
-    """NS: priorities of 100 to 4096, each once in its direction."""
+    """NS: priorities of 100 to 4096, each once in its direction; a name once in the group."""
     taken: dict[tuple[str, int], str] = {}
+    names: set[str] = set()
     for rule in situation.inputs.get("securityRules") or []:
+        if rule["name"].lower() in names:
+            return f"two security rules are named {rule['name']}; a name is there once, whatever the direction"
+        names.add(rule["name"].lower())
         key = (rule["direction"], rule["priority"])
         if not 100 <= rule["priority"] <= 4096:
             return f"SecurityRuleInvalidPriority: {rule['name']} has {rule['priority']}; wanted 100 to 4096"
@@ -523,7 +524,7 @@ def _room_for_connection(situation: Situation) -> str | None:
 
 
 def _role_assignment(situation: Situation) -> str | None:
-    """RoleAssignmentExists: one assignment of a role to a principal at a scope."""
+    """BI #19690: one assignment of a role to a principal at a scope, whatever its name."""
     keys = ("principalId", "roleDefinitionId", "scope")
     for other in situation.others("authorization:RoleAssignment"):
         if all(other.inputs[key] == situation.inputs[key] for key in keys):
@@ -655,7 +656,11 @@ def _load_balancer(situation: Situation) -> str | None:
     return None
 
 
-_RULES: dict[str, tuple[Callable[[Situation], str | None], ...]] = {
+Rule = Callable[[Situation], str | None]
+"""Says what is wrong; None where nothing is."""
+
+_OF_ALL_TYPES: tuple[Rule, ...] = (_place_is_there, _references_are_there, _delegated_subnet_is_alone)
+_RULES: dict[str, tuple[Rule, ...]] = {
     "authorization:RoleAssignment": (_role_assignment,),
     "compute:VirtualMachineScaleSet": (_custom_data, _vm_health, _zones_stay),
     "dbforpostgresql:Server": (_name_is_free, _server, _server_backup),
@@ -668,6 +673,15 @@ _RULES: dict[str, tuple[Callable[[Situation], str | None], ...]] = {
     "network:VirtualNetworkGatewayConnection": (_ends, _right_on_far_gateway, _key_and_policy, _room_for_connection),
     "storage:StorageAccount": (_name_is_free,),
 }
+
+
+def types_by_rule() -> dict[Rule, tuple[str, ...]]:
+    """Each rule, with the types that it judges; none named where it judges all of them."""
+    found: dict[Rule, tuple[str, ...]] = dict.fromkeys(_OF_ALL_TYPES, ())
+    for token, rules in _RULES.items():
+        for rule in rules:
+            found[rule] = (*found.get(rule, ()), token)
+    return found
 
 
 def refuse_delete(resources: Mapping[str, Resource], name: str, resource: Resource) -> None:

@@ -11,15 +11,24 @@ import yaml
 from docs import generate
 from docs.generate import OUTPUTS, PROJECT_FILE, README, Key
 from offline.program import PROJECT, ROOT, Run, read_configuration
+from offline.rules import types_by_rule
 from offline.stacks import stack_file
 from settings import LOCATION_KEY, Settings, parse_settings
 from tests.configuration import configuration
 from tests.runs import bank
+from tests.test_rules import CASES
 
-DOCUMENTS = [README, *sorted((ROOT / "docs").rglob("*.md"))]
+DOCUMENTS = [README, generate.OFFLINE_README, *sorted((ROOT / "docs").rglob("*.md"))]
 # The checklist quotes other people's rules, and so Azure's words.
 PROSE = [document for document in DOCUMENTS if document != generate.CHECKLIST]
-GENERATED = [generate.README, generate.PROJECT_FILE, generate.SCHEMA, generate.SAMPLE_CARD, generate.CHECKLIST]
+GENERATED = [
+    generate.README,
+    generate.OFFLINE_README,
+    generate.PROJECT_FILE,
+    generate.SCHEMA,
+    generate.SAMPLE_CARD,
+    generate.CHECKLIST,
+]
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _SPAN = re.compile(r"`([^`\n]+)`")
@@ -102,6 +111,21 @@ def test_what_is_stale_is_named(tmp_path: Path) -> None:
     old.write_text("then", encoding="utf-8")
     stale = generate.stale({current: "now", old: "now", missing: "now"})
     assert stale == [old, missing], "only what differs is written"
+
+
+def test_each_rule_of_the_offline_azure_has_a_row_with_its_source_and_a_test() -> None:
+    rows = generate.rules_table(CASES).splitlines()[2:]
+    assert len(rows) == len(types_by_rule()), "one row a rule, and no other"
+    for row in rows:
+        _, rule, source, refused = (cell.strip() for cell in row.strip("|").split(" | "))
+        assert "https://" in source, f"{rule!r} needs a source, or nobody can check that Azure says so"
+        assert refused, f"{rule!r} needs a case that breaks it"
+
+
+def test_a_source_that_is_not_listed_is_refused() -> None:
+    for code in ("QQ", "QQ #1"):
+        with pytest.raises(generate.StaleError, match=code):
+            generate._source(code)
 
 
 def test_generating_twice_changes_nothing(wanted: dict[Path, str]) -> None:
