@@ -1,0 +1,188 @@
+"""The agent of a node VM: waits for an identity, holds it, runs its node, and gives it back."""
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+from agent.clock import Clock
+from agent.fence import DamagedError, SupersededError, UnavailableError
+from agent.lease import REQUEST_SECONDS, Lease, LeaseStore, Record, RefusedError
+from agent.node import Node, Workplace
+from agent.status import State, Status
+from ledger.platform import Identity
+from ledger.software import SoftwareError
+
+POLL_SECONDS = 1.0
+"""How often a standby looks for a free identity: at a takeover up to all of it is lost."""
+STARTS = 3
+"""Failed starts of a node before another VM may try."""
+STEADY_SECONDS = 600
+"""A node that ran so long counts as started: what ends it then is a new failure, not one more."""
+AWAY_SECONDS = 300
+"""How long a VM leaves an identity to others after it gave it up."""
+DAMAGE_SECONDS = 60
+"""Pause before looking again at what only a person can mend."""
+_BACKOFF = (1.0, 30.0)
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+
+class Agent:
+    """One VM's agent. It holds one identity at most."""
+
+    def __init__(
+        self,
+        identities: Sequence[Identity],
+        store: LeaseStore,
+        workplace: Workplace,
+        status: Status,
+        *,
+        clock: Clock | None = None,
+        chance: random.Random | None = None,
+    ) -> None:
+        self._identities = {identity.name: identity for identity in identities}
+        self._store, self._workplace, self._status = store, workplace, status
+        self._clock, self._chance = clock or Clock(), chance or random.Random()  # noqa: S311
+        self._stopping = asyncio.Event()
+        self._why_stopping = ""
+        self._away: dict[str, float] = {}
+        self._lease: Lease | None = None
+
+    def stop(self, why: str) -> None:
+        """Have `run` give the identity back and end; may be called from a signal handler."""
+        self._why_stopping = self._why_stopping or why
+        self._stopping.set()
+
+    @property
+    def sound(self) -> bool:
+        """Whether a watchdog may let the agent go on: a holder whose lease may lapse is not sound."""
+        return self._lease is None or self._lease.fresh
+
+    async def run(self) -> None:
+        """Take part until `stop`."""
+        while not self._stopping.is_set():
+            if lease := await self._wait_for_identity():
+                self._lease = lease
+                await self._hold(lease)
+                self._lease = None
+        self._status.state = State.STOPPING
+
+    async def _wait_for_identity(self) -> Lease | None:
+        async with _task(self._standby()) as waiting, _task(self._stopping.wait()) as stopping:
+            await asyncio.wait({waiting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            waiting.cancel()
+            await asyncio.wait({waiting})
+            # It may have been taken at the very moment of stopping: then it is to be given back.
+            return None if waiting.cancelled() else waiting.result()
+
+    async def _standby(self) -> Lease:
+        prepared = False
+        while True:
+            try:
+                if not prepared:
+                    async with asyncio.timeout(REQUEST_SECONDS * len(self._identities)):
+                        for name in self._identities:
+                            await self._store.prepare(name, Record().to_json())
+                    prepared = True
+                async with asyncio.timeout(REQUEST_SECONDS):
+                    free = await self._store.free()
+                self._status.state, self._status.reason = State.STANDBY, None
+                now = self._clock.now()
+                if mine := [name for name in free if name in self._identities and self._away.get(name, now) <= now]:
+                    return await self._take(self._chance.choice(mine))
+            except RefusedError as error:
+                log.info("%s", error)
+            except DamagedError as error:
+                self._status.reason = str(error)
+                log.error("%s", error)
+            except (UnavailableError, TimeoutError) as error:
+                self._status.reason = f"the lease store does not answer: {error}"
+                log.warning("%s", self._status.reason)
+            # All standbys see a lapse at once: let them not ask at once.
+            await asyncio.sleep(POLL_SECONDS * self._chance.uniform(0.5, 1.0))
+
+    async def _take(self, name: str) -> Lease:
+        try:
+            lease = await Lease.take(self._store, self._clock, name, self._status.vm)
+        except DamagedError:
+            self._leave(name, DAMAGE_SECONDS)
+            raise
+        previous = lease.previous
+        if previous and previous.until is None and previous.vm != self._status.vm:
+            self._status.takeovers += 1
+        log.info("took %s, epoch %d; before: %s", name, lease.epoch, previous or "nobody")
+        return lease
+
+    async def _hold(self, lease: Lease) -> None:
+        status = self._status
+        status.state, status.identity, status.epoch = State.HOLDING, lease.identity, lease.epoch
+        node = Node(self._workplace, self._identities[lease.identity], lease, status)
+        async with _task(lease.keep()) as keeping:
+            async with _task(self._work(lease, node)) as working, _task(self._stopping.wait()) as stopping:
+                await asyncio.wait({keeping, working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                if keeping.done():
+                    why = keeping.result()
+                elif working.done():
+                    why = working.result()
+                    self._leave(lease.identity, AWAY_SECONDS)
+                else:
+                    why = self._why_stopping
+            log.warning("gives %s up: %s", lease.identity, why)
+            if keeping.done():
+                await node.stop(min(node.stop_seconds, lease.seconds_to_kill))
+            else:
+                # With time to spare, which ends if the lease does.
+                async with _task(node.stop(node.stop_seconds)) as stopped:
+                    await asyncio.wait({keeping, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if not lease.lost:
+            await lease.release(why)
+        status.state, status.identity, status.epoch, status.reason = State.STANDBY, None, None, why
+
+    async def _work(self, lease: Lease, node: Node) -> str:
+        """Start the node, again if need be; returns why another VM should try."""
+        failures, pause = 0, _BACKOFF[0]
+        while True:
+            started = self._clock.now()
+            try:
+                await node.start()
+                self._status.reason = None
+                why = await node.watch()
+            except (SupersededError, RefusedError) as error:
+                return str(error)
+            except (UnavailableError, TimeoutError) as error:
+                # Another VM would hardly fare better, and the outage is not the node's failure.
+                self._status.reason, failed = str(error), False
+            except DamagedError as error:
+                self._status.reason, failed, pause = str(error), False, DAMAGE_SECONDS
+            except SoftwareError as error:
+                self._status.reason, failed = str(error), True
+            else:
+                self._status.reason, failed = why, True
+            log.warning("%s, epoch %d: %s", lease.identity, lease.epoch, self._status.reason)
+            await node.stop(node.stop_seconds)
+            if self._clock.now() - started > STEADY_SECONDS:
+                failures, pause = 0, _BACKOFF[0]
+            failures += failed
+            if failures >= STARTS:
+                return f"{failures} failed starts, the last: {self._status.reason}"
+            await asyncio.sleep(pause * self._chance.uniform(0.5, 1.0))
+            pause = min(2 * pause, _BACKOFF[1])
+
+    def _leave(self, name: str, seconds: float) -> None:
+        self._away[name] = self._clock.now() + seconds
+
+
+@asynccontextmanager
+async def _task(work: Coroutine[Any, Any, T]) -> AsyncIterator["asyncio.Task[T]"]:
+    """A task that has ended when the block is left."""
+    task = asyncio.create_task(work)
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.wait({task})

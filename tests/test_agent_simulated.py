@@ -1,0 +1,73 @@
+"""The agent's promises over random histories in virtual time, and that breaking a guard breaks a promise."""
+
+import os
+import random
+from typing import Any
+
+import pytest
+
+from agent import lease
+from tests.simulation import HELD_AGAIN_SECONDS, Database, Machine, Outcome, play, power_loss
+
+HISTORIES = int(os.environ.get("HISTORIES", "1000"))
+FIRST_SEED = int(os.environ.get("FIRST_SEED", "0")) or random.randrange(10**9)
+
+
+def story(outcome: Outcome) -> str:
+    return "\n".join([f"seed {outcome.seed}: play again with FIRST_SEED={outcome.seed} HISTORIES=1", *outcome.events])
+
+
+def test_no_older_epoch_writes_and_every_identity_is_held_again() -> None:
+    print(f"histories from seed {FIRST_SEED}: {HISTORIES}")
+    commits = takings = 0
+    longest = 0.0
+    for seed in range(FIRST_SEED, FIRST_SEED + HISTORIES):
+        outcome = play(seed)
+        assert not outcome.violations, f"{outcome.violations}\n{story(outcome)}"
+        assert not outcome.unheld, f"{outcome.unheld} not held after {HELD_AGAIN_SECONDS} s of calm\n{story(outcome)}"
+        commits, takings = commits + outcome.commits, takings + outcome.takings
+        longest = max(longest, outcome.calm_seconds)
+    print(f"{commits} commits, {takings} takings; held again after {longest:.0f} s of calm at most")
+    assert commits > 20 * HISTORIES, "nodes that never write prove nothing"
+
+
+def test_a_history_can_be_played_again() -> None:
+    assert [play(seed).events for seed in range(20)] == [play(seed).events for seed in range(20)], (
+        "a failure is found again from its seed alone"
+    )
+
+
+def some_history_is_broken(most: int = 1000) -> bool:
+    return any(play(seed).violations for seed in range(most))
+
+
+def test_without_the_fence_of_the_database_an_older_epoch_commits(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def no_fence(self: Database, identity: str, epoch: int) -> Any:
+        self._world.kept[identity].open_roles.add(epoch)
+
+    monkeypatch.setattr(Database, "close_older", no_fence)
+    assert some_history_is_broken(), "a lease alone can't stop a VM that was frozen while it held it"
+
+
+def test_without_the_deadline_two_vms_run_one_identity(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "STOP_SECONDS", lease.LEASE_SECONDS + 15)
+    monkeypatch.setattr(lease, "KILL_SECONDS", lease.LEASE_SECONDS + 20)
+    assert some_history_is_broken(), "a holder that can't renew must be gone before the lease lapses"
+
+
+def test_without_the_watchdog_a_hung_agent_lets_its_node_run_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def asleep(self: Machine, gate: object) -> None:
+        """No watchdog."""
+
+    monkeypatch.setattr(Machine, "_watch_over", asleep)
+    assert some_history_is_broken(), "an agent that hangs can't keep its own deadline"
+
+
+def test_a_holder_that_is_killed_is_replaced_when_its_lease_lapses() -> None:
+    outcomes = [play(seed, trouble=power_loss) for seed in range(100)]
+    for outcome in outcomes:
+        assert not outcome.violations, story(outcome)
+        assert len(outcome.takeovers) == 1, f"one holder was lost, so one lease lapses\n{story(outcome)}"
+    waits = [outcome.takeovers[0] for outcome in outcomes]
+    print(f"taken over {min(waits):.2f} to {max(waits):.2f} s after the lease lapsed")
+    assert max(waits) < 2, f"{max(waits):.1f} s after the lease lapsed; wanted less than 2 s for the agent's part"
