@@ -219,11 +219,11 @@ class Subscription:
             if resource is None:
                 return
             rules.refuse_delete(azure.resources, name, resource)
-            if arm.short_token(token) == "keyvault:Vault":
-                azure.soft_deleted[resource.inputs["vaultName"]] = resource_id
-            # What lies below a resource goes with it, as in Azure.
+            # What lies below a resource goes with it, as in Azure; a vault only after its soft delete.
             for below in [id_ for id_ in azure.resources if id_ == resource_id or id_.startswith(f"{resource_id}/")]:
-                del azure.resources[below]
+                gone = azure.resources.pop(below)
+                if gone.short == "keyvault:Vault":
+                    azure.soft_deleted[gone.inputs["vaultName"]] = below
             azure._save()
 
     def invoke(self, token: str) -> dict[str, Any]:
@@ -259,7 +259,8 @@ class Subscription:
         rules.refuse_broken(situation, name)
 
     def _automatic_name(self, token: str, name: str, seed: str) -> str:
-        made_of = f"{self.account.subscription_id} {token} {name} {seed}"
+        # A name that a deleted vault blocks must not come again.
+        made_of = f"{self.account.subscription_id} {token} {name} {seed} {len(self.azure.soft_deleted)}"
         if arm.named_by_guid(token):
             return str(uuid5(_NAMESPACE, made_of))
         return f"{name}{hashlib.sha256(made_of.encode()).hexdigest()[:_SUFFIX_CHARACTERS]}"

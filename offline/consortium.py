@@ -22,9 +22,9 @@ from rich.table import Table
 from offline.azure import OfflineAzure
 from offline.deployment import Deployment
 from offline.engine import STATE, Engine, EngineError, find_cli
-from offline.program import ORGANIZATION, PEERS_KEY, PROJECT, read_configuration, run_program
+from offline.program import ORGANIZATION, PEERS_KEY, PROJECT, StackConfiguration, read_configuration, run_program
 from offline.rules import AzureError
-from offline.stacks import EXAMPLES, account_of, stack_file
+from offline.stacks import EXAMPLES, account_of
 
 SAMPLE = EXAMPLES / "three-banks"
 CONNECTION = "network:VirtualNetworkGatewayConnection"
@@ -48,7 +48,7 @@ class Front(Protocol):
     def outputs(self, stack: str) -> dict[str, Any]:
         """The bank's stack outputs."""
 
-    def destroy(self, stack: str) -> None:
+    def destroy(self, stack: str, source: Path) -> None:
         """Remove all of the bank, what is protected too."""
 
 
@@ -71,14 +71,12 @@ class InProcess:
         outputs: dict[str, Any] = json.loads(self._file(stack).read_text(encoding="utf-8"))["outputs"]
         return outputs
 
-    def destroy(self, stack: str) -> None:
+    def destroy(self, stack: str, source: Path) -> None:
         """See `Front`."""
-        azure = OfflineAzure(self.folder / "azure.json")
-        path = stack_file(stack)
-        assert path is not None  # noqa: S101
-        deployment = Deployment.load(azure.account(account_of(path, read_configuration(path))), self._file(stack))
-        deployment.destroy()
-        self._file(stack).unlink(missing_ok=True)
+        deployment = self._load(stack, source, read_configuration(source))
+        with self._saving(stack, deployment):
+            deployment.destroy()
+        self._file(stack).unlink()
 
     def _file(self, stack: str) -> Path:
         return self.folder / "stacks" / f"{stack}.json"
@@ -86,15 +84,27 @@ class InProcess:
     def _run(self, stack: str, source: Path, peers: Peers) -> Deployment:
         configuration = read_configuration(source)
         configuration = replace(configuration, values={**configuration.values, PEERS_KEY: json.dumps(list(peers))})
-        azure = OfflineAzure(self.folder / "azure.json")
-        deployment = Deployment.load(azure.account(account_of(source, configuration)), self._file(stack))
+        deployment = self._load(stack, source, configuration)
         references = {
             full_name(each.stem): json.loads(each.read_text(encoding="utf-8"))["outputs"]
             for each in (self.folder / "stacks").glob("*.json")
         }
-        run_program(configuration, references=references, deployment=deployment)
-        deployment.save(self._file(stack))
+        with self._saving(stack, deployment):
+            run_program(configuration, references=references, deployment=deployment)
         return deployment
+
+    def _load(self, stack: str, source: Path, configuration: StackConfiguration) -> Deployment:
+        azure = OfflineAzure(self.folder / "azure.json")
+        return Deployment.load(azure.account(account_of(source, configuration)), self._file(stack))
+
+    @contextmanager
+    def _saving(self, stack: str, deployment: Deployment) -> Iterator[None]:
+        """What a run that fails has made is kept too, or nobody would know of it."""
+        try:
+            yield
+        finally:
+            if deployment.resources or self._file(stack).exists():
+                deployment.save(self._file(stack))
 
 
 @dataclass(frozen=True)
@@ -130,7 +140,7 @@ class OnEngine:
         """See `Front`."""
         return self.engine.outputs(stack)
 
-    def destroy(self, stack: str) -> None:
+    def destroy(self, stack: str, source: Path) -> None:  # noqa: ARG002
         """See `Front`."""
         self.engine.run(["state", "unprotect", "--all", "--yes", "--stack", stack])
         self.engine.on_azure(stack, ["destroy", "--yes", "--skip-preview"])
@@ -161,8 +171,9 @@ class Consortium:
         names = {_member(Path(bank.source)): each for each, bank in self.banks.items() if each != stack}
         self._up(stack, source, [wanted.get(name) or reference(name, each) for name, each in names.items()])
         for each in names.values():
-            bank = self.banks[each]
-            self._up(each, Path(bank.source), [*bank.peers, reference(_member(source), stack)])
+            bank, newcomer = self.banks[each], _member(source)
+            known = any(peer["name"] == newcomer for peer in bank.peers)
+            self._up(each, Path(bank.source), bank.peers if known else [*bank.peers, reference(newcomer, stack)])
 
     def sample(self, folder: Path = SAMPLE) -> None:
         """The sample's banks in the order of its `consortium.yaml`: each with those before it, then with all."""
@@ -182,7 +193,7 @@ class Consortium:
                 self._up(stack, Path(bank.source), [])
         for stack in list(self.banks):
             with self._timed(stack, "is removed"):
-                self.front.destroy(stack)
+                self.front.destroy(stack, Path(self.banks[stack].source))
             del self.banks[stack]
             self._save()
         shutil.rmtree(self.front.folder, ignore_errors=True)
@@ -273,11 +284,11 @@ def _peers(source: Path) -> list[dict[str, Any]]:
     return peers
 
 
-def choose_front(name: str, *, without_engine: bool, root: Path = STATE) -> tuple[Front, str]:
+def choose_front(name: str, *, without_engine: bool) -> tuple[Front, str]:
     """The front for this machine, and one line that says which it is."""
-    folder = root / name
+    folder = STATE / name
     if find_cli() and not without_engine:
-        return OnEngine(Engine(f"{name}-engine", root)), "on the real Pulumi engine, against the offline Azure"
+        return OnEngine(Engine(f"{name}-engine", STATE)), "on the real Pulumi engine, against the offline Azure"
     return InProcess(folder), (
         "in this process, under Pulumi's mocks: what only an engine shows (its diffs, refresh, policies) is not shown"
     )

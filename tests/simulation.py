@@ -328,7 +328,7 @@ class World:
     # --- The share ---
 
     def open_folder(self, machine: "Machine", name: str, epoch: int) -> Folder:
-        if self.services["share"].down or machine.cut_off.get("share"):
+        if self.services["share"].down or machine.cut_off.get("share") or machine.incarnation.dead:
             raise UnavailableError("the share does not answer")
         kept, gate = self.kept[name], machine.incarnation
         if kept.lock and self.locks_hold and self.loop.time() < kept.lock[1]:

@@ -2,17 +2,46 @@
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pulumi
 import pytest
+import yaml
 from rich.console import Console
 
+from membership import link_public_key
+from offline import consortium as command
 from offline.azure import Account, OfflineAzure
 from offline.consortium import SAMPLE, Consortium, InProcess, reference
-from offline.rules import AzureError
+from offline.program import PROJECT, ROOT
+from offline.rules import AzureError, Resource
+from tests.cards import make_card
+from tests.configuration import SSH_PUBLIC_KEY
 
 QUIET = Console(quiet=True)
+KEPT = {"keyvault:Vault", "storage:StorageAccount", "dbforpostgresql:Server", "network:VirtualNetworkGateway"}
+
+
+def write(folder: Path, stack: str, source: Path, **changes: Any) -> Path:
+    """A bank's configuration made from another one's file, with changes to its keys; None leaves one out."""
+    document = yaml.safe_load(source.read_text())
+    config = document["config"] | {f"{PROJECT}:{key}": value for key, value in changes.items()}
+    path = folder / f"Pulumi.{stack}.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump({"config": {key: value for key, value in config.items() if value is not None}}))
+    return path
+
+
+def copied(consortium: Consortium, folder: Path) -> Consortium:
+    """The same consortium elsewhere, to be changed at will."""
+    shutil.copytree(consortium.front.folder, folder)
+    return Consortium(InProcess(folder), QUIET)
+
+
+def resources(front: InProcess) -> list[Resource]:
+    return list(OfflineAzure(front.folder / "azure.json").resources.values())
 
 
 @pytest.fixture(scope="module")
@@ -67,3 +96,215 @@ def test_a_gateway_stays_while_the_other_half_points_at_it(three: Consortium) ->
     ]
     with pytest.raises(AzureError, match="InUse"):
         bank_a.delete(gateway.token, "network-vpn-gateway", gateway.id)
+
+
+# A peer that is not what it should be -----------------------------------------------------------------------------
+
+
+def emptied(outputs: dict[str, Any]) -> None:
+    outputs.clear()
+
+
+def newer(outputs: dict[str, Any]) -> None:
+    outputs["member"]["schema"] = "2.0"
+
+
+def altered(outputs: dict[str, Any]) -> None:
+    outputs["member"]["linkPublicKey"] = link_public_key(b"x" * 32)
+
+
+def stolen(outputs: dict[str, Any]) -> None:
+    outputs["member"] = make_card("bank-x")
+
+
+def overlapping(outputs: dict[str, Any]) -> None:
+    outputs["member"] = make_card("bank-b", address_space="10.1.128.0/17")
+
+
+def same_asn(outputs: dict[str, Any]) -> None:
+    outputs["member"] = make_card("bank-b", asn=64512)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (emptied, "peer bank-b: stack .*bank-b.*member"),
+        (newer, "peer bank-b: .*schema.*2.0"),
+        (altered, "peer bank-b: .*signature"),
+        (stolen, "peer bank-b: .*bank-x"),
+        (overlapping, "bank-b.*overlaps 10.1.128.0/17"),
+        (same_asn, "bank-b.*64512"),
+    ],
+)
+def test_a_peer_that_is_not_right_is_named_and_nothing_is_touched(
+    three: Consortium, tmp_path: Path, spoil: Any, said: str
+) -> None:
+    consortium = copied(three, tmp_path / "banks")
+    front = consortium.front
+    stack = front.folder / "stacks" / "bank-b.json"
+    state = json.loads(stack.read_text())
+    spoil(state["outputs"])
+    stack.write_text(json.dumps(state))
+    before = (front.folder / "azure.json").read_bytes()
+    with pytest.raises(pulumi.RunError, match=f"(?s){said}") as refused:
+        front.up("bank-a", SAMPLE / "Pulumi.bank-a.yaml", consortium.banks["bank-a"].peers)
+    assert str(refused.value).count("the peers of bank-a can't be linked") == 1, "one message, whatever is wrong"
+    assert (front.folder / "azure.json").read_bytes() == before, "a refused run changes nothing"
+
+
+# Joining and leaving ------------------------------------------------------------------------------------------------
+
+
+def test_a_bank_leaves_after_its_peers_let_go_and_may_come_back(three: Consortium, tmp_path: Path) -> None:
+    consortium = copied(three, tmp_path / "banks")
+    front, banks = consortium.front, consortium.banks
+    source = Path(banks["bank-b"].source)
+    others = [stack for stack in banks if stack != "bank-b"]
+
+    with pytest.raises(AzureError, match="InUse"):
+        front.destroy("bank-b", source)
+    assert json.loads((front.folder / "stacks" / "bank-b.json").read_text())["resources"], (
+        "a removal that is cut off forgets nothing that is still there"
+    )
+
+    consortium = copied(three, tmp_path / "again")
+    front = consortium.front
+    account = Account.of("bank-b", "north")
+    for stack in others:
+        front.up(stack, Path(banks[stack].source), [peer for peer in banks[stack].peers if peer["name"] != "bank-b"])
+    front.up("bank-b", source, [])
+    front.destroy("bank-b", source)
+    left = [each for each in resources(front) if each.subscription_id == account.subscription_id]
+    assert left == [], "a bank that left pays for nothing any more"
+
+    del consortium.banks["bank-b"]
+    consortium.join(source)
+    assert set(consortium.links().values()) == {"Connected"}, "a bank that comes back is linked as before"
+
+
+def test_a_fourth_bank_joins_by_hand_and_all_is_taken_down(three: Consortium, tmp_path: Path) -> None:
+    consortium = copied(three, tmp_path / "banks")
+    source = write(
+        tmp_path / "by-hand",
+        "bank-d",
+        SAMPLE / "Pulumi.bank-b.yaml",
+        bank={"name": "bank-d", "legalName": "O=Bank D, L=Cork, C=IE", "asn": 64520},
+        addressSpace="10.4.0.0/16",
+        peers=None,
+    )
+    consortium.join(source)
+    links = consortium.links()
+    # bank-d shares bank-a's and bank-b's tenant, and not bank-c's.
+    assert len(links) == 10 + 2 * (1 + 1 + 2), f"bank-d is linked to each of the three, from both sides: {links}"
+    assert set(links.values()) == {"Connected"}, links
+    consortium.down()
+    assert not consortium.front.folder.exists(), (
+        "nothing of the consortium is left, nor of the bank that came by hand"
+    )
+
+
+def test_two_consortia_stand_side_by_side(three: Consortium, tmp_path: Path) -> None:
+    def everything() -> dict[str, bytes]:
+        return {str(path): path.read_bytes() for path in three.front.folder.rglob("*") if path.is_file()}
+
+    before = everything()
+    other = Consortium(InProcess(tmp_path / "other"), QUIET)
+    other.join(SAMPLE / "Pulumi.bank-a.yaml")
+    assert everything() == before, "what one consortium does is not seen in another"
+
+
+# Changing a bank ----------------------------------------------------------------------------------------------------
+
+
+def grown(front: InProcess, folder: Path, size: str, **nodes: Any) -> dict[str, int]:
+    source = write(
+        folder,
+        "bank",
+        ROOT / "Pulumi.dev.yaml",
+        size=size,
+        deletionProtection=True,
+        nodes={"sshPublicKey": SSH_PUBLIC_KEY, **nodes},
+    )
+    return front.up("bank", source, [])
+
+
+def ids(front: InProcess, kinds: set[str]) -> set[str]:
+    return {each.id for each in resources(front) if each.short in kinds}
+
+
+def test_a_bank_grows_in_place_and_never_shrinks_over_an_identity(tmp_path: Path) -> None:
+    front = InProcess(tmp_path / "banks")
+    grown(front, tmp_path, "small")
+    kept = ids(front, KEPT)
+    for size in ("medium", "large"):
+        changes = grown(front, tmp_path, size)
+        assert set(changes) <= {"create", "update"}, f"growing to {size} takes nothing away: {changes}"
+        assert kept <= ids(front, KEPT), "what holds keys, ledger or addresses stays what it is"
+
+    databases = ids(front, {"dbforpostgresql:Database"})
+    with pytest.raises(AzureError, match="protected, so not deleted: database-node-10"):
+        grown(front, tmp_path, "medium")
+    assert ids(front, {"dbforpostgresql:Database"}) == databases, "no identity's ledger goes by accident"
+    retired = [f"node-{number}" for number in range(7, 15)]
+    grown(front, tmp_path, "medium", retired=retired)
+    assert ids(front, {"dbforpostgresql:Database"}) == databases, "retiring by name only lifts the protection"
+    changes = grown(front, tmp_path, "medium")
+    gone = databases - ids(front, {"dbforpostgresql:Database"})
+    assert {each.rsplit("/", 1)[-1] for each in gone} == set(retired), "only what was retired by name may go"
+    assert kept <= ids(front, KEPT), "shrinking leaves vault, storage, server and gateway alone"
+
+
+def test_a_changed_model_rolls_every_vm(tmp_path: Path) -> None:
+    def models() -> list[str]:
+        (scale_set,) = [each for each in resources(front) if each.short == "compute:VirtualMachineScaleSet"]
+        return list(scale_set.extra["vmModels"])
+
+    front = InProcess(tmp_path / "banks")
+    grown(front, tmp_path, "small")
+    before = models()
+    assert grown(front, tmp_path, "small", vmSize="Standard_D8s_v5") == {"update": 1}, "the scale set, and in place"
+    assert len(set(models())) == 1, "no VM may be left behind on an old model"
+    assert set(models()).isdisjoint(before), "a VM that keeps its old model never gets the new size"
+
+
+def test_a_rotated_key_replaces_the_connection_on_both_sides(three: Consortium, tmp_path: Path) -> None:
+    consortium = copied(three, tmp_path / "banks")
+    front, banks = consortium.front, consortium.banks
+    rotated = write(
+        tmp_path / "rotated", "bank-a", Path(banks["bank-a"].source), keyGenerations={"link": 2, "signing": 1}
+    )
+    changes = front.up("bank-a", rotated, banks["bank-a"].peers)
+    assert changes.get("replace") == 3 + 1, "each connection, since a PUT leaves an old key in force, and the key"
+    assert "Connecting" in set(consortium.links().values()), "one side alone has the new key"
+    for stack in ("bank-b", "bank-c"):
+        front.up(stack, Path(banks[stack].source), banks[stack].peers)
+    assert set(consortium.links().values()) == {"Connected"}, "the others derive the new key from the new card"
+
+
+# The command --------------------------------------------------------------------------------------------------------
+
+
+def run_command(*arguments: str) -> int:
+    return command.main([*arguments, "--without-engine"])
+
+
+def test_the_command_says_how_it_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "STATE", tmp_path)
+    source = SAMPLE / "Pulumi.bank-a.yaml"
+    alone = write(tmp_path / "alone", "bank-a", source, peers=None)
+    assert run_command("join", str(alone)) == 0, "a bank that stands alone is a consortium of one"
+    assert "no change" in capsys.readouterr().out, "it says that a further run finds nothing to do"
+
+    broken = write(tmp_path / "broken", "bank-b", source, size="huge")
+    assert run_command("join", str(broken)) == 1, "a bank that can't come up is a failure"
+    said = capsys.readouterr().err
+    assert "huge" in said, f"it names the value: {said}"
+    assert "Traceback" not in said, "an operator reads sentences, not Python"
+
+    with pytest.raises(SystemExit) as usage:
+        run_command("join")
+    assert usage.value.code == 2, "a missing file is a mistake in the command"
+    assert run_command("down") == 0
+    assert not (tmp_path / "sample").exists(), "nothing is left of it"
