@@ -1422,6 +1422,13 @@ def test_the_state_is_the_same_after_a_restart(tmp_path: Path) -> None:
     assert isinstance(again.resources[vms], Resource), "resources, not plain dictionaries"
 
 
+def test_a_vault_goes_softly_with_its_resource_group(world: World) -> None:
+    vault = world.a.keys
+    world.a.delete(world.a.group)
+    assert vault not in world.azure.resources, "all that lies in a group goes with it"
+    assert world.azure.soft_deleted == {"keys-of-bank-a": vault}, "and a vault's name stays blocked"
+
+
 def test_outputs_have_what_azure_adds(world: World) -> None:
     _, gateway = world.a.read(world.a.gateway)
     (instance,) = gateway["bgpSettings"]["bgpPeeringAddresses"]

@@ -1,0 +1,140 @@
+"""How the in-process front brings a stack to what a program registers: Pulumi's options, without Pulumi's engine."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pulumi.runtime.proto import resource_pb2
+
+from offline.azure import Account, OfflineAzure
+from offline.deployment import Deployment, Step
+from offline.recorder import Registration
+from offline.rules import AzureError
+
+GROUP = "azure-native:resources:ResourceGroup"
+ADDRESS = "azure-native:network:PublicIPAddress"
+ACCOUNT = Account.of("bank-a", "north")
+
+
+def wanted(
+    type_: str, name: str, inputs: dict[str, Any], *, secrets: tuple[str, ...] = (), **options: Any
+) -> Registration:
+    return Registration(
+        urn=f"urn:pulumi:bank-a::project::{type_}::{name}",
+        type=type_,
+        name=name,
+        parent="",
+        custom=True,
+        request=resource_pb2.RegisterResourceRequest(type=type_, name=name, **options),
+        inputs=inputs,
+        secrets=frozenset(secrets),
+    )
+
+
+def group(name: str = "ledger", location: str = "westeurope", **options: Any) -> Registration:
+    inputs = {"resourceGroupName": f"{name}-group", "location": location, "tags": options.pop("tags", {})}
+    return wanted(GROUP, name, inputs, **options)
+
+
+def run(deployment: Deployment, *registrations: Registration) -> dict[str, Step]:
+    """One run of a program that registers these; what it did, by logical name."""
+    deployment.begin()
+    for each in registrations:
+        deployment.apply(each)
+    deployment.finish({each.urn: each for each in registrations})
+    return {urn.rsplit("::", 1)[-1]: step for urn, step in deployment.steps.items()}
+
+
+@pytest.fixture
+def deployment() -> Deployment:
+    return Deployment(OfflineAzure().account(ACCOUNT))
+
+
+def test_a_run_makes_changes_and_then_nothing(deployment: Deployment) -> None:
+    assert run(deployment, group()) == {"ledger": Step.CREATE}, "what is new is made"
+    assert run(deployment, group()) == {"ledger": Step.SAME}, "what is as wanted is left alone"
+    assert run(deployment, group(tags={"a": "b"})) == {"ledger": Step.UPDATE}, "a tag changes in place"
+    assert deployment.changes == {"update": 1}, "what changed is counted by kind"
+
+
+def test_what_is_no_longer_wanted_goes_the_newest_first(deployment: Deployment) -> None:
+    gone: list[str] = []
+    delete = type(deployment.azure).delete
+
+    def noted(self: Any, token: str, name: str, resource_id: str) -> None:
+        gone.append(name)
+        delete(self, token, name, resource_id)
+
+    run(deployment, group("one"), group("two"), group("three"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(deployment.azure), "delete", noted)
+        run(deployment, group("two"))
+    assert gone == ["three", "one"], "what was made last may lean on what was made first"
+
+
+def test_a_protected_resource_is_neither_deleted_nor_replaced(deployment: Deployment) -> None:
+    run(deployment, group(protect=True))
+    with pytest.raises(AzureError, match="protected, so not deleted: ledger"):
+        run(deployment)
+    with pytest.raises(AzureError, match="ledger is protected and would be replaced, since location changed"):
+        run(deployment, group(location="northeurope", protect=True))
+    assert len(deployment.azure.resources) == 1, "protection is there to lose nothing"
+
+
+def test_protection_ends_with_the_run_that_lifts_it(deployment: Deployment) -> None:
+    run(deployment, group(protect=True))
+    run(deployment, group())
+    assert run(deployment) == {"ledger": Step.DELETE}, "two runs: one lifts, one removes"
+
+
+def test_a_retained_resource_stays_in_azure(deployment: Deployment) -> None:
+    run(deployment, group(retainOnDelete=True))
+    assert run(deployment) == {"ledger": Step.DELETE}, "the stack forgets it"
+    assert len(deployment.azure.resources) == 1, "Azure keeps it"
+
+
+def test_a_replacement_of_the_same_name_wants_the_old_one_gone_first(deployment: Deployment) -> None:
+    run(deployment, group())
+    with pytest.raises(AzureError, match="already existing"):
+        run(deployment, group(location="northeurope"))
+    again = Deployment(OfflineAzure().account(ACCOUNT))
+    run(again, group())
+    assert run(again, group(location="northeurope", deleteBeforeReplace=True)) == {"ledger": Step.REPLACE}
+    assert [each.inputs["location"] for each in again.azure.resources.values()] == ["northeurope"], "one is left"
+
+
+def test_a_replacement_with_an_automatic_name_is_made_before_the_old_one_goes(deployment: Deployment) -> None:
+    def address(location: str) -> Registration:
+        inputs = {
+            "resourceGroupName": "ledger-group",
+            "location": location,
+            "sku": {"name": "Standard"},
+            "publicIPAllocationMethod": "Static",
+        }
+        return wanted(ADDRESS, "address", inputs)
+
+    run(deployment, group(), address("westeurope"))
+    before = set(deployment.azure.resources)
+    steps = run(deployment, group(), address("northeurope"))
+    assert steps["address"] is Step.REPLACE, "a public address can't move"
+    left = set(deployment.azure.resources)
+    assert len(left) == len(before), "the old one is gone in the end"
+    assert left != before, "the new one has a name of its own, so both could stand at once"
+
+
+def test_what_azure_lost_is_made_again(deployment: Deployment) -> None:
+    run(deployment, group())
+    deployment.azure.azure.resources.clear()
+    assert run(deployment, group()) == {"ledger": Step.CREATE}, "someone deleted it by hand"
+
+
+def test_of_a_secret_input_a_digest_is_kept(deployment: Deployment, tmp_path: Path) -> None:
+    path = tmp_path / "bank-a.json"
+    secret = group(tags={"key": "a-secret-value"}, secrets=("tags.key",))
+    run(deployment, secret)
+    deployment.save(path)
+    assert "a-secret-value" not in path.read_text(), "a stack's file holds nothing secret"
+    again = Deployment.load(deployment.azure, path)
+    assert run(again, secret) == {"ledger": Step.SAME}, "the digest tells that it is the same"
+    changed = group(tags={"key": "another"}, secrets=("tags.key",))
+    assert run(again, changed) == {"ledger": Step.UPDATE}, "and that it is not"
