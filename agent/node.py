@@ -126,8 +126,8 @@ class Node:
         """
         work, name, epoch = self._workplace, self._identity.name, self._lease.epoch
         access = await _answer("database", work.database.close_older(name, epoch)) if work.database else None
-        folder = self._folder or await _answer("share", self._open())
-        self._folder = folder
+        if not (folder := self._folder):
+            folder = self._folder = await _answer("share", self._open())
         make = partial(work.software.make_secrets, self._identity)
         keys = await _answer("key vault", work.vault.obtain(name, make, self._lease.keys))
         if keys.fingerprint != self._lease.keys:
