@@ -553,7 +553,7 @@ def test_platforms_are_found_in_a_zip_file_too(tmp_path: Path) -> None:
             archive.write(path, f"ledger/{path.name}")
         archive.write(str(echo.__file__), "ledger/echo.py")
     program = "from ledger.platforms import PLATFORMS; print(*PLATFORMS)"
-    answer = subprocess.run(  # noqa: S603
+    answer = subprocess.run(
         [sys.executable, "-c", program],
         env={"PYTHONPATH": str(packed)},
         cwd=tmp_path,
