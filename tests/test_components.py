@@ -810,7 +810,7 @@ def test_the_unit_on_the_vm_runs_with_nothing_installed(tmp_path: Path):
     installed.write_text(files[script], encoding="utf-8")
     at = free_port()
     isolated = [sys.executable, "-I", "-S", str(installed), str(at), path]
-    with subprocess.Popen(isolated) as process:  # noqa: S603
+    with subprocess.Popen(isolated) as process:
         try:
             status = answered(at, path)
         finally:

@@ -230,7 +230,7 @@ def test_no_process_outlives_its_run(tmp_path: Path, ending: signal.Signals) -> 
         "engine = Engine(root=Path(sys.argv[1]), azure_seconds=lambda _: 5.0); "
         "engine.on_azure('bank', ['up', '--yes', '--skip-preview'])"
     )
-    run = subprocess.Popen(  # noqa: S603
+    run = subprocess.Popen(
         [sys.executable, "-c", script, str(tmp_path)],
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
