@@ -19,7 +19,7 @@ from components.monitoring import Monitoring, MonitoringArgs
 from components.node_scale_set import HealthArgs, MonitoringAgentArgs, NodeScaleSet, NodeScaleSetArgs
 from components.vpn_peering import VpnPeering, VpnPeeringArgs
 from consortium import own_card, read_peers
-from ledger.platform import identities, listeners, peer_ports
+from ledger.platform import application_port, identities, listeners, peer_ports
 from settings import EXPRESS_ROUTE_KEY, load_settings
 
 
@@ -44,7 +44,7 @@ async def main() -> None:
     bank, region, platform = settings.bank, settings.region, settings.platform
     plan = carve(settings.address_space)
     nodes = identities(platform, bank.legal_name, settings.identity_count)
-    node_listeners = (*listeners(platform, nodes), NETWORK_INFO)
+    node_listeners = (*listeners(nodes), NETWORK_INFO)
     frontend = str(plan.frontend)
     client = await authorization.get_client_config_output().future()
     tenant_id = client.tenant_id
@@ -229,7 +229,8 @@ async def main() -> None:
     )
     pulumi.export("fingerprint", keys.fingerprint)
     pulumi.export("resourceGroup", group.name)
-    pulumi.export("rpcAddress", Output.from_input(f"{frontend}:{platform.rpc_spread}"))
+    if rpc_port := application_port(nodes):
+        pulumi.export("rpcAddress", Output.from_input(f"{frontend}:{rpc_port}"))
 
 
 pulumi.run(main)

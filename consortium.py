@@ -11,7 +11,7 @@ from pulumi.runtime import invoke_async
 
 from agent.ports import NETWORK_INFO_PATH, NETWORK_INFO_PORT
 from components.membership_keys import MembershipKeys
-from ledger.platform import Identity
+from ledger.platform import P2P, Identity
 from membership import (
     SCHEMA_VERSION,
     Gateway,
@@ -144,7 +144,7 @@ def own_card(
                 "linkPublicKey": keys.link_public_key,
                 "keyGenerations": settings.key_generations.model_dump(by_alias=True),
                 "nodes": [
-                    {"legalName": identity.legal_name, "p2pAddress": f"{frontend}:{identity.p2p_port}"}
+                    {"legalName": identity.legal_name, "p2pAddress": f"{frontend}:{identity.ports[P2P]}"}
                     for identity in identities
                 ],
                 "networkInfoUrl": f"https://{frontend}:{NETWORK_INFO_PORT}{NETWORK_INFO_PATH}",

@@ -32,7 +32,7 @@ from pydantic.alias_generators import to_camel
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from ledger.platform import MAX_IDENTITIES, Platform, PlatformName, identity_name
+from ledger.platform import MAX_IDENTITIES, Platform, identity_name
 from ledger.platforms import PLATFORMS
 from membership import Asn, IpsecPolicy, KeyGenerations, LinkKind, MemberName, PrivateSpace
 from regions import REGIONS, Region
@@ -259,8 +259,15 @@ class Connectivity(_Section):
 class Ledger(_Section):
     """The ledger software."""
 
-    platform: PlatformName = Field(PlatformName.CORDA, description="ledger platform")
+    platform: str = Field("corda", description="ledger platform")
     version: str | None = Field(None, description="version of the platform; the platform's default if not set")
+
+    @field_validator("platform")
+    @classmethod
+    def _known_platform(cls, name: str) -> str:
+        if name not in PLATFORMS:
+            raise ValueError(f"wanted one of {', '.join(PLATFORMS)}")
+        return name
 
     @model_validator(mode="after")
     def _known_version(self) -> Self:

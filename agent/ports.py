@@ -10,7 +10,7 @@ NETWORK_INFO_PATH = "/networkinfo"
 NETWORK_INFO = Listener(
     "network-info",
     NETWORK_INFO_PORT,
-    Audience.PEERS,
+    frozenset({Audience.PEERS}),
     # Every VM serves the same document, so any whose agent is alive will do.
     Probe(HEALTH_PORT, ProbeProtocol.HTTP, HEALTH_PATH),
 )

@@ -228,8 +228,8 @@ class MemberNetwork(ComponentResource):
         nodes, endpoints, database = (
             [str(block)] for block in (args.plan.nodes, args.plan.endpoints, args.plan.database)
         )
-        for_peers = [each.port for each in args.listeners if each.audience is Audience.PEERS]
-        for_applications = [each.port for each in args.listeners if each.audience is Audience.APPLICATIONS]
+        for_peers = [each.port for each in args.listeners if Audience.PEERS in each.audiences]
+        for_applications = [each.port for each in args.listeners if Audience.APPLICATIONS in each.audiences]
         return security_rules(
             inbound=[
                 Flow(

@@ -1,9 +1,22 @@
-"""Corda 4: ports, runtime, database, and the X.500 names of its nodes."""
+"""Corda 4: roles, ports, state, runtime, database, and the X.500 names of its nodes."""
 
 import re
 import unicodedata
 
-from ledger.platform import DatabaseNeeds, Platform, PlatformName
+from ledger.platform import (
+    P2P,
+    Audience,
+    Counted,
+    DatabaseNeeds,
+    Durability,
+    NetworkDocument,
+    Platform,
+    Port,
+    Role,
+    Scope,
+    SecretBlob,
+    StatePath,
+)
 
 _ORDER = ("CN", "OU", "O", "L", "ST", "C")
 _REQUIRED = ("O", "L", "C")
@@ -80,17 +93,48 @@ def _java(version: str) -> tuple[str, ...]:
     return ("openjdk-17-jre-headless",) if minor >= 12 else ("openjdk-8-jre-headless",)
 
 
+_APPLICATIONS = frozenset({Audience.APPLICATIONS})
+_PORTS = (
+    Port(P2P, 10000, frozenset({Audience.PEERS})),
+    Port("rpc", 10100, _APPLICATIONS),
+    Port("rpc-admin", 10300, scope=Scope.LOCAL),
+    Port("monitoring", 10400, scope=Scope.LOCAL),
+)
+_STATE = (
+    # Messages received and not yet processed: without them a peer's flow may wait for good.
+    StatePath("artemis", Durability.MUST),
+    # Peers stand in the database too.
+    StatePath("additional-node-infos", Durability.REBUILT),
+    StatePath("nodeInfo-*", Durability.REBUILT),
+    StatePath("brokers", Durability.REBUILT),
+    StatePath("djvm", Durability.REBUILT),
+    StatePath("logs", Durability.REBUILT),
+)
+# The keystores have about 8 KB in all.
+_SECRETS = (
+    SecretBlob("nodekeystore", 8192),
+    SecretBlob("sslkeystore", 4096),
+    SecretBlob("truststore", 4096),
+    SecretBlob("keystore-password", 128),
+    SecretBlob("truststore-password", 128),
+)
+
 CORDA = Platform(
-    name=PlatformName.CORDA,
+    name="corda",
     versions=("4.8", "4.9", "4.10", "4.11", "4.12", "4.13", "4.14"),
     # The newest release whose artifacts stand in a public Maven repository.
     default_version="4.10",
-    p2p_base=10000,
-    rpc_base=10100,
-    rpc_spread=10200,
+    roles=(
+        Role("node", (*_PORTS, Port("rpc", 10200, _APPLICATIONS, Scope.SPREAD)), _STATE, _SECRETS),
+        # Applications share states among nodes, and a notary has none.
+        Role("notary", _PORTS, _STATE, _SECRETS),
+    ),
     # A node's own default is a pool of 10; 20 leaves room under load. PostgreSQL 15 is what 4.10 was run on.
     database=DatabaseNeeds(version="15", connections_per_identity=20),
+    network_document=NetworkDocument("network-parameters"),
+    transactions=Counted.OWN,
     packages=_java,
     check_legal_name=check_bank_legal_name,
     node_legal_name=_node_legal_name,
 )
+PLATFORM = CORDA

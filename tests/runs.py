@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import wraps
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -12,7 +13,6 @@ from unittest.mock import patch
 import pulumi
 
 from ledger.corda import CORDA
-from ledger.platform import PlatformName
 from ledger.platforms import PLATFORMS
 from offline import program
 from offline.azure import Account, OfflineAzure
@@ -22,6 +22,7 @@ from offline.recorder import STACK_TYPE, Recorder, Registration
 from offline.stacks import account_of, stack_file
 from settings import EXPRESS_ROUTE_KEY
 from tests.configuration import configuration
+from tests.echo import PLATFORM as ECHO
 
 ROOT = Path(__file__).resolve().parent.parent
 CIRCUIT = (
@@ -217,8 +218,25 @@ def bare() -> Plan:
         peers=[{"name": "bank-b", "stack": stack_of("bank-b")}],
         **{EXPRESS_ROUTE_KEY: AUTHORIZATION_KEY},
     )
-    with patch.dict(PLATFORMS, {PlatformName.CORDA: replace(CORDA, database=None)}):
+    with patch.dict(PLATFORMS, {CORDA.name: replace(CORDA, database=None)}):
         return _planned(StackConfiguration("bank-a", values, _SECRET_KEYS), bank("bank-b", linked=False))
+
+
+ECHO_ROUTED = (ip_network("10.2.0.0/16"), ip_network(APPLICATIONS))
+"""What its gateway learns: the peer and the applications."""
+
+
+@once
+def echo() -> Plan:
+    """Bank A on a second platform, linked to B, with applications."""
+    values = configuration(
+        ledger={"platform": ECHO.name},
+        bank={"name": "bank-a", "legalName": " Bank  A ", "asn": 64512},
+        peers=[{"name": "bank-b", "stack": stack_of("bank-b")}],
+        applicationNetworks=[APPLICATIONS],
+    )
+    with patch.dict(PLATFORMS, {ECHO.name: ECHO}):
+        return _planned(StackConfiguration("bank-a", values), bank("bank-b", linked=False))
 
 
 # --- Lookups -------------------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from agent.fence import SupersededError, UnavailableError
 from agent.lease import LEASE_SECONDS, WATCHDOG_SECONDS, RefusedError
 from agent.node import Workplace
 from agent.status import Status
+from ledger.corda import CORDA
 from ledger.platform import Identity
 from ledger.software import DatabaseAccess, Figure, Place, Process, Readiness
 
@@ -519,7 +520,7 @@ class Machine:
             database=Database(self),
             network_document=None,
         )
-        identities = [Identity(index, name, name, 1, 2) for index, name in enumerate(self.world.names)]
+        identities = [Identity(index, name, name, CORDA.roles[0], {}) for index, name in enumerate(self.world.names)]
         self.agent = Agent(
             identities,
             Store(self),

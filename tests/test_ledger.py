@@ -1,23 +1,56 @@
-"""The platform seam: legal names, ports and runtime of the ledger nodes."""
+"""The platform seam: legal names, roles, ports, state and runtime of the ledger nodes; and a second platform."""
+
+import asyncio
+import base64
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import zipfile
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import ledger
+from agent.ports import HEALTH_PORT, NETWORK_INFO
 from ledger.corda import CORDA, check_bank_legal_name, parse_legal_name
 from ledger.platform import (
     MAX_IDENTITIES,
     Audience,
+    Counted,
+    Durability,
+    Identity,
     Listener,
-    PlatformName,
+    Platform,
+    Port,
     Probe,
     ProbeProtocol,
+    Role,
+    Scope,
+    SecretBlob,
+    StatePath,
+    application_port,
     identities,
+    identity_name,
     listeners,
     peer_ports,
 )
-from ledger.platforms import PLATFORMS
+from ledger.platforms import PLATFORMS, find_platforms
+from ledger.software import Figure, Place, Readiness, Software, SoftwareError
+from tests import echo, runs
+from tests.echo import PLATFORM as ECHO
+from tests.echo import EchoSoftware
+from tests.nsg import Traffic
+from tests.runs import all_of, one
 
+EVERY = (*PLATFORMS.values(), ECHO)
 BANK = "O=Bank A, L=London, C=GB"
 
 limited = settings(max_examples=40, deadline=None, derandomize=True)
@@ -142,10 +175,10 @@ MOST = identities(CORDA, BANK, MAX_IDENTITIES)
 
 def test_identities_are_numbered_from_one() -> None:
     first, second = identities(CORDA, BANK, 2)
-    assert (first.index, first.name, first.p2p_port, first.rpc_port) == (0, "node-1", 10000, 10100), (
+    assert (first.index, first.name, first.ports["p2p"], first.ports["rpc"]) == (0, "node-1", 10000, 10100), (
         "names and ports stand on the membership card: a change cuts a member off"
     )
-    assert (second.index, second.name, second.p2p_port, second.rpc_port) == (1, "node-2", 10001, 10101), (
+    assert (second.index, second.name, second.ports["p2p"], second.ports["rpc"]) == (1, "node-2", 10001, 10101), (
         "each identity has the next port"
     )
 
@@ -169,28 +202,31 @@ def test_other_numbers_of_identities_are_refused(count: int) -> None:
         identities(CORDA, BANK, count)
 
 
-@pytest.mark.parametrize("platform", PLATFORMS.values(), ids=str)
-def test_no_two_listeners_share_a_port(platform) -> None:
-    every = listeners(platform, identities(platform, BANK, MAX_IDENTITIES))
-    assert len({listener.port for listener in every}) == len(every) == 2 * MAX_IDENTITIES + 1, (
-        "all identities of a member, for every purpose, live behind one address"
+@pytest.mark.parametrize("platform", EVERY, ids=lambda platform: platform.name)
+def test_no_two_listeners_share_a_port_or_a_name(platform: Platform) -> None:
+    chosen = {identity_name(index): platform.roles[index % len(platform.roles)].name for index in range(100)}
+    members = identities(platform, BANK, MAX_IDENTITIES, chosen)
+    every = (*listeners(members), NETWORK_INFO)
+    assert len({listener.port for listener in every} | {HEALTH_PORT}) == len(every) + 1, (
+        "all identities of a member, for every purpose, live behind one address, and the agent on every VM"
     )
     assert len({listener.name for listener in every}) == len(every), "a rule of the load balancer goes by its name"
-    assert all(1024 <= listener.port < 32768 for listener in every), (
-        "nodes run without root, and Linux hands out the ports above to outgoing connections"
-    )
+    numbers = [number for identity in members for number in identity.ports.values()]
+    assert len(set(numbers)) == len(numbers), "nor may two share a local port, where tests run them on one machine"
 
 
 @limited
 @given(count=st.integers(1, MAX_IDENTITIES))
 def test_each_identity_serves_peers_and_applications(count: int) -> None:
     members = identities(CORDA, BANK, count)
-    every = listeners(CORDA, members)
+    every = listeners(members)
     by_port = {listener.port: listener for listener in every}
     for identity in members:
-        assert by_port.pop(identity.p2p_port).audience is Audience.PEERS, "P2P is for the other members"
-        assert by_port.pop(identity.rpc_port).audience is Audience.APPLICATIONS, "RPC is for the bank's own programs"
-    assert [listener.audience for listener in by_port.values()] == [Audience.APPLICATIONS], (
+        assert by_port.pop(identity.ports["p2p"]).audiences == {Audience.PEERS}, "P2P is for the other members"
+        assert by_port.pop(identity.ports["rpc"]).audiences == {Audience.APPLICATIONS}, (
+            "RPC is for the bank's own programs"
+        )
+    assert [listener.audiences for listener in by_port.values()] == [{Audience.APPLICATIONS}], (
         "besides them only the RPC port that spreads over all nodes, which no peer may reach"
     )
     assert all(listener.probe == Probe(listener.port, ProbeProtocol.TCP) for listener in every), (
@@ -199,15 +235,251 @@ def test_each_identity_serves_peers_and_applications(count: int) -> None:
 
 
 def test_what_the_spreading_listener_is_called() -> None:
-    spread = listeners(CORDA, identities(CORDA, BANK, 1))[-1]
-    assert spread == Listener("rpc", 10200, Audience.APPLICATIONS, Probe(10200)), "applications are told this port"
+    members = identities(CORDA, BANK, 1)
+    assert listeners(members)[-1] == Listener("rpc", 10200, frozenset({Audience.APPLICATIONS}), Probe(10200)), (
+        "applications are told this port"
+    )
+    assert application_port(members) == 10200, "by the stack's output"
+    assert members[0].role.spread_ports == {"rpc": 10200}, "and the node must know that it listens there too"
 
 
 def test_peers_may_be_reached_on_every_p2p_port_and_no_other() -> None:
-    offered = {listener.port for listener in listeners(CORDA, MOST) if listener.audience is Audience.PEERS}
+    offered = {listener.port for listener in listeners(MOST) if Audience.PEERS in listener.audiences}
     assert set(peer_ports(CORDA)) == offered, (
         "a firewall that follows it opens what peers listen on, and nothing else"
     )
+
+
+# --- Roles ---------------------------------------------------------------------------------------------------------
+
+
+def test_an_identity_has_the_first_role_unless_told_otherwise() -> None:
+    members = identities(CORDA, BANK, 3, {"node-2": "notary"})
+    assert [identity.role.name for identity in members] == ["node", "notary", "node"], "a bank says who is a notary"
+    assert [identity.ports["p2p"] for identity in members] == [10000, 10001, 10002], (
+        "a role changes nothing of where peers find the identity"
+    )
+
+
+@pytest.mark.parametrize(
+    ("roles", "reason"),
+    [
+        ({"node-1": "oracle"}, "role oracle; wanted one of node, notary"),
+        ({"node-3": "notary"}, "roles of node-3; wanted identities from node-1 to node-2"),
+        ({"notary": "node-1"}, "roles of notary; wanted identities from node-1 to node-2"),
+    ],
+)
+def test_a_role_or_identity_that_is_not_there_is_refused(roles: dict[str, str], reason: str) -> None:
+    with pytest.raises(ValueError, match=f"^{reason}$"):
+        identities(CORDA, BANK, 2, roles)
+
+
+def test_a_spread_port_leads_to_those_who_serve_it() -> None:
+    mixed = identities(CORDA, BANK, 2, {"node-1": "notary"})
+    assert [listener.name for listener in listeners(mixed)] == [
+        "p2p-node-1",
+        "rpc-node-1",
+        "p2p-node-2",
+        "rpc-node-2",
+        "rpc",
+    ], "a node is there that serves it"
+    alone = identities(CORDA, BANK, 1, {"node-1": "notary"})
+    assert [listener.name for listener in listeners(alone)] == ["p2p-node-1", "rpc-node-1"], (
+        "a listener that nobody serves would take connections for nothing"
+    )
+    assert application_port(alone) is None, "and applications are not told of it"
+
+
+def test_a_local_port_is_known_to_the_node_alone() -> None:
+    node = identities(CORDA, BANK, 2)[1]
+    assert node.ports == {"p2p": 10001, "rpc": 10101, "rpc-admin": 10301, "monitoring": 10401}
+    assert not {10301, 10401} & {listener.port for listener in listeners([node])}, (
+        "whoever reaches the administrators' port rules the node"
+    )
+
+
+# --- What can't be a platform --------------------------------------------------------------------------------------
+
+PEERS, BOTH = frozenset({Audience.PEERS}), frozenset(Audience)
+DOOR = Port("p2p", 20000, PEERS)
+
+
+def of_roles(*ports: tuple[Port, ...]) -> Platform:
+    return replace(CORDA, name="x", roles=tuple(Role(f"role-{place}", each) for place, each in enumerate(ports)))
+
+
+CLASHES = {
+    "two-of-a-role": ([(DOOR, Port("rpc", 20000, BOTH))], "per-identity port rpc (20000 to 20099) of role-0"),
+    "last-and-first": ([(DOOR, Port("rpc", 20099, BOTH))], "per-identity port rpc (20099 to 20198) of role-0"),
+    "a-local-one": ([(DOOR, Port("ops", 19901, scope=Scope.LOCAL))], "local port ops (19901 to 20000) of role-0"),
+    "a-spread-one": ([(DOOR, Port("rpc", 20050, BOTH, Scope.SPREAD))], "spread port rpc (20050) of role-0"),
+    "two-spread": (
+        [(DOOR, Port("a", 20300, BOTH, Scope.SPREAD), Port("b", 20300, BOTH, Scope.SPREAD))],
+        "spread port b (20300) of role-0",
+    ),
+    "of-two-roles": ([(DOOR,), (Port("p2p", 20001, PEERS),)], "per-identity port p2p (20001 to 20100) of role-1"),
+    "a-spread-one-of-two-roles": (
+        [(DOOR,), (DOOR, Port("rpc", 20000, BOTH, Scope.SPREAD))],
+        "spread port rpc (20000) of role-1",
+    ),
+    "one-spread-name-of-two-ports": (
+        [
+            (DOOR, Port("rpc", 20300, BOTH, Scope.SPREAD)),
+            (DOOR, Port("rpc", 20301, BOTH, Scope.SPREAD)),
+        ],
+        "spread port rpc (20301) of role-1",
+    ),
+}
+
+
+@pytest.mark.parametrize(("ports", "other"), CLASHES.values(), ids=CLASHES)
+def test_ports_that_clash_are_refused(ports: list[tuple[Port, ...]], other: str) -> None:
+    with pytest.raises(ValueError, match=r"^platform x: .* clash; wanted numbers of its own for each") as refused:
+        of_roles(*ports)
+    assert f" and {other} clash" in str(refused.value), "whoever defines the platform must learn which two"
+
+
+@pytest.mark.parametrize(
+    "ports",
+    [
+        [(DOOR, Port("rpc", 20100, BOTH), Port("ops", 19900, scope=Scope.LOCAL))],
+        [(DOOR, Port("p2p", 20100, BOTH, Scope.SPREAD))],
+        [(DOOR,), (DOOR,)],
+        [(DOOR,), (Port("p2p", 20000, BOTH),)],
+        [(DOOR, Port("rpc", 20100, BOTH, Scope.SPREAD)), (DOOR, Port("rpc", 20100, BOTH, Scope.SPREAD))],
+    ],
+    ids=["neighbours", "a-spread-one-of-the-same-name", "one-port-of-two-roles", "other-audiences", "spread-by-both"],
+)
+def test_ports_that_only_touch_are_accepted(ports: list[tuple[Port, ...]]) -> None:
+    platform = of_roles(*ports)
+    chosen = {identity_name(index): platform.roles[index % len(ports)].name for index in range(MAX_IDENTITIES)}
+    every = listeners(identities(platform, BANK, MAX_IDENTITIES, chosen))
+    assert len({listener.port for listener in every}) == len(every), "no two identities ever have one number"
+    assert len({listener.name for listener in every}) == len(every), "nor one name"
+
+
+REFUSED = {
+    "no-role": (lambda: replace(CORDA, roles=()), "platform corda: no role; wanted one or more"),
+    "role-twice": (
+        lambda: replace(CORDA, roles=CORDA.roles[:1] * 2),
+        "platform corda: role node stands twice; wanted each once",
+    ),
+    "no-door": (
+        lambda: Role("x", (Port("rpc", 20000, BOTH),)),
+        "role x: no port p2p; wanted one for each identity, open to peers",
+    ),
+    "door-for-applications": (
+        lambda: Role("x", (Port("p2p", 20000, frozenset({Audience.APPLICATIONS})),)),
+        "role x: no port p2p; wanted one for each identity, open to peers",
+    ),
+    "door-spread": (
+        lambda: Role("x", (Port("p2p", 20000, PEERS, Scope.SPREAD),)),
+        "role x: no port p2p; wanted one for each identity, open to peers",
+    ),
+    "port-twice": (
+        lambda: Role("x", (DOOR, Port("p2p", 21000, PEERS))),
+        "role x: own port p2p stands twice; wanted each once",
+    ),
+    "port-for-nobody": (
+        lambda: Port("rpc", 20000),
+        "per-identity port rpc (20000 to 20099): audiences are none; wanted none if it is local, else one or both",
+    ),
+    "local-port-for-peers": (
+        lambda: Port("ops", 20000, BOTH, Scope.LOCAL),
+        (
+            "local port ops (20000 to 20099): audiences are applications, peers; "
+            "wanted none if it is local, else one or both"
+        ),
+    ),
+    "port-of-root": (
+        lambda: Port("p2p", 1023, PEERS),
+        "per-identity port p2p (1023 to 1122); wanted it within 1024 to 32767",
+    ),
+    "port-of-outgoing-connections": (
+        lambda: Port("p2p", 32669, PEERS),
+        "per-identity port p2p (32669 to 32768); wanted it within 1024 to 32767",
+    ),
+    "path-outside": (
+        lambda: StatePath("../other", Durability.MUST),
+        "state path '../other'; wanted one inside the node's folder",
+    ),
+    "path-absolute": (lambda: StatePath("/etc", Durability.MUST), "state path '/etc'; wanted one inside the node's"),
+    "path-of-everything": (lambda: StatePath(".", Durability.MUST), "state path '.'; wanted one inside the node's"),
+    "path-twice": (
+        lambda: Role("x", (DOOR,), (StatePath("a", Durability.MUST), StatePath("a", Durability.REBUILT))),
+        "role x: state path a stands twice; wanted each once",
+    ),
+    "blob-name": (
+        lambda: SecretBlob("nodekeystore.jks", 1),
+        "secret blob 'nodekeystore.jks'; wanted lower-case letters, digits and hyphens, 64 at most",
+    ),
+    "blob-twice": (
+        lambda: Role("x", (DOOR,), secrets=(SecretBlob("key", 1), SecretBlob("key", 2))),
+        "role x: secret blob key stands twice; wanted each once",
+    ),
+    "blobs-too-large": (
+        lambda: Role("x", (DOOR,), secrets=(SecretBlob("a", 9000), SecretBlob("b", 9001))),
+        "role x: secret blobs of 18001 bytes; wanted 18000 at most",
+    ),
+}
+
+
+@pytest.mark.parametrize(("define", "reason"), REFUSED.values(), ids=REFUSED)
+def test_what_no_member_could_run_is_refused_at_its_definition(define: Callable[[], object], reason: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(reason)}"):
+        define()
+
+
+@pytest.mark.parametrize("base", [1024, 32668])
+def test_bounds_of_a_port_are_accepted(base: int) -> None:
+    assert len(Port("p2p", base, PEERS).numbers) == MAX_IDENTITIES, "one for each identity that there may be"
+
+
+# --- What a node keeps ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("role", CORDA.roles, ids=lambda role: role.name)
+def test_what_of_a_corda_node_must_survive_its_vm(role: Role) -> None:
+    must = [each.path for each in role.state if each.durability is Durability.MUST]
+    assert must == ["artemis"], "messages received and not yet processed stand nowhere else; flows wait for them"
+    rebuilt = {each.path for each in role.state if each.durability is Durability.REBUILT}
+    assert {"additional-node-infos", "nodeInfo-*", "logs"} <= rebuilt, "a node writes these anew"
+    assert not {"certificates", "network-parameters"} & {each.path for each in role.state}, (
+        "keys come from the vault, and parameters from the network's document"
+    )
+
+
+def test_an_identitys_secrets_are_its_roles() -> None:
+    role = Role("x", (DOOR,), secrets=(SecretBlob("key", 4), SecretBlob("password", 8)))
+    role.check_secrets({"key": b"1234", "password": b"1"})
+    for blobs, reason in (
+        ({"key": b"1234"}, r"role x: secret blobs \['key'\]; wanted \['key', 'password'\]"),
+        ({"key": b"1", "password": b"1", "a": b""}, r"role x: secret blobs \['a', 'key', 'password'\]; wanted"),
+        ({"key": b"12345", "password": b"1"}, "secret blob key: 5 bytes; wanted 1 to 4"),
+        ({"key": b"1", "password": b""}, "secret blob password: 0 bytes; wanted 1 to 8"),
+    ):
+        with pytest.raises(ValueError, match=f"^{reason}"):
+            role.check_secrets(blobs)
+
+
+@pytest.mark.parametrize("platform", EVERY, ids=lambda platform: platform.name)
+def test_an_identitys_secrets_fit_one_secret_of_the_vault(platform: Platform) -> None:
+    for role in platform.roles:
+        largest = {each.name: base64.b64encode(bytes(each.max_bytes)).decode() for each in role.secrets}
+        assert len(json.dumps(largest)) <= 25_000, "Key Vault takes no more; a secret is written whole or not at all"
+
+
+def test_what_all_members_share_is_pinned_by_its_hash() -> None:
+    document = CORDA.network_document
+    assert document is not None, "a node without parameters does not start"
+    assert document.name == "network-parameters", "the name that a node looks for"
+    assert document.fingerprint(b"abc") == (
+        "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    ), "the form of the card's fingerprint, of the published test vector"
+
+
+def test_whose_transactions_are_counted() -> None:
+    assert CORDA.transactions is Counted.OWN, "a Corda node's vault has only what concerns it"
 
 
 # --- Versions ------------------------------------------------------------------------------------------------------
@@ -225,15 +497,255 @@ def test_java_by_version(version: str, package: str) -> None:
     assert CORDA.packages(version) == (package,), "Corda moved from Java 8 to Java 17 with 4.12"
 
 
-@pytest.mark.parametrize("platform", PLATFORMS.values(), ids=str)
-def test_each_platform_is_complete(platform) -> None:
+@pytest.mark.parametrize("platform", EVERY, ids=lambda platform: platform.name)
+def test_each_platform_is_complete(platform: Platform) -> None:
     numbers = [tuple(int(part) for part in version.split(".")) for version in platform.versions]
     assert numbers == sorted(set(numbers)), "versions stand oldest first, each once"
     assert platform.default_version in platform.versions, "the default can be chosen"
     assert all(platform.packages(version) for version in platform.versions), "each version has a runtime"
 
 
-def test_each_platform_goes_by_its_name() -> None:
-    assert {name: platform.name for name, platform in PLATFORMS.items()} == {name: name for name in PlatformName}, (
-        "whatever the configuration may name is there"
+# --- Finding platforms ---------------------------------------------------------------------------------------------
+
+
+def put(folder: Path, *modules: str) -> None:
+    for module in modules:
+        shutil.copy(str(echo.__file__), folder / f"{module}.py")
+
+
+@pytest.fixture
+def more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder whose modules belong to package `ledger`."""
+    monkeypatch.setattr(ledger, "__path__", [*ledger.__path__, str(tmp_path)])
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+def test_a_platform_is_a_module_and_nothing_else(more: Path) -> None:
+    assert dict(find_platforms()) == PLATFORMS == {"corda": CORDA}, "what is there"
+    put(more, "second")
+    found = find_platforms()
+    assert list(found) == ["corda", "echo"], "a module more is a platform more"
+    assert (found["echo"].name, found["echo"].versions) == (ECHO.name, ECHO.versions), (
+        "and it is what the module says"
     )
+
+
+def test_two_platforms_of_one_name_are_refused(more: Path) -> None:
+    put(more, "second", "third")
+    reason = "^platform echo is defined by ledger.second and ledger.third; wanted a name of its own for each$"
+    with pytest.raises(ValueError, match=reason):
+        find_platforms()
+
+
+def test_what_is_no_platform_is_refused(more: Path) -> None:
+    (more / "second.py").write_text("PLATFORM = 'echo'\n", encoding="utf-8")
+    with pytest.raises(TypeError, match=r"^ledger\.second\.PLATFORM is a str; wanted a Platform$"):
+        find_platforms()
+
+
+def test_platforms_are_found_in_a_zip_file_too(tmp_path: Path) -> None:
+    packed = tmp_path / "packed.zip"
+    with zipfile.ZipFile(packed, "w") as archive:
+        for path in sorted(Path(str(ledger.__file__)).parent.glob("*.py")):
+            archive.write(path, f"ledger/{path.name}")
+        archive.write(str(echo.__file__), "ledger/echo.py")
+    program = "from ledger.platforms import PLATFORMS; print(*PLATFORMS)"
+    answer = subprocess.run(
+        [sys.executable, "-c", program],
+        env={"PYTHONPATH": str(packed)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (answer.stdout.split(), answer.stderr) == (["corda", "echo"], ""), "an agent may be shipped as one file"
+
+
+def test_the_moving_side_may_stay_unloaded(more: Path) -> None:
+    (more / "second").mkdir()
+    put(more / "second", "__init__")
+    (more / "second" / "node.py").write_text("raise ImportError('wants what only a VM has')\n", encoding="utf-8")
+    assert "echo" in find_platforms(), "what a node is run with is not installed where the program runs"
+
+
+# --- A second platform: its stack ----------------------------------------------------------------------------------
+
+
+def test_a_second_platforms_stack_has_its_listeners() -> None:
+    run = runs.echo()
+    rules = {rule["name"]: rule["frontendPort"] for rule in one(run, "LoadBalancer").inputs["loadBalancingRules"]}
+    nodes = {f"p2p-node-{number}": 19999 + number for number in range(1, 7)}
+    assert rules == {**nodes, "any": 20200, "network-info": 8443}, "its own ports, and no local one"
+    assert run.outputs["rpcAddress"] == "10.1.0.254:20200", "where its applications connect"
+    card = run.outputs["member"]["nodes"]
+    assert card[0] == {"legalName": "Bank A node-1", "p2pAddress": "10.1.0.254:20000"}, "the card is as ever"
+
+
+def test_a_second_platforms_stack_has_no_database() -> None:
+    run = runs.echo()
+    assert not [each.name for each in run.registrations.values() if "dbforpostgresql" in each.type], "it needs none"
+    assert not all_of(run, "LedgerDatabase"), "nor the component"
+
+
+def test_a_port_for_both_audiences_is_open_to_both() -> None:
+    traffic = Traffic(runs.echo(), routed=runs.ECHO_ROUTED)
+    nodes = traffic.host("nodes")
+
+    def reached(source: str) -> set[int]:
+        return {port for port in traffic.boundaries() if traffic.allows(source, nodes, port)}
+
+    door, sides, network_info, any_of_them = {20000, 20005}, {19999, 20006}, 8443, 20200
+    peer, application, node = reached("10.2.0.20"), reached("10.50.3.4"), reached(nodes)
+    assert door | {network_info} <= peer, "peers trade over it"
+    assert door | {any_of_them} <= application, "applications use the same port"
+    assert any_of_them not in peer, "what is for applications is not for peers"
+    assert network_info not in application, "nor the other way round"
+    assert node == peer, "this member's nodes are peers of each other"
+    assert not (peer | application) & {*sides, 20100, 20105}, "local ports have no rule"
+
+
+# --- A second platform: its node -----------------------------------------------------------------------------------
+
+
+def test_the_echo_node_is_a_software() -> None:
+    assert ECHO.software is EchoSoftware, "how an agent comes by it"
+    software: Software = EchoSoftware()
+    for role in ECHO.roles:
+        (identity,) = identities(ECHO, "Bank A", 1, {"node-1": role.name})
+        role.check_secrets(software.make_secrets(identity))
+        assert software.make_secrets(identity) != software.make_secrets(identity), "keys are made, not kept"
+
+
+@dataclass(frozen=True)
+class Running:
+    software: EchoSoftware
+    place: Place
+    processes: Mapping[str, asyncio.subprocess.Process]
+
+    async def reaches(self, wanted: Readiness) -> None:
+        async with asyncio.timeout(20):
+            while await self.software.readiness(self.place) is not wanted:
+                await asyncio.sleep(0.02)
+
+    async def send(self, port: int, *lines: str) -> list[str]:
+        reader, writer = await asyncio.open_connection(HOST, port)
+        try:
+            writer.write("".join(f"{line}\n" for line in lines).encode())
+            return [(await reader.readline()).decode().rstrip("\n") for _ in lines]
+        finally:
+            writer.close()
+            await writer.wait_closed()
+
+
+HOST = "127.0.91.1"
+"""A VM of these tests alone."""
+
+
+def place_of(folder: Path, identity: Identity, epoch: int) -> Place:
+    """As an agent makes it: what is kept stays, all else is new."""
+    kept, scratch, secrets = folder / "kept", folder / f"scratch-{epoch}", folder / f"secrets-{epoch}"
+    for each in (kept, scratch, secrets):
+        each.mkdir(exist_ok=True)
+    for name, blob in EchoSoftware().make_secrets(identity).items():
+        (secrets / name).write_bytes(blob)
+    return Place(identity, epoch, kept, scratch, secrets, database=None, network_document=None)
+
+
+@asynccontextmanager
+async def running(place: Place, start_seconds: float = 0.0) -> AsyncIterator[Running]:
+    software = EchoSoftware(HOST, start_seconds)
+    await software.prepare(place)
+    processes = {
+        each.name: await asyncio.create_subprocess_exec(*each.argv, env=each.environment, cwd=each.folder)
+        for each in software.processes(place)
+    }
+    try:
+        yield Running(software, place, processes)
+    finally:
+        for process in processes.values():
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+
+
+def test_the_echo_node_journals_and_goes_on_in_the_next_epoch(tmp_path: Path) -> None:
+    (identity,) = identities(ECHO, "Bank A", 1)
+
+    async def story() -> None:
+        async with running(place_of(tmp_path, identity, 1)) as node:
+            await node.reaches(Readiness.READY)
+            assert set(node.processes) == {"echo"}, "the first role has no sidecar"
+            assert await node.send(20000, "one", "two") == ["one", "two"], "peers hear what they said"
+            assert await node.send(20200, "three") == ["three"], "so do applications, by the port that spreads"
+            assert await node.software.figures(node.place) == {Figure.TRANSACTIONS: 3, Figure.MEMBERS_KNOWN: 0}
+            node.processes["echo"].send_signal(signal.SIGTERM)
+            assert await node.processes["echo"].wait() == 0, "it stops when it is asked to"
+            assert await node.software.readiness(node.place) is Readiness.DOWN, "and is seen to"
+            assert await node.software.figures(node.place) == {}, "what can't be had is left out"
+        async with running(place_of(tmp_path, identity, 2)) as node:
+            await node.reaches(Readiness.READY)
+            await node.send(20000, "four")
+            assert (await node.software.figures(node.place))[Figure.TRANSACTIONS] == 4, "counted from the first start"
+            old = replace(node.place, epoch=1)
+            assert await node.software.readiness(old) is Readiness.DOWN, "who answers there is another epoch's node"
+        assert (tmp_path / "kept" / "journal").read_text().splitlines() == ["1 one", "1 two", "1 three", "2 four"], (
+            "tests read from it who wrote when"
+        )
+
+    asyncio.run(story())
+
+
+def test_the_witness_is_ready_once_its_sidecar_is(tmp_path: Path) -> None:
+    (identity,) = identities(ECHO, "Bank A", 1, {"node-1": "witness"})
+
+    async def story() -> None:
+        async with running(place_of(tmp_path, identity, 1)) as node:
+            await node.reaches(Readiness.READY)
+            assert list(node.processes) == ["echo", "sidecar"], "in the order of their start"
+            node.processes["sidecar"].kill()
+            await node.reaches(Readiness.UP)
+            with pytest.raises(OSError, match="Connect call failed"):
+                await node.send(20200, "x")
+
+    asyncio.run(story())
+
+
+def test_the_echo_node_is_up_before_it_is_ready(tmp_path: Path) -> None:
+    (identity,) = identities(ECHO, "Bank A", 1)
+
+    async def story() -> None:
+        async with running(place_of(tmp_path, identity, 1), start_seconds=0.5) as node:
+            await node.reaches(Readiness.UP)
+            await node.reaches(Readiness.READY)
+
+    asyncio.run(story())
+
+
+def test_the_echo_node_knows_whom_it_admitted(tmp_path: Path) -> None:
+    (identity,) = identities(ECHO, "Bank A", 1)
+
+    async def story() -> None:
+        async with running(place_of(tmp_path, identity, 1)) as node:
+            await node.reaches(Readiness.READY)
+            for wanted, step in (
+                (1, node.software.admit(node.place, "bank-b", b"{}")),
+                (1, node.software.admit(node.place, "bank-b", b"{}")),
+                (0, node.software.expel(node.place, "bank-b")),
+                (0, node.software.expel(node.place, "bank-b")),
+            ):
+                await step
+                known = (await node.software.figures(node.place))[Figure.MEMBERS_KNOWN]
+                assert known == wanted, "an agent repeats both until they are done"
+
+    asyncio.run(story())
+
+
+def test_the_echo_node_does_not_start_without_its_secrets(tmp_path: Path) -> None:
+    (identity,) = identities(ECHO, "Bank A", 1)
+    place = place_of(tmp_path, identity, 1)
+    (place.secrets / "key").unlink()
+    with pytest.raises(SoftwareError, match=r"^node-1: no secret key; wanted it as a file$"):
+        asyncio.run(EchoSoftware().prepare(place))

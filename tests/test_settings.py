@@ -103,7 +103,7 @@ REJECTIONS = {
         f"wanted one of addressSpace, alerts, applicationNetworks, {LOCATION_KEY}",
     ),
     # ledger
-    "platform-unknown": ({"ledger": {"platform": "abacus"}}, "ledger.platform", "abacus", "wanted one of 'corda'"),
+    "platform-unknown": ({"ledger": {"platform": "abacus"}}, "ledger.platform", "abacus", "wanted one of corda"),
     "version-unknown": (
         {"ledger": {"version": "3.3"}},
         "ledger",

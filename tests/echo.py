@@ -1,0 +1,270 @@
+"""A ledger platform for tests: a node sends back every line that it gets, and keeps a journal of them.
+
+One module is the whole of it, as of any platform. As a script it is a process of the node:
+`python echo.py PROCESS CONFIGURATION`. A test's VM is an address of the loopback, so ports are alike on all of them.
+"""
+
+import asyncio
+import hashlib
+import json
+import os
+import secrets
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import ledger
+from ledger.platform import (
+    P2P,
+    Audience,
+    Counted,
+    Durability,
+    Identity,
+    Platform,
+    Port,
+    Role,
+    Scope,
+    SecretBlob,
+    StatePath,
+)
+from ledger.software import Figure, Place, Process, Readiness, SoftwareError
+
+HOST_VARIABLE = "ECHO_HOST"
+"""Environment variable with the address that a VM's nodes listen on."""
+JOURNAL = "journal"
+"""Below what is kept: a line `EPOCH LINE` for each line sent back."""
+_MEMBERS = "members"
+_CONFIGURATION = "echo.json"
+_PASSWORD_VARIABLE = "ECHO_PASSWORD"
+_ANSWER_SECONDS, _STOP_SECONDS = 2, 5.0
+
+
+# --- The moving side -----------------------------------------------------------------------------------------------
+
+
+class EchoSoftware:
+    """Runs a node of one process, `echo`; the role `witness` has a second one, `sidecar`, that reads the journal."""
+
+    def __init__(self, host: str | None = None, start_seconds: float = 0.0) -> None:
+        self._host = host or os.environ.get(HOST_VARIABLE, "127.0.0.1")
+        self._start_seconds = start_seconds
+
+    def make_secrets(self, identity: Identity) -> Mapping[str, bytes]:
+        """A key and the password of the local ports."""
+        return {"key": secrets.token_bytes(32), "password": secrets.token_hex(16).encode()}
+
+    async def prepare(self, place: Place) -> None:
+        """Write the processes' configuration."""
+        for blob in place.identity.role.secrets:
+            if not (place.secrets / blob.name).is_file():
+                raise SoftwareError(f"{place.identity.name}: no secret {blob.name}; wanted it as a file")
+        (place.kept / _MEMBERS).mkdir(exist_ok=True)
+        configuration = {
+            "host": self._host,
+            "identity": place.identity.name,
+            "epoch": place.epoch,
+            "ports": dict(place.identity.ports),
+            "spread": list(place.identity.role.spread_ports.values()),
+            "journal": str(place.kept / JOURNAL),
+            "key": str(place.secrets / "key"),
+            "startSeconds": self._start_seconds,
+        }
+        (place.scratch / _CONFIGURATION).write_text(json.dumps(configuration), encoding="utf-8")
+
+    def processes(self, place: Place) -> Sequence[Process]:
+        """`echo`, and `sidecar` where the role has its port."""
+        environment = {
+            "PYTHONPATH": str(Path(ledger.__file__).parents[1]),
+            _PASSWORD_VARIABLE: (place.secrets / "password").read_text(encoding="utf-8"),
+        }
+        return [
+            Process(
+                name=name,
+                argv=(sys.executable, __file__, name, str(place.scratch / _CONFIGURATION)),
+                environment=environment,
+                folder=place.scratch,
+                stop_seconds=_STOP_SECONDS,
+            )
+            for name in (("echo", "sidecar") if "sidecar" in place.identity.ports else ("echo",))
+        ]
+
+    async def readiness(self, place: Place) -> Readiness:
+        """Ready once it serves its peers, and the sidecar answers where there is one."""
+        status = await self.status(place)
+        if status is None:
+            return Readiness.DOWN
+        alone = "sidecar" not in place.identity.ports
+        ready = status["serving"] and (alone or await self._ask(place, "sidecar") is not None)
+        return Readiness.READY if ready else Readiness.UP
+
+    async def figures(self, place: Place) -> Mapping[Figure, float]:
+        """The lines of the journal, and the members admitted."""
+        status = await self.status(place)
+        if status is None:
+            return {}
+        members = len(list((place.kept / _MEMBERS).iterdir()))
+        return {Figure.TRANSACTIONS: status["lines"], Figure.MEMBERS_KNOWN: members}
+
+    async def admit(self, place: Place, member: str, card: bytes) -> None:
+        """Keep the member's card."""
+        (place.kept / _MEMBERS / member).write_bytes(card)
+
+    async def expel(self, place: Place, member: str) -> None:
+        """Remove it."""
+        (place.kept / _MEMBERS / member).unlink(missing_ok=True)
+
+    async def status(self, place: Place) -> dict[str, Any] | None:
+        """What the node says of itself: `pid`, `identity`, `epoch`, `key`, `lines`, `serving`. None if it is down."""
+        status = await self._ask(place, "control")
+        # Whoever else answers there is not this node.
+        mine = status is not None and (status["identity"], status["epoch"]) == (place.identity.name, place.epoch)
+        return status if mine else None
+
+    async def _ask(self, place: Place, port: str) -> dict[str, Any] | None:
+        try:
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                reader, writer = await asyncio.open_connection(self._host, place.identity.ports[port])
+                try:
+                    writer.write((place.secrets / "password").read_bytes() + b"\n")
+                    return dict(json.loads(await reader.readline()))
+                finally:
+                    writer.close()
+        except (OSError, TimeoutError, ValueError):
+            return None
+
+
+# --- The processes -------------------------------------------------------------------------------------------------
+
+
+class _Echo:
+    """Sends back each line once the journal has it."""
+
+    def __init__(self, configuration: Mapping[str, Any]) -> None:
+        self._configuration = configuration
+        self._journal = os.open(configuration["journal"], os.O_CREAT | os.O_RDWR | os.O_APPEND, 0o600)
+        self._lines = Path(configuration["journal"]).read_bytes().count(b"\n")
+        self._serving = False
+
+    async def run(self) -> None:
+        given = self._configuration
+        await _listen(given, given["ports"]["control"], _answering(self._status))
+        await asyncio.sleep(given["startSeconds"])
+        await _listen(given, given["ports"][P2P], self._echo)
+        for port in given["spread"]:
+            # The kernel is the load balancer of the nodes that share an address.
+            await _listen(given, port, self._echo, reuse_port=True)
+        self._serving = True
+
+    async def _echo(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while (line := await reader.readline()).endswith(b"\n"):
+            os.write(self._journal, b"%d %s" % (self._configuration["epoch"], line))
+            os.fsync(self._journal)
+            self._lines += 1
+            writer.write(line)
+            await writer.drain()
+
+    def _status(self) -> dict[str, Any]:
+        return {
+            "pid": os.getpid(),
+            "identity": self._configuration["identity"],
+            "epoch": self._configuration["epoch"],
+            "key": hashlib.sha256(Path(self._configuration["key"]).read_bytes()).hexdigest(),
+            "lines": self._lines,
+            "serving": self._serving,
+        }
+
+
+class _Sidecar:
+    """Says how many lines the journal has, read by itself."""
+
+    def __init__(self, configuration: Mapping[str, Any]) -> None:
+        self._configuration = configuration
+
+    async def run(self) -> None:
+        await _listen(self._configuration, self._configuration["ports"]["sidecar"], _answering(self._status))
+
+    def _status(self) -> dict[str, Any]:
+        journal = Path(self._configuration["journal"])
+        return {"pid": os.getpid(), "lines": journal.read_bytes().count(b"\n") if journal.exists() else 0}
+
+
+_Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+def _answering(status: Callable[[], dict[str, Any]]) -> _Serve:
+    """Tells whoever knows the password."""
+    password = os.environ[_PASSWORD_VARIABLE].encode() + b"\n"
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if secrets.compare_digest(await reader.readline(), password):
+            writer.write(json.dumps(status()).encode() + b"\n")
+
+    return answer
+
+
+async def _listen(configuration: Mapping[str, Any], port: int, serve: _Serve, *, reuse_port: bool = False) -> None:
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await serve(reader, writer)
+        except (OSError, ValueError):
+            """Gone, or a line beyond all bounds: that connection's end, not the node's."""
+        finally:
+            writer.close()
+
+    await asyncio.start_server(connected, configuration["host"], port, reuse_port=reuse_port)
+
+
+async def _until_terminated(process: Coroutine[Any, Any, None]) -> None:
+    terminated = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminated.set)
+    running = asyncio.create_task(process)
+    stopping = asyncio.create_task(terminated.wait())
+    await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if running.done():
+        running.result()
+        await stopping
+
+
+# --- The data ------------------------------------------------------------------------------------------------------
+
+
+def _check_legal_name(text: str) -> str:
+    if not text.strip():
+        raise ValueError("the name is empty; wanted any other")
+    return " ".join(text.split())
+
+
+_PORTS = (Port(P2P, 20000, frozenset(Audience)), Port("control", 20100, scope=Scope.LOCAL))
+_STATE = (
+    StatePath(JOURNAL, Durability.MUST),
+    StatePath(_MEMBERS, Durability.WANTED),
+    StatePath(_CONFIGURATION, Durability.REBUILT),
+)
+_SECRETS = (SecretBlob("key", 32), SecretBlob("password", 32))
+
+PLATFORM = Platform(
+    name="echo",
+    versions=("1.0", "1.1"),
+    default_version="1.1",
+    roles=(
+        Role(
+            "echo", (*_PORTS, Port("any", 20200, frozenset({Audience.APPLICATIONS}), Scope.SPREAD)), _STATE, _SECRETS
+        ),
+        Role("witness", (*_PORTS, Port("sidecar", 20300, scope=Scope.LOCAL)), _STATE, _SECRETS),
+    ),
+    database=None,
+    network_document=None,
+    transactions=Counted.OWN,
+    packages=lambda version: ("python3",),
+    check_legal_name=_check_legal_name,
+    node_legal_name=lambda bank, node: f"{bank} {node}",
+    software=EchoSoftware,
+)
+
+
+if __name__ == "__main__":
+    _, _name, _path = sys.argv
+    _given = json.loads(Path(_path).read_text(encoding="utf-8"))
+    asyncio.run(_until_terminated((_Sidecar(_given) if _name == "sidecar" else _Echo(_given)).run()))
