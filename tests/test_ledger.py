@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import os
 import re
 import shutil
 import signal
@@ -640,8 +641,8 @@ class Running:
             await writer.wait_closed()
 
 
-HOST = "127.0.91.1"
-"""A VM of these tests alone."""
+HOST = f"127.91.{os.getpid() >> 8 & 255}.{os.getpid() & 255}"
+"""A VM of this run alone: ports are fixed, and tests may run twice at once."""
 
 
 def place_of(folder: Path, identity: Identity, epoch: int) -> Place:
