@@ -33,19 +33,19 @@ log = logging.getLogger(__name__)
 
 
 class Agent:
-    """One VM's agent. It holds one identity at most."""
+    """One VM's agent. It holds one identity at most; without a workplace, none."""
 
     def __init__(
         self,
         identities: Sequence[Identity],
         store: LeaseStore,
-        workplace: Workplace,
+        workplace: Workplace | None,
         status: Status,
         *,
         clock: Clock | None = None,
         chance: random.Random | None = None,
     ) -> None:
-        self._identities = {identity.name: identity for identity in identities}
+        self._identities = {identity.name: identity for identity in identities if workplace}
         self._store, self._workplace, self._status = store, workplace, status
         self._clock, self._chance = clock or Clock(), chance or random.Random()  # noqa: S311
         self._stopping = asyncio.Event()
@@ -85,7 +85,7 @@ class Agent:
         while True:
             try:
                 if not prepared:
-                    async with asyncio.timeout(REQUEST_SECONDS * len(self._identities)):
+                    async with asyncio.timeout(REQUEST_SECONDS * (1 + len(self._identities))):
                         for name in self._identities:
                             await self._store.prepare(name, Record().to_json())
                     prepared = True
@@ -121,8 +121,9 @@ class Agent:
     async def _hold(self, lease: Lease) -> None:
         status = self._status
         status.state, status.identity, status.epoch = State.HOLDING, lease.identity, lease.epoch
+        assert self._workplace  # noqa: S101
         node = Node(self._workplace, self._identities[lease.identity], lease, status)
-        async with _task(lease.keep()) as keeping:
+        async with _task(lease.keep(self._renewed)) as keeping:
             async with _task(self._work(lease, node)) as working, _task(self._stopping.wait()) as stopping:
                 await asyncio.wait({keeping, working, stopping}, return_when=asyncio.FIRST_COMPLETED)
                 if keeping.done():
@@ -172,6 +173,9 @@ class Agent:
                 return f"{failures} failed starts, the last: {self._status.reason}"
             await asyncio.sleep(pause * self._chance.uniform(0.5, 1.0))
             pause = min(2 * pause, _BACKOFF[1])
+
+    def _renewed(self, seconds: float) -> None:
+        self._status.lease_latency = seconds
 
     def _leave(self, name: str, seconds: float) -> None:
         self._away[name] = self._clock.now() + seconds

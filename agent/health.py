@@ -1,37 +1,44 @@
-"""Answers the platform's health probe on a VM that runs no ledger node yet. Standard library only.
+"""Answers the platform's health probe: whether the agent lives, and what it does."""
 
-Started as `python3 health.py PORT PATH`. A VM that is up and waits is healthy: automatic repair would replace
-it otherwise, again and again. The answer says that no agent is there.
-"""
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
-import json
-import sys
-from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from aiohttp import web
 
-# What the Application Health extension reads (its rich health states), and a word for people.
-ANSWER = json.dumps({"ApplicationHealthState": "Healthy", "ledgerNode": "none: no ledger agent on this VM"}).encode()
+from agent.ports import HEALTH_PATH
+from agent.status import Status
 
 
-def serve(port: int, path: str) -> ThreadingHTTPServer:
-    """A server on all addresses of the VM that answers GET `path`, and 404 to all else; not yet started."""
+def report(status: Status) -> dict[str, object]:
+    """What is answered. A standby is healthy, and so is a VM that waits for others: repair would help neither.
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            found = self.path == path
-            self.send_response(HTTPStatus.OK if found else HTTPStatus.NOT_FOUND)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(ANSWER) if found else 0))
-            self.end_headers()
-            if found:
-                self.wfile.write(ANSWER)
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-            """A probe every few seconds is not news."""
-
-    # The network security group lets the load balancer in and nobody else.
-    return ThreadingHTTPServer(("0.0.0.0", port), Handler)  # noqa: S104
+    Automatic repair replaces VMs one by one; an outage of the vault or the database is none of theirs.
+    """
+    return {
+        # What the Application Health extension reads, its rich health states.
+        "ApplicationHealthState": "Healthy",
+        "vm": status.vm,
+        "state": status.state.value,
+        "identity": status.identity,
+        "epoch": status.epoch,
+        "node": status.readiness.name.lower(),
+        "reason": status.reason,
+    }
 
 
-if __name__ == "__main__":
-    serve(int(sys.argv[1]), sys.argv[2]).serve_forever()
+@asynccontextmanager
+async def serving(status: Status, host: str, port: int) -> AsyncIterator[None]:
+    """Answer GET `HEALTH_PATH` for as long as the block lasts."""
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.json_response(report(status))
+
+    application = web.Application()
+    application.router.add_get(HEALTH_PATH, answer)
+    runner = web.AppRunner(application, access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, port).start()
+        yield
+    finally:
+        await runner.cleanup()

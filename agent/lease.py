@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 from uuid import uuid4
 
@@ -120,8 +120,6 @@ class Lease:
         self.identity = identity
         self.lost = False
         """The store said that it is no longer ours."""
-        self.latency = 0.0
-        """Seconds that the last renewal took."""
         self._store, self._clock, self._id, self._sent = store, clock, lease_id, sent
         self._record, self._etag = Record(), ""
 
@@ -177,8 +175,12 @@ class Lease:
         """How long processes of the node may still take to end."""
         return 0.0 if self.lost else max(0.0, self._sent + KILL_SECONDS - self._clock.now())
 
-    async def keep(self) -> str:
-        """Renew the lease for as long as that can be; returns why the node must stop now."""
+    async def keep(self, renewed: Callable[[float], None]) -> str:
+        """Renew the lease for as long as that can be; returns why the node must stop now.
+
+        Args:
+            renewed: told of each renewal, and the seconds that it took.
+        """
         wait = RENEW_SECONDS - (self._clock.now() - self._sent)
         while True:
             await asyncio.sleep(max(0.0, wait))
@@ -195,8 +197,9 @@ class Lease:
             except (UnavailableError, TimeoutError):
                 wait = min(RETRY_SECONDS, self._sent + STOP_SECONDS - self._clock.now())
             else:
-                self._sent, self.latency = sent, self._clock.now() - sent
-                wait = RENEW_SECONDS - self.latency
+                self._sent, took = sent, self._clock.now() - sent
+                renewed(took)
+                wait = RENEW_SECONDS - took
 
     async def remember_keys(self, fingerprint: str) -> None:
         """Write the fingerprint of the identity's keys into its record.

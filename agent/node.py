@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -53,9 +52,13 @@ class Share(Protocol):
 class Keys(Protocol):
     """An identity's secret blobs."""
 
-    blobs: Mapping[str, bytes]
-    fingerprint: str
-    made: bool
+    @property
+    def blobs(self) -> Mapping[str, bytes]:
+        """By name."""
+
+    @property
+    def fingerprint(self) -> str:
+        """What the identity's record remembers of them."""
 
 
 class KeyVault(Protocol):
@@ -128,8 +131,7 @@ class Node:
         access = await _answer("database", work.database.close_older(name, epoch)) if work.database else None
         if not (folder := self._folder):
             folder = self._folder = await _answer("share", self._open())
-        make = partial(work.software.make_secrets, self._identity)
-        keys = await _answer("key vault", work.vault.obtain(name, make, self._lease.keys))
+        keys = await _answer("key vault", work.vault.obtain(name, self._make_secrets, self._lease.keys))
         if keys.fingerprint != self._lease.keys:
             await self._lease.remember_keys(keys.fingerprint)
         self._place = place = Place(
@@ -171,6 +173,11 @@ class Node:
                 self._folder.close()
                 self._folder = None
             self._workplace.disk.wipe()
+
+    def _make_secrets(self) -> Mapping[str, bytes]:
+        blobs = self._workplace.software.make_secrets(self._identity)
+        self._identity.role.check_secrets(blobs)
+        return blobs
 
     async def _open(self) -> Folder:
         opening = asyncio.ensure_future(

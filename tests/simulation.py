@@ -24,9 +24,9 @@ from agent.fence import SupersededError, UnavailableError
 from agent.lease import LEASE_SECONDS, WATCHDOG_SECONDS, RefusedError
 from agent.node import Workplace
 from agent.status import Status
-from ledger.corda import CORDA
 from ledger.platform import Identity
 from ledger.software import DatabaseAccess, Figure, Place, Process, Readiness
+from tests.echo import PLATFORM as ECHO
 
 SHARE_LOCK_SECONDS = 90
 """How long a file server keeps the lock of a client that is gone."""
@@ -432,7 +432,7 @@ class Software:
         self._machine = machine
 
     def make_secrets(self, identity: Identity) -> Mapping[str, bytes]:
-        return {"key": self._machine.world.chance.randbytes(8)}
+        return {"key": self._machine.world.chance.randbytes(8), "password": b"password"}
 
     async def prepare(self, place: Place) -> None:
         await asyncio.sleep(self._machine.world.chance.uniform(0, 2))
@@ -520,7 +520,7 @@ class Machine:
             database=Database(self),
             network_document=None,
         )
-        identities = [Identity(index, name, name, CORDA.roles[0], {}) for index, name in enumerate(self.world.names)]
+        identities = [Identity(index, name, name, ECHO.roles[0], {}) for index, name in enumerate(self.world.names)]
         self.agent = Agent(
             identities,
             Store(self),

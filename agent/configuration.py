@@ -1,0 +1,73 @@
+"""What an agent is told by the infrastructure: a JSON document without secrets, on the VM as a file."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
+
+PATH = Path("/etc/decentralized-trust/agent.json")
+"""Where the file lies."""
+
+
+class ConfigurationError(ValueError):
+    """The file can't be used; the message names key, value and what was wanted."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
+
+
+class DatabaseServer(_Section):
+    """Where the identities' databases are."""
+
+    host: str
+    port: int = 5432
+    administrator: str
+    """Name of the VM identity's role, which signs in by an Entra token."""
+    root_certificates: Path
+
+
+class Configuration(_Section):
+    """What one VM's agent works with."""
+
+    platform: str
+    version: str
+    """Of the ledger software."""
+    legal_name: str
+    """The bank's."""
+    identities: Annotated[int, Field(ge=1)]
+    client_id: str
+    """The VMs' user-assigned identity."""
+    vault_url: str
+    blob_url: str
+    lease_container: str
+    network_container: str
+    share: Path
+    """Where the share is mounted."""
+    database: DatabaseServer | None
+    connection_string: str | None
+    """Of Application Insights; None sends nothing."""
+
+    def to_json(self) -> str:
+        """The file's content."""
+        return self.model_dump_json(by_alias=True, indent=1)
+
+
+def read_configuration(path: Path) -> Configuration:
+    """The configuration in a file.
+
+    Raises:
+        ConfigurationError: there is none, or it can't be used.
+    """
+    try:
+        return Configuration.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise ConfigurationError(f"{path}: {error.strerror}; wanted the agent's configuration") from error
+    except ValidationError as error:
+        raise ConfigurationError("\n".join(_line(path, dict(each)) for each in error.errors())) from error
+
+
+def _line(path: Path, fault: dict[str, Any]) -> str:
+    key = ".".join(str(step) for step in fault["loc"]) or "the document"
+    return f"{path}: {key}: {str(fault['input'])[:80]!r}: {fault['msg']}"

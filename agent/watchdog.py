@@ -1,0 +1,43 @@
+"""Tells systemd how the agent is (sd_notify(3)). A no-op where no one listens.
+
+Not a library: those of PyPI are unmaintained or need libsystemd's headers, and the protocol is one datagram.
+"""
+
+import contextlib
+import os
+import socket
+
+
+class Watchdog:
+    """The service manager's end of a socket, named by NOTIFY_SOCKET."""
+
+    def __init__(self, address: str | None = None) -> None:
+        address = os.environ.get("NOTIFY_SOCKET") if address is None else address
+        if address and address[0] not in "/@":
+            raise ValueError(f"NOTIFY_SOCKET={address}; wanted a path, or an abstract name that begins with @")
+        # An abstract name begins with a zero byte, which no environment can hold.
+        self._address = "\0" + address[1:] if address and address[0] == "@" else address
+
+    def ready(self) -> None:
+        """The agent has started."""
+        self._send("READY=1")
+
+    def alive(self) -> None:
+        """The agent is sound; without it for the unit's WatchdogSec the agent is killed."""
+        self._send("WATCHDOG=1")
+
+    def status(self, text: str) -> None:
+        """What the agent does, in one line."""
+        self._send(f"STATUS={' '.join(text.split())}")
+
+    def stopping(self) -> None:
+        """The agent ends."""
+        self._send("STOPPING=1")
+
+    def _send(self, assignment: str) -> None:
+        if not self._address:
+            return
+        # A lost datagram is no reason to stop, and the agent's loop may not wait for systemd.
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+            notify.setblocking(False)
+            notify.sendto(assignment.encode(), self._address)

@@ -1,0 +1,121 @@
+"""One VM of the tests that run real agents: an agent like any other, whose clouds are a vault in a file and Azurite.
+
+`python -m tests.agent_vm SPECIFICATION`, a JSON document. Its node is the echo platform's, with a second process that
+commits to the identity's database as often as it can.
+"""
+
+import asyncio
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import psycopg
+from azure.storage.blob.aio import ContainerClient
+
+from agent.__main__ import LocalDisk
+from agent.agent import Agent
+from agent.blobs import BlobLeases
+from agent.database import PostgresFence
+from agent.node import Workplace
+from agent.ports import HEALTH_PORT
+from agent.processes import launch
+from agent.service import serve
+from agent.share import LedgerShare
+from agent.status import Status
+from ledger.platform import Identity, identities
+from ledger.software import Place, Process
+from tests import echo
+from tests.azurite import ACCOUNT, KEY
+from tests.postgres import ADMINISTRATOR, PASSWORD
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Committing(echo.EchoSoftware):
+    """The echo platform with a database, where a second process leaves a row as often as it can."""
+
+    def processes(self, place: Place) -> Sequence[Process]:
+        """`echo`, and `writer`."""
+        (served,) = super().processes(place)
+        assert place.database
+        database = dataclasses.asdict(place.database)
+        writer = dataclasses.replace(
+            served,
+            name="writer",
+            argv=(sys.executable, "-m", "tests.agent_vm", "write", str(place.epoch)),
+            environment={
+                **served.environment,
+                "PYTHONPATH": str(ROOT),
+                **{f"DATABASE_{key.upper()}": str(value) for key, value in database.items()},
+            },
+        )
+        return [served, writer]
+
+
+def write(epoch: int) -> None:
+    """Commit rows until killed."""
+    names = {"host": "HOST", "port": "PORT", "dbname": "DATABASE", "user": "USER", "password": "PASSWORD"}
+    while True:
+        try:
+            with psycopg.connect(
+                **{key: os.environ[f"DATABASE_{name}"] for key, name in names.items()}
+            ) as connection:
+                connection.autocommit = True
+                connection.execute("CREATE TABLE IF NOT EXISTS commits (epoch int, at timestamptz DEFAULT now())")
+                while True:
+                    connection.execute("INSERT INTO commits (epoch) VALUES (%s)", [epoch])
+                    time.sleep(0.01)
+        except psycopg.Error:
+            time.sleep(0.05)
+
+
+class FileVault:
+    """Keys in a file of each identity: what Key Vault does with them is tested by itself."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    async def obtain(self, identity: str, make: Callable[[], Mapping[str, bytes]], known: str | None) -> Any:
+        path = self._folder / identity
+        if not path.exists():
+            assert known is None, "new keys over old ones"
+            path.write_text(json.dumps({name: blob.hex() for name, blob in make().items()}))
+        blobs = {name: bytes.fromhex(blob) for name, blob in json.loads(path.read_text()).items()}
+        return SimpleNamespace(blobs=blobs, fingerprint=hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+async def run(given: Mapping[str, Any]) -> None:
+    async def administrator() -> tuple[str, str]:
+        return ADMINISTRATOR, PASSWORD
+
+    folder, host = Path(given["folder"]), given["host"]
+    every: tuple[Identity, ...] = identities(echo.PLATFORM, "Bank A", given["identities"])
+    status = Status(vm=given["vm"])
+    credential: Any = {"account_name": ACCOUNT, "account_key": KEY}
+    async with ContainerClient(given["blobs"], "leases", credential, retry_total=0) as leases:
+        workplace = Workplace(
+            software=Committing(host),
+            share=LedgerShare(folder / "share", mount=False),
+            vault=FileVault(folder / "vault"),
+            disk=LocalDisk(Path(given["state"]), Path(given["runtime"])),
+            launch=launch,
+            database=PostgresFence("127.0.0.1", given["postgres"], administrator, None),
+            network_document=None,
+        )
+        await serve(Agent(every, BlobLeases(leases), workplace, status), status, host=host, port=HEALTH_PORT)
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "write":
+        write(int(sys.argv[2]))
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("azure").setLevel(logging.WARNING)
+    asyncio.run(run(json.loads(sys.argv[1])))
