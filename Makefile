@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 export PULUMI_ERROR_OUTPUT_STRING := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help preview consortium down test test-engine lint bench docs lock clean
+.PHONY: help preview consortium down test test-engine lint bench soak docs lock clean
 
 help: ## What there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,12 +41,16 @@ bench: $(READY) ## Where the time goes; prints ratios within one run
 	@$(BIN)/python -m benchmarks.planning
 	@$(BIN)/python -m benchmarks.deployment
 
+soak: $(READY) ## 100,000 random histories of agents in virtual time; half an hour
+	@HISTORIES=100000 $(BIN)/python -m pytest -s --show-capture=no tests/test_agent_simulated.py -k older
+
 docs: $(READY) ## Write what is generated: README tables, Pulumi.yaml, schema, checklist, sample card
 	@$(BIN)/python -m docs.generate
 
 lock: $(READY) ## Write the locked requirements anew
 	@$(BIN)/uv pip compile --quiet --generate-hashes --universal --python-version 3.11 --no-header --no-emit-index-url requirements.in --output-file requirements.txt
 	@$(BIN)/uv pip compile --quiet --generate-hashes --universal --python-version 3.11 --no-header --no-emit-index-url requirements-dev.in --output-file requirements-dev.txt
+	@$(BIN)/python -m delivery.lock > delivery/requirements.new && mv delivery/requirements.new delivery/requirements.txt
 
 clean: ## Remove what was set up and cached
 	@rm -rf $(VENV) .offline .mypy_cache .pytest_cache .ruff_cache .hypothesis

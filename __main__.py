@@ -7,7 +7,7 @@ from pulumi import Output
 from pulumi_azure_native import authorization, managedidentity, resources
 
 from addressing import carve
-from agent.cloud_config import cloud_config, custom_data
+from agent.configuration import Configuration, DatabaseServer
 from agent.ports import HEALTH_PATH, HEALTH_PORT, NETWORK_INFO, NETWORK_INFO_PORT
 from components.alerts import Alerts, AlertsArgs, Watched
 from components.key_store import KeyStore, KeyStoreArgs
@@ -19,6 +19,7 @@ from components.monitoring import Monitoring, MonitoringArgs
 from components.node_scale_set import HealthArgs, MonitoringAgentArgs, NodeScaleSet, NodeScaleSetArgs
 from components.vpn_peering import VpnPeering, VpnPeeringArgs
 from consortium import own_card, read_peers
+from delivery.cloud_config import SHARE, cloud_config, custom_data
 from ledger.platform import application_port, identities, listeners, peer_ports
 from settings import EXPRESS_ROUTE_KEY, load_settings
 
@@ -153,6 +154,33 @@ async def main() -> None:
         else None
     )
 
+    told = Output.all(
+        client_id=node_identity.client_id,
+        vault_url=key_store.vault_uri,
+        blob_account=storage.blob_account_name,
+        lease_container=storage.lease_container,
+        network_container=storage.network_container,
+        database_host=database.host if database else None,
+        administrator=node_identity.name,
+        connection_string=monitoring.connection_string if monitoring else None,
+    ).apply(
+        lambda known: Configuration(
+            platform=platform.name,
+            version=settings.ledger_version,
+            legal_name=bank.legal_name,
+            identities=settings.identity_count,
+            client_id=known["client_id"],
+            vault_url=known["vault_url"],
+            blob_url=f"https://{known['blob_account']}.blob.core.windows.net",
+            lease_container=known["lease_container"],
+            network_container=known["network_container"],
+            share=SHARE,
+            database=DatabaseServer(host=known["database_host"], administrator=known["administrator"])
+            if known["database_host"]
+            else None,
+            connection_string=known["connection_string"],
+        ).to_json()
+    )
     scale_set = NodeScaleSet(
         "nodes",
         NodeScaleSetArgs(
@@ -165,8 +193,12 @@ async def main() -> None:
             vm_size=settings.vm_size,
             ssh_public_key=settings.nodes.ssh_public_key,
             identity_id=node_identity.id,
-            custom_data=custom_data(
-                cloud_config([] if settings.nodes.image else platform.packages(settings.ledger_version))
+            custom_data=told.apply(
+                lambda told: custom_data(
+                    cloud_config(
+                        told, platform.packages(settings.ledger_version), in_image=settings.nodes.image is not None
+                    )
+                )
             ),
             image_id=settings.nodes.image.id if settings.nodes.image else None,
             zones=region.zones,

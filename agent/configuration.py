@@ -25,7 +25,8 @@ class DatabaseServer(_Section):
     port: int = 5432
     administrator: str
     """Name of the VM identity's role, which signs in by an Entra token."""
-    root_certificates: Path
+    root_certificates: Path = Path("/etc/ssl/certs/ca-certificates.crt")
+    """Trust roots of its certificate; those of the VM's system."""
 
 
 class Configuration(_Section):
@@ -70,4 +71,6 @@ def read_configuration(path: Path) -> Configuration:
 
 def _line(path: Path, fault: dict[str, Any]) -> str:
     key = ".".join(str(step) for step in fault["loc"]) or "the document"
-    return f"{path}: {key}: {str(fault['input'])[:80]!r}: {fault['msg']}"
+    if fault["type"] == "missing":
+        return f"{path}: {key} is missing"
+    return f"{path}: {key}: {fault['input']!r:.80}: {fault['msg']}"

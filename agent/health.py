@@ -27,8 +27,8 @@ def report(status: Status) -> dict[str, object]:
 
 
 @asynccontextmanager
-async def serving(status: Status, host: str, port: int) -> AsyncIterator[None]:
-    """Answer GET `HEALTH_PATH` for as long as the block lasts."""
+async def serving(status: Status, host: str, port: int) -> AsyncIterator[int]:
+    """Answer GET `HEALTH_PATH` for as long as the block lasts; gives the port, which the system chooses for 0."""
 
     async def answer(_: web.Request) -> web.Response:
         return web.json_response(report(status))
@@ -39,6 +39,6 @@ async def serving(status: Status, host: str, port: int) -> AsyncIterator[None]:
     await runner.setup()
     try:
         await web.TCPSite(runner, host, port).start()
-        yield
+        yield int(runner.addresses[0][1])
     finally:
         await runner.cleanup()

@@ -62,7 +62,7 @@ class NodeScaleSetArgs:
     """Required. The administrator's key; there is no password, and no way in from the internet."""
     identity_id: Input[str]
     """Required. User-assigned identity of the VMs."""
-    custom_data: str
+    custom_data: Input[str]
     """Required. Cloud-init document, gzip and base64; no secret belongs in it."""
     image_id: str | None = None
     """Optional. Image of the VMs; without it Ubuntu 24.04 LTS from the marketplace."""
@@ -202,10 +202,12 @@ class NodeScaleSet(ComponentResource):
             ),
         )
 
-    def _model(self) -> str:
+    def _model(self) -> Output[str]:
         args = self._args
-        parts = (args.custom_data, args.image_id or str(_UBUNTU), args.vm_size, args.ssh_public_key)
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
+        parts = (args.image_id or str(_UBUNTU), args.vm_size, args.ssh_public_key)
+        return Output.from_input(args.custom_data).apply(
+            lambda custom_data: hashlib.sha256("\n".join((custom_data, *parts)).encode()).hexdigest()[:12]
+        )
 
     def _os_profile(self) -> compute.VirtualMachineScaleSetOSProfileArgs:
         platform_patches = compute.LinuxVMGuestPatchMode.AUTOMATIC_BY_PLATFORM

@@ -270,7 +270,7 @@ def test_the_search_for_secrets_finds_them():
     everything = {value for each in resources(planned) for _, value in leaves(each.inputs)}
     assert secrets_of(planned)[link.name] & everything, "the key is there, so a lost mark would be seen"
     assert AUTHORIZATION_KEY in everything
-    assert any("unpacked" in where and "ledger-health" in text for where, text in readable(planned))
+    assert any("unpacked" in where and "ledger-agent" in text for where, text in readable(planned))
 
 
 def test_exactly_the_keys_are_marked_secret():
