@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import pulumi_random as random
 from pulumi import ComponentResource, CustomTimeouts, Input, Output, ResourceOptions
 from pulumi_azure_native import dbforpostgresql
 
@@ -54,7 +55,12 @@ class LedgerDatabaseArgs:
 
 
 class LedgerDatabase(ComponentResource):
-    """A flexible server inside the network. Only Entra principals sign in; there is no database password."""
+    """A flexible server inside the network.
+
+    The node VMs' principal signs in through Entra and makes a role for each epoch of an identity, whose password exists
+    in its node's memory alone. Such roles want password sign-in turned on, and with it a first administrator: its
+    password is random, nobody is told it, and nobody signs in with it.
+    """
 
     server_id: Output[str]
     """Resource id of the server."""
@@ -64,11 +70,18 @@ class LedgerDatabase(ComponentResource):
     def __init__(self, name: str, args: LedgerDatabaseArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("decentralized-trust:azure:LedgerDatabase", name, None, opts)
         protected = ResourceOptions(parent=self, protect=args.deletion_protection)
+        password = random.RandomBytes(
+            f"{name}-first-administrator",
+            length=48,
+            opts=ResourceOptions(parent=self, additional_secret_outputs=["base64", "hex"]),
+        )
         server = dbforpostgresql.Server(
             f"{name}-server",
             resource_group_name=args.resource_group_name,
             location=args.location,
             version=args.version,
+            administrator_login="unused",
+            administrator_login_password=Output.secret(password.base64),
             create_mode=dbforpostgresql.CreateMode.CREATE,
             sku=dbforpostgresql.SkuArgs(
                 name=f"Standard_D{vcores(len(args.identities) * args.connections_per_identity)}ds_v5",
@@ -85,7 +98,7 @@ class LedgerDatabase(ComponentResource):
             auth_config=dbforpostgresql.AuthConfigArgs(
                 active_directory_auth="Enabled",
                 tenant_id=args.tenant_id,
-                password_auth="Disabled",  # noqa: S106
+                password_auth="Enabled",  # noqa: S106
             ),
             high_availability=dbforpostgresql.HighAvailabilityArgs(
                 mode="ZoneRedundant" if args.high_availability else "Disabled"

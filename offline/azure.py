@@ -28,6 +28,7 @@ _RANDOM = "random:"
 _WRITE_ONLY = {
     "network:VirtualNetworkGatewayConnection": ("sharedKey", "authorizationKey"),
     "keyvault:Secret": ("properties.value",),
+    "dbforpostgresql:Server": ("administratorLoginPassword",),
 }
 
 

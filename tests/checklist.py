@@ -653,16 +653,9 @@ def database_has_a_window(run: Plan) -> list[str]:
     return _failing(run, "Server", lambda inputs: inputs["maintenanceWindow"]["customWindow"] == "Enabled")
 
 
-def database_takes_entra_only(run: Plan) -> list[str]:
-    """Entra principals sign in, and nobody else."""
-    return _failing(
-        run,
-        "Server",
-        lambda inputs: (
-            inputs["authConfig"]["activeDirectoryAuth"] == "Enabled"
-            and inputs["authConfig"]["passwordAuth"] == "Disabled"
-        ),
-    )
+def database_takes_entra(run: Plan) -> list[str]:
+    """Entra principals may sign in."""
+    return _failing(run, "Server", lambda inputs: inputs["authConfig"]["activeDirectoryAuth"] == "Enabled")
 
 
 def database_wants_tls(run: Plan) -> list[str]:
@@ -1034,7 +1027,15 @@ CHECKLIST: Mapping[str, Sequence[Item]] = {
             backups_lie_in_the_pair,
         ),
         Item("Azure.PostgreSQL.MaintenanceWindow, APRL b2bad57d", "a window of its own", database_has_a_window),
-        Item("Azure.PostgreSQL.AAD, Azure.PostgreSQL.AADOnly", "Entra only", database_takes_entra_only),
+        Item("Azure.PostgreSQL.AAD", "Entra", database_takes_entra),
+        Item(
+            "Azure.PostgreSQL.AADOnly",
+            "no passwords",
+            waived_because=(
+                "Each epoch of an identity signs in by a role of its own, so that an older one can be shut out; all VMs "
+                "are one Entra principal. The role's password exists in the node's memory alone."
+            ),
+        ),
         Item("Azure.PostgreSQL.MinTLS, Azure.PostgreSQL.UseSSL", "TLS", database_wants_tls),
         Item(
             (

@@ -376,12 +376,13 @@ def test_the_share_is_nfs_in_an_account_that_can():
 # --- LedgerDatabase ------------------------------------------------------------------------------------------------
 
 
-def test_the_database_takes_no_password_and_no_stranger():
+def test_the_database_takes_its_epochs_roles_and_no_stranger():
     run = large()
     server = inputs(run, "Server")
-    assert server["authConfig"]["passwordAuth"] == "Disabled", "a password that exists can leak"
-    assert server["authConfig"]["activeDirectoryAuth"] == "Enabled"
-    assert "administratorLoginPassword" not in server
+    assert server["authConfig"]["activeDirectoryAuth"] == "Enabled", "the agents sign in with their VM's identity"
+    assert server["authConfig"]["passwordAuth"] == "Enabled", "an epoch's role has a password, made in memory"
+    assert len(server["administratorLoginPassword"]) == 64, "Azure wants a first administrator: nobody can guess it"
+    assert "administratorLoginPassword" in one(run, "Server").secrets, "and nobody is told it"
     assert server["network"]["publicNetworkAccess"] == "Disabled"
     assert server["network"]["delegatedSubnetResourceId"].endswith("/subnets/database")
     assert server["network"]["privateDnsZoneArmResourceId"].endswith(".postgres.database.azure.com")

@@ -279,6 +279,7 @@ def test_exactly_the_keys_are_marked_secret():
     assert marked == {
         ("VirtualNetworkGatewayConnection", "sharedKey"),
         ("VirtualNetworkGatewayConnection", "authorizationKey"),
+        ("Server", "administratorLoginPassword"),
     }, "a mark too few is a leak; a mark too many hides from a reviewer what a preview changes"
 
 
