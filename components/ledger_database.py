@@ -57,9 +57,9 @@ class LedgerDatabaseArgs:
 class LedgerDatabase(ComponentResource):
     """A flexible server inside the network.
 
-    The node VMs' principal signs in through Entra and makes a role for each epoch of an identity, whose password exists
-    in its node's memory alone. Such roles want password sign-in turned on, and with it a first administrator: its
-    password is random, nobody is told it, and nobody signs in with it.
+    The node VMs' principal signs in through Entra and makes a role for each epoch of an identity, whose password
+    exists in its node's memory alone. Such roles want password sign-in turned on, and with it a first administrator:
+    its password is random, nobody is told it, and nobody signs in with it.
     """
 
     server_id: Output[str]
