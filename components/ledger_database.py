@@ -70,18 +70,19 @@ class LedgerDatabase(ComponentResource):
     def __init__(self, name: str, args: LedgerDatabaseArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("decentralized-trust:azure:LedgerDatabase", name, None, opts)
         protected = ResourceOptions(parent=self, protect=args.deletion_protection)
-        password = random.RandomBytes(
+        made = random.RandomBytes(
             f"{name}-first-administrator",
             length=48,
             opts=ResourceOptions(parent=self, additional_secret_outputs=["base64", "hex"]),
         )
+        password: Output[str] = Output.secret(made.base64)
         server = dbforpostgresql.Server(
             f"{name}-server",
             resource_group_name=args.resource_group_name,
             location=args.location,
             version=args.version,
             administrator_login="unused",
-            administrator_login_password=Output.secret(password.base64),
+            administrator_login_password=password,
             create_mode=dbforpostgresql.CreateMode.CREATE,
             sku=dbforpostgresql.SkuArgs(
                 name=f"Standard_D{vcores(len(args.identities) * args.connections_per_identity)}ds_v5",

@@ -1032,8 +1032,8 @@ CHECKLIST: Mapping[str, Sequence[Item]] = {
             "Azure.PostgreSQL.AADOnly",
             "no passwords",
             waived_because=(
-                "Each epoch of an identity signs in by a role of its own, so that an older one can be shut out, and all "
-                "VMs are one Entra principal. The role's password exists in the node's memory alone."
+                "Each epoch of an identity signs in by a role of its own, so that an older one can be shut out, and "
+                "all VMs are one Entra principal. The role's password exists in the node's memory alone."
             ),
         ),
         Item("Azure.PostgreSQL.MinTLS, Azure.PostgreSQL.UseSSL", "TLS", database_wants_tls),
