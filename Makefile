@@ -40,6 +40,7 @@ lint: $(READY) ## Format, lint and types
 bench: $(READY) ## Where the time goes; prints ratios within one run
 	@$(BIN)/python -m benchmarks.planning
 	@$(BIN)/python -m benchmarks.deployment
+	@$(BIN)/python -m benchmarks.agent
 
 soak: $(READY) ## 100,000 random histories of agents in virtual time; half an hour
 	@HISTORIES=100000 $(BIN)/python -m pytest -s --show-capture=no tests/test_agent_simulated.py -k older
