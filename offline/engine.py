@@ -25,7 +25,7 @@ from offline.provider import serve
 from offline.stacks import account_of, stack_file
 
 STATE = ROOT / ".offline"
-_PROGRAM = ("__main__.py", "*.py", "agent", "components", "ledger", "examples")
+_PROGRAM = ("__main__.py", "*.py", "agent", "components", "delivery", "ledger", "examples")
 _PASSPHRASE = "offline"  # noqa: S105  (of a backend that holds stand-ins only)
 _SUPERVISOR = Path(__file__).with_name("supervisor.py")
 _OFFICIAL_INSTALL = Path.home() / ".pulumi" / "bin" / "pulumi"

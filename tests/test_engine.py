@@ -176,7 +176,7 @@ def test_no_secret_is_in_clear_anywhere(consortium: Consortium) -> None:
         for key in ("base64", "hex", "sharedKey")
         if isinstance(each.get("outputs", {}).get(key), dict)
     ]
-    assert len(known) == 2 * 2 + 3, "both key pairs' secrets, and the key of each of bank-a's connections"
+    assert len(known) == 3 * 2 + 3, "two key pairs, the database's first administrator, the keys of three connections"
     told = {
         "the stack's state": engine.run(["stack", "export", "--stack", "bank-a"]),
         "the outputs": engine.run(["stack", "output", "--json", "--show-secrets", "--stack", "bank-a"]),
