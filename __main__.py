@@ -181,6 +181,7 @@ async def main() -> None:
             connection_string=known["connection_string"],
         ).to_json()
     )
+    share_source = Output.format("{0}.file.core.windows.net:/{0}/{1}", storage.file_account_name, storage.share_name)
     scale_set = NodeScaleSet(
         "nodes",
         NodeScaleSetArgs(
@@ -193,10 +194,13 @@ async def main() -> None:
             vm_size=settings.vm_size,
             ssh_public_key=settings.nodes.ssh_public_key,
             identity_id=node_identity.id,
-            custom_data=told.apply(
-                lambda told: custom_data(
+            custom_data=Output.all(told=told, share_source=share_source).apply(
+                lambda written: custom_data(
                     cloud_config(
-                        told, platform.packages(settings.ledger_version), in_image=settings.nodes.image is not None
+                        written["told"],
+                        written["share_source"],
+                        platform.packages(settings.ledger_version),
+                        in_image=settings.nodes.image is not None,
                     )
                 )
             ),

@@ -15,51 +15,70 @@ MAX_CUSTOM_DATA_BYTES = 65_536
 """Azure's limit, learn.microsoft.com/azure/virtual-machines/custom-data."""
 SHARE = Path("/mnt/ledger")
 """Where the share is mounted."""
+VENV_PACKAGE = "python3-venv"
+"""What the agent's own environment needs of Ubuntu."""
 
 _HERE = Path(__file__).parent
 _PREFIX = "/opt/decentralized-trust"
-_UNIT = "ledger-agent.service"
-_VENV_PACKAGE = "python3-venv"
-_INSTALL = f"{_PREFIX}/install.sh"
+_UNITS = ("ledger-agent.service", "ledger-share.service")
+_SHARE_FILE = "/etc/decentralized-trust/share.env"
+INSTALL = f"{_PREFIX}/install.sh"
 # cloud-init's failures don't fail a VM's provisioning, learn.microsoft.com/azure/virtual-machines/custom-data. A VM
 # whose agent does not answer counts as ill once its grace period is over; why, stands on the serial console.
 _BOOT = [
     "sh",
     "-c",
-    f"{_INSTALL} >{_PREFIX}/install.log 2>&1 || {{ cat {_PREFIX}/install.log >/dev/console; exit 1; }}",
+    f"{INSTALL} >{_PREFIX}/install.log 2>&1 || {{ cat {_PREFIX}/install.log >/dev/console; exit 1; }}",
 ]
 
 
-def unit() -> str:
-    """The agent's systemd unit."""
-    text = (_HERE / _UNIT).read_text(encoding="utf-8")
-    return text.replace("{watchdog_seconds}", str(WATCHDOG_SECONDS)).replace("{share}", str(SHARE))
+def units() -> dict[str, str]:
+    """The systemd units of a VM, by name."""
+    values = {
+        "{watchdog_seconds}": str(WATCHDOG_SECONDS),
+        "{share}": str(SHARE),
+        "{share_file}": _SHARE_FILE,
+        "{configuration}": str(CONFIGURATION_PATH),
+    }
+    texts = {}
+    for name in _UNITS:
+        text = (_HERE / name).read_text(encoding="utf-8")
+        for key, value in values.items():
+            text = text.replace(key, value)
+        texts[name] = text
+    return texts
 
 
-def cloud_config(configuration: str, packages: Sequence[str], *, in_image: bool) -> str:
+def installed() -> dict[str, str]:
+    """Every file of the agent's installation, by its path on the VM; the same in an image and in custom data."""
+    return {
+        **{f"{_PREFIX}/source/{path}": text for path, text in _sources()},
+        **{f"/etc/systemd/system/{name}": text for name, text in units().items()},
+        f"{_PREFIX}/requirements.txt": (_HERE / "requirements.txt").read_text(encoding="utf-8"),
+        INSTALL: (_HERE / "install.sh").read_text(encoding="utf-8"),
+    }
+
+
+def cloud_config(configuration: str, share_source: str, packages: Sequence[str], *, in_image: bool) -> str:
     """The cloud-init document.
 
     Args:
         configuration: what the agent is told, a JSON document.
+        share_source: the share as NFS names it, `HOST:/ACCOUNT/SHARE`.
         packages: Ubuntu packages of the ledger's runtime.
         in_image: whether the VM's image has packages, libraries and agent already; then only the configuration is
             written, and nothing is fetched at boot.
     """
-    written = [_file(str(CONFIGURATION_PATH), configuration)]
+    written = {str(CONFIGURATION_PATH): configuration, _SHARE_FILE: f"SHARE_SOURCE={share_source}\n"}
     if in_image:
-        # The image has the unit enabled; it starts anew with the configuration.
-        return _document({"write_files": written, "runcmd": [["systemctl", "restart", _UNIT]]})
-    written += [_file(f"{_PREFIX}/source/{path}", text) for path, text in _sources()]
-    written += [
-        _file(f"/etc/systemd/system/{_UNIT}", unit()),
-        _file(f"{_PREFIX}/requirements.txt", (_HERE / "requirements.txt").read_text(encoding="utf-8")),
-        _file(_INSTALL, (_HERE / "install.sh").read_text(encoding="utf-8"), mode="0755"),
-    ]
+        return _document(
+            {"write_files": _files(written), "runcmd": [["systemctl", "restart", "--no-block", *_UNITS]]}
+        )
     return _document(
         {
             "package_update": True,
-            "packages": [_VENV_PACKAGE, *packages],
-            "write_files": written,
+            "packages": [VENV_PACKAGE, *packages],
+            "write_files": _files(written | installed()),
             "runcmd": [_BOOT],
         }
     )
@@ -85,8 +104,11 @@ def _sources() -> Iterator[tuple[str, str]]:
             yield str(path.relative_to(folder.parent)), path.read_text(encoding="utf-8")
 
 
-def _file(path: str, content: str, mode: str = "0644") -> dict[str, str]:
-    return {"path": path, "permissions": mode, "content": content}
+def _files(contents: dict[str, str]) -> list[dict[str, str]]:
+    return [
+        {"path": path, "permissions": "0755" if path == INSTALL else "0644", "content": content}
+        for path, content in contents.items()
+    ]
 
 
 def _document(keys: dict[str, object]) -> str:

@@ -16,11 +16,22 @@ import pytest
 from agent.configuration import PATH, Configuration, ConfigurationError, read_configuration
 from agent.lease import KILL_SECONDS, LEASE_SECONDS, STOP_SECONDS, WATCHDOG_SECONDS
 from agent.service import SIGN_SECONDS
-from delivery.cloud_config import MAX_CUSTOM_DATA_BYTES, SHARE, cloud_config, custom_data, unit
+from delivery.cloud_config import (
+    INSTALL,
+    MAX_CUSTOM_DATA_BYTES,
+    SHARE,
+    VENV_PACKAGE,
+    cloud_config,
+    custom_data,
+    installed,
+    units,
+)
 from tests.runs import Plan, large, one, sample
 
 DELIVERY = Path(__file__).resolve().parent.parent / "delivery"
 PACKAGES = ["openjdk-8-jre-headless"]
+SOURCE = "account.file.core.windows.net:/account/ledger"
+SHARE_FILE = "/etc/decentralized-trust/share.env"
 MOST_EXPOSED = 2.0
 """Of 10, systemd-analyze(1): what is above is not hardened any more."""
 
@@ -35,11 +46,15 @@ def files_of(text: str) -> dict[str, str]:
     return {each["path"]: each["content"] for each in document_of(text)["write_files"]}
 
 
+def written(run: Plan) -> dict[str, str]:
+    """The files that the VMs of a bank get."""
+    packed = one(run, "VirtualMachineScaleSet").inputs["virtualMachineProfile"]["osProfile"]["customData"]
+    return files_of(gzip.decompress(base64.b64decode(packed)).decode())
+
+
 def told(run: Plan) -> Configuration:
     """What the VMs of a bank are told."""
-    packed = one(run, "VirtualMachineScaleSet").inputs["virtualMachineProfile"]["osProfile"]["customData"]
-    files = files_of(gzip.decompress(base64.b64decode(packed)).decode())
-    return Configuration.model_validate_json(files[str(PATH)])
+    return Configuration.model_validate_json(written(run)[str(PATH)])
 
 
 def test_a_vm_is_told_where_everything_is() -> None:
@@ -56,6 +71,9 @@ def test_a_vm_is_told_where_everything_is() -> None:
     assert configuration.database.host.endswith(".postgres.database.azure.com")
     assert configuration.connection_string, "monitoring is on"
     assert configuration.share == SHARE
+    share = one(run, "FileShare")
+    account = share.inputs["accountName"]
+    assert written(run)[SHARE_FILE] == f"SHARE_SOURCE={account}.file.core.windows.net:/{account}/ledger\n"
 
 
 def test_a_bank_without_monitoring_sends_nothing() -> None:
@@ -91,7 +109,7 @@ def test_a_missing_configuration_is_told(tmp_path: Path) -> None:
 
 
 def test_custom_data_fits_and_is_the_same_for_the_same_document() -> None:
-    text = cloud_config(told(large()).to_json(), PACKAGES, in_image=False)
+    text = cloud_config(told(large()).to_json(), SOURCE, PACKAGES, in_image=False)
     packed = base64.b64decode(custom_data(text))
     print(f"custom data: {len(packed)} of {MAX_CUSTOM_DATA_BYTES} bytes")
     assert custom_data(text) == custom_data(text), "a time stamp in it would roll every VM at each run"
@@ -106,25 +124,30 @@ def test_custom_data_beyond_azures_limit_is_refused() -> None:
 
 
 def test_without_an_image_the_vm_installs_the_agent() -> None:
-    text = cloud_config("{}", PACKAGES, in_image=False)
+    text = cloud_config("{}", SOURCE, PACKAGES, in_image=False)
     document, files = document_of(text), files_of(text)
-    assert document["packages"] == ["python3-venv", *PACKAGES]
+    assert document["packages"] == [VENV_PACKAGE, *PACKAGES]
     assert document["package_update"] is True, "an image's package lists are as old as the image"
     (boot,) = document["runcmd"]
-    assert "/opt/decentralized-trust/install.sh" in boot[-1], "the script that is written is the one that is run"
+    assert INSTALL in boot[-1], "the script that is written is the one that is run"
     assert "/dev/console" in boot[-1], "what fails at boot is read where nobody can sign in yet"
-    assert "enable --now ledger-agent.service" in files["/opt/decentralized-trust/install.sh"]
-    assert files["/etc/systemd/system/ledger-agent.service"] == unit()
+    for name, text in units().items():
+        assert files[f"/etc/systemd/system/{name}"] == text
+        assert re.search(rf"^systemctl enable --now .*{name}$", files[INSTALL], re.MULTILINE), f"{name} is started"
+        assert "{" not in text.replace("${SHARE_SOURCE}", ""), "every value is filled in"
+    assert installed().items() <= files.items(), "the very files that an image has"
 
 
 def test_an_image_brings_everything_along() -> None:
-    text = cloud_config("{}", PACKAGES, in_image=True)
-    assert list(files_of(text)) == [str(PATH)], "a pinned image must not change at its first boot"
+    text = cloud_config("{}", SOURCE, PACKAGES, in_image=True)
+    assert set(files_of(text)) == {str(PATH), SHARE_FILE}, "a pinned image must not change at its first boot"
+    (restarted,) = document_of(text)["runcmd"]
+    assert set(units()) <= set(restarted), "they had no configuration before"
     assert not {"packages", "package_update"} & set(document_of(text)), "it boots without the open internet"
 
 
 def test_what_is_written_runs_with_the_locked_libraries_alone(tmp_path: Path) -> None:
-    files = files_of(cloud_config("{}", PACKAGES, in_image=False))
+    files = files_of(cloud_config("{}", SOURCE, PACKAGES, in_image=False))
     prefix = "/opt/decentralized-trust/source/"
     for path, content in files.items():
         if path.startswith(prefix):
@@ -152,9 +175,10 @@ def test_every_library_is_locked_to_one_file() -> None:
 
 
 def test_the_watchdog_ends_a_hung_agent_before_its_lease_lapses() -> None:
-    assert f"WatchdogSec={WATCHDOG_SECONDS}\n" in unit(), "one number, named in one place"
-    assert "WatchdogSignal=SIGKILL" in unit(), "an agent that hangs answers no other signal"
-    assert "KillMode=mixed" in unit(), "with it the whole control group is killed at once"
+    unit = units()["ledger-agent.service"]
+    assert f"WatchdogSec={WATCHDOG_SECONDS}\n" in unit, "one number, named in one place"
+    assert "WatchdogSignal=SIGKILL" in unit, "an agent that hangs answers no other signal"
+    assert "KillMode=mixed" in unit, "with it the whole control group is killed at once"
     assert STOP_SECONDS + WATCHDOG_SECONDS <= KILL_SECONDS < LEASE_SECONDS, "the latest sign, and its patience"
     assert 3 * SIGN_SECONDS < WATCHDOG_SECONDS, "one late sign is no hang"
 
@@ -162,7 +186,7 @@ def test_the_watchdog_ends_a_hung_agent_before_its_lease_lapses() -> None:
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze here")
 def test_the_unit_is_hardened(tmp_path: Path) -> None:
     path = tmp_path / "ledger-agent.service"
-    path.write_text(unit())
+    path.write_text(units()[path.name])
     analysed = subprocess.run(
         ["systemd-analyze", "security", "--offline=true", "--no-pager", str(path)],
         capture_output=True,
@@ -174,11 +198,20 @@ def test_the_unit_is_hardened(tmp_path: Path) -> None:
     assert score <= MOST_EXPOSED, f"exposure {score}; wanted {MOST_EXPOSED} at most"
 
 
+def test_the_share_is_mounted_over_tls_and_holds_nobody_up() -> None:
+    share, agent = (units()[f"ledger-{name}.service"] for name in ("share", "agent"))
+    assert (
+        f"mount -t aznfs -o vers=4,minorversion=1,sec=sys,nconnect=4,noatime ${{SHARE_SOURCE}} {SHARE}\n" in share
+    ), "the account refuses what is not encrypted"
+    assert "Restart=on-failure" in share, "the share may be away when the VM starts"
+    assert "ledger-share" not in agent, "an agent that waits for the share would not answer its health probe"
+
+
 @pytest.mark.skipif(shutil.which("cloud-init") is None, reason="no cloud-init here")
 @pytest.mark.parametrize("in_image", [False, True])
 def test_cloud_init_accepts_the_document(tmp_path: Path, in_image: bool) -> None:
     path = tmp_path / "user-data"
-    path.write_text(cloud_config("{}", PACKAGES, in_image=in_image))
+    path.write_text(cloud_config("{}", SOURCE, PACKAGES, in_image=in_image))
     checked = subprocess.run(
         ["cloud-init", "schema", "--config-file", str(path)], capture_output=True, text=True, check=False
     )
