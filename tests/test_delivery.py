@@ -2,11 +2,13 @@
 
 import base64
 import gzip
+import io
 import json
 import re
 import shutil
 import subprocess
 import sys
+import tarfile
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ import pytest
 from agent.configuration import PATH, Configuration, ConfigurationError, read_configuration
 from agent.lease import KILL_SECONDS, LEASE_SECONDS, STOP_SECONDS, WATCHDOG_SECONDS
 from agent.service import SIGN_SECONDS
+from delivery.bundle import bundle
 from delivery.cloud_config import (
     INSTALL,
     MAX_CUSTOM_DATA_BYTES,
@@ -26,6 +29,7 @@ from delivery.cloud_config import (
     installed,
     units,
 )
+from ledger.corda import PLATFORM as CORDA
 from tests.runs import Plan, large, one, sample
 
 DELIVERY = Path(__file__).resolve().parent.parent / "delivery"
@@ -216,3 +220,27 @@ def test_cloud_init_accepts_the_document(tmp_path: Path, in_image: bool) -> None
         ["cloud-init", "schema", "--config-file", str(path)], capture_output=True, text=True, check=False
     )
     assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_the_image_gets_the_very_files_that_cloud_init_writes() -> None:
+    with tarfile.open(fileobj=io.BytesIO(bundle())) as archive:
+        packed = {f"/{entry.name}": archive.extractfile(entry) for entry in archive}
+        modes = {f"/{entry.name}": entry.mode for entry in archive}
+    assert {path: file.read().decode() for path, file in packed.items() if file} == installed()
+    assert modes[INSTALL] == 0o755, "the recipe runs it"
+    assert bundle() == bundle(), "the same files are the same archive"
+
+
+def test_the_images_recipe_declares_what_it_uses_and_installs_what_is_wanted() -> None:
+    recipe = (DELIVERY.parent / "image" / "ledger-node.pkr.hcl").read_text()
+    declared, used = (
+        set(re.findall(r'^variable "(\w+)"', recipe, re.MULTILINE)),
+        set(re.findall(r"\bvar\.(\w+)", recipe)),
+    )
+    assert declared == used, "a variable that is not declared, or declared for nothing"
+    (packages,) = re.findall(r"default += (\[.*\])", recipe)
+    wanted = [*CORDA.packages(CORDA.default_version), VENV_PACKAGE]
+    assert json.loads(packages) == wanted, "the runtime of the default version, and what the agent needs"
+    assert INSTALL in recipe, "the image is installed by the script that installs a VM"
+    assert all(recipe.count(opening) == recipe.count(closing) for opening, closing in ("{}", "[]", "()")), "balanced"
+    assert not re.search(r"(?i)client_secret|password", recipe), "whoever builds signs in by himself"

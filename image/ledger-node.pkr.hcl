@@ -1,0 +1,92 @@
+packer {
+  required_plugins {
+    azure = {
+      source  = "github.com/hashicorp/azure"
+      version = ">= 2.0.0, < 3.0.0"
+    }
+  }
+}
+
+variable "subscription_id" { type = string }
+variable "location" { type = string }
+
+variable "gallery" {
+  description = "Where the image goes."
+  type = object({
+    resource_group = string
+    name           = string
+    image          = string
+  })
+}
+
+variable "image_version" {
+  description = "Three numbers, such as 1.0.0; never used twice."
+  type        = string
+}
+
+variable "packages" {
+  description = "Ubuntu packages: of the ledger's runtime, and of the agent's environment."
+  type        = list(string)
+  default     = ["openjdk-8-jre-headless", "python3-venv"]
+}
+
+variable "aznfs_url" {
+  description = "Package of Azure's mount helper for NFS over TLS."
+  type        = string
+}
+
+variable "aznfs_sha256" { type = string }
+
+source "azure-arm" "node" {
+  use_azure_cli_auth = true
+  subscription_id    = var.subscription_id
+  location           = var.location
+  vm_size            = "Standard_D2s_v5"
+
+  os_type             = "Linux"
+  image_publisher     = "Canonical"
+  image_offer         = "ubuntu-24_04-lts"
+  image_sku           = "server"
+  secure_boot_enabled = true
+  vtpm_enabled        = true
+  security_type       = "TrustedLaunch"
+
+  shared_image_gallery_destination {
+    subscription   = var.subscription_id
+    resource_group = var.gallery.resource_group
+    gallery_name   = var.gallery.name
+    image_name     = var.gallery.image
+    image_version  = var.image_version
+  }
+}
+
+build {
+  sources = ["source.azure-arm.node"]
+
+  provisioner "file" {
+    source      = "${path.root}/agent.tar"
+    destination = "/tmp/agent.tar"
+  }
+
+  provisioner "shell" {
+    execute_command = "sudo env {{ .Vars }} sh -eux '{{ .Path }}'"
+    environment_vars = [
+      "DEBIAN_FRONTEND=noninteractive",
+      "AZNFS_NONINTERACTIVE_INSTALL=1",
+    ]
+    inline = [
+      "cloud-init status --wait",
+      "apt-get update",
+      "apt-get dist-upgrade --yes",
+      "apt-get install --yes ${join(" ", var.packages)}",
+      "curl --fail --silent --show-error --location --output /tmp/aznfs.deb '${var.aznfs_url}'",
+      "echo '${var.aznfs_sha256}  /tmp/aznfs.deb' | sha256sum --check",
+      "apt-get install --yes /tmp/aznfs.deb",
+      "tar --extract --file /tmp/agent.tar --directory / --no-same-owner",
+      "/opt/decentralized-trust/install.sh",
+      "rm /tmp/agent.tar /tmp/aznfs.deb",
+      # The next boot is a new VM's first.
+      "waagent -force -deprovision+user",
+    ]
+  }
+}
