@@ -1,4 +1,4 @@
-"""Packs the agent's installation for an image: `python -m delivery.bundle FILE`, a tar archive for the root folder."""
+"""Packs the agent's installation for an image: `python -m delivery.bundle FILE`, a tar archive of the root folder."""
 
 import io
 import sys
