@@ -1,96 +1,261 @@
-"""A Key Vault of a test's own: its REST interface for secrets over TLS, with the faults that a test wants."""
+"""A vault's REST endpoint for secrets, as far as the agent and a person with `az` use it; with faults to order.
+
+Started as `python -m tests.key_vault PORT FOLDER` it writes `FOLDER/certificate.pem`, which clients are to trust.
+`PUT /fault` with `{"fault": "429", "times": 3}` orders a fault for the next requests.
+"""
 
 import asyncio
-import datetime
 import ipaddress
+import json
 import ssl
-from collections.abc import AsyncIterator
+import sys
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from time import time
 from typing import Any
 
-from aiohttp import web
+from aiohttp import ClientSession, DummyCookieJar, TCPConnector, web
 from azure.core.credentials import AccessToken
+from azure.core.pipeline.transport import AioHttpTransport
 from azure.keyvault.secrets.aio import SecretClient
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
+# learn.microsoft.com/azure/key-vault/general/authentication-requests-and-responses
+CHALLENGE = (
+    'Bearer authorization="https://login.microsoftonline.com/00000000-0000-0000-0000-000000000000",'
+    ' resource="https://vault.azure.net"'
+)
+TOKEN = "a-token"
+MAX_VALUE = 25_600
+PAGE = 25
 
-@dataclass
-class Secret:
-    versions: dict[str, str] = field(default_factory=dict)
-    disabled: bool = False
-    deleted: bool = False
+# What a request suffers: a status, "hang", "cut" (it never arrived), "lose" (its answer did not), "garble".
+Fault = str | None
 
 
 @dataclass
 class Vault:
-    """What it holds, and how it fares."""
+    """What a vault holds, and what it does to requests."""
 
-    secrets: dict[str, Secret] = field(default_factory=dict)
-    refuses: int | None = None
-    """Answer everything with this status."""
-    breaks_after: int | None = None
-    """Drop the connection at each request after so many more."""
-    requests: list[str] = field(default_factory=list)
-    url: str = ""
+    secrets: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+    """Versions by name and version, in the order of their making."""
+    deleted: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+    now: Callable[[], float] = time
+    judge: Callable[[web.Request], Awaitable[Fault]] | None = None
+    """Asked at each authorised request, after it has been counted."""
+    served: list[str] = field(default_factory=list)
+    """Authorised requests as `METHOD path`."""
 
-    async def answer(self, request: web.Request) -> web.Response:  # noqa: PLR0911
-        if "Authorization" not in request.headers:
-            challenge = 'Bearer authorization="https://login.test/tenant", resource="https://vault.azure.net"'
-            return web.Response(status=401, headers={"WWW-Authenticate": challenge})
-        self.requests.append(f"{request.method} {request.path}")
-        if self.breaks_after is not None:
-            self.breaks_after -= 1
-            if self.breaks_after < 0:
-                request.transport.close()  # type: ignore[union-attr]
-                return web.Response()
-        if self.refuses:
-            return _error(self.refuses, "Forbidden" if self.refuses == 403 else "Trouble", "ForbiddenByRbac")
-        _, kind, *rest = request.path.split("/")
-        if not rest:
-            deleted = kind == "deletedsecrets"
-            names = [name for name, secret in self.secrets.items() if secret.deleted is deleted]
-            key = "recoveryId" if deleted else "contentType"
-            value = [{"id": f"{self.url}/secrets/{name}", key: f"{self.url}/deletedsecrets/{name}"} for name in names]
-            return web.json_response({"value": value, "nextLink": None})
-        name, version = rest[0], rest[1] if len(rest) > 1 else ""
-        secret = self.secrets.get(name)
-        if request.method == "PUT":
-            if secret and secret.deleted:
-                return _error(409, "Conflict", "ObjectIsDeletedButRecoverable")
-            secret = self.secrets.setdefault(name, Secret())
-            version = f"{len(secret.versions) + 1:032x}"
-            secret.versions[version] = (await request.json())["value"]
-        elif secret is None or secret.deleted or (version and version not in secret.versions):
-            return _error(404, "SecretNotFound", None)
-        elif secret.disabled:
-            return _error(403, "Forbidden", "SecretDisabled")
-        version = version or list(secret.versions)[-1]
+    def application(self) -> web.Application:
+        application = web.Application(middlewares=[self._guard])
+        application.router.add_routes(
+            [
+                web.put("/fault", self._order),
+                web.put("/secrets/{name}", self._set),
+                web.patch("/secrets/{name}/{version}", self._update),
+                web.patch("/secrets/{name}/", self._update),
+                web.get("/secrets/{name}/versions", self._list),
+                web.get("/secrets/{name}/{version}", self._get),
+                web.get("/secrets/{name}/", self._get),
+                web.get("/secrets/{name}", self._get),
+                web.delete("/secrets/{name}", self._delete),
+                web.get("/deletedsecrets/{name}", self._get_deleted),
+                web.delete("/deletedsecrets/{name}", self._purge),
+                web.post("/deletedsecrets/{name}/recover", self._recover),
+            ]
+        )
+        return application
+
+    @web.middleware
+    async def _guard(self, request: web.Request, handler: Any) -> web.StreamResponse:
+        if request.path == "/fault":
+            return await handler(request)
+        if request.headers.get("Authorization") != f"Bearer {TOKEN}":
+            return web.json_response(
+                {"error": {"code": "Unauthorized", "message": "AKV10000: Request is missing a Bearer token."}},
+                status=401,
+                headers={"WWW-Authenticate": CHALLENGE},
+            )
+        self.served.append(f"{request.method} {request.path}")
+        fault = await self.judge(request) if self.judge else None
+        if fault == "hang":
+            await asyncio.sleep(3600)
+        if fault == "cut":
+            return _cut(request)
+        if fault and fault.isdigit():
+            return _error(int(fault), "Fault", inner={"403": "ForbiddenByRbac"}.get(fault))
+        answer = await handler(request)
+        if fault == "lose":
+            return _cut(request)
+        if fault == "garble":
+            answer = web.Response(body=answer.body[:-2], content_type="application/json")
+        return answer
+
+    async def _order(self, request: web.Request) -> web.Response:
+        order = await request.json()
+        left = [order["fault"]] * order.get("times", 1)
+
+        async def judge(_: web.Request) -> Fault:
+            return left.pop() if left else None
+
+        self.judge = judge
+        return web.json_response({})
+
+    async def _set(self, request: web.Request) -> web.Response:
+        name, body = request.match_info["name"].lower(), await request.json()
+        if name in self.deleted:
+            return _error(409, "Conflict", inner="ObjectIsDeletedButRecoverable")
+        if not 1 <= len(body["value"]) <= MAX_VALUE:
+            return _error(400, "BadParameter")
+        version = uuid.uuid4().hex
+        made = int(self.now())
+        bundle = {
+            "value": body["value"],
+            "id": f"https://{request.host}/secrets/{name}/{version}",
+            "attributes": {"enabled": True, "created": made, "updated": made, "recoveryLevel": "Recoverable"},
+            "contentType": body.get("contentType"),
+            "tags": body.get("tags") or {},
+        }
+        self.secrets.setdefault(name, {})[version] = bundle
+        return web.json_response(bundle)
+
+    async def _update(self, request: web.Request) -> web.Response:
+        bundle, body = self._version(request), await request.json()
+        if bundle is None:
+            return _error(404, "SecretNotFound")
+        bundle["attributes"].update(body.get("attributes") or {})
+        bundle["tags"] = body.get("tags") or bundle["tags"]
+        return web.json_response({key: value for key, value in bundle.items() if key != "value"})
+
+    async def _get(self, request: web.Request) -> web.Response:
+        bundle = self._version(request)
+        if bundle is None:
+            return _error(404, "SecretNotFound")
+        if not bundle["attributes"]["enabled"]:
+            return _error(403, "Forbidden", inner="SecretDisabled")
+        return web.json_response(bundle)
+
+    async def _list(self, request: web.Request) -> web.Response:
+        versions = sorted(self.secrets.get(request.match_info["name"].lower(), {}).items())
+        start = int(request.query.get("$skiptoken", "0"))
+        items = [{key: bundle[key] for key in ("id", "attributes", "tags")} for _, bundle in versions]
+        more = start + PAGE < len(items)
+        query = f"api-version={request.query['api-version']}&$skiptoken={start + PAGE}"
+        link = f"https://{request.host}{request.path}?{query}" if more else None
+        return web.json_response({"value": items[start : start + PAGE], "nextLink": link})
+
+    async def _delete(self, request: web.Request) -> web.Response:
+        name = request.match_info["name"].lower()
+        if name not in self.secrets:
+            return _error(404, "SecretNotFound")
+        self.deleted[name] = self.secrets.pop(name)
+        return self._tombstone(request, name)
+
+    async def _get_deleted(self, request: web.Request) -> web.Response:
+        name = request.match_info["name"].lower()
+        return self._tombstone(request, name) if name in self.deleted else _error(404, "SecretNotFound")
+
+    async def _purge(self, request: web.Request) -> web.Response:
+        found = self.deleted.pop(request.match_info["name"].lower(), None)
+        return web.Response(status=204) if found else _error(404, "SecretNotFound")
+
+    async def _recover(self, request: web.Request) -> web.Response:
+        name = request.match_info["name"].lower()
+        if name not in self.deleted:
+            return _error(404, "SecretNotFound")
+        self.secrets[name] = self.deleted.pop(name)
+        return web.json_response({key: value for key, value in self._latest(name).items() if key != "value"})
+
+    def _version(self, request: web.Request) -> dict[str, Any] | None:
+        versions = self.secrets.get(request.match_info["name"].lower(), {})
+        if version := request.match_info.get("version"):
+            return versions.get(version)
+        return next(reversed(versions.values()), None)
+
+    def _latest(self, name: str) -> dict[str, Any]:
+        return next(reversed(self.secrets[name].values()))
+
+    def _tombstone(self, request: web.Request, name: str) -> web.Response:
+        bundle = next(reversed(self.deleted[name].values()))
+        now = int(self.now())
         return web.json_response(
-            {
-                "value": secret.versions[version],
-                "id": f"{self.url}/secrets/{name}/{version}",
-                "attributes": {"enabled": True},
+            {key: value for key, value in bundle.items() if key != "value"}
+            | {
+                "recoveryId": f"https://{request.host}/deletedsecrets/{name}",
+                "deletedDate": now,
+                "scheduledPurgeDate": now + 90 * 86_400,
             }
         )
 
 
-def _error(status: int, code: str, inner: str | None) -> web.Response:
-    detail: dict[str, Any] = {"code": code, "message": code}
-    if inner:
-        detail["innererror"] = {"code": inner}
-    return web.json_response({"error": detail}, status=status)
+def _error(status: int, code: str, *, inner: str | None = None) -> web.Response:
+    error = {"code": code, "message": f"{code} {inner}"} | ({"innererror": {"code": inner}} if inner else {})
+    return web.json_response({"error": error}, status=status)
+
+
+def _cut(request: web.Request) -> web.Response:
+    assert request.transport
+    request.transport.abort()
+    return web.Response()
+
+
+def write_certificate(folder: Path) -> ssl.SSLContext:
+    """Write `certificate.pem` for localhost; returns what a server needs to show it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name.from_rfc4514_string("CN=localhost")
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(days=7))
+        .add_extension(
+            x509.SubjectAlternativeName(
+                [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+            ),
+            critical=False,
+        )
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    secret = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    (folder / "key.pem").write_bytes(secret)
+    (folder / "certificate.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "certificate.pem", folder / "key.pem")
+    return context
+
+
+@asynccontextmanager
+async def serving(vault: Vault, context: ssl.SSLContext, port: int = 0) -> AsyncIterator[str]:
+    """Serve a vault on localhost; gives its URL."""
+    runner = web.AppRunner(vault.application(), shutdown_timeout=0.05)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, "127.0.0.1", port, ssl_context=context)
+        await site.start()
+        yield f"https://localhost:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
 
 
 class Credential:
-    """A token without a meaning."""
+    """Gives the token that the vault takes."""
 
-    async def get_token(self, *_: str, **__: Any) -> AccessToken:
-        return AccessToken("token", 2**31)
+    async def get_token(self, *scopes: str, **options: Any) -> AccessToken:
+        assert scopes == ("https://vault.azure.net/.default",), "the challenge names the resource"
+        return AccessToken(TOKEN, int(time()) + 3600)
 
     async def close(self) -> None:
         pass
@@ -102,54 +267,23 @@ class Credential:
         pass
 
 
-@asynccontextmanager
-async def running(vault: Vault, folder: Path) -> AsyncIterator[SecretClient]:
-    """The SDK's own client of a vault that runs in this event loop."""
-    certificate, key = _certificate(folder)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    application = web.Application()
-    application.router.add_route("*", "/{path:.*}", vault.answer)
-    runner = web.AppRunner(application, access_log=None)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context)
-    await site.start()
-    vault.url = f"https://127.0.0.1:{runner.addresses[0][1]}"
-    try:
-        async with SecretClient(
-            vault.url,
-            Credential(),
-            verify_challenge_resource=False,
-            connection_verify=str(certificate),
-            retry_total=0,
-        ) as client:
-            yield client
-    finally:
-        await runner.cleanup()
-        await asyncio.sleep(0)
+def client_of(url: str, certificate: Path, **options: Any) -> SecretClient:
+    """The SDK's client of a served vault, which tries each request once."""
+    # The SDK's own session would read the certificate anew for each request.
+    session = ClientSession(
+        connector=TCPConnector(ssl=ssl.create_default_context(cafile=str(certificate))),
+        cookie_jar=DummyCookieJar(),
+        auto_decompress=False,
+    )
+    options = {"retry_total": 0, "read_timeout": 5, "transport": AioHttpTransport(session=session)} | options
+    return SecretClient(url, Credential(), verify_challenge_resource=False, **options)
 
 
-def _certificate(folder: Path) -> tuple[Path, Path]:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False
-        )
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    certificate, private = folder / "vault.pem", folder / "vault.key"
-    certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    private.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return certificate, private
+async def _main(port: int, folder: Path) -> None:
+    async with serving(Vault(), write_certificate(folder), port) as url:
+        print(json.dumps({"url": url}), flush=True)
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(_main(int(sys.argv[1]), Path(sys.argv[2])))

@@ -1,175 +1,635 @@
-"""An identity's keys, through the SDK's own client over TLS: made once, restored, never made anew over old ones."""
+"""The keys of an identity: the real SDK against a vault on localhost."""
 
 import asyncio
-import contextlib
+import base64
+import itertools
+import json
 import logging
 import os
-import tempfile
-from collections.abc import Callable, Mapping
+import random
+import stat
+import traceback
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+from aiohttp import web
 
 from agent.fence import DamagedError, UnavailableError
-from agent.keys import MAX_SECRET_BYTES, KeyVaultKeys, StoredKeys, write_files
-from tests.key_vault import Vault, running
+from agent.keys import (
+    MAX_SECRET_BYTES,
+    BlobMissingError,
+    DeletedError,
+    DisabledError,
+    HalfStoredError,
+    Keys,
+    KeysDamagedError,
+    KeyVaultKeys,
+    MismatchError,
+    VanishedError,
+    VaultUnavailableError,
+    file_system,
+    write_files,
+)
+from tests.key_vault import Fault, Vault, client_of, serving, write_certificate
 
-BLOBS = {"node": b"\x00node key store", "tls": b"tls key store", "password": b"a-password-of-the-stores"}
+NODE = "node-1"
+MANIFEST = "node-1-keys"
+BLOBS = ("identity", "tls", "password")
+
+
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("vault")
+    return write_certificate(folder), folder / "certificate.pem"
 
 
 class Bank:
-    """One identity's vault, and how often new keys were made."""
+    """A served vault, the holders that come and go, and a person with rights."""
 
-    def __init__(self, folder: Path) -> None:
-        self.vault, self.folder, self.made = Vault(), folder, 0
+    def __init__(self, vault: Vault, url: str, certificate: Path) -> None:
+        self.vault, self.url, self._certificate = vault, url, certificate
+        self.made: list[dict[str, bytes]] = []
+        self.options: dict[str, Any] = {"settle_seconds": 0}
 
-    def make(self) -> Mapping[str, bytes]:
-        self.made += 1
-        return {name: blob + str(self.made).encode() for name, blob in BLOBS.items()}
+    def make(self) -> dict[str, bytes]:
+        self.made.append({name: random.randbytes(200) for name in BLOBS})
+        return self.made[-1]
 
-    def obtain(self, known: str | None = None, make: Callable[[], Mapping[str, bytes]] | None = None) -> StoredKeys:
-        async def run() -> StoredKeys:
-            async with running(self.vault, self.folder) as client:
-                return await KeyVaultKeys(client).obtain("node-1", make or self.make, known)
+    @asynccontextmanager
+    async def holder(self, **options: Any) -> AsyncIterator[KeyVaultKeys]:
+        async with client_of(self.url, self._certificate, **options) as client:
+            yield KeyVaultKeys(client, **self.options)
 
-        return asyncio.run(run())
+    async def obtain(self, known: str | None = None, identity: str = NODE) -> Keys:
+        async with self.holder() as holder:
+            return await holder.obtain(identity, self.make, known)
+
+    @asynccontextmanager
+    async def person(self):
+        async with client_of(self.url, self._certificate) as client:
+            yield client
+
+    def fails_after(self, served: int, fault: Fault = "cut") -> None:
+        async def judge(_: web.Request) -> Fault:
+            return fault if len(self.vault.served) > served else None
+
+        self.vault.served.clear()
+        self.vault.judge = judge
+
+    def heals(self) -> None:
+        self.vault.judge = None
 
 
 @pytest.fixture
-def bank(tmp_path: Path) -> Bank:
-    return Bank(tmp_path)
+def at_bank(tls):
+    def run(history: Callable[[Bank], Any], **vault: Any) -> Any:
+        async def play() -> Any:
+            served = Vault(**vault)
+            context, certificate = tls
+            async with serving(served, context) as url:
+                return await history(Bank(served, url, certificate))
+
+        return asyncio.run(play())
+
+    return run
 
 
-def test_keys_are_made_once_and_restored_ever_after(bank: Bank) -> None:
-    first = bank.obtain()
-    again = bank.obtain(first.fingerprint)
-    assert (first.made, again.made, bank.made) == (True, False, 1), "a later holder is the same node"
-    assert again.blobs == first.blobs == {name: blob + b"1" for name, blob in BLOBS.items()}, "byte by byte"
-    assert again.fingerprint == first.fingerprint
-    assert bank.obtain(None).blobs == first.blobs, "a record that missed the fingerprint is no reason for new keys"
+def test_the_first_holder_makes_keys_and_each_later_one_restores_them(at_bank):
+    async def history(bank: Bank):
+        first = await bank.obtain()
+        before_recorded = await bank.obtain()
+        later = await bank.obtain(first.fingerprint)
+        assert first.made, "there were none"
+        assert not before_recorded.made, "a crash before the record was written leaves the keys valid"
+        assert not later.made, "the identity has its keys"
+        assert first.blobs == before_recorded.blobs == later.blobs == bank.made[0], "one identity, one set of keys"
+        assert first.fingerprint == before_recorded.fingerprint == later.fingerprint, "it stands for the keys"
+        assert len(bank.made) == 1, "nobody made others"
+        assert set(bank.vault.secrets) == {MANIFEST, *(f"{NODE}-{name}" for name in BLOBS)}, "what people look for"
+        assert [path for path in bank.vault.served if path.startswith("PUT")][-1] == f"PUT /secrets/{MANIFEST}", (
+            "the manifest vouches for all the others"
+        )
+
+    at_bank(history)
 
 
-def test_the_manifest_is_written_last_and_all_is_read_back(bank: Bank) -> None:
-    bank.obtain()
-    puts = [request for request in bank.vault.requests if request.startswith("PUT")]
-    assert puts[-1] == "PUT /secrets/node-1-keys", "before that nothing is announced"
-    assert bank.vault.requests[-1].startswith("GET /secrets/node-1-keys/"), "a key is used once the vault has it"
+def test_identities_do_not_meet(at_bank):
+    async def history(bank: Bank):
+        one, ten = await bank.obtain(), await bank.obtain(identity="node-10")
+        assert one.blobs != ten.blobs, "each identity has its own keys"
+        assert (await bank.obtain(one.fingerprint)).blobs == one.blobs, "node-1 is a beginning of node-10"
+
+    at_bank(history)
 
 
-@pytest.mark.parametrize("requests", range(2, 12))
-def test_a_holder_that_dies_while_it_stores_never_leads_to_other_keys(bank: Bank, requests: int) -> None:
-    bank.vault.breaks_after = requests
-    with contextlib.suppress(UnavailableError):
-        bank.obtain()
-    bank.vault.breaks_after = None
-    stored = set(bank.vault.secrets)
-    if stored and "node-1-keys" not in stored:
-        with pytest.raises(DamagedError, match="stored by half"):
-            bank.obtain()
-    else:
-        keys = bank.obtain()
-        assert keys.made is not bool(stored), "what was stored whole is restored; where nothing was, it is made"
-    assert bank.made == 1 or not stored, "once anything is stored, no other keys are made"
+def test_secrets_say_what_they_are(at_bank):
+    async def history(bank: Bank):
+        await bank.obtain()
+        latest = {name: next(iter(versions.values())) for name, versions in bank.vault.secrets.items()}
+        assert {each["tags"]["identity"] for each in latest.values()} == {NODE}, "people find an identity's secrets"
+        assert latest[MANIFEST]["contentType"] == "application/json", "the portal shows it"
+        assert latest["node-1-tls"]["contentType"] == "application/octet-stream;base64", "how to decode it"
+
+    at_bank(history)
 
 
-def spoiled(bank: Bank, spoil: Callable[[Vault], None]) -> str:
-    known = bank.obtain().fingerprint
-    spoil(bank.vault)
-    with pytest.raises(DamagedError) as refused:
-        bank.obtain(known)
-    assert bank.made == 1, "new keys over old ones would end the identity"
-    return str(refused.value)
+# --- Cut off -------------------------------------------------------------------------------------------------------
 
 
-def test_a_deleted_blob_is_to_be_recovered(bank: Bank) -> None:
-    said = spoiled(bank, lambda vault: setattr(vault.secrets["node-1-tls"], "deleted", True))
-    assert "secret node-1-tls" in said
-    assert "recover it" in said
+@pytest.mark.parametrize("fault", ["cut", "lose"])
+def test_a_crash_at_any_request_of_the_first_storing_loses_no_announced_key(at_bank, fault):
+    async def history(bank: Bank):
+        outcomes = []
+        for step in range(100):
+            bank.vault.secrets.clear()
+            bank.fails_after(step, fault)
+            try:
+                announced = await bank.obtain()
+            except VaultUnavailableError:
+                announced = None
+            bank.heals()
+            if announced:
+                break
+            try:
+                second = await bank.obtain()
+            except HalfStoredError:
+                outcomes.append("half-stored")
+                assert MANIFEST not in bank.vault.secrets, "with a manifest the set would be whole"
+            else:
+                outcomes.append("restored" if second.blobs == bank.made[-1] and not second.made else "made")
+                if second.made:
+                    assert all(len(versions) == 1 for versions in bank.vault.secrets.values()), "nothing lay there"
+        assert announced, "each step was tried"
+        assert outcomes == sorted(outcomes, key=["made", "half-stored", "restored"].index), "storing only adds"
+        assert set(outcomes) == {"made", "half-stored", "restored"}, "each was met"
+
+    at_bank(history)
 
 
-def test_a_deleted_manifest_is_to_be_recovered(bank: Bank) -> None:
-    said = spoiled(bank, lambda vault: setattr(vault.secrets["node-1-keys"], "deleted", True))
-    assert "node-1-keys" in said
-    assert "recover them" in said
+@pytest.mark.parametrize("fault", ["cut", "lose", "429"])
+def test_an_agent_that_lives_on_continues_a_storing_that_was_cut_off(at_bank, fault):
+    async def history(bank: Bank):
+        for step in range(100):
+            bank.vault.secrets.clear()
+            bank.made.clear()
+            bank.fails_after(step, fault)
+            async with bank.holder() as holder:
+                try:
+                    await holder.obtain(NODE, bank.make, None)
+                except VaultUnavailableError:
+                    bank.heals()
+                    keys = await holder.obtain(NODE, bank.make, None)
+                    assert len(bank.made) == 1, "a second set would leave the first half-stored"
+                    assert keys.blobs == bank.made[0], "what was made is what is used"
+                else:
+                    break
+        assert step > 2 * len(BLOBS), "each step was tried"
+
+    at_bank(history)
 
 
-def test_a_disabled_secret_is_told_from_a_vault_that_refuses(bank: Bank) -> None:
-    said = spoiled(bank, lambda vault: setattr(vault.secrets["node-1-node"], "disabled", True))
-    assert said == "secret node-1-node is disabled; wanted it enabled"
+def test_new_keys_come_over_a_half_stored_set_only_when_a_person_says_so(at_bank):
+    async def history(bank: Bank):
+        bank.fails_after(len(BLOBS) * 2 + 4)
+        with pytest.raises(VaultUnavailableError):
+            await bank.obtain()
+        bank.heals()
+        left = list(bank.vault.secrets)
+        with pytest.raises(HalfStoredError) as caught:
+            await bank.obtain()
+        assert left, "something was stored"
+        assert all(name in str(caught.value) for name in [*left, MANIFEST]), "the person needs all names"
+        assert "abandoned=yes" in str(caught.value), "and the way out"
+        async with bank.person() as person:
+            for name in left:
+                await person.update_secret_properties(name, tags={"abandoned": "yes"})
+        keys = await bank.obtain()
+        assert keys.made, "nothing was in use"
+        assert all(len(bank.vault.secrets[name]) == 2 for name in left), "old versions stay, though nobody needs them"
+        assert (await bank.obtain(keys.fingerprint)).blobs == keys.blobs, "now the set is whole"
+
+    at_bank(history)
 
 
-def test_a_changed_blob_is_noticed(bank: Bank) -> None:
-    def change(vault: Vault) -> None:
-        versions = vault.secrets["node-1-node"].versions
-        versions[next(iter(versions))] = "b3RoZXI="
-
-    assert "not what node-1-keys says" in spoiled(bank, change)
+# --- Damage --------------------------------------------------------------------------------------------------------
 
 
-def test_a_newer_version_of_a_blob_alone_changes_nothing(bank: Bank) -> None:
-    first = bank.obtain()
-    bank.vault.secrets["node-1-node"].versions["f" * 32] = "b3RoZXI="
-    assert bank.obtain(first.fingerprint).blobs == first.blobs, "the manifest names the versions that belong together"
+async def lose_a_blob(bank: Bank, person: Any) -> None:
+    del bank.vault.secrets["node-1-tls"]
 
 
-def test_another_manifest_than_the_record_knows_is_noticed(bank: Bank) -> None:
-    def change(vault: Vault) -> None:
-        vault.secrets["node-1-keys"].versions["f" * 32] = "{}"
-
-    assert "is not the one that the record of node-1 knows" in spoiled(bank, change)
+async def lose_the_manifest(bank: Bank, person: Any) -> None:
+    del bank.vault.secrets[MANIFEST]
 
 
-def test_an_emptied_vault_is_noticed(bank: Bank) -> None:
-    assert "restore them from a backup" in spoiled(bank, lambda vault: vault.secrets.clear())
+async def lose_everything(bank: Bank, person: Any) -> None:
+    bank.vault.secrets.clear()
 
 
-@pytest.mark.parametrize("status", [401, 403, 429, 500, 503])
-def test_a_vault_that_refuses_is_waited_for(bank: Bank, status: int) -> None:
-    bank.vault.refuses = status
-    with pytest.raises(UnavailableError, match=f"key vault, keys of node-1: {status}"):
-        bank.obtain()
-    bank.vault.refuses = None
-    assert bank.obtain().made, "roles have spread, and the first holder goes on"
+async def delete_a_blob(bank: Bank, person: Any) -> None:
+    await person.delete_secret("node-1-tls", _polling_interval=0.01)
 
 
-def test_too_large_a_blob_is_refused_before_anything_is_stored(bank: Bank) -> None:
-    with pytest.raises(ValueError, match="node-1: big too large"):
-        bank.obtain(make=lambda: {"small": b"x", "big": b"x" * MAX_SECRET_BYTES})
-    assert bank.vault.secrets == {}, "half a set is worse than none"
+async def delete_the_manifest(bank: Bank, person: Any) -> None:
+    await person.delete_secret(MANIFEST, _polling_interval=0.01)
 
 
-def test_identities_whose_names_begin_alike_are_kept_apart(bank: Bank) -> None:
-    async def run() -> StoredKeys:
-        async with running(bank.vault, bank.folder) as client:
-            keys = KeyVaultKeys(client)
-            await keys.obtain("node-10", bank.make, None)
-            return await keys.obtain("node-1", bank.make, None)
-
-    assert asyncio.run(run()).made, "node-10's secrets are not node-1's"
+async def delete_everything(bank: Bank, person: Any) -> None:
+    for name in list(bank.vault.secrets):
+        await person.delete_secret(name, _polling_interval=0.01)
 
 
-def test_no_secret_is_logged(bank: Bank, caplog: pytest.LogCaptureFixture) -> None:
+async def delete_what_the_manifest_named(bank: Bank, person: Any) -> None:
+    await delete_a_blob(bank, person)
+    await lose_the_manifest(bank, person)
+
+
+async def disable_a_blob(bank: Bank, person: Any) -> None:
+    await person.update_secret_properties("node-1-tls", _only(bank, "node-1-tls"), enabled=False)
+
+
+async def disable_the_manifest(bank: Bank, person: Any) -> None:
+    await person.update_secret_properties(MANIFEST, _only(bank, MANIFEST), enabled=False)
+
+
+async def disable_what_the_manifest_named(bank: Bank, person: Any) -> None:
+    await disable_a_blob(bank, person)
+    await lose_the_manifest(bank, person)
+
+
+async def replace_a_version(bank: Bank, person: Any) -> None:
+    old = bank.vault.secrets.pop("node-1-tls")
+    await person.set_secret("node-1-tls", next(iter(old.values()))["value"])
+
+
+async def change_a_blob(bank: Bank, person: Any) -> None:
+    bank.vault.secrets["node-1-tls"][_only(bank, "node-1-tls")]["value"] = "AAAA"
+
+
+async def swap_blobs(bank: Bank, person: Any) -> None:
+    one, other = (bank.vault.secrets[name][_only(bank, name)] for name in ("node-1-tls", "node-1-identity"))
+    one["value"], other["value"] = other["value"], one["value"]
+
+
+async def spoil_a_blob(bank: Bank, person: Any) -> None:
+    bank.vault.secrets["node-1-tls"][_only(bank, "node-1-tls")]["value"] = "no base64!"
+
+
+async def spoil_the_manifest(bank: Bank, person: Any) -> None:
+    bank.vault.secrets[MANIFEST][_only(bank, MANIFEST)]["value"] = "{}"
+
+
+async def take_anothers_manifest(bank: Bank, person: Any) -> None:
+    await bank.obtain(identity="node-2")
+    other = bank.vault.secrets["node-2-keys"][_only(bank, "node-2-keys")]["value"]
+    bank.vault.secrets[MANIFEST][_only(bank, MANIFEST)]["value"] = other
+
+
+def _only(bank: Bank, name: str) -> str:
+    (version,) = bank.vault.secrets[name]
+    return version
+
+
+@pytest.mark.parametrize(
+    ("harm", "known", "unknown", "named"),
+    [
+        (lose_a_blob, BlobMissingError, BlobMissingError, "node-1-tls"),
+        (lose_the_manifest, VanishedError, HalfStoredError, MANIFEST),
+        (lose_everything, VanishedError, None, MANIFEST),
+        (delete_a_blob, DeletedError, DeletedError, "node-1-tls"),
+        (delete_the_manifest, DeletedError, DeletedError, MANIFEST),
+        (delete_everything, DeletedError, DeletedError, MANIFEST),
+        (delete_what_the_manifest_named, VanishedError, DeletedError, "node-1"),
+        (disable_a_blob, DisabledError, DisabledError, "node-1-tls"),
+        (disable_the_manifest, DisabledError, DisabledError, MANIFEST),
+        (disable_what_the_manifest_named, VanishedError, DisabledError, "node-1"),
+        (replace_a_version, BlobMissingError, BlobMissingError, "node-1-tls"),
+        (change_a_blob, MismatchError, MismatchError, "node-1-tls"),
+        (swap_blobs, MismatchError, MismatchError, "node-1-"),
+        (spoil_a_blob, MismatchError, MismatchError, "node-1-tls"),
+        (spoil_the_manifest, MismatchError, MismatchError, MANIFEST),
+        (take_anothers_manifest, MismatchError, MismatchError, MANIFEST),
+    ],
+)
+def test_damage_is_told_apart_and_never_answered_with_new_keys(at_bank, harm, known, unknown, named):
+    async def history(bank: Bank):
+        keys = await bank.obtain()
+        async with bank.person() as person:
+            await harm(bank, person)
+        there = json.dumps([bank.vault.secrets, bank.vault.deleted])
+        for fingerprint, error in ((keys.fingerprint, known), (None, unknown)):
+            if error is None:
+                continue
+            with pytest.raises(error) as caught:
+                await bank.obtain(fingerprint)
+            assert isinstance(caught.value, KeysDamagedError), "it is about keys"
+            assert isinstance(caught.value, DamagedError), "the agent waits for a person"
+            assert named in str(caught.value), "a person must know which secret"
+            assert "wanted" in str(caught.value), "and what to do"
+            assert json.dumps([bank.vault.secrets, bank.vault.deleted]) == there, "evidence stays as it was"
+
+    at_bank(history)
+
+
+def test_what_a_person_recovers_is_used_again(at_bank):
+    async def history(bank: Bank):
+        keys = await bank.obtain()
+        async with bank.person() as person:
+            await delete_everything(bank, person)
+            with pytest.raises(DeletedError):
+                await bank.obtain(keys.fingerprint)
+            for name in list(bank.vault.deleted):
+                await person.recover_deleted_secret(name, _polling_interval=0.01)
+        assert (await bank.obtain(keys.fingerprint)).blobs == keys.blobs, "recovered is as it was before"
+
+    at_bank(history)
+
+
+def test_a_secret_deleted_between_looking_and_storing_is_told_by_the_vault(at_bank):
+    async def history(bank: Bank):
+        async def judge(request: web.Request) -> Fault:
+            if request.method == "PUT" and not bank.vault.deleted:
+                bank.vault.deleted["node-1-identity"] = {"v": {"id": "x"}}
+            return None
+
+        bank.vault.judge = judge
+        with pytest.raises(DeletedError, match="node-1-identity"):
+            await bank.obtain()
+
+    at_bank(history)
+
+
+def test_versions_that_came_later_change_nothing(at_bank):
+    async def history(bank: Bank):
+        keys = await bank.obtain()
+        async with bank.person() as person:
+            await person.set_secret("node-1-tls", "AAAA")
+        for known in (None, keys.fingerprint):
+            assert (await bank.obtain(known)).blobs == keys.blobs, "exactly the versions that the manifest names"
+
+    at_bank(history)
+
+
+# --- Two first holders ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_two_first_holders_end_with_the_same_keys(at_bank, seed):
+    chance = random.Random(seed)
+
+    async def history(bank: Bank):
+        bank.options = {"settle_seconds": 0.2}
+        both = asyncio.Barrier(2)
+        writes = 0
+
+        async def judge(request: web.Request) -> Fault:
+            nonlocal writes
+            if request.method == "PUT":
+                writes += 1
+                # Neither sees anything of the other before both write.
+                if writes <= 2:
+                    await both.wait()
+            await asyncio.sleep(chance.uniform(0, 0.01))
+            return None
+
+        bank.vault.judge = judge
+        one, other = await asyncio.wait_for(asyncio.gather(bank.obtain(), bank.obtain()), 5)
+        bank.heals()
+        assert len(bank.vault.secrets[MANIFEST]) == 2, "both stored"
+        assert (one.blobs, one.fingerprint) == (other.blobs, other.fingerprint), "they are one identity"
+        assert one.made != other.made, "one of them lost"
+        assert (await bank.obtain()).blobs == (await bank.obtain(one.fingerprint)).blobs == one.blobs, (
+            "and it stays so"
+        )
+
+    # All within one second, which is as fine as a vault tells time.
+    at_bank(history, now=lambda: 1_800_000_000)
+
+
+def test_before_there_is_a_record_the_oldest_manifest_counts(at_bank):
+    clock = itertools.count(1_800_000_000)
+
+    async def history(bank: Bank):
+        oldest = await bank.obtain()
+        content = bank.vault.secrets[MANIFEST][_only(bank, MANIFEST)]["value"]
+        async with bank.person() as person:
+            for _ in range(30):
+                await person.set_secret(MANIFEST, content.replace("node-1-tls", "node-1-lost"))
+        assert (await bank.obtain()).blobs == oldest.blobs, "whoever was first may have announced it"
+
+    at_bank(history, now=lambda: next(clock))
+
+
+def test_what_is_read_back_otherwise_than_written_is_not_announced(at_bank):
+    async def history(bank: Bank):
+        async def judge(request: web.Request) -> Fault:
+            for versions in bank.vault.secrets.values():
+                versions[next(iter(versions))]["value"] = "AAAA"
+            return None
+
+        bank.vault.judge = judge
+        with pytest.raises(MismatchError, match="node-1-identity, version"):
+            await bank.obtain()
+        assert MANIFEST not in bank.vault.secrets, "it would vouch for what is not there"
+
+    at_bank(history)
+
+
+def test_a_late_writer_does_not_take_the_known_keys_away(at_bank):
+    async def history(bank: Bank):
+        late, known = await bank.obtain(), None
+        before = {name: dict(versions) for name, versions in bank.vault.secrets.items()}
+        bank.vault.secrets.clear()
+        known = await bank.obtain()
+        for name, versions in before.items():
+            bank.vault.secrets[name].update(versions)
+        keys = await bank.obtain(known.fingerprint)
+        assert keys.blobs == known.blobs, "the record names the keys in use"
+        assert keys.blobs != late.blobs, "the late writer's were never announced"
+        with pytest.raises(MismatchError, match=MANIFEST):
+            await bank.obtain("0" * 64)
+
+    at_bank(history)
+
+
+# --- The vault does not answer -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fault", ["401", "403", "404", "408", "409", "429", "500", "503", "cut", "hang", "garble"])
+def test_an_outage_is_waited_for(at_bank, fault):
+    async def history(bank: Bank):
+        keys = await bank.obtain()
+        bank.options = {"settle_seconds": 0, "request_seconds": 0.3}
+        bank.fails_after(0, fault)
+        for known in (None, keys.fingerprint):
+            with pytest.raises(VaultUnavailableError) as caught:
+                await bank.obtain(known)
+            assert isinstance(caught.value, UnavailableError), "the agent tries again"
+            assert MANIFEST in str(caught.value), "what was asked for"
+        bank.heals()
+        assert (await bank.obtain(keys.fingerprint)).blobs == keys.blobs, "nothing was harmed"
+
+    at_bank(history)
+
+
+def test_a_vault_that_is_not_there_is_waited_for(at_bank):
+    async def history(bank: Bank):
+        bank.url = "https://localhost:1"
+        with pytest.raises(VaultUnavailableError, match="localhost:1"):
+            await bank.obtain()
+
+    at_bank(history)
+
+
+def test_a_write_that_the_sdk_repeats_does_no_harm(at_bank):
+    async def history(bank: Bank):
+        async def judge(request: web.Request) -> Fault:
+            first = request.method == "PUT" and request.path not in seen
+            seen.add(request.path)
+            return "lose" if first else None
+
+        seen: set[str] = set()
+        bank.vault.judge = judge
+        async with bank.holder(retry_total=2, retry_backoff_factor=0.01) as holder:
+            keys = await holder.obtain(NODE, bank.make, None)
+        bank.heals()
+        assert keys.made, "an answer that was lost is not an outage"
+        assert keys.blobs == bank.made[0], "nor another holder"
+        assert all(len(versions) == 2 for versions in bank.vault.secrets.values()), "each was written twice"
+        assert (await bank.obtain(keys.fingerprint)).blobs == keys.blobs, "whichever version is announced is whole"
+
+    at_bank(history)
+
+
+# --- Limits and secrecy --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("blobs", "wanted"),
+    [
+        ({}, "1 to 64"),
+        ({f"b{number}": b"x" for number in range(65)}, "1 to 64"),
+        ({"tls": b""}, "node-1-tls: 0 bytes"),
+        ({"small": b"x", "tls": bytes(MAX_SECRET_BYTES)}, "node-1-tls: 33336 bytes"),
+        ({"tls.jks": b"x"}, "'node-1-tls.jks'"),
+        ({"t" * 127: b"x"}, "1 to 127"),
+        ({"keys": b"x"}, "none of them keys"),
+        ({"Keys": b"x"}, "none of them keys"),
+        ({"tls": b"x", "TLS": b"y"}, "different names"),
+    ],
+)
+def test_what_a_vault_would_refuse_is_refused_before_the_first_write(at_bank, blobs, wanted):
+    async def history(bank: Bank):
+        async with bank.holder() as holder:
+            with pytest.raises(ValueError, match=wanted):
+                await holder.obtain(NODE, lambda: blobs, None)
+        assert not [path for path in bank.vault.served if path.startswith("PUT")], "half a set is worse than none"
+
+    at_bank(history)
+
+
+def test_the_largest_blob_is_stored(at_bank):
+    async def history(bank: Bank):
+        largest = random.randbytes(MAX_SECRET_BYTES // 4 * 3)
+        async with bank.holder() as holder:
+            keys = await holder.obtain(NODE, lambda: {"tls": largest}, None)
+        assert keys.blobs == {"tls": largest}, "it fits"
+
+    at_bank(history)
+
+
+def test_nothing_that_is_logged_or_raised_holds_a_secret(at_bank, caplog):
     caplog.set_level(logging.DEBUG)
-    keys = bank.obtain()
-    assert caplog.text, "the SDK logs its requests"
-    for name in ("password", "tls"):
-        assert keys.blobs[name].decode() not in caplog.text, "what a log shows, many read"
-        assert keys.blobs[name].decode() not in repr(keys)
+    said = []
+
+    async def history(bank: Bank):
+        keys = await bank.obtain()
+        said.append(repr(keys))
+        for fault in ("garble", "500", "cut"):
+            bank.fails_after(1, fault)
+            with pytest.raises(VaultUnavailableError) as caught:
+                await bank.obtain(keys.fingerprint)
+            said.append("".join(traceback.format_exception(caught.value)))
+        bank.heals()
+        bank.vault.secrets["node-1-identity"][_only(bank, "node-1-identity")]["value"] = "AAAA"
+        with pytest.raises(MismatchError) as caught:
+            await bank.obtain(keys.fingerprint)
+        said.append("".join(traceback.format_exception(caught.value)))
+        return [base64.b64encode(blob).decode() for blob in bank.made[0].values()]
+
+    secrets = at_bank(history)
+    text = caplog.text + "".join(str(record.__dict__) for record in caplog.records) + "".join(said)
+    assert "node-1-tls" in text, "the SDK does log requests at this level"
+    assert not [secret for secret in secrets if secret[:24] in text], "logs go where keys must not"
 
 
-def test_files_are_in_memory_and_the_nodes_alone() -> None:
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as memory:
-        folder = Path(memory) / "secrets"
-        write_files(folder, BLOBS)
-        assert folder.stat().st_mode & 0o777 == 0o700, "no other user lists them"
-        for name, blob in BLOBS.items():
-            assert (folder / name).read_bytes() == blob
-            assert (folder / name).stat().st_mode & 0o777 == 0o600, "no other user reads them"
+# --- Files ---------------------------------------------------------------------------------------------------------
 
 
-def test_no_file_is_written_to_a_disk(tmp_path: Path) -> None:
-    if os.statvfs(tmp_path).f_fsid == os.statvfs("/dev/shm").f_fsid:  # noqa: S108
-        pytest.skip("the folder for temporary files is in memory here")
-    with pytest.raises(ValueError, match="wanted tmpfs"):
-        write_files(tmp_path / "secrets", BLOBS)
-    assert list((tmp_path / "secrets").iterdir()) == []
+def in_memory(descriptor: int) -> str:
+    return "tmpfs"
+
+
+def test_files_are_for_their_owner_alone(tmp_path):
+    folder = tmp_path / "secrets"
+    before = os.umask(0)
+    try:
+        write_files(folder, {"identity": b"one", "tls": b"two"}, in_memory)
+    finally:
+        os.umask(before)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {"identity": b"one", "tls": b"two"}, (
+        "nothing else is left"
+    )
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700, "nobody else looks in"
+    assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}, "nor reads"
+
+
+def test_an_open_folder_is_closed_and_old_files_are_replaced(tmp_path):
+    (tmp_path / "tls").write_bytes(b"a longer old one")
+    (tmp_path / ".tls.new").write_bytes(b"of a killed writer")
+    tmp_path.chmod(0o755)
+    write_files(tmp_path, {"tls": b"new"}, in_memory)
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"new"], "a restarted agent writes them again"
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o700, "nobody else looks in"
+
+
+def test_links_are_not_followed(tmp_path):
+    elsewhere, folder = tmp_path / "elsewhere", tmp_path / "secrets"
+    folder.mkdir()
+    elsewhere.write_bytes(b"mine")
+    for name in ("tls", ".tls.new"):
+        (folder / name).symlink_to(elsewhere)
+    write_files(folder, {"tls": b"new"}, in_memory)
+    assert elsewhere.read_bytes() == b"mine", "a link leads out of memory"
+    assert (folder / "tls").read_bytes() == b"new", "it is replaced"
+    (tmp_path / "link").symlink_to(folder)
+    with pytest.raises(OSError, match="link"):
+        write_files(tmp_path / "link", {"tls": b"new"}, in_memory)
+
+
+@pytest.mark.parametrize("kind", ["ext4", "overlay", "unknown", "nfs4"])
+def test_keys_touch_no_disk(tmp_path, kind):
+    with pytest.raises(ValueError, match=f"is on {kind}; wanted one of ramfs, tmpfs"):
+        write_files(tmp_path, {"tls": b"secret"}, lambda descriptor: kind)
+    assert not list(tmp_path.iterdir()), "not for a moment"
+
+
+@pytest.mark.parametrize("name", ["../tls", "a/b", "", ".", "tls.jks"])
+def test_only_plain_names_are_written(tmp_path, name):
+    with pytest.raises(ValueError, match="blob name"):
+        write_files(tmp_path / "secrets", {name: b"secret"}, in_memory)
+
+
+def test_the_kernel_tells_what_is_in_memory(tmp_path):
+    memory = Path("/dev/shm")  # noqa: S108
+    if not os.path.ismount(memory):
+        pytest.skip("no /dev/shm here")
+    kinds = {}
+    for folder in (memory, Path("/proc")):
+        descriptor = os.open(folder, os.O_RDONLY)
+        kinds[folder.name] = file_system(descriptor)
+        os.close(descriptor)
+    assert kinds == {"shm": "tmpfs", "proc": "proc"}, "as mounted"
