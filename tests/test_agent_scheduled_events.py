@@ -70,7 +70,7 @@ class MetadataService:
         application.router.add_get("/metadata/instance", self.instance)
         application.router.add_get("/metadata/scheduledevents", self.read)
         application.router.add_post("/metadata/scheduledevents", self.start)
-        runner = web.AppRunner(application, shutdown_timeout=0)
+        runner = web.AppRunner(application, shutdown_timeout=0.05)
         await runner.setup()
         try:
             site = web.TCPSite(runner, "127.0.0.1", port)
