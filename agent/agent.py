@@ -160,7 +160,7 @@ class Agent:
                 self._status.reason, failed = str(error), False
             except DamagedError as error:
                 self._status.reason, failed, pause = str(error), False, DAMAGE_SECONDS
-            except SoftwareError as error:
+            except (SoftwareError, OSError, ValueError) as error:
                 self._status.reason, failed = str(error), True
             else:
                 self._status.reason, failed = why, True

@@ -21,7 +21,7 @@ from typing import Any
 from agent.agent import AWAY_SECONDS, Agent
 from agent.clock import Clock
 from agent.fence import SupersededError, UnavailableError
-from agent.lease import LEASE_SECONDS, WATCHDOG_SECONDS, RefusedError
+from agent.lease import LEASE_SECONDS, WATCHDOG_SECONDS, Record, RefusedError
 from agent.node import Workplace
 from agent.status import Status
 from ledger.platform import Identity
@@ -628,7 +628,8 @@ class Outcome:
     """Seconds from each lapse of a lease until another VM had raised the epoch."""
     commits: int
     takings: int
-    epochs: int
+    taken_by: dict[str, int]
+    """How many VMs held each identity, told by its record."""
 
 
 NAMES = ("node-1", "node-2")
@@ -682,6 +683,10 @@ async def anything(world: World) -> None:
     for at in sorted(world.chance.uniform(0, TROUBLE_SECONDS) for _ in range(world.chance.randint(1, 8))):
         await asyncio.sleep(at - world.loop.time())
         _trouble(world)
+
+
+async def nothing(world: World) -> None:
+    """All is well."""
 
 
 async def power_loss(world: World) -> None:
@@ -742,5 +747,8 @@ def play(seed: int, *, trouble: Callable[[World], Awaitable[None]] = anything, m
         takeovers=world.takeovers,
         commits=sum(each.commits.total() for each in kept),
         takings=world.takings.total(),
-        epochs=sum(each.started for each in kept),
+        taken_by={
+            name: len({tenure.vm for tenure in Record.from_json(name, blob.content).history})
+            for name, blob in world.blobs.items()
+        },
     )

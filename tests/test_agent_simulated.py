@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from agent import lease
-from tests.simulation import HELD_AGAIN_SECONDS, Database, Machine, Outcome, play, power_loss
+from ledger.software import SoftwareError
+from tests.simulation import HELD_AGAIN_SECONDS, Database, Machine, Outcome, Software, nothing, play, power_loss
 
 HISTORIES = int(os.environ.get("HISTORIES", "1000"))
 FIRST_SEED = int(os.environ.get("FIRST_SEED", "0")) or random.randrange(10**9)
@@ -61,6 +62,20 @@ def test_without_the_watchdog_a_hung_agent_lets_its_node_run_on(monkeypatch: pyt
 
     monkeypatch.setattr(Machine, "_watch_over", asleep)
     assert some_history_is_broken(), "an agent that hangs can't keep its own deadline"
+
+
+@pytest.mark.parametrize("error", [SoftwareError("no jar"), OSError("disk full"), ValueError("a blob too large")])
+def test_a_node_that_never_starts_is_handed_on_and_kills_no_agent(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    async def fails(self: Software, place: object) -> None:
+        raise error
+
+    monkeypatch.setattr(Software, "prepare", fails)
+    outcome = play(1, trouble=nothing)
+    assert not outcome.violations, f"an agent that ends takes its VM's health with it\n{story(outcome)}"
+    assert outcome.takings == 0, "no node ran"
+    assert outcome.taken_by["node-1"] > 1, "after three failed starts another VM has its turn"
 
 
 def test_a_holder_that_is_killed_is_replaced_when_its_lease_lapses() -> None:
