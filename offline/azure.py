@@ -11,8 +11,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from ipaddress import ip_network
+from itertools import count
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid5
@@ -94,13 +95,13 @@ class OfflineAzure:
         if self.path is None:
             return
         state = {
-            "resources": {id_: asdict(each) for id_, each in self.resources.items()},
+            "resources": {id_: vars(each) for id_, each in self.resources.items()},
             "deployers": self.deployers,
             "softDeleted": self.soft_deleted,
         }
         self.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.path.with_suffix(".new")
-        temporary.write_text(json.dumps(state, indent=1, sort_keys=True), encoding="utf-8")
+        temporary.write_text(json.dumps(state, sort_keys=True), encoding="utf-8")
         temporary.replace(self.path)
 
 
@@ -260,17 +261,24 @@ class Subscription:
         rules.refuse_broken(situation, name)
 
     def _automatic_name(self, token: str, name: str, seed: str) -> str:
-        # A name that a deleted vault blocks must not come again.
-        made_of = f"{self.account.subscription_id} {token} {name} {seed} {len(self.azure.soft_deleted)}"
-        if arm.named_by_guid(token):
-            return str(uuid5(_NAMESPACE, made_of))
-        return f"{name}{hashlib.sha256(made_of.encode()).hexdigest()[:_SUFFIX_CHARACTERS]}"
+        """A name that nothing has: neither what a stack left in Azure nor a vault that was deleted."""
+        with self.azure._lock:
+            taken = {id_.rsplit("/", 1)[-1] for id_ in self.azure.resources} | self.azure.soft_deleted.keys()
+        made_of = f"{self.account.subscription_id} {token} {name} {seed}"
+        names = (_made_up_name(token, name, f"{made_of} {attempt}") for attempt in count())
+        return next(each for each in names if each not in taken)
 
     def _outputs(self, resource: Resource, inputs: Mapping[str, Any]) -> dict[str, Any]:
         property_ = arm.name_property(resource.token)
         outputs = {**inputs, "name": inputs[property_]} if property_ else dict(inputs)
         computed = _COMPUTED.get(arm.short_token(resource.token))
         return outputs | computed(self, resource, outputs) if computed else outputs
+
+
+def _made_up_name(token: str, name: str, made_of: str) -> str:
+    if arm.named_by_guid(token):
+        return str(uuid5(_NAMESPACE, made_of))
+    return f"{name}{hashlib.sha256(made_of.encode()).hexdigest()[:_SUFFIX_CHARACTERS]}"
 
 
 def digest(value: object) -> str:

@@ -17,12 +17,21 @@ from typing import Any, Protocol
 import pulumi
 import yaml
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from offline.azure import OfflineAzure
 from offline.deployment import Deployment
 from offline.engine import STATE, Engine, EngineError, find_cli
-from offline.program import ORGANIZATION, PEERS_KEY, PROJECT, StackConfiguration, read_configuration, run_program
+from offline.program import (
+    ORGANIZATION,
+    PEERS_KEY,
+    PROJECT,
+    ConfigurationError,
+    StackConfiguration,
+    read_configuration,
+    run_program,
+)
 from offline.rules import AzureError
 from offline.stacks import EXAMPLES, account_of
 
@@ -176,15 +185,21 @@ class Consortium:
             self._up(each, Path(bank.source), bank.peers if known else [*bank.peers, reference(newcomer, stack)])
 
     def sample(self, folder: Path = SAMPLE) -> None:
-        """The sample's banks in the order of its `consortium.yaml`: each with those before it, then with all."""
+        """The sample's banks in the order of its `consortium.yaml`: each with those before it, then with all.
+
+        A bank that is up already keeps its peers, those too that joined by hand.
+        """
         order = list(yaml.safe_load((folder / "consortium.yaml").read_text(encoding="utf-8"))["banks"])
         sources = {stack: folder / f"Pulumi.{stack}.yaml" for stack in order}
-        for place, stack in enumerate(order):
-            self._up(
-                stack, sources[stack], [peer for peer in _peers(sources[stack]) if peer["name"] in order[:place]]
-            )
-        for stack in order[:-1]:
-            self._up(stack, sources[stack], _peers(sources[stack]))
+        newcomers = [stack for stack in order if stack not in self.banks]
+        for stack in newcomers:
+            before = order[: order.index(stack)]
+            self._up(stack, sources[stack], [peer for peer in _peers(sources[stack]) if peer["name"] in before])
+        for stack in order:
+            if stack not in newcomers[-1:]:
+                stated, kept = _peers(sources[stack]), self.banks[stack].peers
+                names = {peer["name"] for peer in stated}
+                self._up(stack, sources[stack], [*stated, *(peer for peer in kept if peer["name"] not in names)])
 
     def down(self) -> None:
         """Take the consortium apart: each bank drops its peers first, then all are removed."""
@@ -280,7 +295,7 @@ def _member(source: Path) -> str:
 
 
 def _peers(source: Path) -> list[dict[str, Any]]:
-    peers: list[dict[str, Any]] = yaml.safe_load(source.read_text(encoding="utf-8"))["config"].get(PEERS_KEY, [])
+    peers: list[dict[str, Any]] = json.loads(read_configuration(source).values.get(PEERS_KEY, "[]"))
     return peers
 
 
@@ -317,9 +332,9 @@ def main(arguments: list[str]) -> int:
         else:
             consortium.sample()
         settled = consortium.settled()
-    except (AzureError, EngineError, pulumi.RunError) as error:
+    except (AzureError, ConfigurationError, EngineError, pulumi.RunError) as error:
         console.print()
-        Console(stderr=True, highlight=False, soft_wrap=True).print(f"[red]error:[/] {error}")
+        Console(stderr=True, highlight=False, soft_wrap=True).print(f"[red]error:[/] {escape(str(error))}")
         return 1
     consortium.show()
     connected = all(status == "Connected" for status in consortium.links().values())

@@ -45,12 +45,13 @@ class Deployment:
     azure: Subscription
     resources: dict[str, Deployed] = field(default_factory=dict)
     outputs: dict[str, Any] = field(default_factory=dict)
+    superseded: list[Deployed] = field(default_factory=list)
+    """What was made anew and is still in Azure: until a run comes to its end."""
     steps: dict[str, Step] = field(default_factory=dict)
     """What the last run did, by URN."""
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
-        self._old: list[Deployed] = []
 
     @staticmethod
     def load(azure: Subscription, path: Path) -> "Deployment":
@@ -58,14 +59,19 @@ class Deployment:
         if not path.exists():
             return Deployment(azure)
         state = json.loads(path.read_text(encoding="utf-8"))
+        resources = {urn: Deployed(**each) for urn, each in state["resources"].items()}
         return Deployment(
-            azure, {urn: Deployed(**each) for urn, each in state["resources"].items()}, state["outputs"]
+            azure, resources, state["outputs"], [Deployed(**each) for each in state.get("superseded", [])]
         )
 
     def save(self, path: Path) -> None:
         """Write the stack to a file."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        state = {"resources": {urn: asdict(each) for urn, each in self.resources.items()}, "outputs": self.outputs}
+        state = {
+            "resources": {urn: asdict(each) for urn, each in self.resources.items()},
+            "outputs": self.outputs,
+            "superseded": [asdict(each) for each in self.superseded],
+        }
         path.write_text(json.dumps(state, indent=1), encoding="utf-8")
 
     @property
@@ -75,7 +81,7 @@ class Deployment:
 
     def begin(self) -> None:
         """Forget what the last run did."""
-        self.steps, self._old = {}, []
+        self.steps = {}
 
     def apply(self, wanted: Registration) -> tuple[str, dict[str, Any]]:
         """Bring one resource to what the program wants; its id and outputs.
@@ -96,11 +102,12 @@ class Deployment:
                     f"{wanted.name} is protected and would be replaced, since {', '.join(changed)} changed"
                 )
             if wanted.request.deleteBeforeReplace:
-                self.azure.delete(old.token, old.name, old.id)
-            else:
-                self._old.append(old)
+                self._delete(old)
             fresh = self._checked(wanted, None, replaced + 1)
-            return self._create(wanted, fresh, Step.REPLACE, replaced + 1)
+            made = self._create(wanted, fresh, Step.REPLACE, replaced + 1)
+            if not wanted.request.deleteBeforeReplace:
+                self.superseded.append(old)
+            return made
         if changed or wanted.type.startswith("random:"):
             outputs = self.azure.update(wanted.type, wanted.name, old.id, inputs)
         else:
@@ -117,8 +124,7 @@ class Deployment:
         Raises:
             AzureError: a resource is protected, or Azure refuses to delete it.
         """
-        for old in reversed(self._old):
-            self.azure.delete(old.token, old.name, old.id)
+        self._remove_superseded()
         gone = [urn for urn in self.resources if urn not in registered]
         if protected := [self.resources[urn].name for urn in gone if self.resources[urn].protect]:
             raise AzureError(
@@ -130,16 +136,24 @@ class Deployment:
     def destroy(self) -> None:
         """Remove everything, protected or not, the newest first."""
         self.begin()
+        self._remove_superseded()
         for urn in reversed(list(self.resources)):
             self._remove(urn)
         self.outputs = {}
 
+    def _remove_superseded(self) -> None:
+        while self.superseded:
+            self._delete(self.superseded[-1])
+            self.superseded.pop()
+
     def _remove(self, urn: str) -> None:
-        resource = self.resources[urn]
-        if not resource.retain:
-            self.azure.delete(resource.token, resource.name, resource.id)
+        self._delete(self.resources[urn])
         del self.resources[urn]
         self.steps[urn] = Step.DELETE
+
+    def _delete(self, resource: Deployed) -> None:
+        if not resource.retain:
+            self.azure.delete(resource.token, resource.name, resource.id)
 
     def _checked(self, wanted: Registration, old: Deployed | None, replaced: int) -> dict[str, Any]:
         seed = str(replaced) if replaced else ""

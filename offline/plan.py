@@ -15,11 +15,12 @@ from typing import Any
 
 import pulumi
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
 from offline.engine import STATE, Engine, EngineError, find_cli
-from offline.program import Run, read_configuration
+from offline.program import ConfigurationError, Run, read_configuration
 from offline.recorder import STACK_TYPE
 from offline.rules import AzureError
 from offline.stacks import plan_stack, planned_references, stack_file
@@ -263,8 +264,8 @@ def main(arguments: list[str]) -> int:
             return 1
         try:
             plan = plan_on_engine(path) if on_engine else plan_in_process(path)
-        except (AzureError, EngineError, pulumi.RunError) as error:
-            errors.print(f"[red]error:[/] {error}")
+        except (AzureError, ConfigurationError, EngineError, pulumi.RunError) as error:
+            errors.print(f"[red]error:[/] {escape(str(error))}")
             return 1
         console.print(plan_tree(plan), "")
         console.print(outputs_table(plan))

@@ -16,6 +16,7 @@ from unittest.mock import patch
 
 import yaml
 from pulumi import Resource
+from pulumi.runtime import settings
 from pulumi.runtime.config import set_all_config
 from pulumi.runtime.mocks import MockCallArgs, MockResourceArgs, Mocks, set_mocks
 from pulumi.runtime.settings import set_root_resource
@@ -36,6 +37,10 @@ _READ_STACK = "pulumi:pulumi:readStackOutputs"
 
 References = Mapping[str, Mapping[str, Any]]
 """Stacks' outputs by their full names: read before a run, since one run at a time is all that Pulumi's mocks take."""
+
+
+class ConfigurationError(Exception):
+    """A file is no stack's configuration: the message names it and the reason."""
 
 
 @dataclass(frozen=True)
@@ -105,11 +110,21 @@ class _OfflineMocks(Mocks):
 
 
 def read_configuration(path: Path) -> StackConfiguration:
-    """The configuration in a stack's file, `Pulumi.<stack>.yaml`; an encrypted value becomes a stand-in."""
-    document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    """The configuration in a stack's file, `Pulumi.<stack>.yaml`; an encrypted value becomes a stand-in.
+
+    Raises:
+        ConfigurationError: there is no such file, or it holds no configuration.
+    """
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigurationError(f"{path}: can't be read: {error}") from error
+    config = document.get("config") if isinstance(document, dict) else None
+    if not isinstance(config, dict):
+        raise ConfigurationError(f"{path}: holds no `config`; wanted a stack's configuration")
     values: dict[str, str] = {}
     secret_keys = []
-    for key, value in document["config"].items():
+    for key, value in config.items():
         if isinstance(value, dict) and set(value) == {"secure"}:
             secret_keys.append(key)
             values[key] = "stand-in for a secret"
@@ -193,8 +208,14 @@ def _run_program(configuration: StackConfiguration, mocks: "_OfflineMocks", log:
             )
             set_root_resource(None)  # type: ignore[arg-type]
             loop.run_until_complete(run_in_stack(_program))
+        except Exception:
+            # All that waited for what was refused fails of it too: the first error says it.
+            loop.set_exception_handler(lambda *_: None)
+            raise
         finally:
             loop.run_until_complete(loop.shutdown_default_executor())
+            # Pulumi keeps them for the process: the next run would wait for what this one left unfinished.
+            settings.SETTINGS.outputs.clear()
             asyncio.set_event_loop(None)
 
 

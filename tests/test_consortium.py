@@ -1,8 +1,10 @@
 """Three banks in this process, without an engine: joining, settling, and what the offline Azure refuses."""
 
+import gc
 import hashlib
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,8 @@ from rich.console import Console
 
 from membership import link_public_key
 from offline import consortium as command
-from offline.azure import Account, OfflineAzure
-from offline.consortium import SAMPLE, Consortium, InProcess, reference
+from offline.azure import Account, OfflineAzure, Subscription
+from offline.consortium import SAMPLE, Consortium, Front, InProcess, reference
 from offline.program import PROJECT, ROOT
 from offline.rules import AzureError, Resource
 from tests.cards import make_card
@@ -40,7 +42,7 @@ def copied(consortium: Consortium, folder: Path) -> Consortium:
     return Consortium(InProcess(folder), QUIET)
 
 
-def resources(front: InProcess) -> list[Resource]:
+def resources(front: Front) -> list[Resource]:
     return list(OfflineAzure(front.folder / "azure.json").resources.values())
 
 
@@ -167,8 +169,6 @@ def test_a_bank_leaves_after_its_peers_let_go_and_may_come_back(three: Consortiu
         "a removal that is cut off forgets nothing that is still there"
     )
 
-    consortium = copied(three, tmp_path / "again")
-    front = consortium.front
     account = Account.of("bank-b", "north")
     for stack in others:
         front.up(stack, Path(banks[stack].source), [peer for peer in banks[stack].peers if peer["name"] != "bank-b"])
@@ -197,10 +197,20 @@ def test_a_fourth_bank_joins_by_hand_and_all_is_taken_down(three: Consortium, tm
     # bank-d shares bank-a's and bank-b's tenant, and not bank-c's.
     assert len(links) == 10 + 2 * (1 + 1 + 2), f"bank-d is linked to each of the three, from both sides: {links}"
     assert set(links.values()) == {"Connected"}, links
+    consortium.sample()
+    assert consortium.links() == links, "what is up is not torn down by bringing the sample up once more"
     consortium.down()
     assert not consortium.front.folder.exists(), (
         "nothing of the consortium is left, nor of the bank that came by hand"
     )
+
+
+def test_a_peer_that_was_dropped_may_be_added_again(three: Consortium, tmp_path: Path) -> None:
+    consortium = copied(three, tmp_path / "banks")
+    front, bank = consortium.front, consortium.banks["bank-a"]
+    front.up("bank-a", Path(bank.source), [])
+    front.up("bank-a", Path(bank.source), bank.peers)
+    assert set(consortium.links().values()) == {"Connected"}, "the secrets that stay in the vault are in nobody's way"
 
 
 def test_two_consortia_stand_side_by_side(three: Consortium, tmp_path: Path) -> None:
@@ -241,17 +251,18 @@ def test_a_bank_grows_in_place_and_never_shrinks_over_an_identity(tmp_path: Path
         assert set(changes) <= {"create", "update"}, f"growing to {size} takes nothing away: {changes}"
         assert kept <= ids(front, KEPT), "what holds keys, ledger or addresses stays what it is"
 
-    databases = ids(front, {"dbforpostgresql:Database"})
-    with pytest.raises(AzureError, match="protected, so not deleted: database-node-10"):
-        grown(front, tmp_path, "medium")
-    assert ids(front, {"dbforpostgresql:Database"}) == databases, "no identity's ledger goes by accident"
-    retired = [f"node-{number}" for number in range(7, 15)]
-    grown(front, tmp_path, "medium", retired=retired)
-    assert ids(front, {"dbforpostgresql:Database"}) == databases, "retiring by name only lifts the protection"
-    changes = grown(front, tmp_path, "medium")
-    gone = databases - ids(front, {"dbforpostgresql:Database"})
-    assert {each.rsplit("/", 1)[-1] for each in gone} == set(retired), "only what was retired by name may go"
-    assert kept <= ids(front, KEPT), "shrinking leaves vault, storage, server and gateway alone"
+    for size, numbers in (("medium", range(7, 15)), ("small", range(2, 7))):
+        databases = ids(front, {"dbforpostgresql:Database"})
+        retired = [f"node-{number}" for number in numbers]
+        with pytest.raises(AzureError, match="protected, so not deleted: database-node-"):
+            grown(front, tmp_path, size)
+        assert ids(front, {"dbforpostgresql:Database"}) == databases, "no identity's ledger goes by accident"
+        grown(front, tmp_path, size, retired=retired)
+        assert ids(front, {"dbforpostgresql:Database"}) == databases, "retiring by name only lifts the protection"
+        grown(front, tmp_path, size)
+        gone = databases - ids(front, {"dbforpostgresql:Database"})
+        assert {each.rsplit("/", 1)[-1] for each in gone} == set(retired), "only what was retired by name may go"
+        assert kept <= ids(front, KEPT), "shrinking leaves vault, storage, server and gateway alone"
 
 
 def test_a_changed_model_rolls_every_vm(tmp_path: Path) -> None:
@@ -281,6 +292,30 @@ def test_a_rotated_key_replaces_the_connection_on_both_sides(three: Consortium, 
     assert set(consortium.links().values()) == {"Connected"}, "the others derive the new key from the new card"
 
 
+def test_what_azure_refused_is_said_once_and_the_next_run_completes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    create = Subscription.create
+
+    def refusing(self: Subscription, token: str, name: str, inputs: Mapping[str, Any]) -> Any:
+        if token.endswith(":Vault"):
+            raise AzureError("VaultQuotaExceeded")
+        return create(self, token, name, inputs)
+
+    front = InProcess(tmp_path / "banks")
+    with monkeypatch.context() as patch:
+        patch.setattr(Subscription, "create", refusing)
+        with pytest.raises(AzureError, match="VaultQuotaExceeded"):
+            grown(front, tmp_path, "small")
+    made = {each.id for each in resources(front)}
+    assert made, "what had been made by then is there"
+    gc.collect()
+    assert caplog.messages == [], "what waited for the vault fails of the same, which nobody needs to read again"
+    assert set(grown(front, tmp_path, "small")) == {"create"}, "the next run makes the rest"
+    assert made < {each.id for each in resources(front)}, "and nothing anew"
+    assert grown(front, tmp_path, "small") == {}, "then nothing is left to do"
+
+
 # The command --------------------------------------------------------------------------------------------------------
 
 
@@ -297,14 +332,40 @@ def test_the_command_says_how_it_ended(
     assert run_command("join", str(alone)) == 0, "a bank that stands alone is a consortium of one"
     assert "no change" in capsys.readouterr().out, "it says that a further run finds nothing to do"
 
-    broken = write(tmp_path / "broken", "bank-b", source, size="huge")
-    assert run_command("join", str(broken)) == 1, "a bank that can't come up is a failure"
-    said = capsys.readouterr().err
-    assert "huge" in said, f"it names the value: {said}"
-    assert "Traceback" not in said, "an operator reads sentences, not Python"
-
     with pytest.raises(SystemExit) as usage:
         run_command("join")
     assert usage.value.code == 2, "a missing file is a mistake in the command"
     assert run_command("down") == 0
     assert not (tmp_path / "sample").exists(), "nothing is left of it"
+
+
+def test_the_command_brings_up_what_is_up_already(
+    three: Consortium, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "STATE", tmp_path)
+    copied(three, tmp_path / "sample")
+    assert run_command("up") == 0, "all banks are up and linked"
+    assert "Connected" in capsys.readouterr().out, "it shows the state of each link"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, "No such file"),
+        ("", "holds no `config`; wanted a stack's configuration"),
+        ("config: [bank", "expected ',' or ']'"),
+        (f"config: {{{PROJECT}:size: huge}}", "huge"),
+    ],
+)
+def test_the_command_names_what_is_wrong_with_a_file(
+    text: str | None, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "STATE", tmp_path)
+    source = tmp_path / "Pulumi.bank-x.yaml"
+    if text is not None:
+        source.write_text(text)
+    assert run_command("join", str(source)) == 1, "a bank that can't come up is a failure"
+    told = capsys.readouterr().err
+    assert said in told, f"it says what is wrong: {told}"
+    assert told.count("error:") == 1, f"in one message: {told}"
+    assert "Traceback" not in told, "an operator reads sentences, not Python"

@@ -1,12 +1,14 @@
 """How the in-process front brings a stack to what a program registers: Pulumi's options, without Pulumi's engine."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pulumi.runtime.proto import resource_pb2
 
-from offline.azure import Account, OfflineAzure
+from offline.azure import Account, OfflineAzure, Subscription
 from offline.deployment import Deployment, Step
 from offline.recorder import Registration
 from offline.rules import AzureError
@@ -36,6 +38,16 @@ def group(name: str = "ledger", location: str = "westeurope", **options: Any) ->
     return wanted(GROUP, name, inputs, **options)
 
 
+def address(location: str, *, name: str = "address", of: str = "ledger", **options: Any) -> Registration:
+    inputs = {
+        "resourceGroupName": f"{of}-group",
+        "location": location,
+        "sku": {"name": "Standard"},
+        "publicIPAllocationMethod": "Static",
+    }
+    return wanted(ADDRESS, name, inputs, **options)
+
+
 def run(deployment: Deployment, *registrations: Registration) -> dict[str, Step]:
     """One run of a program that registers these; what it did, by logical name."""
     deployment.begin()
@@ -43,6 +55,24 @@ def run(deployment: Deployment, *registrations: Registration) -> dict[str, Step]
         deployment.apply(each)
     deployment.finish({each.urn: each for each in registrations})
     return {urn.rsplit("::", 1)[-1]: step for urn, step in deployment.steps.items()}
+
+
+@contextmanager
+def noted_requests() -> Iterator[list[str]]:
+    """What is asked of Azure inside, in order."""
+    requests: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        for kind in ("create", "delete"):
+            patch.setattr(Subscription, kind, noting(requests, kind, getattr(Subscription, kind)))
+        yield requests
+
+
+def noting(requests: list[str], kind: str, request: Callable[..., Any]) -> Callable[..., Any]:
+    def noted(self: Subscription, token: str, name: str, *rest: Any) -> Any:
+        requests.append(f"{kind} {name}")
+        return request(self, token, name, *rest)
+
+    return noted
 
 
 @pytest.fixture
@@ -58,18 +88,10 @@ def test_a_run_makes_changes_and_then_nothing(deployment: Deployment) -> None:
 
 
 def test_what_is_no_longer_wanted_goes_the_newest_first(deployment: Deployment) -> None:
-    gone: list[str] = []
-    delete = type(deployment.azure).delete
-
-    def noted(self: Any, token: str, name: str, resource_id: str) -> None:
-        gone.append(name)
-        delete(self, token, name, resource_id)
-
     run(deployment, group("one"), group("two"), group("three"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(type(deployment.azure), "delete", noted)
+    with noted_requests() as requests:
         run(deployment, group("two"))
-    assert gone == ["three", "one"], "what was made last may lean on what was made first"
+    assert requests == ["delete three", "delete one"], "what was made last may lean on what was made first"
 
 
 def test_a_protected_resource_is_neither_deleted_nor_replaced(deployment: Deployment) -> None:
@@ -99,27 +121,57 @@ def test_a_replacement_of_the_same_name_wants_the_old_one_gone_first(deployment:
         run(deployment, group(location="northeurope"))
     again = Deployment(OfflineAzure().account(ACCOUNT))
     run(again, group())
-    assert run(again, group(location="northeurope", deleteBeforeReplace=True)) == {"ledger": Step.REPLACE}
+    with noted_requests() as requests:
+        assert run(again, group(location="northeurope", deleteBeforeReplace=True)) == {"ledger": Step.REPLACE}
+    assert requests == ["delete ledger", "create ledger"], "there is no time at which both could stand"
     assert [each.inputs["location"] for each in again.azure.resources.values()] == ["northeurope"], "one is left"
 
 
 def test_a_replacement_with_an_automatic_name_is_made_before_the_old_one_goes(deployment: Deployment) -> None:
-    def address(location: str) -> Registration:
-        inputs = {
-            "resourceGroupName": "ledger-group",
-            "location": location,
-            "sku": {"name": "Standard"},
-            "publicIPAllocationMethod": "Static",
-        }
-        return wanted(ADDRESS, "address", inputs)
-
     run(deployment, group(), address("westeurope"))
     before = set(deployment.azure.resources)
-    steps = run(deployment, group(), address("northeurope"))
+    with noted_requests() as requests:
+        steps = run(deployment, group(), address("northeurope"))
     assert steps["address"] is Step.REPLACE, "a public address can't move"
+    assert requests == ["create address", "delete address"], "what leans on it is moved over in between"
     left = set(deployment.azure.resources)
     assert len(left) == len(before), "the old one is gone in the end"
     assert left != before, "the new one has a name of its own, so both could stand at once"
+
+
+def test_a_run_that_is_cut_off_remembers_what_it_has_made_anew(deployment: Deployment, tmp_path: Path) -> None:
+    path = tmp_path / "bank-a.json"
+    run(deployment, group(), address("westeurope"))
+    with pytest.raises(AzureError, match="nowhere-group is not there"):
+        run(deployment, group(), address("northeurope"), address("northeurope", name="other", of="nowhere"))
+    deployment.save(path)
+    assert len(deployment.azure.resources) == 3, "both addresses stand until the run comes to its end"
+
+    again = Deployment.load(deployment.azure, path)
+    assert run(again, group(), address("northeurope"))["address"] is Step.SAME, "it was made anew already"
+    assert len(again.azure.resources) == 2, "the old one goes with the next run, or it is paid for until found"
+
+    cut_off = Deployment.load(deployment.azure, path)
+    cut_off.destroy()
+    assert not cut_off.azure.resources, "or with the whole stack"
+
+
+def test_a_replacement_that_is_refused_loses_nothing(deployment: Deployment) -> None:
+    run(deployment, group(), address("westeurope"))
+    before = set(deployment.azure.resources)
+    with pytest.raises(AzureError, match="nowhere-group is not there"):
+        run(deployment, group(), address("westeurope", of="nowhere"))
+    steps = run(deployment, group(), address("westeurope"))
+    assert steps["address"] is Step.SAME, "who takes the change back has what there was"
+    assert set(deployment.azure.resources) == before, "in Azure too"
+
+
+def test_a_retained_resource_is_in_nobodys_way(deployment: Deployment) -> None:
+    run(deployment, group(), address("westeurope", retainOnDelete=True))
+    assert run(deployment, group(), address("northeurope"))["address"] is Step.REPLACE
+    assert len(deployment.azure.resources) == 3, "what is retained stays in Azure when it is made anew too"
+    run(deployment, group())
+    assert run(deployment, group(), address("westeurope"))["address"] is Step.CREATE, "under a name that is free"
 
 
 def test_what_azure_lost_is_made_again(deployment: Deployment) -> None:
