@@ -69,7 +69,6 @@ class Agent:
             if lease := await self._wait_for_identity():
                 self._lease = lease
                 await self._hold(lease)
-                self._lease = None
         self._status.state = State.STOPPING
 
     async def _wait_for_identity(self) -> Lease | None:
@@ -140,6 +139,8 @@ class Agent:
                 # With time to spare, which ends if the lease does.
                 async with _task(node.stop(node.stop_seconds)) as stopped:
                     await asyncio.wait({keeping, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        # Nothing of the node runs any more: a store that is slow to take the lease back makes no agent unsound.
+        self._lease = None
         if not lease.lost:
             await lease.release(why)
         status.state, status.identity, status.epoch, status.reason = State.STANDBY, None, None, why

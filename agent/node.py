@@ -165,7 +165,8 @@ class Node:
     async def stop(self, seconds: float) -> None:
         """End all processes, by force after so many seconds; then let go of the folder."""
         running, self._running = self._running, []
-        self._status.readiness = Readiness.DOWN
+        # Another VM's figures are its own to tell.
+        self._status.readiness, self._status.figures = Readiness.DOWN, {}
         try:
             await asyncio.gather(*(each.stop(seconds) for each in running))
         finally:
@@ -205,12 +206,16 @@ class Node:
         while looks - seen < limit:
             await asyncio.sleep(LOOK_SECONDS)
             looks += 1
+            readiness = Readiness.DOWN
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_SECONDS):
-                    self._status.readiness = Readiness.DOWN
-                    self._status.readiness = await software.readiness(self._place)
-                    if self._status.readiness > Readiness.DOWN:
-                        seen, limit = looks, SILENT_SECONDS // LOOK_SECONDS
+                    readiness = await software.readiness(self._place)
+            # Told once it is known: a probe meanwhile must not find the node down.
+            self._status.readiness = readiness
+            if readiness > Readiness.DOWN:
+                seen, limit = looks, SILENT_SECONDS // LOOK_SECONDS
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_SECONDS):
                         self._status.figures = dict(await software.figures(self._place))
         return f"the node has not answered for {limit * LOOK_SECONDS} s"
 

@@ -34,19 +34,20 @@ _BOOT = [
 
 def units() -> dict[str, str]:
     """The systemd units of a VM, by name."""
-    values = {
+    return {name: _filled(name) for name in _UNITS}
+
+
+def _filled(name: str) -> str:
+    """A file of this folder, with the values that are named elsewhere."""
+    text = (_HERE / name).read_text(encoding="utf-8")
+    for key, value in {
         "{watchdog_seconds}": str(WATCHDOG_SECONDS),
         "{share}": str(SHARE),
         "{share_file}": _SHARE_FILE,
         "{configuration}": str(CONFIGURATION_PATH),
-    }
-    texts = {}
-    for name in _UNITS:
-        text = (_HERE / name).read_text(encoding="utf-8")
-        for key, value in values.items():
-            text = text.replace(key, value)
-        texts[name] = text
-    return texts
+    }.items():
+        text = text.replace(key, value)
+    return text
 
 
 def installed() -> dict[str, str]:
@@ -55,7 +56,7 @@ def installed() -> dict[str, str]:
         **{f"{_PREFIX}/source/{path}": text for path, text in _sources()},
         **{f"/etc/systemd/system/{name}": text for name, text in units().items()},
         f"{_PREFIX}/requirements.txt": (_HERE / "requirements.txt").read_text(encoding="utf-8"),
-        INSTALL: (_HERE / "install.sh").read_text(encoding="utf-8"),
+        INSTALL: _filled("install.sh"),
     }
 
 

@@ -10,7 +10,7 @@ getent passwd ledger >/dev/null || useradd --system --uid 64100 --no-create-home
 "$prefix/venv/bin/pip" install --quiet --disable-pip-version-check --no-cache-dir \
     --require-hashes --only-binary :all: --requirement "$prefix/requirements.txt"
 # Where the share is mounted; empty, and nobody's, until it is.
-mkdir -p /mnt/ledger
+mkdir -p {share}
 systemctl daemon-reload
 systemctl enable --now ledger-agent.service
 # A share that can't be mounted yet must not end the installation.

@@ -15,9 +15,8 @@ if TYPE_CHECKING:
 
 MAX_IDENTITIES = 100
 """Identities of one member: the numbers of a port run from its base to base + 99."""
-MAX_SECRET_BYTES = 18_000
-"""All blobs of an identity together, so that one secret may hold them: Key Vault takes 25 KB of text, base64 makes 4
-characters of 3 bytes, and the blobs' names take the rest."""
+MAX_BLOB_BYTES = 18_000
+"""Key Vault takes 25 KB of text for a secret, and base64 makes 4 characters of 3 bytes."""
 P2P = "p2p"
 """The port that every role has: the membership card tells it to the peers."""
 
@@ -135,6 +134,8 @@ class SecretBlob:
     def __post_init__(self) -> None:
         if not _BLOB_NAME.fullmatch(self.name):
             raise ValueError(f"secret blob {self.name!r}; wanted lower-case letters, digits and hyphens, 64 at most")
+        if not 1 <= self.max_bytes <= MAX_BLOB_BYTES:
+            raise ValueError(f"secret blob {self.name}: max_bytes {self.max_bytes}; wanted 1 to {MAX_BLOB_BYTES}")
 
 
 @dataclass(frozen=True)
@@ -160,8 +161,6 @@ class Role:
             for port in self.ports
         ):
             raise ValueError(f"role {self.name}: no port {P2P}; wanted one for each identity, open to peers")
-        if (total := sum(each.max_bytes for each in self.secrets)) > MAX_SECRET_BYTES:
-            raise ValueError(f"role {self.name}: secret blobs of {total} bytes; wanted {MAX_SECRET_BYTES} at most")
 
     @property
     def spread_ports(self) -> Mapping[str, int]:

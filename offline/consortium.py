@@ -259,7 +259,9 @@ class Consortium:
         with_whom = f"with {', '.join(peer['name'] for peer in peers)}" if peers else "alone"
         with self._timed(stack, f"up {with_whom}") as notes:
             changes = self.front.up(stack, source, peers)
-            notes.append(", ".join(f"{count} {kind}d" for kind, count in sorted(changes.items())) or "no change")
+            notes.append(
+                ", ".join(f"{count} {_done(kind)}" for kind, count in sorted(changes.items())) or "no change"
+            )
         self.banks[stack] = Bank(str(source), [dict(peer) for peer in peers])
         self._save()
 
@@ -274,6 +276,12 @@ class Consortium:
         self._console.print(f"  {stack:10} {what:28}", end="")
         yield notes
         self._console.print(f" {' '.join(notes):36} [bright_black]{time.monotonic() - start:5.1f} s[/]")
+
+
+def _done(kind: str) -> str:
+    """An operation in the engine's words, in the past: `created`, `discarded`, `created-replacement`."""
+    verb, hyphen, rest = kind.partition("-")
+    return f"{verb.removesuffix('e')}ed{hyphen}{rest}"
 
 
 def full_name(stack: str) -> str:

@@ -81,7 +81,7 @@ class Gated(collections.abc.Coroutine):
         self._inner.close()
 
     def __await__(self) -> Any:
-        raise NotImplementedError
+        raise AssertionError("a task sends to it and never awaits it")
 
     def _step(self, action: tuple[Callable[[Any], Any], Any]) -> Any:
         if holder := self._gate.held_by():

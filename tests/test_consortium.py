@@ -369,3 +369,10 @@ def test_the_command_names_what_is_wrong_with_a_file(
     assert said in told, f"it says what is wrong: {told}"
     assert told.count("error:") == 1, f"in one message: {told}"
     assert "Traceback" not in told, "an operator reads sentences, not Python"
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"), [("create", "created"), ("discard", "discarded"), ("create-replacement", "created-replacement")]
+)
+def test_what_was_done_is_said_in_words(kind: str, said: str) -> None:
+    assert command._done(kind) == said, "people read it while they wait"

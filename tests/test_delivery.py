@@ -139,6 +139,7 @@ def test_without_an_image_the_vm_installs_the_agent() -> None:
         assert files[f"/etc/systemd/system/{name}"] == text
         assert re.search(rf"^systemctl enable --now .*{name}$", files[INSTALL], re.MULTILINE), f"{name} is started"
         assert "{" not in text.replace("${SHARE_SOURCE}", ""), "every value is filled in"
+    assert f"\nmkdir -p {SHARE}\n" in files[INSTALL], "the mount wants its folder"
     assert installed().items() <= files.items(), "the very files that an image has"
 
 

@@ -418,9 +418,9 @@ REFUSED = {
         lambda: Role("x", (DOOR,), secrets=(SecretBlob("key", 1), SecretBlob("key", 2))),
         "role x: secret blob key stands twice; wanted each once",
     ),
-    "blobs-too-large": (
-        lambda: Role("x", (DOOR,), secrets=(SecretBlob("a", 9000), SecretBlob("b", 9001))),
-        "role x: secret blobs of 18001 bytes; wanted 18000 at most",
+    "blob-too-large": (
+        lambda: SecretBlob("key", 18_001),
+        "secret blob key: max_bytes 18001; wanted 1 to 18000",
     ),
 }
 
