@@ -4,6 +4,7 @@ A VM is a process with a loopback address of its own, in a control group made of
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -84,14 +85,12 @@ class Vm:
     def send(self, number: signal.Signals) -> None:
         """A signal to the whole VM."""
         for pid in self.tree():
-            os.kill(pid, number)
+            # The node may be gone already: the kernel kills it with its agent.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
 
     def end(self) -> None:
-        for pid in self.tree():
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+        self.send(signal.SIGKILL)
         self.process.wait()
         shutil.rmtree(self.runtime, ignore_errors=True)
 
