@@ -29,15 +29,51 @@ class DatabaseServer(_Section):
     """Trust roots of its certificate; those of the VM's system."""
 
 
+class NetworkAuthority(_Section):
+    """The member that certifies names for the network."""
+
+    url: str
+    """Base of its requests."""
+
+
+class NetworkZone(_Section):
+    """A network that others run."""
+
+    registration_url: str
+    network_map_url: str
+    trust_root: str
+    """Its root certificate, PEM."""
+
+
+class Network(_Section):
+    """The ledger's network, as far as configuration says."""
+
+    authority: NetworkAuthority | None = None
+    zone: NetworkZone | None = None
+    trust_root: str | None = None
+    """Pins the root certificate: `sha256:` and 64 hex digits over its DER."""
+    document: str | None = None
+    """Pins the network document: `sha256:` and 64 hex digits over the file."""
+
+
 class Configuration(_Section):
     """What one VM's agent works with."""
 
+    member: str
+    """The bank's name in the consortium."""
     platform: str
     version: str
     """Of the ledger software."""
     legal_name: str
     """The bank's."""
     identities: Annotated[int, Field(ge=1)]
+    roles: dict[str, str] = {}
+    """Names of roles by names of identities, where it is not the platform's first."""
+    frontend: str
+    """The address that peers and applications dial: the load balancer's."""
+    network: Network = Network()
+    installation: Path
+    """Where the ledger's artifacts are."""
     client_id: str
     """The VMs' user-assigned identity."""
     vault_url: str

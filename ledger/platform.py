@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import combinations
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ledger.software import Software
+    from ledger.software import Software, Surroundings
 
 MAX_IDENTITIES = 100
 """Identities of one member: the numbers of a port run from its base to base + 99."""
@@ -214,6 +214,43 @@ class Counted(StrEnum):
 
 
 @dataclass(frozen=True)
+class Artifact:
+    """A file of a Maven repository."""
+
+    coordinates: str
+    """`GROUP:NAME:VERSION`."""
+    sha256: str
+    """Of the file, in hex."""
+
+
+@dataclass(frozen=True)
+class Installation:
+    """What is to be installed on a VM, or in its image."""
+
+    version: str
+    folder: Path
+    """Where; made anew."""
+    repository: str | None = None
+    """URL of a Maven repository; None takes what the machine's Maven is set up for."""
+    artifact: Artifact | None = None
+    """The ledger software itself, where it is not the one that the platform knows."""
+    applications: tuple[Artifact, ...] = ()
+    """What the bank runs on the ledger."""
+
+
+@dataclass(frozen=True)
+class AuthorityNeeds:
+    """What an authority's VMs run and hold."""
+
+    module: str
+    """Run as `python -m MODULE`."""
+    keys: tuple[str, ...]
+    """Keys of its vault, EC P-256 in hardware, that sign and never leave it."""
+    listeners: tuple[Listener, ...]
+    """What its VMs listen on, for peers; the first is that of its URL."""
+
+
+@dataclass(frozen=True)
 class Identity:
     """One ledger node's place in the member: it moves between VMs, its name and its ports do not."""
 
@@ -245,9 +282,13 @@ class Platform:
     """Returns the legal name in canonical form; raises ValueError with what was wanted."""
     node_legal_name: Callable[[str, str], str]
     """The legal name of one identity, from the bank's legal name and the identity's name."""
-    software: "Callable[[], Software] | None" = None
+    software: "Callable[[Surroundings], Software] | None" = None
     """Loads and makes the moving side, which the infrastructure program never does. None: there is none yet, so the
     VMs are ready for a node and run no process of one."""
+    install: "Callable[[Installation], None] | None" = None
+    """Fetches, verifies and unpacks the ledger's artifacts; None where the packages are all."""
+    authority: AuthorityNeeds | None = None
+    """What the member runs that certifies the network's names; None where nobody does."""
 
     def __post_init__(self) -> None:
         if not self.roles:
