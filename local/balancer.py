@@ -1,0 +1,91 @@
+"""A bank's load balancer on this machine: HAProxy, with the rules and probes that Azure's gets."""
+
+import contextlib
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from ledger.platform import PROBE_FAILURES, PROBE_SECONDS, Listener, Probe, ProbeProtocol
+
+_HEAD = """\
+global
+    maxconn 4096
+defaults
+    mode tcp
+    timeout connect 5s
+    timeout client 30m
+    timeout server 30m
+"""
+_START_SECONDS = 10
+
+
+def available() -> bool:
+    """Whether this machine has HAProxy."""
+    return shutil.which("haproxy") is not None
+
+
+def configuration(frontend: str, listeners: Sequence[Listener], vms: Mapping[str, str]) -> str:
+    """HAProxy's configuration.
+
+    Args:
+        frontend: the one address that peers and applications dial.
+        listeners: what VMs listen on behind it.
+        vms: addresses of the VMs by name.
+    """
+    return _HEAD + "".join(_proxy(frontend, listener, vms) for listener in listeners)
+
+
+def _proxy(frontend: str, listener: Listener, vms: Mapping[str, str]) -> str:
+    probe = listener.probe
+    # As Azure does: so many probes in a row decide, and a dead VM's connections end at once.
+    check = (
+        f"check port {probe.port} inter {PROBE_SECONDS}s fall {PROBE_FAILURES} rise 1 on-marked-down shutdown-sessions"
+    )
+    lines = [
+        f"listen {listener.name}",
+        f"    bind {frontend}:{listener.port}",
+        "    balance random",
+        *_probing(probe),
+        *(f"    server {name} {address}:{listener.backend_port} {check}" for name, address in vms.items()),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _probing(probe: Probe) -> list[str]:
+    return [f"    option httpchk GET {probe.path}"] if probe.protocol is ProbeProtocol.HTTP else []
+
+
+@contextlib.contextmanager
+def balancing(
+    frontend: str, listeners: Sequence[Listener], vms: Mapping[str, str], folder: Path
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Balance for as long as the block lasts.
+
+    Raises:
+        RuntimeError: HAProxy does not take the configuration, or a port of the frontend is in use.
+    """
+    path = folder / "haproxy.cfg"
+    path.write_text(configuration(frontend, listeners, vms), encoding="utf-8")
+    with (folder / "haproxy.log").open("wb") as log:
+        process = subprocess.Popen(["haproxy", "-db", "-f", str(path)], stdout=log, stderr=log)  # noqa: S603, S607
+    try:
+        end = time.monotonic() + _START_SECONDS
+        while not _open(frontend, listeners[0].port):
+            if process.poll() is not None or time.monotonic() > end:
+                raise RuntimeError(f"HAProxy does not start: {(folder / 'haproxy.log').read_text()[-500:]}")
+            time.sleep(0.05)
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _open(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), timeout=1).close()
+    except OSError:
+        return False
+    return True
