@@ -5,8 +5,8 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from agent import metrics
 from agent.agent import Agent
 from agent.blobs import BlobLeases
 from agent.configuration import PATH, Configuration, ConfigurationError, read_configuration
-from agent.database import PostgresFence
+from agent.database import Administrator, PostgresFence
 from agent.documents import BlobDocuments
 from agent.keys import KeyVaultKeys, write_files
 from agent.network_http import fetch
@@ -40,7 +40,7 @@ from ledger.platforms import PLATFORMS
 from ledger.software import Authority, Documents, Surroundings, Zone
 
 _DATABASE_SCOPE = "https://ossrdbms-aad.database.windows.net/.default"
-_NO_RETRIES: dict[str, Any] = {"retry_total": 0, "connection_timeout": 5, "read_timeout": 5}
+NO_RETRIES: dict[str, Any] = {"retry_total": 0, "connection_timeout": 5, "read_timeout": 5}
 """The agent decides when to ask again."""
 
 
@@ -74,7 +74,54 @@ class LocalDisk:
             shutil.rmtree(folder)
 
 
-def surroundings(configuration: Configuration, documents: Documents, vault: BankVault) -> Surroundings:
+@dataclass(frozen=True)
+class Cloud:
+    """The bank's services as this VM reaches them, and what the VM has of its own."""
+
+    vm: str
+    """Its name."""
+    leases: ContainerClient
+    documents: ContainerClient
+    secrets: SecretClient
+    administrator: Administrator
+    share: LedgerShare
+    disk: LocalDisk
+    notices: ScheduledEvents | None
+    listen: str = "0.0.0.0"  # noqa: S104  # The network's rules let balancer, probe and peers in, each to its port.
+    """Address that the agent and its node listen on."""
+
+
+@asynccontextmanager
+async def azure(configuration: Configuration) -> AsyncIterator[Cloud]:
+    """The services of Azure, as the VM's identity."""
+    async with AsyncExitStack() as clients:
+        credential = await clients.enter_async_context(ManagedIdentityCredential(client_id=configuration.client_id))
+
+        async def administrator() -> tuple[str, str]:
+            assert configuration.database  # noqa: S101
+            return configuration.database.administrator, (await credential.get_token(_DATABASE_SCOPE)).token
+
+        leases, documents = [
+            await clients.enter_async_context(
+                ContainerClient(configuration.blob_url, container, credential, **NO_RETRIES)
+            )
+            for container in (configuration.lease_container, configuration.network_container)
+        ]
+        yield Cloud(
+            vm=os.uname().nodename,
+            leases=leases,
+            documents=documents,
+            secrets=await clients.enter_async_context(
+                SecretClient(configuration.vault_url, credential, **NO_RETRIES)
+            ),
+            administrator=administrator,
+            share=LedgerShare(configuration.share),
+            disk=LocalDisk(Path(os.environ["STATE_DIRECTORY"]), Path(os.environ["RUNTIME_DIRECTORY"])),
+            notices=ScheduledEvents(await clients.enter_async_context(ClientSession())),
+        )
+
+
+def surroundings(configuration: Configuration, documents: Documents, vault: BankVault, listen: str) -> Surroundings:
     """What the platform's software is told of its bank."""
     network = configuration.network
     return Surroundings(
@@ -90,6 +137,7 @@ def surroundings(configuration: Configuration, documents: Documents, vault: Bank
         else None,
         trust_root=network.trust_root,
         rpc_users=vault.rpc_users,
+        listen=listen,
     )
 
 
@@ -115,52 +163,39 @@ def exchange(
     )
 
 
-async def run(configuration: Configuration) -> None:
+async def run(configuration: Configuration, cloud: Cloud) -> None:
     """Run the agent of this VM until it is told to stop."""
-    platform = PLATFORMS[configuration.platform]
-    status = Status(vm=os.uname().nodename)
-    async with AsyncExitStack() as clients:
-        credential = await clients.enter_async_context(ManagedIdentityCredential(client_id=configuration.client_id))
-        leases, shared = [
-            await clients.enter_async_context(
-                ContainerClient(configuration.blob_url, container, credential, **_NO_RETRIES)
-            )
-            for container in (configuration.lease_container, configuration.network_container)
-        ]
-        secrets = await clients.enter_async_context(SecretClient(configuration.vault_url, credential, **_NO_RETRIES))
-        server = configuration.database
-
-        async def administrator() -> tuple[str, str]:
-            assert server  # noqa: S101
-            return server.administrator, (await credential.get_token(_DATABASE_SCOPE)).token
-
-        nodes = identities(platform, configuration.legal_name, configuration.identities, configuration.roles)
-        documents, vault = BlobDocuments(shared), BankVault(secrets)
-        network = exchange(configuration, platform, nodes, documents, vault)
-        workplace = (
-            Workplace(
-                software=platform.software(surroundings(configuration, documents, vault)),
-                share=LedgerShare(configuration.share),
-                vault=KeyVaultKeys(secrets),
-                disk=LocalDisk(Path(os.environ["STATE_DIRECTORY"]), Path(os.environ["RUNTIME_DIRECTORY"])),
-                launch=launch,
-                database=PostgresFence(server.host, server.port, administrator, server.root_certificates)
-                if server
-                else None,
-                network=network,
-                document=platform.network_document,
-            )
-            if platform.software
-            else None
+    platform, server = PLATFORMS[configuration.platform], configuration.database
+    status = Status(vm=cloud.vm)
+    nodes = identities(platform, configuration.legal_name, configuration.identities, configuration.roles)
+    documents, vault = BlobDocuments(cloud.documents), BankVault(cloud.secrets)
+    network = exchange(configuration, platform, nodes, documents, vault)
+    workplace = (
+        Workplace(
+            software=platform.software(surroundings(configuration, documents, vault, cloud.listen)),
+            share=cloud.share,
+            vault=KeyVaultKeys(cloud.secrets),
+            disk=cloud.disk,
+            launch=launch,
+            database=PostgresFence(server.host, server.port, cloud.administrator, server.root_certificates)
+            if server
+            else None,
+            network=network,
+            document=platform.network_document,
         )
-        agent = Agent(nodes, BlobLeases(leases), workplace, status)
-        if configuration.connection_string:
-            metrics.send(configuration.connection_string, configuration.client_id, status)
-        # The network's rules let the load balancer, the platform's probe and the peers in, each to its port.
-        everywhere = "0.0.0.0"  # noqa: S104
-        await clients.enter_async_context(network.serving(everywhere, NETWORK_INFO_PORT))
-        notices = ScheduledEvents(await clients.enter_async_context(ClientSession()))
-        await serve(agent, status, host=everywhere, port=HEALTH_PORT, notices=notices)
+        if platform.software
+        else None
+    )
+    agent = Agent(nodes, BlobLeases(cloud.leases), workplace, status)
+    if configuration.connection_string:
+        metrics.send(configuration.connection_string, configuration.client_id, status)
+    async with network.serving(cloud.listen, NETWORK_INFO_PORT):
+        await serve(agent, status, host=cloud.listen, port=HEALTH_PORT, notices=cloud.notices)
+
+
+async def _run_on_azure(configuration: Configuration) -> None:
+    async with azure(configuration) as cloud:
+        await run(configuration, cloud)
 
 
 def main(arguments: list[str]) -> int:
@@ -177,7 +212,7 @@ def main(arguments: list[str]) -> int:
     except ConfigurationError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return os.EX_CONFIG
-    asyncio.run(run(configuration))
+    asyncio.run(_run_on_azure(configuration))
     return os.EX_OK
 
 

@@ -41,9 +41,7 @@ def configuration(frontend: str, listeners: Sequence[Listener], vms: Mapping[str
 def _proxy(frontend: str, listener: Listener, vms: Mapping[str, str]) -> str:
     probe = listener.probe
     # As Azure does: so many probes in a row decide, and a dead VM's connections end at once.
-    check = (
-        f"check port {probe.port} inter {PROBE_SECONDS}s fall {PROBE_FAILURES} rise 1 on-marked-down shutdown-sessions"
-    )
+    check = f"check port {probe.port} inter {PROBE_SECONDS}s fall {PROBE_FAILURES} rise 1 on-marked-down shutdown-sessions"
     lines = [
         f"listen {listener.name}",
         f"    bind {frontend}:{listener.port}",
