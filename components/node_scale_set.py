@@ -8,10 +8,9 @@ from pulumi import ComponentResource, CustomTimeouts, Input, Output, Resource, R
 from pulumi_azure_native import compute, monitor, network
 
 from components.diagnostics import send_logs
-from ledger.platform import Listener, ProbeProtocol
+from ledger.platform import PROBE_FAILURES, PROBE_SECONDS, Listener, ProbeProtocol
 
 _FRONTEND, _BACKENDS = "frontend", "nodes"
-_PROBE_SECONDS, _PROBE_THRESHOLD = 5, 2
 _ADMINISTRATOR = "ledgeradmin"
 _UBUNTU = {"publisher": "Canonical", "offer": "ubuntu-24_04-lts", "sku": "server", "version": "latest"}
 MODEL_TAG = "nodeModel"
@@ -288,7 +287,7 @@ class NodeScaleSet(ComponentResource):
                     "protocol": "http",
                     "port": args.health.port,
                     "requestPath": args.health.path,
-                    "intervalInSeconds": _PROBE_SECONDS,
+                    "intervalInSeconds": PROBE_SECONDS,
                     "numberOfProbes": 3,
                     # Seconds until silence counts as ill: packages are installed first.
                     "gracePeriod": 900,
@@ -324,8 +323,8 @@ def _probe(listener: Listener) -> network.ProbeArgs:
         protocol=probe.protocol.value,
         port=probe.port,
         request_path=probe.path if probe.protocol is ProbeProtocol.HTTP else None,
-        interval_in_seconds=_PROBE_SECONDS,
-        probe_threshold=_PROBE_THRESHOLD,
+        interval_in_seconds=PROBE_SECONDS,
+        probe_threshold=PROBE_FAILURES,
         no_healthy_backends_behavior=network.ProbeNoHealthyBackendsBehavior.ALL_PROBED_DOWN,
     )
 

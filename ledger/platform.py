@@ -24,6 +24,10 @@ _NUMBERS = range(1024, 32768)
 _BLOB_NAME = re.compile(r"[a-z][a-z0-9-]{0,63}")
 
 
+PROBE_SECONDS, PROBE_FAILURES = 5, 2
+"""How often the load balancer asks, and how many probes in a row decide: a VM that is gone is left after 10 s."""
+
+
 class Audience(StrEnum):
     """Who may open connections to a listener, besides the load balancer's probe."""
 

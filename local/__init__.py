@@ -1,1 +1,1 @@
-"""Banks on this machine: real nodes, run by the project's own agents, as VMs that are processes with a loopback address."""
+"""Banks on this machine: the project's own agents run real nodes, as VMs that are processes with an address."""
