@@ -9,12 +9,9 @@ import pytest
 
 from agent import lease
 from agent.acquaintance import Acquaintance
-from agent.agent import Agent
 from agent.network_info import Exchange
-from agent.node import Node
 from ledger.software import Document, SoftwareError
 from tests.simulation import (
-    DRAIN_SECONDS,
     HELD_AGAIN_SECONDS,
     TROUBLE_SECONDS,
     Database,
@@ -84,14 +81,6 @@ def test_without_the_watchdog_a_hung_agent_lets_its_node_run_on(monkeypatch: pyt
 
     monkeypatch.setattr(Machine, "_watch_over", asleep)
     assert some_history_is_broken(), "an agent that hangs can't keep its own deadline"
-
-
-def test_a_drain_that_outlives_the_lease_lets_two_vms_run_one_identity(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def stubborn(self: Agent, node: Node, keeping: object) -> None:
-        await node.drain(DRAIN_SECONDS)
-
-    monkeypatch.setattr(Agent, "_drain", stubborn)
-    assert some_history_is_broken(), "draining ends with the lease"
 
 
 def test_without_the_etag_of_the_epochs_begin_an_older_one_publishes_over_a_newer(
