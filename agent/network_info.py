@@ -26,7 +26,7 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from agent.fence import DamagedError, UnavailableError
+from agent.fence import DamagedError, SupersededError, UnavailableError
 from agent.network_http import MAX_ANSWER_BYTES, TooLargeError, serving
 from agent.node import Roster
 from agent.vault import Card, Peers
@@ -281,20 +281,27 @@ class Exchange:
 
     # --- Publishing ---
 
-    async def publish(self, identity: str, info: bytes) -> None:
+    async def published(self, identity: str) -> Document | None:
+        """See `Network`."""
+        return await self.documents.read(NODES + identity)
+
+    async def publish(self, identity: str, info: bytes, before: Document | None) -> Document:
         """See `Network`."""
         name = NODES + identity
-        found = await self.documents.read(name)
-        if found is None or found.content != info:
-            # Whoever was frozen since it read is refused: a later holder's writing has another ETag.
-            etag = await self.documents.write(name, info, found.etag if found else None)
+        if before is None or before.content != info:
+            etag = await self.documents.write(name, info, before.etag if before else None)
             if etag is None:
-                raise UnavailableError(f"document {name}: another VM wrote it at this moment")
-            found = Document(info, etag)
+                # The answer to a writing of our own may have been lost.
+                found = await self.documents.read(name)
+                if found is None or found.content != info:
+                    raise SupersededError(f"document {name}: another VM wrote it")
+                etag = found.etag
+            before = Document(info, etag)
             log.info("%s: published %d bytes of network information", identity, len(info))
-        self._own[identity] = found
+        self._own[identity] = before
         if self._read:
             self._compose()
+        return before
 
     # --- Asking ---
 
