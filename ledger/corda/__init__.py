@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING
 from ledger.platform import (
     P2P,
     Audience,
+    AuthorityNeeds,
     Counted,
     DatabaseNeeds,
     Durability,
     Installation,
+    Listener,
     NetworkDocument,
     Platform,
     Port,
+    Probe,
     Role,
     Scope,
     SecretBlob,
@@ -32,6 +35,9 @@ _RESERVED = ("CN", "OU")
 _FORBIDDEN = re.compile(r"[,=+$\"'\\<>;#\x00-\x1f]")
 _MAX_LENGTHS = {"O": 127}
 _MAX_LENGTH = 63
+_CLASS = r"[A-Za-z_$][\w$]*(\.[A-Za-z_$][\w$]*)*"
+# The forms that a node's RPCPermissionResolver reads.
+_PERMISSION = re.compile(rf"ALL|InvokeRpc\.[A-Za-z]\w*|InvokeRpc:{_CLASS}#[A-Za-z]\w*|StartFlow\.{_CLASS}")
 
 # ISO 3166-1 alpha-2, the codes that Java's Locale.getISOCountries() gives a node to check against.
 _COUNTRIES = frozenset(
@@ -91,6 +97,17 @@ def check_bank_legal_name(text: str) -> str:
     return _write(attributes)
 
 
+def check_permission(text: str) -> str:
+    """What an RPC user may do.
+
+    Raises:
+        ValueError: a node would not start with it.
+    """
+    if not _PERMISSION.fullmatch(text):
+        raise ValueError(f"{text!r}; wanted ALL, StartFlow.CLASS, InvokeRpc.METHOD or InvokeRpc:INTERFACE#METHOD")
+    return text
+
+
 def _node_legal_name(bank: str, node: str) -> str:
     return _write({**parse_legal_name(bank), "OU": node})
 
@@ -115,9 +132,9 @@ def _install(installation: Installation) -> None:
     install(installation)
 
 
-_APPLICATIONS = frozenset({Audience.APPLICATIONS})
+_APPLICATIONS, _PEERS = frozenset({Audience.APPLICATIONS}), frozenset({Audience.PEERS})
 _PORTS = (
-    Port(P2P, 10000, frozenset({Audience.PEERS})),
+    Port(P2P, 10000, _PEERS),
     Port("rpc", 10100, _APPLICATIONS),
     Port("rpc-admin", 10300, scope=Scope.LOCAL),
     Port("monitoring", 10400, scope=Scope.LOCAL),
@@ -155,5 +172,15 @@ CORDA = Platform(
     node_legal_name=_node_legal_name,
     software=_software,
     install=_install,
+    authority=AuthorityNeeds(
+        module="ledger.corda.authority",
+        keys=("root", "identity-ca", "network-parameters"),
+        listeners=(
+            Listener("enrolment", 8444, _PEERS, Probe(8444)),
+            # Revocation lists are signed: plain HTTP carries them, as everywhere.
+            Listener("revocation", 8445, _PEERS, Probe(8445)),
+        ),
+    ),
+    check_permission=check_permission,
 )
 PLATFORM = CORDA
