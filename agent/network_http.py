@@ -104,8 +104,8 @@ class _Door:
         self._places, self._of_one = asyncio.Semaphore(CONNECTIONS), Counter[str]()
         self._inside: set[asyncio.Task[None]] = set()
 
-    async def keep(self, listener: socket.socket) -> None:
-        """Accept connections until cancelled, then cut those that there are."""
+    async def keep(self, listener: socket.socket, grace: float) -> None:
+        """Accept connections until cancelled, then cut those that there are still after so many seconds."""
         loop = asyncio.get_running_loop()
         try:
             while True:
@@ -120,6 +120,9 @@ class _Door:
                     continue
                 self._admit(connection, peer)
         finally:
+            listener.close()
+            if self._inside and grace:
+                await asyncio.wait(self._inside, timeout=grace)
             for task in self._inside:
                 task.cancel()
             if self._inside:
@@ -200,11 +203,12 @@ async def serving_requests(
     port: int,
     *,
     seconds: float = ANSWER_SECONDS,
+    grace: float = 0,
 ) -> AsyncIterator[int]:
-    """The same for any requests; without a context there is no TLS."""
+    """The same for any requests; without a context there is no TLS, and what has begun has `grace` seconds to end."""
     with socket.create_server((host, port), backlog=_BACKLOG) as listener:
         listener.setblocking(False)
-        keeping = asyncio.create_task(_Door(_Requests(respond), context, seconds).keep(listener))
+        keeping = asyncio.create_task(_Door(_Requests(respond), context, seconds).keep(listener, grace))
         try:
             yield int(listener.getsockname()[1])
         finally:
