@@ -15,8 +15,8 @@ from pydantic import BaseModel
 from agent.__main__ import NO_RETRIES, Cloud, LocalDisk, run
 from agent.configuration import Configuration, read_configuration
 from agent.share import LedgerShare
-from local.azurite import CREDENTIAL
-from local.key_vault import client_of
+from tests.azurite import CREDENTIAL
+from tests.key_vault import client_of
 
 AGENT_FILE, VM_FILE = "agent.json", "vm.json"
 
