@@ -6,12 +6,15 @@ import unicodedata
 from ledger.platform import (
     P2P,
     Audience,
+    AuthorityNeeds,
     Counted,
     DatabaseNeeds,
     Durability,
+    Listener,
     NetworkDocument,
     Platform,
     Port,
+    Probe,
     Role,
     Scope,
     SecretBlob,
@@ -24,6 +27,9 @@ _RESERVED = ("CN", "OU")
 _FORBIDDEN = re.compile(r"[,=+$\"'\\<>;#\x00-\x1f]")
 _MAX_LENGTHS = {"O": 127}
 _MAX_LENGTH = 63
+_CLASS = r"[A-Za-z_$][\w$]*(\.[A-Za-z_$][\w$]*)*"
+# The forms that a node's RPCPermissionResolver reads.
+_PERMISSION = re.compile(rf"ALL|InvokeRpc\.[A-Za-z]\w*|InvokeRpc:{_CLASS}#[A-Za-z]\w*|StartFlow\.{_CLASS}")
 
 # ISO 3166-1 alpha-2, the codes that Java's Locale.getISOCountries() gives a node to check against.
 _COUNTRIES = frozenset(
@@ -83,6 +89,17 @@ def check_bank_legal_name(text: str) -> str:
     return _write(attributes)
 
 
+def check_permission(text: str) -> str:
+    """What an RPC user may do.
+
+    Raises:
+        ValueError: a node would not start with it.
+    """
+    if not _PERMISSION.fullmatch(text):
+        raise ValueError(f"{text!r}; wanted ALL, StartFlow.CLASS, InvokeRpc.METHOD or InvokeRpc:INTERFACE#METHOD")
+    return text
+
+
 def _node_legal_name(bank: str, node: str) -> str:
     return _write({**parse_legal_name(bank), "OU": node})
 
@@ -93,9 +110,9 @@ def _java(version: str) -> tuple[str, ...]:
     return ("openjdk-17-jre-headless",) if minor >= 12 else ("openjdk-8-jre-headless",)
 
 
-_APPLICATIONS = frozenset({Audience.APPLICATIONS})
+_APPLICATIONS, _PEERS = frozenset({Audience.APPLICATIONS}), frozenset({Audience.PEERS})
 _PORTS = (
-    Port(P2P, 10000, frozenset({Audience.PEERS})),
+    Port(P2P, 10000, _PEERS),
     Port("rpc", 10100, _APPLICATIONS),
     Port("rpc-admin", 10300, scope=Scope.LOCAL),
     Port("monitoring", 10400, scope=Scope.LOCAL),
@@ -136,5 +153,15 @@ CORDA = Platform(
     packages=_java,
     check_legal_name=check_bank_legal_name,
     node_legal_name=_node_legal_name,
+    authority=AuthorityNeeds(
+        module="ledger.corda.authority",
+        keys=("root", "identity-ca", "network-parameters"),
+        listeners=(
+            Listener("enrolment", 8444, _PEERS, Probe(8444)),
+            # Revocation lists are signed: plain HTTP carries them, as everywhere.
+            Listener("revocation", 8445, _PEERS, Probe(8445)),
+        ),
+    ),
+    check_permission=check_permission,
 )
 PLATFORM = CORDA
