@@ -54,6 +54,12 @@ class PeerMember:
         return self.card.gateway
 
     @property
+    def authority_url(self) -> str:
+        """Where it certifies names: whoever is to do so was checked to say it."""
+        assert self.card.authority is not None  # noqa: S101
+        return self.card.authority.url
+
+    @property
     def over_vpn(self) -> bool:
         """Whether the link is a connection of the VPN gateway."""
         return self.link is not LinkKind.EXPRESS_ROUTE
@@ -124,8 +130,8 @@ async def _read_peers(settings: Settings, identities: Sequence[Identity], tenant
 
 def notaries(settings: Settings, identities: Sequence[Identity], peers: Sequence[PeerMember]) -> tuple[str, ...]:
     """Legal names of the notaries that this member's own network names; none where it is no authority."""
-    network, needs = settings.ledger.network, settings.platform.authority
-    if network is None or needs is None or not settings.is_authority:
+    network, needs = settings.ledger.network, settings.authority_needs
+    if network is None or needs is None:
         return ()
     roles = _roles(identities, peers)
     if not network.notaries:
@@ -134,8 +140,8 @@ def notaries(settings: Settings, identities: Sequence[Identity], peers: Sequence
 
 
 def _no_notaries(settings: Settings, identities: Sequence[Identity], peers: Sequence[PeerMember]) -> list[str]:
-    network, needs = settings.ledger.network, settings.platform.authority
-    if network is None or needs is None or not settings.is_authority:
+    network, needs = settings.ledger.network, settings.authority_needs
+    if network is None or needs is None:
         return []
     roles = _roles(identities, peers)
     mistakes = []
@@ -154,13 +160,13 @@ def _roles(identities: Sequence[Identity], peers: Sequence[PeerMember]) -> dict[
     return own | {node.legal_name: node.role for peer in peers for node in peer.card.nodes}
 
 
-def told_network(settings: Settings, peers: Sequence[PeerMember], own_authority: str) -> Network:
+def told_network(settings: Settings, peers: Sequence[PeerMember], own_authority: str | None) -> Network:
     """What the agents are told of the network.
 
     Args:
         settings: this member's configuration.
         peers: its peers, as `read_peers` returns them.
-        own_authority: base of its own authority's URL, for its own nodes.
+        own_authority: base of the requests to its own authority; None where it is none.
     """
     network = settings.ledger.network
     if network is None:
@@ -174,7 +180,8 @@ def told_network(settings: Settings, peers: Sequence[PeerMember], own_authority:
             )
         )
     authority = authority_peer(settings, peers)
-    url = authority.card.authority.url if authority and authority.card.authority else own_authority
+    url = authority.authority_url if authority else own_authority
+    assert url is not None  # noqa: S101
     return Network(authority=NetworkAuthority(url=url), trust_root=network.trust_root, document=network.document)
 
 

@@ -34,7 +34,7 @@ from pydantic.alias_generators import to_camel
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from ledger.platform import MAX_IDENTITIES, Platform, identity_name
+from ledger.platform import MAX_IDENTITIES, AuthorityNeeds, Platform, identity_name
 from ledger.platforms import PLATFORMS
 from membership import Asn, IpsecPolicy, KeyGenerations, LinkKind, MemberName, PrivateSpace
 from regions import REGIONS, Region
@@ -661,6 +661,11 @@ class Settings(_Section):
     def is_authority(self) -> bool:
         """Whether this member certifies the network's names."""
         return self.ledger.network is not None and self.ledger.network.authority == self.bank.name
+
+    @property
+    def authority_needs(self) -> AuthorityNeeds | None:
+        """What this member's network authority needs; None where it is none."""
+        return self.platform.authority if self.is_authority else None
 
     @property
     def node_count(self) -> int:
