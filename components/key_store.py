@@ -9,7 +9,7 @@ from pulumi_azure_native import authorization
 
 from agent.vault import ENROLMENT_KEY, RPC_USERS
 from components.roles import Role, grant
-from components.vault import ClosedVault, VaultArgs
+from components.vault import ClosedVault, Text, VaultArgs
 
 _PASSWORD_LENGTH = 32
 
@@ -61,8 +61,8 @@ class KeyStore(ComponentResource):
                 parent=self,
             )
         vault.write_peers(args.peer_cards)
-        vault.secret("enrolment-key", Output.secret(args.enrolment_key), ENROLMENT_KEY, json=False)
-        vault.secret("rpc-users", self._rpc_users(name, args.rpc_users), RPC_USERS)
+        vault.secret("enrolment-key", args.enrolment_key, ENROLMENT_KEY, text=Text.CONFIDENTIAL)
+        vault.secret("rpc-users", self._rpc_users(name, args.rpc_users), RPC_USERS, text=Text.CONFIDENTIAL)
         self.vault_id = vault.resource.id
         self.vault_name = vault.resource.name
         self.vault_uri = vault.uri

@@ -9,7 +9,7 @@ from pulumi_azure_native import managedidentity, storage
 from agent.vault import ENROLMENT_KEYS
 from components.node_scale_set import HealthArgs, MonitoringAgentArgs, NodeScaleSet, NodeScaleSetArgs
 from components.roles import Role, grant
-from components.vault import ClosedVault, VaultArgs
+from components.vault import ClosedVault, Text, VaultArgs
 from ledger.platform import Listener
 
 _VMS = 2
@@ -66,6 +66,12 @@ class NetworkAuthorityArgs(VaultArgs):
     insights_id: Input[str] | None = None
     """Conditional. Application Insights that it sends telemetry to; required with `monitoring`."""
 
+    def __post_init__(self) -> None:
+        if not self.keys:
+            raise ValueError("NetworkAuthority: keys is empty; wanted the names of those that it signs with")
+        if (self.monitoring is None) != (self.insights_id is None):
+            raise ValueError("NetworkAuthority: one of monitoring and insights_id alone; wanted both or neither")
+
 
 class NetworkAuthority(ComponentResource):
     """Certifies names for the network, on VMs and under an identity of its own.
@@ -102,8 +108,9 @@ class NetworkAuthority(ComponentResource):
         vault.write_peers(args.peer_cards)
         vault.secret(
             "enrolment-keys",
-            Output.secret(Output.json_dumps(dict(args.enrolment_keys), sort_keys=True)),
+            Output.json_dumps(dict(args.enrolment_keys), sort_keys=True),
             ENROLMENT_KEYS,
+            text=Text.CONFIDENTIAL,
         )
         container = storage.BlobContainer(
             f"{name}-container",

@@ -2,16 +2,24 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 from pulumi import ComponentResource, Input, Output, Resource, ResourceOptions
 from pulumi_azure_native import authorization, keyvault
 
-from agent.vault import PEERS
+from agent.vault import ENROLMENT_KEY, PEERS
 from components.diagnostics import send_logs
 from components.private_endpoint import PrivateEndpoint, PrivateEndpointArgs
 from components.roles import grant
 
-_JSON, _TEXT = "application/json", "text/plain"
+
+class Text(StrEnum):
+    """What a secret of the vault is besides being kept there."""
+
+    PUBLIC = "public"
+    """Anybody may know it; the vault is where the VMs look for it."""
+    CONFIDENTIAL = "confidential"
+    """Secret in the program and in the state too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +158,7 @@ class ClosedVault:
         )
 
     def secret(
-        self, role: str, value: Input[str], secret_name: str | None = None, *, json: bool = True
+        self, role: str, value: Input[str], secret_name: str | None = None, *, text: Text = Text.PUBLIC
     ) -> keyvault.Secret:
         """A secret of the vault; named by Pulumi where nobody must know its name beforehand."""
         made = vault_secret(
@@ -159,7 +167,7 @@ class ClosedVault:
             vault_name=self.resource.name,
             value=value,
             secret_name=secret_name,
-            json=json,
+            text=text,
             tags=self._args.tags,
             parent=self._parent,
         )
@@ -201,19 +209,27 @@ def vault_secret(
     vault_name: Input[str],
     value: Input[str],
     secret_name: str | None,
-    json: bool = True,
+    text: Text = Text.PUBLIC,
     tags: Mapping[str, Input[str]] | None,
     parent: ComponentResource,
 ) -> keyvault.Secret:
     """Write one secret through Azure Resource Manager; it stays in the vault when it leaves the stack."""
+    confidential = text is Text.CONFIDENTIAL
     return keyvault.Secret(
         name,
         resource_group_name=resource_group_name,
         vault_name=vault_name,
         secret_name=secret_name,
-        properties=keyvault.SecretPropertiesArgs(value=value, content_type=_JSON if json else _TEXT),
+        properties=keyvault.SecretPropertiesArgs(
+            value=Output.secret(value) if confidential else value,
+            content_type="text/plain" if secret_name == ENROLMENT_KEY else "application/json",
+        ),
         tags=tags,
-        opts=ResourceOptions(parent=parent, retain_on_delete=True),
+        opts=ResourceOptions(
+            parent=parent,
+            retain_on_delete=True,
+            additional_secret_outputs=["properties"] if confidential else None,
+        ),
     )
 
 
