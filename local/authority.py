@@ -1,4 +1,4 @@
-"""One VM of a network's authority: `python -m local.authority FOLDER [COMMAND ...]`, as `local.vm` is one of a bank."""
+"""One VM of a network's authority: `python -m local.authority FOLDER [COMMAND ...]`; see `local.vm`."""
 
 import asyncio
 import logging

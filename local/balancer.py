@@ -48,7 +48,7 @@ def _proxy(frontend: str, listener: Listener, vms: Mapping[str, str]) -> str:
         "    balance random",
         "    default-server on-marked-down shutdown-sessions",
         *_probing(probe),
-        *(f"    server {name} {address}:{listener.backend_port} {check}" for name, address in vms.items()),
+        *(f"    server {name} {address}:{listener.port} {check}" for name, address in vms.items()),
     ]
     return "\n".join(lines) + "\n"
 

@@ -1,5 +1,7 @@
-"""One VM: `python -m local.vm FOLDER`. The agent is the very one of a VM on Azure, with the configuration that it gets
-there; what differs stands in `vm.json`: the services' addresses, and how to sign in to them.
+"""One VM: `python -m local.vm FOLDER`.
+
+The agent is the very one of a VM on Azure, with the configuration that it gets there; what differs stands in `vm.json`:
+the VM's address, and how to sign in to the services.
 """
 
 import asyncio

@@ -10,11 +10,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).parent
 ACCOUNT = "devstoreaccount1"
 # Azurite's well-known account key, learn.microsoft.com/azure/storage/common/storage-use-azurite: no secret.
 KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+CREDENTIAL: Any = {"account_name": ACCOUNT, "account_key": KEY}
+"""What a client signs in with."""
 _INSTALL_SECONDS = 300
 
 

@@ -1,0 +1,77 @@
+"""A VM on this machine: a process of its own, all that it started, and what it says of its health."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from agent.ports import HEALTH_PATH, HEALTH_PORT
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class VmProcess:
+    """A Python module that is run as a VM's agent."""
+
+    def __init__(self, name: str, address: str, arguments: Sequence[str], log: Path) -> None:
+        self.name, self.address, self.log = name, address, log
+        self.started = time.monotonic()
+        with log.open("a") as opened:
+            self.process = subprocess.Popen(  # noqa: S603
+                [sys.executable, "-m", *arguments], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=opened, stderr=opened
+            )
+
+    def health(self) -> dict[str, Any]:
+        """What it answers to the platform's probe; nothing where it does not."""
+        try:
+            with urllib.request.urlopen(f"http://{self.address}:{HEALTH_PORT}{HEALTH_PATH}", timeout=2) as answer:
+                return dict(json.load(answer))
+        except (OSError, ValueError):
+            return {}
+
+    def tree(self) -> list[int]:
+        """The process and all below it: its control group."""
+        parents = {}
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                fields = stat.read_text().rsplit(") ", 1)[1].split()
+            except OSError:
+                continue
+            parents[int(stat.parent.name)] = int(fields[1])
+        found = [self.process.pid]
+        for pid in found:
+            found.extend(child for child, parent in parents.items() if parent == pid)
+        return found
+
+    def send(self, number: signal.Signals) -> None:
+        """A signal to the whole VM."""
+        for pid in self.tree():
+            # A node may be gone already: the kernel kills it with its agent.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    def end(self) -> None:
+        """Kill all of it."""
+        self.send(signal.SIGKILL)
+        self.process.wait()
+
+
+def until(condition: Callable[[], Any], seconds: float, what: str) -> Any:
+    """Wait for a condition to be true; gives its value.
+
+    Raises:
+        TimeoutError: it was not, for so long.
+    """
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        if time.monotonic() > end:
+            raise TimeoutError(f"{what}: not within {seconds:g} s")
+        time.sleep(0.1)
+    return found
