@@ -34,7 +34,9 @@ _SOURCES = Path(__file__).parent / "java"
 _FETCH_SECONDS = 900
 _COMPILE_SECONDS = 120
 _TOOL_SECONDS = 60
-_TOOL_OPTIONS = ("-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+# They live for seconds.
+_COMMAND_OPTIONS = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+_TOOL_OPTIONS = ("-Xmx256m", *_COMMAND_OPTIONS[1:])
 # What a capsule before 4.12 opens by itself where Java has modules.
 _OPENED = (
     *(
@@ -248,11 +250,11 @@ class Installed:
         return self.folder / "cordapps"
 
     def node(self, properties: Mapping[str, str], arguments: Sequence[str] = ()) -> tuple[str, ...]:
-        """The command line of a node, or of one of its commands; no secret belongs in it.
+        """The command line of a node; no secret belongs in it.
 
         Args:
-            properties: Java's system properties.
-            arguments: of the node; a command such as `run-migration-scripts` first.
+            properties: Java's system properties, among them what the node's wrapper is told.
+            arguments: of the node.
         """
         fibers = self.manifest.fibers
         heap = self.manifest.heap_megabytes or _heap_megabytes()
@@ -262,14 +264,16 @@ class Installed:
                 "-XX:+UseG1GC",
                 "-XX:+ExitOnOutOfMemoryError",
                 f"-javaagent:{self.folder / fibers.jar}={fibers.options}",
-                f"-Dlog4j.configurationFile={self.folder / 'log4j2.xml'}",
-                "-Dlog4j2.formatMsgNoLookups=true",
+                *self._logging,
                 *(f"-D{name}={value}" for name, value in properties.items()),
             ),
-            # With no property there is nothing to tell: a command of the node, not a node.
-            "ledger.corda.Node" if properties else "net.corda.node.Corda",
+            "ledger.corda.Node",
             arguments,
         )
+
+    def command(self, arguments: Sequence[str]) -> tuple[str, ...]:
+        """The command line of one of the node's commands, such as `run-migration-scripts`, which run no flow."""
+        return self._java((*_COMMAND_OPTIONS, *self._logging), "net.corda.node.Corda", arguments)
 
     async def tool(
         self,
@@ -312,6 +316,10 @@ class Installed:
             lines = errors.decode(errors="replace").strip().splitlines()
             raise ToolError(lines[-1] if lines else f"{command}: exit status {process.returncode}")
         return dict(json.loads(answer))
+
+    @property
+    def _logging(self) -> tuple[str, ...]:
+        return (f"-Dlog4j.configurationFile={self.folder / 'log4j2.xml'}", "-Dlog4j2.formatMsgNoLookups=true")
 
     def _java(self, options: Sequence[str], main: str, arguments: Sequence[str]) -> tuple[str, ...]:
         return (
