@@ -5,9 +5,10 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +22,22 @@ from agent.agent import Agent
 from agent.blobs import BlobLeases
 from agent.configuration import PATH, Configuration, ConfigurationError, read_configuration
 from agent.database import PostgresFence
+from agent.documents import BlobDocuments
 from agent.keys import KeyVaultKeys, write_files
+from agent.network_http import fetch
+from agent.network_info import Bank, Exchange, Pin
 from agent.node import Workplace
-from agent.ports import HEALTH_PORT
+from agent.ports import HEALTH_PORT, NETWORK_INFO_PORT
 from agent.processes import launch
 from agent.scheduled_events import ScheduledEvents
 from agent.service import serve
 from agent.share import LedgerShare
 from agent.status import Status
-from ledger.platform import identities
+from agent.tls import client_context
+from agent.vault import BankVault
+from ledger.platform import P2P, Identity, Platform, identities
 from ledger.platforms import PLATFORMS
+from ledger.software import Authority, Documents, Surroundings, Zone
 
 _DATABASE_SCOPE = "https://ossrdbms-aad.database.windows.net/.default"
 _NO_RETRIES: dict[str, Any] = {"retry_total": 0, "connection_timeout": 5, "read_timeout": 5}
@@ -67,45 +74,93 @@ class LocalDisk:
             shutil.rmtree(folder)
 
 
+def surroundings(configuration: Configuration, documents: Documents, vault: BankVault) -> Surroundings:
+    """What the platform's software is told of its bank."""
+    network = configuration.network
+    return Surroundings(
+        member=configuration.member,
+        version=configuration.version,
+        installation=configuration.installation,
+        frontend=configuration.frontend,
+        documents=documents,
+        network=Authority(network.authority.url, vault.enrolment_key)
+        if network.authority
+        else Zone(network.zone.registration_url, network.zone.network_map_url, network.zone.trust_root.encode())
+        if network.zone
+        else None,
+        trust_root=network.trust_root,
+        rpc_users=vault.rpc_users,
+    )
+
+
+def exchange(
+    configuration: Configuration,
+    platform: Platform,
+    nodes: Sequence[Identity],
+    documents: Documents,
+    vault: BankVault,
+) -> Exchange:
+    """What the bank's VMs tell the other members, and ask of them."""
+    pinned, document = configuration.network.document, platform.network_document
+    return Exchange(
+        bank=Bank(
+            member=configuration.member,
+            legal_names={node.name: node.legal_name for node in nodes},
+            addresses={node.legal_name: f"{configuration.frontend}:{node.ports[P2P]}" for node in nodes},
+        ),
+        documents=documents,
+        vault=vault,
+        fetch=partial(fetch, context=client_context()),
+        pin=Pin(pinned, document.fingerprint) if pinned and document else None,
+    )
+
+
 async def run(configuration: Configuration) -> None:
     """Run the agent of this VM until it is told to stop."""
     platform = PLATFORMS[configuration.platform]
     status = Status(vm=os.uname().nodename)
     async with AsyncExitStack() as clients:
         credential = await clients.enter_async_context(ManagedIdentityCredential(client_id=configuration.client_id))
-        leases = await clients.enter_async_context(
-            ContainerClient(configuration.blob_url, configuration.lease_container, credential, **_NO_RETRIES)
-        )
-        vault = await clients.enter_async_context(SecretClient(configuration.vault_url, credential, **_NO_RETRIES))
+        leases, shared = [
+            await clients.enter_async_context(
+                ContainerClient(configuration.blob_url, container, credential, **_NO_RETRIES)
+            )
+            for container in (configuration.lease_container, configuration.network_container)
+        ]
+        secrets = await clients.enter_async_context(SecretClient(configuration.vault_url, credential, **_NO_RETRIES))
         server = configuration.database
 
         async def administrator() -> tuple[str, str]:
             assert server  # noqa: S101
             return server.administrator, (await credential.get_token(_DATABASE_SCOPE)).token
 
-        agent = Agent(
-            identities(platform, configuration.legal_name, configuration.identities) if platform.software else (),
-            BlobLeases(leases),
+        nodes = identities(platform, configuration.legal_name, configuration.identities, configuration.roles)
+        documents, vault = BlobDocuments(shared), BankVault(secrets)
+        network = exchange(configuration, platform, nodes, documents, vault)
+        workplace = (
             Workplace(
-                software=platform.software(),
+                software=platform.software(surroundings(configuration, documents, vault)),
                 share=LedgerShare(configuration.share),
-                vault=KeyVaultKeys(vault),
+                vault=KeyVaultKeys(secrets),
                 disk=LocalDisk(Path(os.environ["STATE_DIRECTORY"]), Path(os.environ["RUNTIME_DIRECTORY"])),
                 launch=launch,
                 database=PostgresFence(server.host, server.port, administrator, server.root_certificates)
                 if server
                 else None,
-                network_document=None,
+                network=network,
+                document=platform.network_document,
             )
             if platform.software
-            else None,
-            status,
+            else None
         )
+        agent = Agent(nodes, BlobLeases(leases), workplace, status)
         if configuration.connection_string:
             metrics.send(configuration.connection_string, configuration.client_id, status)
-        # The network's rules let the load balancer and the platform's probe in, and nobody else.
+        # The network's rules let the load balancer, the platform's probe and the peers in, each to its port.
+        everywhere = "0.0.0.0"  # noqa: S104
+        await clients.enter_async_context(network.serving(everywhere, NETWORK_INFO_PORT))
         notices = ScheduledEvents(await clients.enter_async_context(ClientSession()))
-        await serve(agent, status, host="0.0.0.0", port=HEALTH_PORT, notices=notices)  # noqa: S104
+        await serve(agent, status, host=everywhere, port=HEALTH_PORT, notices=notices)
 
 
 def main(arguments: list[str]) -> int:

@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 from agent.clock import Clock
 from agent.fence import DamagedError, SupersededError, UnavailableError
 from agent.lease import REQUEST_SECONDS, Lease, LeaseStore, Record, RefusedError
-from agent.node import Node, Workplace
+from agent.node import STOP_SECONDS, Node, Workplace
 from agent.status import State, Status
 from ledger.platform import Identity
-from ledger.software import SoftwareError
+from ledger.software import SoftwareError, WaitingError
 
 POLL_SECONDS = 1.0
 """How often a standby looks for a free identity: at a takeover up to all of it is lost."""
@@ -25,6 +25,10 @@ AWAY_SECONDS = 300
 """How long a VM leaves an identity to others after it gave it up."""
 DAMAGE_SECONDS = 60
 """Pause before looking again at what only a person can mend."""
+DRAIN_SECONDS = 480
+"""A node that is stopped on purpose may take so long to end what it has begun, if it is told soon enough."""
+END_SECONDS = STOP_SECONDS + 30
+"""What comes after it: the processes' stop, the record, the lease."""
 _BACKOFF = (1.0, 30.0)
 
 T = TypeVar("T")
@@ -44,19 +48,37 @@ class Agent:
         *,
         clock: Clock | None = None,
         chance: random.Random | None = None,
+        drain_seconds: float = DRAIN_SECONDS,
     ) -> None:
         self._identities = {identity.name: identity for identity in identities if workplace}
         self._store, self._workplace, self._status = store, workplace, status
         self._clock, self._chance = clock or Clock(), chance or random.Random()  # noqa: S311
-        self._stopping = asyncio.Event()
-        self._why_stopping = ""
+        self._stopping, self._hurry = asyncio.Event(), asyncio.Event()
+        self._why_stopping, self._drain_seconds = "", drain_seconds
         self._away: dict[str, float] = {}
         self._lease: Lease | None = None
 
-    def stop(self, why: str) -> None:
-        """Have `run` give the identity back and end; may be called from a signal handler."""
-        self._why_stopping = self._why_stopping or why
+    def stop(self, why: str, seconds: float | None = None) -> None:
+        """Have `run` drain the node, give the identity back and end; may be called from a signal handler.
+
+        Args:
+            why: stands in the identity's record.
+            seconds: what time there is for all of it; None if there is enough.
+        """
+        if not self._stopping.is_set():
+            self._why_stopping = why
+            if seconds is not None:
+                self._drain_seconds = min(self._drain_seconds, seconds - END_SECONDS)
         self._stopping.set()
+
+    def hurry(self) -> None:
+        """Drain no longer: the one who asked to stop has lost patience."""
+        self._hurry.set()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it was told to stop."""
+        return self._stopping.is_set()
 
     @property
     def sound(self) -> bool:
@@ -121,8 +143,8 @@ class Agent:
         status = self._status
         status.state, status.identity, status.epoch = State.HOLDING, lease.identity, lease.epoch
         assert self._workplace  # noqa: S101
-        node = Node(self._workplace, self._identities[lease.identity], lease, status)
-        async with _task(lease.keep(self._renewed)) as keeping:
+        node = Node(self._workplace, self._identities[lease.identity], lease, status, self._chance)
+        async with _task(lease.keep(self._renewed)) as keeping, _task(self._follow()):
             async with _task(self._work(lease, node)) as working, _task(self._stopping.wait()) as stopping:
                 await asyncio.wait({keeping, working, stopping}, return_when=asyncio.FIRST_COMPLETED)
                 if keeping.done():
@@ -133,6 +155,8 @@ class Agent:
                 else:
                     why = self._why_stopping
             log.warning("gives %s up: %s", lease.identity, why)
+            if self.stopping and not keeping.done():
+                await self._drain(node, keeping)
             if keeping.done():
                 await node.stop(min(node.stop_seconds, lease.seconds_to_kill))
             else:
@@ -144,6 +168,18 @@ class Agent:
         if not lease.lost:
             await lease.release(why)
         status.state, status.identity, status.epoch, status.reason = State.STANDBY, None, None, why
+        status.members = {}
+
+    async def _follow(self) -> None:
+        if self._workplace and self._workplace.network:
+            await self._workplace.network.follow()
+
+    async def _drain(self, node: Node, keeping: "asyncio.Task[str]") -> None:
+        """Only who stops on purpose has the time, and only for as long as the lease is kept."""
+        self._status.state = State.DRAINING
+        async with _task(node.drain(self._drain_seconds)) as draining, _task(self._hurry.wait()) as hurrying:
+            await asyncio.wait({keeping, draining, hurrying}, return_when=asyncio.FIRST_COMPLETED)
+        self._status.state = State.HOLDING
 
     async def _work(self, lease: Lease, node: Node) -> str:
         """Start the node, again if need be; returns why another VM should try."""
@@ -153,7 +189,7 @@ class Agent:
             try:
                 await node.start()
                 self._status.reason = None
-                why = await node.watch()
+                end = await node.watch()
             except (SupersededError, RefusedError) as error:
                 return str(error)
             except (UnavailableError, TimeoutError) as error:
@@ -161,10 +197,18 @@ class Agent:
                 self._status.reason, failed = str(error), False
             except DamagedError as error:
                 self._status.reason, failed, pause = str(error), False, DAMAGE_SECONDS
+            except WaitingError as error:
+                # Whoever must act says when: no other VM would fare better.
+                self._status.reason, failed = str(error), False
             except (SoftwareError, OSError, ValueError) as error:
                 self._status.reason, failed = str(error), True
             else:
-                self._status.reason, failed = why, True
+                self._status.reason, failed = end.why, not end.planned
+                if end.planned:
+                    pause = 0.0
+                    self._status.state = State.DRAINING
+                    await node.drain(self._drain_seconds)
+                    self._status.state = State.HOLDING
             log.warning("%s, epoch %d: %s", lease.identity, lease.epoch, self._status.reason)
             await node.stop(node.stop_seconds)
             if self._clock.now() - started > STEADY_SECONDS:
@@ -173,7 +217,7 @@ class Agent:
             if failures >= STARTS:
                 return f"{failures} failed starts, the last: {self._status.reason}"
             await asyncio.sleep(pause * self._chance.uniform(0.5, 1.0))
-            pause = min(2 * pause, _BACKOFF[1])
+            pause = min(max(2 * pause, _BACKOFF[0]), _BACKOFF[1])
 
     def _renewed(self, seconds: float) -> None:
         self._status.lease_latency = seconds

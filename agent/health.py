@@ -23,6 +23,7 @@ def report(status: Status) -> dict[str, object]:
         "epoch": status.epoch,
         "node": status.readiness.name.lower(),
         "reason": status.reason,
+        "members": status.members,
     }
 
 

@@ -33,7 +33,7 @@ class Metric(StrEnum):
     FAILURES = "ledger.failures"
     """Transactions that failed since the last reading."""
     IMPAIRED = "ledger.impaired"
-    """1 from each VM that is well and waits for something outside of it: a vault, a database, the share."""
+    """1 from each VM that is well and waits for something outside of it: a vault, a database, the share, a peer."""
 
 
 def _figure(figure: Figure) -> Callable[[Status], float | None]:
@@ -47,7 +47,7 @@ _GAUGES: dict[Metric, Callable[[Status], float | None]] = {
     Metric.MEMBERS_REACHABLE: _figure(Figure.MEMBERS_REACHABLE),
     Metric.LEASE_EPOCH: lambda status: status.epoch,
     Metric.LEASE_LATENCY: lambda status: status.lease_latency if status.identity else None,
-    Metric.IMPAIRED: lambda status: float(status.reason is not None),
+    Metric.IMPAIRED: lambda status: float(status.reason is not None or bool(status.members)),
 }
 _COUNTERS: dict[Metric, Callable[[Status], float | None]] = {
     Metric.TRANSACTIONS: _figure(Figure.TRANSACTIONS),

@@ -3,6 +3,8 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
 import aiohttp
@@ -44,6 +46,14 @@ class Event(BaseModel):
     not_before: str = ""
     """When it starts unless it is approved before; empty once it has started."""
     description: str = ""
+
+    def seconds_left(self, now: datetime) -> float:
+        """Until it starts: 0 if it has started; what can't be read is no notice either."""
+        try:
+            at = parsedate_to_datetime(self.not_before)
+        except ValueError:
+            return 0.0
+        return max(0.0, (at.replace(tzinfo=at.tzinfo or UTC) - now).total_seconds())
 
     def concerns(self, vm: str) -> bool:
         """Whether the VM of that name is among its resources: events go to all VMs of a scale set."""

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 from agent import health
 from agent.agent import Agent
+from agent.clock import Clock
 from agent.scheduled_events import Event, ScheduledEvents
 from agent.status import Status
 from agent.watchdog import Watchdog
@@ -18,11 +19,20 @@ SIGN_SECONDS = 1.0
 async def serve(
     agent: Agent, status: Status, *, host: str, port: int, notices: ScheduledEvents | None = None
 ) -> None:
-    """Run an agent until it is told to stop, by SIGTERM or because the VM is about to go."""
-    loop, watchdog = asyncio.get_running_loop(), Watchdog()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, agent.stop, signal.Signals(number).name)
+    """Run an agent until it is told to stop, by SIGTERM or because the VM is about to go.
+
+    A signal while it stops cuts its node's drain short.
+    """
+    loop, watchdog, clock = asyncio.get_running_loop(), Watchdog(), Clock()
     announced: list[Event] = []
+
+    def told(name: str) -> None:
+        if agent.stopping:
+            agent.hurry()
+        agent.stop(name)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told, signal.Signals(number).name)
 
     async def give_signs() -> None:
         while True:
@@ -35,7 +45,7 @@ async def serve(
     async def heed(notices: ScheduledEvents) -> None:
         async for event in notices.releases():
             announced.append(event)
-            agent.stop(f"{event.event_type} of the VM")
+            agent.stop(f"{event.event_type} of the VM", event.seconds_left(clock.utc()))
 
     async with AsyncExitStack() as around:
         # First of all: a VM that does not answer from its first seconds counts as ill.
@@ -46,6 +56,7 @@ async def serve(
         watchdog.ready()
         await agent.run()
         watchdog.stopping()
+        watchdog.dismiss()
         for event in announced:
             assert notices  # noqa: S101
             await notices.approve(event.event_id)

@@ -11,6 +11,8 @@ from pathlib import Path
 from agent.fence import SupersededError, UnavailableError
 
 _LOCK = "lock"
+_NOTE = "agent-note"
+"""In an epoch's folder, beside what the node keeps there: no platform's state path."""
 _EPOCH = "epoch-"
 _UNFINISHED = ".unfinished"
 _KEPT_EPOCHS = 2
@@ -23,6 +25,22 @@ class LockedFolder:
 
     path: Path
     lock_fd: int
+
+    def recall(self) -> bytes | None:
+        """The agent's last note; None if there never was one."""
+        try:
+            return (self.path / _NOTE).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def remember(self, note: bytes) -> None:
+        """Write a note of the agent's own, which the next epoch finds again; seen whole or not at all."""
+        new = self.path / f"{_NOTE}.new"
+        with new.open("wb") as file:
+            file.write(note)
+            file.flush()
+            os.fsync(file.fileno())
+        new.rename(self.path / _NOTE)
 
     def close(self) -> None:
         """Let go of the lock; a process that inherited it still holds it."""

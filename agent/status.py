@@ -15,6 +15,8 @@ class State(StrEnum):
     """It waits for an identity."""
     HOLDING = "holding"
     """It holds an identity, and its node starts or runs."""
+    DRAINING = "draining"
+    """It holds an identity whose node takes nothing new and ends what it has begun."""
     STOPPING = "stopping"
     """It gives its identity back and ends."""
 
@@ -34,4 +36,7 @@ class Status:
     """How often it took an identity whose holder before never gave it back."""
     lease_latency: float = 0.0
     """Seconds that the last renewal took."""
+    members: dict[str, str] = field(default_factory=dict)
+    """Why what a member tells is not taken, or can't be had, by its name; under its own, what else keeps the members
+    from each other."""
     figures: dict[Figure, float] = field(default_factory=dict)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # --- Names of secrets -----------------------------------------------------------------------------------------------
 
 PEERS = "peers"
-"""JSON: names of the secrets that hold the peers' cards, by the peers' names; all peers stand here, and nobody else."""
+"""JSON: names of the secrets that hold the peers' cards, by the peers' names; whoever is a peer stands here."""
 CARD = "card"
 """The bank's own card, as it was signed."""
 ENROLMENT_KEY = "enrolment-key"

@@ -4,19 +4,27 @@ Not a library: those of PyPI are unmaintained or need libsystemd's headers, and 
 """
 
 import contextlib
+import faulthandler
 import os
 import socket
 
 
 class Watchdog:
-    """The service manager's end of a socket, named by NOTIFY_SOCKET."""
+    """The service manager's end of a socket, named by NOTIFY_SOCKET, and a second watchdog beside it.
 
-    def __init__(self, address: str | None = None) -> None:
+    systemd watches a service that runs, not one that was told to stop (`service_set_state` in its service.c); an
+    agent that drains its node keeps its lease for minutes after SIGTERM. So where systemd watches, Python's own
+    timer ends the process too, from a thread that waits for no interpreter; its children then die with it.
+    """
+
+    def __init__(self, address: str | None = None, microseconds: str | None = None) -> None:
         address = os.environ.get("NOTIFY_SOCKET") if address is None else address
         if address and address[0] not in "/@":
             raise ValueError(f"NOTIFY_SOCKET={address}; wanted a path, or an abstract name that begins with @")
         # An abstract name begins with a zero byte, which no environment can hold.
         self._address = "\0" + address[1:] if address and address[0] == "@" else address
+        watched = os.environ.get("WATCHDOG_USEC") if microseconds is None else microseconds
+        self._seconds = int(watched) / 1e6 if watched else None
 
     def ready(self) -> None:
         """The agent has started."""
@@ -25,6 +33,12 @@ class Watchdog:
     def alive(self) -> None:
         """The agent is sound; without it for the unit's WatchdogSec the agent is killed."""
         self._send("WATCHDOG=1")
+        if self._seconds:
+            faulthandler.dump_traceback_later(self._seconds, exit=True)
+
+    def dismiss(self) -> None:
+        """Nothing is at stake any more: the process may end as slowly as it likes."""
+        faulthandler.cancel_dump_traceback_later()
 
     def status(self, text: str) -> None:
         """What the agent does, in one line."""

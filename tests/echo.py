@@ -5,6 +5,7 @@ One module is the whole of it, as of any platform. As a script it is a process o
 """
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import os
@@ -13,6 +14,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import ledger
@@ -22,6 +24,7 @@ from ledger.platform import (
     Counted,
     Durability,
     Identity,
+    NetworkDocument,
     Platform,
     Port,
     Role,
@@ -29,12 +32,22 @@ from ledger.platform import (
     SecretBlob,
     StatePath,
 )
-from ledger.software import Figure, Place, Process, Readiness, SoftwareError
+from ledger.software import (
+    Figure,
+    Member,
+    Place,
+    Process,
+    Readiness,
+    SoftwareError,
+    Surroundings,
+    UntrustedError,
+    WaitingError,
+)
 
-HOST_VARIABLE = "ECHO_HOST"
-"""Environment variable with the address that a VM's nodes listen on."""
 JOURNAL = "journal"
 """Below what is kept: a line `EPOCH LINE` for each line sent back."""
+REVISION = "echo-revision"
+"""A document of the bank: when it changes its nodes are to start anew."""
 _MEMBERS = "members"
 _CONFIGURATION = "echo.json"
 _PASSWORD_VARIABLE = "ECHO_PASSWORD"
@@ -47,9 +60,10 @@ _ANSWER_SECONDS, _STOP_SECONDS = 2, 5.0
 class EchoSoftware:
     """Runs a node of one process, `echo`; the role `witness` has a second one, `sidecar`, that reads the journal."""
 
-    def __init__(self, host: str | None = None, start_seconds: float = 0.0) -> None:
-        self._host = host or os.environ.get(HOST_VARIABLE, "127.0.0.1")
+    def __init__(self, surroundings: Surroundings, start_seconds: float = 0.0) -> None:
+        self._surroundings, self._host = surroundings, surroundings.listen
         self._start_seconds = start_seconds
+        self._revision: bytes | None = None
 
     def make_secrets(self, identity: Identity) -> Mapping[str, bytes]:
         """A key and the password of the local ports."""
@@ -60,6 +74,9 @@ class EchoSoftware:
         for blob in place.identity.role.secrets:
             if not (place.secrets / blob.name).is_file():
                 raise SoftwareError(f"{place.identity.name}: no secret {blob.name}; wanted it as a file")
+        if self._surroundings.trust_root and await self._surroundings.documents.read("trust-root") is None:
+            raise WaitingError(f"{place.identity.name}: no document trust-root; wanted it from whoever certifies")
+        self._revision = await self._read_revision()
         (place.kept / _MEMBERS).mkdir(exist_ok=True)
         configuration = {
             "host": self._host,
@@ -107,13 +124,52 @@ class EchoSoftware:
         members = len(list((place.kept / _MEMBERS).iterdir()))
         return {Figure.TRANSACTIONS: status["lines"], Figure.MEMBERS_KNOWN: members}
 
-    async def admit(self, place: Place, member: str, card: bytes) -> None:
-        """Keep the member's card."""
-        (place.kept / _MEMBERS / member).write_bytes(card)
+    async def info(self, place: Place) -> bytes | None:
+        """Its legal name, its address and its epoch, once it serves its peers."""
+        if await self.readiness(place) is not Readiness.READY:
+            return None
+        identity = place.identity
+        address = f"{self._surroundings.frontend}:{identity.ports[P2P]}"
+        told = {"legalName": identity.legal_name, "address": address, "epoch": place.epoch}
+        return json.dumps(told).encode()
+
+    async def admit(self, place: Place, member: Member) -> None:
+        """Keep what the member's nodes say, if it is what stands on its card."""
+        told = []
+        for info in member.infos:
+            try:
+                each = json.loads(info)
+                legal_name, address = each["legalName"], each["address"]
+            except (ValueError, KeyError, TypeError) as error:
+                raise UntrustedError(f"{member.name}: {info[:40]!r} is no information of an echo node") from error
+            if member.addresses.get(legal_name) != address:
+                raise UntrustedError(f"{member.name}: {legal_name} at {address} stands not on its card")
+            told.append(each)
+        kept = {"card": member.card and json.loads(member.card), "nodes": told}
+        path = place.kept / _MEMBERS / member.name
+        new = path.with_name(f".{path.name}")
+        new.write_text(json.dumps(kept), encoding="utf-8")
+        new.rename(path)
 
     async def expel(self, place: Place, member: str) -> None:
         """Remove it."""
         (place.kept / _MEMBERS / member).unlink(missing_ok=True)
+
+    async def drain(self, place: Place, seconds: float) -> None:
+        """Take no new connection, and wait until those that there are have ended."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while (status := await self._ask(place, "control", "drain")) and status["open"]:
+                    await asyncio.sleep(0.05)
+
+    async def stale(self, place: Place) -> str | None:
+        """Where the bank has another revision than when the node was prepared."""
+        revision = await self._read_revision()
+        return None if revision == self._revision else f"there is a new {REVISION}"
+
+    async def _read_revision(self) -> bytes | None:
+        found = await self._surroundings.documents.read(REVISION)
+        return found and found.content
 
     async def status(self, place: Place) -> dict[str, Any] | None:
         """What the node says of itself: `pid`, `identity`, `epoch`, `key`, `lines`, `serving`. None if it is down."""
@@ -122,12 +178,12 @@ class EchoSoftware:
         mine = status is not None and (status["identity"], status["epoch"]) == (place.identity.name, place.epoch)
         return status if mine else None
 
-    async def _ask(self, place: Place, port: str) -> dict[str, Any] | None:
+    async def _ask(self, place: Place, port: str, command: str = "") -> dict[str, Any] | None:
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
                 reader, writer = await asyncio.open_connection(self._host, place.identity.ports[port])
                 try:
-                    writer.write((place.secrets / "password").read_bytes() + b"\n")
+                    writer.write((place.secrets / "password").read_bytes() + f" {command}\n".encode())
                     return dict(json.loads(await reader.readline()))
                 finally:
                     writer.close()
@@ -146,18 +202,32 @@ class _Echo:
         self._journal = os.open(configuration["journal"], os.O_CREAT | os.O_RDWR | os.O_APPEND, 0o600)
         self._lines = Path(configuration["journal"]).read_bytes().count(b"\n")
         self._serving = False
+        self._doors: list[asyncio.Server] = []
+        self._open = 0
 
     async def run(self) -> None:
         given = self._configuration
-        await _listen(given, given["ports"]["control"], _answering(self._status))
+        await _listen(given, given["ports"]["control"], _answering(self._status, {"drain": self._drain}))
         await asyncio.sleep(given["startSeconds"])
-        await _listen(given, given["ports"][P2P], self._echo)
+        self._doors.append(await _listen(given, given["ports"][P2P], self._echo))
         for port in given["spread"]:
             # The kernel is the load balancer of the nodes that share an address.
-            await _listen(given, port, self._echo, reuse_port=True)
+            self._doors.append(await _listen(given, port, self._echo, reuse_port=True))
         self._serving = True
 
+    def _drain(self) -> None:
+        self._serving = False
+        for door in self._doors:
+            door.close()
+
     async def _echo(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._open += 1
+        try:
+            await self._send_back(reader, writer)
+        finally:
+            self._open -= 1
+
+    async def _send_back(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while (line := await reader.readline()).endswith(b"\n"):
             os.write(self._journal, b"%d %s" % (self._configuration["epoch"], line))
             os.fsync(self._journal)
@@ -173,6 +243,7 @@ class _Echo:
             "key": hashlib.sha256(Path(self._configuration["key"]).read_bytes()).hexdigest(),
             "lines": self._lines,
             "serving": self._serving,
+            "open": self._open,
         }
 
 
@@ -193,18 +264,25 @@ class _Sidecar:
 _Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
-def _answering(status: Callable[[], dict[str, Any]]) -> _Serve:
-    """Tells whoever knows the password."""
-    password = os.environ[_PASSWORD_VARIABLE].encode() + b"\n"
+def _answering(
+    status: Callable[[], dict[str, Any]], commands: Mapping[str, Callable[[], None]] = MappingProxyType({})
+) -> _Serve:
+    """Tells whoever knows the password, and does what he asks."""
+    password = os.environ[_PASSWORD_VARIABLE].encode()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if secrets.compare_digest(await reader.readline(), password):
+        said, _, command = (await reader.readline()).strip().partition(b" ")
+        if secrets.compare_digest(said, password):
+            if command:
+                commands[command.decode()]()
             writer.write(json.dumps(status()).encode() + b"\n")
 
     return answer
 
 
-async def _listen(configuration: Mapping[str, Any], port: int, serve: _Serve, *, reuse_port: bool = False) -> None:
+async def _listen(
+    configuration: Mapping[str, Any], port: int, serve: _Serve, *, reuse_port: bool = False
+) -> asyncio.Server:
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             await serve(reader, writer)
@@ -213,7 +291,7 @@ async def _listen(configuration: Mapping[str, Any], port: int, serve: _Serve, *,
         finally:
             writer.close()
 
-    await asyncio.start_server(connected, configuration["host"], port, reuse_port=reuse_port)
+    return await asyncio.start_server(connected, configuration["host"], port, reuse_port=reuse_port)
 
 
 async def _until_terminated(process: Coroutine[Any, Any, None]) -> None:
@@ -255,7 +333,7 @@ PLATFORM = Platform(
         Role("witness", (*_PORTS, Port("sidecar", 20300, scope=Scope.LOCAL)), _STATE, _SECRETS),
     ),
     database=None,
-    network_document=None,
+    network_document=NetworkDocument("echo-network"),
     transactions=Counted.OWN,
     packages=lambda version: ("python3",),
     check_legal_name=_check_legal_name,

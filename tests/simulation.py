@@ -22,15 +22,34 @@ from agent.agent import AWAY_SECONDS, Agent
 from agent.clock import Clock
 from agent.fence import SupersededError, UnavailableError
 from agent.lease import LEASE_SECONDS, WATCHDOG_SECONDS, Record, RefusedError
-from agent.node import Workplace
-from agent.status import Status
+from agent.network_info import NODES, Bank, Exchange, NetworkInfo
+from agent.network_info import Rhythm as Asking
+from agent.node import Rhythm, Workplace
+from agent.status import State, Status
+from agent.vault import Card, Peers
 from ledger.platform import Identity
-from ledger.software import DatabaseAccess, Figure, Place, Process, Readiness
+from ledger.software import (
+    DatabaseAccess,
+    Document,
+    Figure,
+    Member,
+    Place,
+    Process,
+    Readiness,
+    SoftwareError,
+    UntrustedError,
+    WaitingError,
+)
 from tests.echo import PLATFORM as ECHO
 
 SHARE_LOCK_SECONDS = 90
 """How long a file server keeps the lock of a client that is gone."""
 RESTART_SECONDS = 2
+DRAIN_SECONDS = 40
+"""Shorter than in earnest, as all that a node is seen to: else a history would see little of it."""
+RHYTHM = Rhythm(meet=5, stale=20, stagger=15)
+OWN, PEERS = "bank-a", ("bank-b", "bank-c", "bank-d")
+REQUEST_SECONDS = 15
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 
 _gate: contextvars.ContextVar["Gate | None"] = contextvars.ContextVar("gate", default=None)
@@ -161,6 +180,8 @@ class Folder:
     path: Path
     lock_fd: int
     unlock: Callable[[], None]
+    recall: Callable[[], bytes | None]
+    remember: Callable[[bytes], None]
 
     def close(self) -> None:
         self.unlock()
@@ -174,10 +195,15 @@ class Identities:
     roles: set[int] = field(default_factory=set)
     sessions: dict[int, int] = field(default_factory=dict)
     folders: dict[int, list[str]] = field(default_factory=dict)
+    notes: dict[int, bytes | None] = field(default_factory=dict)
+    admitted: set[str] = field(default_factory=set)
+    """Whom the network of the identity's nodes knows, wherever they ran."""
     lock: "tuple[Gate, float] | None" = None
     started: int = 0
     """The newest epoch whose node ran."""
     commits: Counter[int] = field(default_factory=Counter)
+    published: int = 0
+    """The newest epoch that said of itself where it is."""
 
 
 class World:
@@ -187,7 +213,7 @@ class World:
         self.chance, self.loop, self.names = random.Random(seed), loop, names
         self.blobs: dict[str, Blob] = {}
         self.kept = defaultdict[str, Identities](Identities)
-        self.services = {name: Service() for name in ("store", "database", "share", "vault")}
+        self.services = {name: Service() for name in ("store", "database", "share", "vault", "documents", "links")}
         self.violations: list[str] = []
         # In every other history the share's locks do not hold: then the other guards stand alone.
         self.locks_hold = self.chance.random() < 0.5
@@ -195,6 +221,13 @@ class World:
         self.over = False
         self.gates: list[Gate] = []
         self.vault: dict[str, bytes] = {}
+        self.documents: dict[str, Document] = {}
+        self.peers = {"bank-b"}
+        self.uncertified = 0.0
+        """Until then nobody has certified the nodes."""
+        self.revision = 0
+        """A node that was prepared with another one is stale."""
+        self.happened: Counter[str] = Counter()
         self.events: list[str] = []
         self.folder = Path("/nowhere")
         self.takings: Counter[str] = Counter()
@@ -337,6 +370,7 @@ class World:
         if kept.folders and max(kept.folders) > epoch:
             raise SupersededError(f"{name}: a folder of a newer epoch is there")
         if epoch not in kept.folders:
+            kept.notes[epoch] = kept.notes[max(kept.folders)] if kept.folders else None
             kept.folders[epoch] = list(kept.folders[max(kept.folders)]) if kept.folders else []
         lock = kept.lock = (gate, float("inf"))
 
@@ -344,7 +378,19 @@ class World:
             if kept.lock == lock:
                 kept.lock = None
 
-        return Folder(self.folder, 0, unlock)
+        def answers() -> None:
+            if self.services["share"].down or machine.cut_off.get("share"):
+                raise OSError("the share does not answer")
+
+        def recall() -> bytes | None:
+            answers()
+            return kept.notes[epoch]
+
+        def remember(note: bytes) -> None:
+            answers()
+            kept.notes[epoch] = note
+
+        return Folder(self.folder, 0, unlock, recall, remember)
 
     def journal(self, name: str, epoch: int, into: int) -> None:
         if into not in self.kept[name].folders:
@@ -352,6 +398,20 @@ class World:
         if into != epoch:
             self.violated(f"{name}: epoch {epoch} wrote into the journal of epoch {into}")
         self.kept[name].folders[into].append(f"{epoch}")
+
+    # --- The documents ---
+
+    def write_document(self, name: str, content: bytes, etag: str | None) -> str | None:
+        kept = self.documents.get(name)
+        if etag != (kept and kept.etag):
+            return None
+        self.documents[name] = Document(content, str(int(kept.etag) + 1 if kept else 1))
+        if name.startswith(NODES):
+            identity, epoch = self.kept[name.removeprefix(NODES)], int(content)
+            if epoch < identity.published:
+                self.violated(f"{name}: epoch {epoch} published over epoch {identity.published}")
+            identity.published = epoch
+        return self.documents[name].etag
 
 
 class Store:
@@ -425,17 +485,68 @@ class Vault:
         return await self._world.request(self._machine, "vault", apply)
 
 
+class Documents:
+    """The bank's documents as one VM reaches them."""
+
+    def __init__(self, machine: "Machine") -> None:
+        self._machine, self._world = machine, machine.world
+
+    async def _ask(self, apply: Callable[[], Any]) -> Any:
+        try:
+            async with asyncio.timeout(REQUEST_SECONDS):
+                return await self._world.request(self._machine, "documents", apply)
+        except TimeoutError as error:
+            raise UnavailableError("the documents do not answer") from error
+
+    async def read(self, name: str) -> Document | None:
+        return await self._ask(lambda: self._world.documents.get(name))
+
+    async def write(self, name: str, content: bytes, etag: str | None) -> str | None:
+        return await self._ask(lambda: self._world.write_document(name, content, etag))
+
+    async def names(self, prefix: str) -> list[str]:
+        return await self._ask(lambda: [name for name in self._world.documents if name.startswith(prefix)])
+
+
+class Shared:
+    """The bank's secrets as one VM reaches them."""
+
+    def __init__(self, machine: "Machine") -> None:
+        self._machine, self._world = machine, machine.world
+
+    async def peers(self) -> Peers:
+        def cards() -> Peers:
+            made = {
+                name: Card(name, {f"{name} node-1": f"{name}:1"}, name, name.encode()) for name in self._world.peers
+            }
+            return Peers(frozenset(made), made)
+
+        try:
+            async with asyncio.timeout(REQUEST_SECONDS):
+                return await self._world.request(self._machine, "vault", cards)
+        except TimeoutError as error:
+            raise UnavailableError("the vault does not answer") from error
+
+    async def card(self) -> bytes | None:
+        return None
+
+
 class Software:
     """A node of one process that commits and journals."""
 
     def __init__(self, machine: "Machine") -> None:
-        self._machine = machine
+        self._machine, self._world = machine, machine.world
+        self._revision = 0
 
     def make_secrets(self, identity: Identity) -> Mapping[str, bytes]:
         return {"key": self._machine.world.chance.randbytes(8), "password": b"password"}
 
     async def prepare(self, place: Place) -> None:
+        self._revision = self._world.revision
         await asyncio.sleep(self._machine.world.chance.uniform(0, 2))
+        if self._world.loop.time() < self._world.uncertified:
+            self._world.happened["waited"] += 1
+            raise WaitingError("nobody has certified the node yet")
 
     def processes(self, place: Place) -> list[Process]:
         return [Process(f"{place.identity.name} {place.epoch}", (), {}, place.kept, stop_seconds=3)]
@@ -445,6 +556,55 @@ class Software:
 
     async def figures(self, place: Place) -> Mapping[Figure, float]:
         return {}
+
+    async def info(self, place: Place) -> bytes | None:
+        return str(place.epoch).encode() if self._machine.running else None
+
+    async def _meet(self, place: Place) -> set[str]:
+        """Whom the node knows; a node of an older epoch, or one that is gone, changes nothing of it."""
+        world, kept = self._world, self._world.kept[place.identity.name]
+        match world.chance.randrange(20):
+            case 0:
+                await asyncio.sleep(3600)
+            case 1:
+                raise world.chance.choice([SoftwareError("no tool"), OSError("no disk"), KeyError("what?")])
+        await asyncio.sleep(world.chance.uniform(0, 1))
+        return kept.admitted if place.epoch == kept.started and self._machine.running else set()
+
+    async def admit(self, place: Place, member: Member) -> None:
+        if self._world.chance.randrange(20) == 0:
+            raise UntrustedError(f"{member.name} lies")
+        (await self._meet(place)).add(member.name)
+
+    async def expel(self, place: Place, member: str) -> None:
+        (await self._meet(place)).discard(member)
+        self._world.happened["expelled"] += 1
+
+    async def drain(self, place: Place, seconds: float) -> None:
+        agent, world = self._machine.agent, self._world
+        if agent and not agent.sound:
+            world.violated(f"{place.identity.name}: drained without a fresh lease")
+        world.happened["drained"] += 1
+        world.note(f"{self._machine.name} drains {place.identity.name}")
+        match world.chance.randrange(6):
+            case 0:
+                await asyncio.sleep(3600)
+            case 1:
+                raise SoftwareError("the node can't be asked")
+            case 2:
+                # It does not want to be called off.
+                while world.loop.time() < TROUBLE_SECONDS and not world.over:
+                    try:
+                        await asyncio.sleep(5)
+                    except asyncio.CancelledError:
+                        continue
+            case _:
+                await asyncio.sleep(world.chance.uniform(0, seconds))
+
+    async def stale(self, place: Place) -> str | None:
+        if self._world.chance.randrange(20) == 0:
+            raise UnavailableError("not known")
+        return None if self._revision == self._world.revision else "there is something new"
 
 
 class Ledger:
@@ -518,7 +678,16 @@ class Machine:
             ),
             launch=self._launch,
             database=Database(self),
-            network_document=None,
+            network=Exchange(
+                bank=Bank(OWN, {name: name for name in self.world.names}, {name: name for name in self.world.names}),
+                documents=Documents(self),
+                vault=Shared(self),
+                fetch=self._fetch,
+                rhythm=Asking(fetch=30, refresh=20, peers=10),
+                chance=random.Random(self.world.chance.random()),
+            ),
+            document=None,
+            rhythm=RHYTHM,
         )
         identities = [Identity(index, name, name, ECHO.roles[0], {}) for index, name in enumerate(self.world.names)]
         self.agent = Agent(
@@ -528,6 +697,7 @@ class Machine:
             self.status,
             clock=clock,
             chance=random.Random(self.world.chance.random()),
+            drain_seconds=DRAIN_SECONDS,
         )
         token = _gate.set(gate)
         self._sign = self.world.loop.time()
@@ -535,6 +705,13 @@ class Machine:
         _gate.set(self.frozen)
         self._tasks.append(asyncio.create_task(self._watch_over(gate)))
         _gate.reset(token)
+
+    async def _fetch(self, url: str) -> bytes:
+        try:
+            async with asyncio.timeout(REQUEST_SECONDS):
+                return await self.world.request(self, "links", lambda: NetworkInfo(member=url).to_json())
+        except TimeoutError as error:
+            raise UnavailableError(f"{url} does not answer") from error
 
     async def _live(self, agent: Agent) -> None:
         try:
@@ -630,6 +807,9 @@ class Outcome:
     takings: int
     taken_by: dict[str, int]
     """How many VMs held each identity, told by its record."""
+    strangers: dict[str, list[str]]
+    """Identities whose nodes know others than the members, in the end, and whom."""
+    happened: Counter[str]
 
 
 NAMES = ("node-1", "node-2")
@@ -644,7 +824,8 @@ def _trouble(world: World) -> None:
     chance, loop = world.chance, world.loop
     machine = chance.choice(world.machines)
     seconds = chance.choice((1, 5, 12, 25, 40, 100)) * chance.uniform(0.5, 1.2)
-    match chance.choice("freeze freeze freeze hang hang kill power crash break outage outage cut cut stop".split()):
+    kinds = "freeze freeze freeze hang hang kill power crash break outage outage cut cut stop stop members revision"
+    match chance.choice(kinds.split()):
         case "freeze":
             machine.freeze(seconds)
         case "hang":
@@ -673,9 +854,19 @@ def _trouble(world: World) -> None:
             machine.cut_off[service] = how
             loop.call_later(seconds, machine.cut_off.pop, service, None)
         case "stop":
+            holders = [each for each in world.machines if each.status.state is State.HOLDING]
+            machine = chance.choice(holders or [machine])
             world.note(f"{machine.name} is told to stop")
-            if machine.agent:
-                machine.agent.stop("told to")
+            if agent := machine.agent:
+                agent.stop("told to")
+                if chance.random() < 0.3:
+                    loop.call_later(chance.uniform(0, DRAIN_SECONDS), agent.hurry)
+        case "members":
+            world.peers = set(chance.sample(PEERS, chance.randint(0, len(PEERS))))
+            world.note(f"peers are {', '.join(sorted(world.peers)) or 'none'}")
+        case "revision":
+            world.revision += 1
+            world.note("there is something new")
 
 
 async def anything(world: World) -> None:
@@ -705,8 +896,13 @@ def play(seed: int, *, trouble: Callable[[World], Awaitable[None]] = anything, m
 
     unheld: list[str] = []
 
+    strangers: dict[str, list[str]] = {}
+
     def held() -> set[str]:
         return {ledger.identity for machine in world.machines for ledger in machine.running}
+
+    def acquainted() -> bool:
+        return all(world.kept[name].admitted == {OWN, *world.peers} for name in world.names)
 
     async def history() -> float:
         for machine in world.machines:
@@ -724,10 +920,13 @@ def play(seed: int, *, trouble: Callable[[World], Awaitable[None]] = anything, m
         # Held for a while: what was sent long ago may still arrive.
         while loop.time() < since + SETTLED_SECONDS and loop.time() < calm + HELD_AGAIN_SECONDS:
             await asyncio.sleep(0.5)
-            if held() != set(world.names):
+            if held() != set(world.names) or not acquainted():
                 since = loop.time()
         seconds = since - calm
         unheld.extend(sorted(set(world.names) - held()))
+        strangers.update(
+            {name: sorted(world.kept[name].admitted) for name in world.names if not acquainted() and name in held()}
+        )
         await world.end()
         return seconds
 
@@ -751,4 +950,6 @@ def play(seed: int, *, trouble: Callable[[World], Awaitable[None]] = anything, m
             name: len({tenure.vm for tenure in Record.from_json(name, blob.content).history})
             for name, blob in world.blobs.items()
         },
+        strangers=strangers,
+        happened=world.happened,
     )

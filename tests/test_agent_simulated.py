@@ -2,6 +2,7 @@
 
 import os
 import random
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -21,14 +22,19 @@ def story(outcome: Outcome) -> str:
 def test_no_older_epoch_writes_and_every_identity_is_held_again() -> None:
     print(f"histories from seed {FIRST_SEED}: {HISTORIES}")
     commits = takings = 0
+    happened = Counter[str]()
     longest = 0.0
     for seed in range(FIRST_SEED, FIRST_SEED + HISTORIES):
         outcome = play(seed)
         assert not outcome.violations, f"{outcome.violations}\n{story(outcome)}"
         assert not outcome.unheld, f"{outcome.unheld} not held after {HELD_AGAIN_SECONDS} s of calm\n{story(outcome)}"
+        assert not outcome.strangers, f"{outcome.strangers} known in the end\n{story(outcome)}"
+        happened += outcome.happened
         commits, takings = commits + outcome.commits, takings + outcome.takings
         longest = max(longest, outcome.calm_seconds)
     print(f"{commits} commits, {takings} takings; held again after {longest:.0f} s of calm at most")
+    print(", ".join(f"{what} {times}" for what, times in sorted(happened.items())))
+    assert HISTORIES < 100 or {"drained", "expelled"} <= set(happened), "what never happens is not proven"
     assert commits > 20 * HISTORIES, "nodes that never write prove nothing"
 
 

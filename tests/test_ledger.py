@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -44,12 +45,13 @@ from ledger.platform import (
     peer_ports,
 )
 from ledger.platforms import PLATFORMS, find_platforms
-from ledger.software import Figure, Place, Readiness, Software, SoftwareError
+from ledger.software import Figure, Member, Place, Readiness, Software, SoftwareError, UntrustedError, WaitingError
 from tests import echo, runs
 from tests.echo import PLATFORM as ECHO
 from tests.echo import EchoSoftware
 from tests.nsg import Traffic
 from tests.runs import all_of, one
+from tests.surroundings import MemoryDocuments, surroundings
 
 EVERY = (*PLATFORMS.values(), ECHO)
 BANK = "O=Bank A, L=London, C=GB"
@@ -550,8 +552,9 @@ def test_what_is_no_platform_is_refused(more: Path) -> None:
 def test_platforms_are_found_in_a_zip_file_too(tmp_path: Path) -> None:
     packed = tmp_path / "packed.zip"
     with zipfile.ZipFile(packed, "w") as archive:
-        for path in sorted(Path(str(ledger.__file__)).parent.glob("*.py")):
-            archive.write(path, f"ledger/{path.name}")
+        folder = Path(str(ledger.__file__)).parent
+        for path in sorted(folder.rglob("*.py")):
+            archive.write(path, f"ledger/{path.relative_to(folder)}")
         archive.write(str(echo.__file__), "ledger/echo.py")
     program = "from ledger.platforms import PLATFORMS; print(*PLATFORMS)"
     answer = subprocess.run(
@@ -613,7 +616,7 @@ def test_a_port_for_both_audiences_is_open_to_both() -> None:
 
 def test_the_echo_node_is_a_software() -> None:
     assert ECHO.software is EchoSoftware, "how an agent comes by it"
-    software: Software = EchoSoftware()
+    software: Software = EchoSoftware(surroundings())
     for role in ECHO.roles:
         (identity,) = identities(ECHO, "Bank A", 1, {"node-1": role.name})
         role.check_secrets(software.make_secrets(identity))
@@ -650,14 +653,14 @@ def place_of(folder: Path, identity: Identity, epoch: int) -> Place:
     kept, scratch, secrets = folder / "kept", folder / f"scratch-{epoch}", folder / f"secrets-{epoch}"
     for each in (kept, scratch, secrets):
         each.mkdir(exist_ok=True)
-    for name, blob in EchoSoftware().make_secrets(identity).items():
+    for name, blob in EchoSoftware(surroundings()).make_secrets(identity).items():
         (secrets / name).write_bytes(blob)
     return Place(identity, epoch, kept, scratch, secrets, database=None, network_document=None)
 
 
 @asynccontextmanager
-async def running(place: Place, start_seconds: float = 0.0) -> AsyncIterator[Running]:
-    software = EchoSoftware(HOST, start_seconds)
+async def running(place: Place, start_seconds: float = 0.0, **changes: Any) -> AsyncIterator[Running]:
+    software = EchoSoftware(surroundings(HOST, **changes), start_seconds)
     await software.prepare(place)
     processes = {
         each.name: await asyncio.create_subprocess_exec(*each.argv, env=each.environment, cwd=each.folder)
@@ -727,13 +730,14 @@ def test_the_echo_node_is_up_before_it_is_ready(tmp_path: Path) -> None:
 
 def test_the_echo_node_knows_whom_it_admitted(tmp_path: Path) -> None:
     (identity,) = identities(ECHO, "Bank A", 1)
+    bank_b = Member("bank-b", {"Bank B node-1": "10.2.0.254:20000"}, b"{}", ())
 
     async def story() -> None:
         async with running(place_of(tmp_path, identity, 1)) as node:
             await node.reaches(Readiness.READY)
             for wanted, step in (
-                (1, node.software.admit(node.place, "bank-b", b"{}")),
-                (1, node.software.admit(node.place, "bank-b", b"{}")),
+                (1, node.software.admit(node.place, bank_b)),
+                (1, node.software.admit(node.place, bank_b)),
                 (0, node.software.expel(node.place, "bank-b")),
                 (0, node.software.expel(node.place, "bank-b")),
             ):
@@ -744,9 +748,99 @@ def test_the_echo_node_knows_whom_it_admitted(tmp_path: Path) -> None:
     asyncio.run(story())
 
 
+def test_the_echo_node_takes_what_stands_on_a_card_and_nothing_else(tmp_path: Path) -> None:
+    (identity,) = identities(ECHO, "Bank A", 1)
+
+    async def story() -> None:
+        async with running(place_of(tmp_path, identity, 1)) as node:
+            await node.reaches(Readiness.READY)
+            info = await node.software.info(node.place)
+            assert info is not None, "a node that serves its peers says where"
+            told = json.loads(info)
+            assert (told["legalName"], told["address"]) == ("Bank A node-1", f"{HOST}:20000")
+            me = Member("bank-a", {"Bank A node-1": f"{HOST}:20000"}, None, (info,))
+            await node.software.admit(node.place, me)
+            for lie in (b"what", b"[]", b"{}", json.dumps(told | {"legalName": "Bank B node-1"}).encode()):
+                with pytest.raises(UntrustedError, match=r"^bank-a: "):
+                    await node.software.admit(node.place, replace(me, infos=(info, lie)))
+            kept = json.loads((node.place.kept / "members" / "bank-a").read_text())
+            assert kept == {"card": None, "nodes": [told]}, "of a lie nothing is taken"
+
+    asyncio.run(story())
+
+
+def test_the_echo_node_ends_what_it_has_begun(tmp_path: Path) -> None:
+    (identity,) = identities(ECHO, "Bank A", 1)
+
+    async def story() -> None:
+        async with running(place_of(tmp_path, identity, 1)) as node:
+            await node.reaches(Readiness.READY)
+            reader, writer = await asyncio.open_connection(HOST, 20000)
+            writer.write(b"one\n")
+            assert await reader.readline() == b"one\n"
+            draining = asyncio.create_task(node.software.drain(node.place, 20))
+            await node.reaches(Readiness.UP)
+            with pytest.raises(OSError, match="Connect call failed"):
+                await node.send(20000, "x")
+            writer.write(b"two\n")
+            assert await reader.readline() == b"two\n", "what was begun goes on"
+            assert not draining.done(), "and is waited for"
+            writer.close()
+            await asyncio.wait_for(draining, 5)
+            assert await node.software.status(node.place), "it runs until it is stopped"
+
+    asyncio.run(story())
+
+
+def test_the_echo_node_drains_no_longer_than_it_may(tmp_path: Path) -> None:
+    (identity,) = identities(ECHO, "Bank A", 1)
+
+    async def story() -> None:
+        async with running(place_of(tmp_path, identity, 1)) as node:
+            await node.reaches(Readiness.READY)
+            _, writer = await asyncio.open_connection(HOST, 20000)
+            writer.write(b"one\n")
+            await writer.drain()
+            began = asyncio.get_running_loop().time()
+            await node.software.drain(node.place, 0.3)
+            assert asyncio.get_running_loop().time() - began < 2
+            writer.close()
+
+    asyncio.run(story())
+
+
+def test_the_echo_node_is_stale_when_its_bank_has_something_new(tmp_path: Path) -> None:
+    (identity,) = identities(ECHO, "Bank A", 1)
+    documents = MemoryDocuments()
+
+    async def story() -> None:
+        async with running(place_of(tmp_path, identity, 1), documents=documents) as node:
+            assert await node.software.stale(node.place) is None
+            await documents.write(echo.REVISION, b"2", None)
+            assert await node.software.stale(node.place) == "there is a new echo-revision"
+            await node.software.prepare(node.place)
+            assert await node.software.stale(node.place) is None, "it has followed"
+
+    asyncio.run(story())
+
+
+def test_the_echo_node_waits_for_whoever_certifies(tmp_path: Path) -> None:
+    (identity,) = identities(ECHO, "Bank A", 1)
+    documents = MemoryDocuments()
+
+    async def story() -> None:
+        software = EchoSoftware(surroundings(documents=documents, trust_root="sha256:0"))
+        with pytest.raises(WaitingError, match=r"^node-1: no document trust-root; wanted it from whoever certifies$"):
+            await software.prepare(place_of(tmp_path, identity, 1))
+        await documents.write("trust-root", b"root", None)
+        await software.prepare(place_of(tmp_path, identity, 2))
+
+    asyncio.run(story())
+
+
 def test_the_echo_node_does_not_start_without_its_secrets(tmp_path: Path) -> None:
     (identity,) = identities(ECHO, "Bank A", 1)
     place = place_of(tmp_path, identity, 1)
     (place.secrets / "key").unlink()
     with pytest.raises(SoftwareError, match=r"^node-1: no secret key; wanted it as a file$"):
-        asyncio.run(EchoSoftware().prepare(place))
+        asyncio.run(EchoSoftware(surroundings()).prepare(place))

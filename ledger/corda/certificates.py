@@ -449,6 +449,22 @@ def check_chain(
             raise refuse(f"{above.subject.rfc4514_string()} is no authority", "an unbroken chain")
 
 
+def check_root(root: x509.Certificate) -> None:
+    """Check that a certificate can be a network's root.
+
+    Raises:
+        CertificateError: it can't.
+    """
+    try:
+        root.verify_directly_issued_by(root)
+        authority = root.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+        role = role_of(root)
+    except (InvalidSignature, ValueError, TypeError, x509.ExtensionNotFound) as error:
+        raise CertificateError(f"{root.subject.rfc4514_string()} is not self-signed; wanted a root") from error
+    if not authority or role is not None:
+        raise CertificateError(f"{root.subject.rfc4514_string()} is no authority without a role; wanted a root")
+
+
 def fingerprint(certificate: x509.Certificate) -> str:
     """`sha256:` and 64 hex digits over the certificate: how configuration pins a root."""
     return f"sha256:{hashlib.sha256(_der_of(certificate)).hexdigest()}"
