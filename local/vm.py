@@ -1,6 +1,6 @@
 """One VM: `python -m local.vm FOLDER`.
 
-The agent is the very one of a VM on Azure, with the configuration that it gets there; what differs stands in `vm.json`:
+The agent is the very one of a VM on Azure, with the configuration that it gets there; what differs is in `vm.json`:
 the VM's address, and how to sign in to the services.
 """
 

@@ -30,6 +30,7 @@ DRIVER = Artifact(
 """PostgreSQL's JDBC driver."""
 
 MANIFEST = "manifest.json"
+_REFUSED = "refused: "
 _SOURCES = Path(__file__).parent / "java"
 _FETCH_SECONDS = 900
 _COMPILE_SECONDS = 120
@@ -293,14 +294,14 @@ class Installed:
         Raises:
             ToolError: it refused, or did not answer.
         """
-        argv = self._java((*_TOOL_OPTIONS, "-Dlog4j2.level=OFF"), "ledger.corda.Tool", (command,))
+        argv = self._java((*_TOOL_OPTIONS, *self._logging, "-Dledger.log=off"), "ledger.corda.Tool", (command,))
         process = await asyncio.create_subprocess_exec(
             *argv,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=_environment(secrets),
-            cwd=self.folder,
+            cwd="/",
             start_new_session=True,
         )
         try:
@@ -313,8 +314,11 @@ class Installed:
                 process.kill()
                 await process.wait()
         if process.returncode != 0:
-            lines = errors.decode(errors="replace").strip().splitlines()
-            raise ToolError(lines[-1] if lines else f"{command}: exit status {process.returncode}")
+            lines = errors.decode(errors="replace").splitlines()
+            told = [line.removeprefix(_REFUSED) for line in lines if line.startswith(_REFUSED)]
+            raise ToolError(
+                told[-1] if told else f"{command}: exit status {process.returncode}: {' '.join(lines[-3:])}"
+            )
         return dict(json.loads(answer))
 
     @property

@@ -1,6 +1,6 @@
 """Answers members' requests and serves the revocation lists.
 
-TLS here proves nobody (`agent.tls`): a request is one of a member because the member's enrolment key proves it, and it
+TLS here proves nobody (`agent.tls`): a request is a member's because the member's enrolment key proves it, and it
 counts once.
 """
 
