@@ -231,7 +231,7 @@ _AUTOMATIC = 8
 
 
 def names_are_legal(run: Plan) -> list[str]:
-    """Each logical name, with what autonaming adds, is one that Azure takes; so are fixed ones in networks and vaults."""
+    """Each logical name, with what autonaming adds, is one that Azure takes; so are those in networks and vaults."""
 
     def _of_a_vault(name: str) -> bool:
         return all(word.isascii() and word.isalnum() for word in name.split("-")) and len(name) <= 127
