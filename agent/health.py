@@ -24,6 +24,7 @@ def report(status: Status) -> dict[str, object]:
         "node": status.readiness.name.lower(),
         "reason": status.reason,
         "members": status.members,
+        "figures": {figure.value: value for figure, value in status.figures.items()},
     }
 
 

@@ -55,4 +55,5 @@ def serving(folder: Path) -> Iterator[Served]:
         yield Served(json.loads(process.stdout.readline())["url"], folder / "certificate.pem")
     finally:
         process.kill()
+        process.stdout.close()
         process.wait()
