@@ -147,6 +147,7 @@ def install(installation: Installation, runtime: Runtime | None = None) -> None:
             (made / name).mkdir(parents=True)
         applications = [*dict.fromkeys(installation.applications)]
         wanted = [artifact, DRIVER, *([runtime.fibers] if runtime.fibers else []), *applications]
+        _check_names(wanted)
         jars = {each: _fetch(each, fetched, installation.repository) for each in wanted}
         capsule = _unpack(jars[artifact], made, own_fibers=runtime.fibers is None)
         fibers = capsule.fibers
@@ -359,11 +360,21 @@ def _check_java(runtime: Runtime) -> None:
         raise InstallationError(f"{runtime.java_home}: Java {found}; wanted {runtime.version}")
 
 
+def _check_names(artifacts: Sequence[Artifact]) -> None:
+    names: dict[tuple[str, ...], Artifact] = {}
+    for artifact in artifacts:
+        parts = artifact.coordinates.split(":")
+        if len(parts) != 3 or not all(parts):
+            raise InstallationError(f"artifact {artifact.coordinates!r}; wanted GROUP:NAME:VERSION")
+        if (other := names.setdefault(tuple(parts[1:]), artifact)) != artifact:
+            raise InstallationError(
+                f"{other.coordinates} and {artifact.coordinates} have one file name; wanted one for each"
+            )
+
+
 def _fetch(artifact: Artifact, folder: Path, repository: str | None) -> Path:
     """The artifact's file, by whatever repository the machine's Maven is set up for, or by the one that is given."""
-    parts = artifact.coordinates.split(":")
-    if len(parts) != 3 or not all(parts):
-        raise InstallationError(f"artifact {artifact.coordinates!r}; wanted GROUP:NAME:VERSION")
+    _, name, version = artifact.coordinates.split(":")
     folder.mkdir(exist_ok=True)
     settings: list[str] = []
     if repository:
@@ -389,7 +400,7 @@ def _fetch(artifact: Artifact, folder: Path, repository: str | None) -> Path:
         _FETCH_SECONDS,
         folder,
     )
-    jar = folder / f"{parts[1]}-{parts[2]}.jar"
+    jar = folder / f"{name}-{version}.jar"
     if not jar.is_file():
         raise InstallationError(f"{artifact.coordinates}: Maven brought no {jar.name}; wanted a jar")
     if (found := _sha256(jar)) != artifact.sha256.lower():
