@@ -1,6 +1,7 @@
 """An authority over real sockets: the SDK's clients against a local vault and Azurite."""
 
 import asyncio
+import base64
 import contextlib
 import json
 import logging
@@ -20,6 +21,7 @@ from typing import Any
 import aiohttp
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from agent.configuration import ConfigurationError
 from agent.fence import DamagedError, UnavailableError
@@ -28,6 +30,7 @@ from ledger.corda.authority import __main__ as commands
 from ledger.corda.authority.authority import Authority, Lifetimes
 from ledger.corda.authority.configuration import Approval, Configuration, read_configuration
 from ledger.corda.authority.keys import KEYS
+from ledger.corda.authority.parameters import JavaSerializer
 from ledger.corda.authority.register import BlobStore
 from ledger.corda.certificates import (
     IDENTITY_KEY,
@@ -40,10 +43,12 @@ from ledger.corda.certificates import (
     read_key,
     role_of,
 )
+from ledger.corda.installation import ToolError
 from ledger.software import SoftwareError, WaitingError
-from tests import azurite
+from tests import azurite, corda
 from tests.authority import BANK_A, BANK_B, SETTINGS, MemoryStore, Network, container_client, network
 from tests.key_vault import write_certificate
+from tests.test_corda_certificates import make_network
 
 pytestmark = pytest.mark.skipif(not azurite.available(), reason="no node and npm here; wanted them for Azurite")
 NOTARY, NODE_2 = f"OU=node-1, {BANK_A}", f"OU=node-2, {BANK_A}"
@@ -703,6 +708,40 @@ def test_a_notary_that_renews_its_certificate_stays_the_party_it_is(play):
             made.clock.ahead = timedelta(days=70)
             assert await member.certificates(1) != first
             assert await epoch(made, vm) == 1
+
+    play(history)
+
+
+@pytest.mark.skipif(bool(corda.missing()), reason=corda.missing() or "")
+def test_cordas_own_code_takes_the_parameters_that_the_vaults_key_signed(play):
+    installed = corda.load()
+
+    async def history(made: Network) -> None:
+        made.serializer = JavaSerializer(installed.folder)  # type: ignore[assignment]
+        async with made.vm() as vm:
+            member = made.member("bank-a", vm.url)
+            chains = await member.certificates(1)
+            began = time.monotonic()
+            await vm.authority.tend()
+            print(f"parameters written, signed and put together in {time.monotonic() - began:.1f} s")
+            document = await member.enrolment.network_parameters()
+            assert document
+            given = {"document": base64.b64encode(document).decode(), "trustRoot": corda.encoded(chains.trust_root)}
+            told = await installed.tool("verify-parameters", given)
+            assert (told["epoch"], told["minimumPlatformVersion"]) == (1, 12)
+            assert (told["maxMessageSize"], told["maxTransactionSize"], told["eventHorizonDays"]) == (
+                10_485_760, 524_288_000, 30
+            )  # fmt: skip
+            (notary,) = told["notaries"]
+            assert notary["legalName"] == NOTARY, "CordaX500Name reads the certificate's name as configured"
+            assert not notary["validating"]
+            key = chains.identity[0].public_key()
+            assert base64.b64decode(notary["key"]) == key.public_bytes(
+                Encoding.DER, PublicFormat.SubjectPublicKeyInfo
+            ), "the party is name and key"
+            given["trustRoot"] = corda.encoded(make_network(made.clock()).root)
+            with pytest.raises(ToolError):
+                await installed.tool("verify-parameters", given)
 
     play(history)
 
