@@ -248,6 +248,8 @@ class AuthorityNeeds:
     """Keys of its vault, EC P-256 in hardware, that sign and never leave it."""
     listeners: tuple[Listener, ...]
     """What its VMs listen on, for peers; the first is that of its URL."""
+    notary_role: str = "notary"
+    """The role whose identities its network document names."""
 
 
 @dataclass(frozen=True)
@@ -289,6 +291,9 @@ class Platform:
     """Fetches, verifies and unpacks the ledger's artifacts; None where the packages are all."""
     authority: AuthorityNeeds | None = None
     """What the member runs that certifies the network's names; None where nobody does."""
+    check_permission: Callable[[str], str] = str
+    """Returns what an application may be allowed to do, in the platform's words; raises ValueError with what was
+    wanted."""
 
     def __post_init__(self) -> None:
         if not self.roles:

@@ -2,21 +2,32 @@
 
 import re
 import unicodedata
+from typing import TYPE_CHECKING
 
 from ledger.platform import (
     P2P,
     Audience,
+    AuthorityNeeds,
     Counted,
     DatabaseNeeds,
     Durability,
+    Installation,
+    Listener,
     NetworkDocument,
     Platform,
     Port,
+    Probe,
     Role,
     Scope,
     SecretBlob,
     StatePath,
 )
+
+if TYPE_CHECKING:
+    from ledger.software import Software, Surroundings
+
+POOL = 18
+"""Connections of one node's own pool."""
 
 _ORDER = ("CN", "OU", "O", "L", "ST", "C")
 _REQUIRED = ("O", "L", "C")
@@ -24,6 +35,9 @@ _RESERVED = ("CN", "OU")
 _FORBIDDEN = re.compile(r"[,=+$\"'\\<>;#\x00-\x1f]")
 _MAX_LENGTHS = {"O": 127}
 _MAX_LENGTH = 63
+_CLASS = r"[A-Za-z_$][\w$]*(\.[A-Za-z_$][\w$]*)*"
+# The forms that a node's RPCPermissionResolver reads.
+_PERMISSION = re.compile(rf"ALL|InvokeRpc\.[A-Za-z]\w*|InvokeRpc:{_CLASS}#[A-Za-z]\w*|StartFlow\.{_CLASS}")
 
 # ISO 3166-1 alpha-2, the codes that Java's Locale.getISOCountries() gives a node to check against.
 _COUNTRIES = frozenset(
@@ -83,19 +97,44 @@ def check_bank_legal_name(text: str) -> str:
     return _write(attributes)
 
 
+def check_permission(text: str) -> str:
+    """What an RPC user may do.
+
+    Raises:
+        ValueError: a node would not start with it.
+    """
+    if not _PERMISSION.fullmatch(text):
+        raise ValueError(f"{text!r}; wanted ALL, StartFlow.CLASS, InvokeRpc.METHOD or InvokeRpc:INTERFACE#METHOD")
+    return text
+
+
 def _node_legal_name(bank: str, node: str) -> str:
     return _write({**parse_legal_name(bank), "OU": node})
 
 
-def _java(version: str) -> tuple[str, ...]:
-    # Corda 4.8 to 4.11 run on Java 8; 4.12 and later on Java 17.
+def _packages(version: str) -> tuple[str, ...]:
+    # Corda 4.8 to 4.11 run on Java 8; 4.12 and later on Java 17. With its compiler, for what of this project runs in
+    # Java; Maven fetches the artifacts.
     minor = int(version.split(".")[1])
-    return ("openjdk-17-jre-headless",) if minor >= 12 else ("openjdk-8-jre-headless",)
+    return (f"openjdk-{17 if minor >= 12 else 8}-jdk-headless", "maven")
 
 
-_APPLICATIONS = frozenset({Audience.APPLICATIONS})
+def _software(surroundings: "Surroundings") -> "Software":
+    # Loaded on a VM alone: it wants what the program's own environment lacks.
+    from ledger.corda.software import CordaSoftware  # noqa: PLC0415
+
+    return CordaSoftware(surroundings)
+
+
+def _install(installation: Installation) -> None:
+    from ledger.corda.installation import install  # noqa: PLC0415
+
+    install(installation)
+
+
+_APPLICATIONS, _PEERS = frozenset({Audience.APPLICATIONS}), frozenset({Audience.PEERS})
 _PORTS = (
-    Port(P2P, 10000, frozenset({Audience.PEERS})),
+    Port(P2P, 10000, _PEERS),
     Port("rpc", 10100, _APPLICATIONS),
     Port("rpc-admin", 10300, scope=Scope.LOCAL),
     Port("monitoring", 10400, scope=Scope.LOCAL),
@@ -110,14 +149,8 @@ _STATE = (
     StatePath("djvm", Durability.REBUILT),
     StatePath("logs", Durability.REBUILT),
 )
-# The keystores have about 8 KB in all.
-_SECRETS = (
-    SecretBlob("nodekeystore", 8192),
-    SecretBlob("sslkeystore", 4096),
-    SecretBlob("truststore", 4096),
-    SecretBlob("keystore-password", 128),
-    SecretBlob("truststore-password", 128),
-)
+# PEM of a P-256 key has 241 bytes. What certifies the keys is public, renewed in time, and kept elsewhere.
+_SECRETS = tuple(SecretBlob(name, 1024) for name in ("node-ca-key", "identity-key", "tls-key", "rpc-tls-key"))
 
 CORDA = Platform(
     name="corda",
@@ -129,12 +162,25 @@ CORDA = Platform(
         # Applications share states among nodes, and a notary has none.
         Role("notary", _PORTS, _STATE, _SECRETS),
     ),
-    # A node's own default is a pool of 10; 20 leaves room under load. PostgreSQL 15 is what 4.10 was run on.
-    database=DatabaseNeeds(version="15", connections_per_identity=20),
+    # A node's own default is a pool of 10; 18 leaves room under load, and two are the agent's. PostgreSQL 15 is what
+    # 4.10 was run on.
+    database=DatabaseNeeds(version="15", connections_per_identity=POOL + 2),
     network_document=NetworkDocument("network-parameters"),
     transactions=Counted.OWN,
-    packages=_java,
+    packages=_packages,
     check_legal_name=check_bank_legal_name,
     node_legal_name=_node_legal_name,
+    software=_software,
+    install=_install,
+    authority=AuthorityNeeds(
+        module="ledger.corda.authority",
+        keys=("root", "identity-ca", "network-parameters"),
+        listeners=(
+            Listener("enrolment", 8444, _PEERS, Probe(8444)),
+            # Revocation lists are signed: plain HTTP carries them, as everywhere.
+            Listener("revocation", 8445, _PEERS, Probe(8445)),
+        ),
+    ),
+    check_permission=check_permission,
 )
 PLATFORM = CORDA

@@ -1,0 +1,84 @@
+package ledger.corda;
+
+import com.typesafe.config.ConfigRenderOptions;
+import com.typesafe.config.ConfigValueFactory;
+import java.io.BufferedReader;
+import java.io.IOException;
+import java.io.InputStreamReader;
+import java.io.OutputStream;
+import java.net.ServerSocket;
+import java.net.Socket;
+import java.nio.charset.StandardCharsets;
+import java.security.MessageDigest;
+
+/**
+ * Answers the agent on the VM's loopback, in HTTP: {@code GET /} tells the figures as JSON, {@code POST /leave} shuts the
+ * port that the balancer spreads over the nodes. Only for who knows the token in the environment.
+ */
+final class Monitoring extends Thread {
+    private static final int ANSWER_MILLISECONDS = 2000;
+    private static final int MAX_HEADERS = 50;
+    private final ServerSocket server = new ServerSocket();
+    private final Figures figures;
+    private final Spread spread;
+    private final byte[] token;
+
+    Monitoring(Address address, Figures figures, Spread spread) throws IOException {
+        super("ledger-monitoring");
+        setDaemon(true);
+        this.figures = figures;
+        this.spread = spread;
+        token = ("Bearer " + System.getenv("LEDGER_MONITORING_TOKEN")).getBytes(StandardCharsets.UTF_8);
+        server.setReuseAddress(true);
+        server.bind(address.socket);
+    }
+
+    @Override
+    public void run() {
+        while (!server.isClosed()) {
+            try (Socket client = server.accept()) {
+                client.setSoTimeout(ANSWER_MILLISECONDS);
+                answer(client);
+            } catch (IOException | RuntimeException gone) {
+                continue;
+            }
+        }
+    }
+
+    private void answer(Socket client) throws IOException {
+        BufferedReader reader =
+                new BufferedReader(new InputStreamReader(client.getInputStream(), StandardCharsets.UTF_8));
+        String request = String.valueOf(reader.readLine());
+        String authorization = "";
+        String header = reader.readLine();
+        for (int count = 0; header != null && !header.isEmpty() && count < MAX_HEADERS; count++) {
+            if (header.toLowerCase().startsWith("authorization:")) {
+                authorization = header.substring("authorization:".length()).trim();
+            }
+            header = reader.readLine();
+        }
+        if (!MessageDigest.isEqual(token, authorization.getBytes(StandardCharsets.UTF_8))) {
+            write(client, "401 Unauthorized", "{}");
+        } else if (request.startsWith("GET / ")) {
+            write(client, "200 OK", ConfigValueFactory.fromMap(figures.read()).render(ConfigRenderOptions.concise()));
+        } else if (request.startsWith("POST /leave ")) {
+            if (spread != null) {
+                spread.close();
+            }
+            write(client, "200 OK", "{}");
+        } else {
+            write(client, "404 Not Found", "{}");
+        }
+    }
+
+    private static void write(Socket client, String status, String json) throws IOException {
+        byte[] body = json.getBytes(StandardCharsets.UTF_8);
+        OutputStream out = client.getOutputStream();
+        out.write(
+                ("HTTP/1.1 " + status + "\r\nContent-Type: application/json\r\nContent-Length: " + body.length
+                                + "\r\nConnection: close\r\n\r\n")
+                        .getBytes(StandardCharsets.UTF_8));
+        out.write(body);
+        out.flush();
+    }
+}
