@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ledger.platform import Artifact, Installation
-from ledger.platforms import PLATFORMS
 
 _ARTIFACT = re.compile(r"([^:=\s]+:[^:=\s]+:[^:=\s]+)=([0-9a-fA-F]{64})")
 
@@ -24,6 +23,9 @@ def _artifact(text: str) -> Artifact:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Install; returns the exit status, 1 with one line on the error output where it can't be done."""
+    # Each module of the package is looked at for a platform, this one too.
+    from ledger.platforms import PLATFORMS  # noqa: PLC0415
+
     parser = argparse.ArgumentParser(prog="python -m ledger.install", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("platform", choices=sorted(PLATFORMS))
     parser.add_argument("version")

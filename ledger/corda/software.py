@@ -7,6 +7,7 @@ import ipaddress
 import json
 import logging
 import os
+import re
 import secrets
 import subprocess
 import time
@@ -40,8 +41,9 @@ from ledger.software import (
 )
 
 PROCESS = "corda"
-AGENT_USER = "ledger-agent"
+AGENT_USER = "ledger_agent"
 """The agent's own RPC user; its password lives as long as the process."""
+_USER = re.compile(r"\w+", re.ASCII)
 
 _RPC, _RPC_ADMIN, _MONITORING = "rpc", "rpc-admin", "monitoring"
 _CERTIFICATES = "certificates"
@@ -56,6 +58,12 @@ _KEY_STORE_PASSWORD = Variable("LEDGER_KEYSTORE_PASSWORD")
 _DATABASE_PASSWORD = Variable("LEDGER_DATABASE_PASSWORD")
 _TOKEN = "LEDGER_MONITORING_TOKEN"  # noqa: S105  # The variable's name.
 
+# A list of revoked certificates that can't be had delays a connection so long, no more.
+_REVOCATION = {
+    "com.sun.security.enableCRLDP": "true",
+    "com.sun.security.crl.timeout": "5",
+    "com.sun.security.crl.readtimeout": "5",
+}
 _STOP_SECONDS = 30.0
 """Six are usual; flows that have not ended go on after the next start."""
 _MIGRATION_SECONDS = 1800
@@ -156,8 +164,12 @@ class CordaSoftware:
         except CertificateError as error:
             raise SoftwareError(f"{name}: {error}") from error
         users = tuple(await self._surroundings.rpc_users())
-        if any(user.name == AGENT_USER for user in users):
-            raise SoftwareError(f"RPC user {AGENT_USER}; wanted another name, since that one is the agent's own")
+        for user in users:
+            if user.name == AGENT_USER or not _USER.fullmatch(user.name):
+                raise SoftwareError(
+                    f"RPC user {user.name!r}; wanted letters, digits and underscores, and not {AGENT_USER}, "
+                    "which is the agent's own"
+                )
         start = _Start(
             place=place,
             chains=chains,
@@ -338,6 +350,7 @@ class CordaSoftware:
             "ledger.identity": place.identity.name,
             "ledger.epoch": str(place.epoch),
             "ledger.monitoring": f"{self._local}:{ports[_MONITORING]}",
+            **_REVOCATION,
         }
         if spread := place.identity.role.spread_ports.get(_RPC):
             properties["ledger.spread.listen"] = f"{around.listen}:{spread}"
