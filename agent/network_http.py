@@ -1,4 +1,7 @@
-"""How `/networkinfo` gets from member to member: a server that none can exhaust, a client that none can hold up."""
+"""How `/networkinfo` gets from member to member: a server that none can exhaust, a client that none can hold up.
+
+A network authority's requests are served by the same server.
+"""
 
 import asyncio
 import contextlib
@@ -6,7 +9,7 @@ import logging
 import socket
 import ssl
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 
@@ -68,8 +71,8 @@ async def fetch(url: str, context: ssl.SSLContext, seconds: float = ANSWER_SECON
 class _Requests(web.Server):
     """Serves one request a connection, and says when a connection has ended."""
 
-    def __init__(self, answer: Callable[[], bytes | None]) -> None:
-        self._answer = answer
+    def __init__(self, respond: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]) -> None:
+        self._respond_to = respond
         self._ended: dict[object, asyncio.Event] = {}
         super().__init__(self._respond, access_log=None, keepalive_timeout=0, lingering_time=0)
 
@@ -88,15 +91,7 @@ class _Requests(web.Server):
             ended.set()
 
     async def _respond(self, request: web.BaseRequest) -> web.StreamResponse:
-        if request.path != NETWORK_INFO_PATH:
-            response = web.Response(status=HTTPStatus.NOT_FOUND)
-        elif request.method != "GET":
-            response = web.Response(status=HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": "GET"})
-        elif (content := self._answer()) is None:
-            # To have read nothing yet is not the same as to have nothing.
-            response = web.Response(status=HTTPStatus.SERVICE_UNAVAILABLE)
-        else:
-            response = web.Response(body=content, content_type="application/json")
+        response = await self._respond_to(request)
         response.force_close()
         return response
 
@@ -104,13 +99,13 @@ class _Requests(web.Server):
 class _Door:
     """Lets connections in, so many at once as there are places."""
 
-    def __init__(self, requests: _Requests, context: ssl.SSLContext, seconds: float) -> None:
+    def __init__(self, requests: _Requests, context: ssl.SSLContext | None, seconds: float) -> None:
         self._requests, self._context, self._seconds = requests, context, seconds
         self._places, self._of_one = asyncio.Semaphore(CONNECTIONS), Counter[str]()
         self._inside: set[asyncio.Task[None]] = set()
 
-    async def keep(self, listener: socket.socket) -> None:
-        """Accept connections until cancelled, then cut those that there are."""
+    async def keep(self, listener: socket.socket, grace: float) -> None:
+        """Accept connections until cancelled, then cut those that there are still after so many seconds."""
         loop = asyncio.get_running_loop()
         try:
             while True:
@@ -125,6 +120,9 @@ class _Door:
                     continue
                 self._admit(connection, peer)
         finally:
+            listener.close()
+            if self._inside and grace:
+                await asyncio.wait(self._inside, timeout=grace)
             for task in self._inside:
                 task.cancel()
             if self._inside:
@@ -182,9 +180,35 @@ async def serving(
         port: TCP port, or 0.
         seconds: after so long a connection is cut, whatever it does.
     """
+
+    async def respond(request: web.BaseRequest) -> web.StreamResponse:
+        if request.path != NETWORK_INFO_PATH:
+            return web.Response(status=HTTPStatus.NOT_FOUND)
+        if request.method != "GET":
+            return web.Response(status=HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": "GET"})
+        if (content := answer()) is None:
+            # To have read nothing yet is not the same as to have nothing.
+            return web.Response(status=HTTPStatus.SERVICE_UNAVAILABLE)
+        return web.Response(body=content, content_type="application/json")
+
+    async with serving_requests(respond, context, host, port, seconds=seconds) as served:
+        yield served
+
+
+@asynccontextmanager
+async def serving_requests(
+    respond: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
+    context: ssl.SSLContext | None,
+    host: str,
+    port: int,
+    *,
+    seconds: float = ANSWER_SECONDS,
+    grace: float = 0,
+) -> AsyncIterator[int]:
+    """The same for any requests; without a context there is no TLS, and what has begun has `grace` seconds to end."""
     with socket.create_server((host, port), backlog=_BACKLOG) as listener:
         listener.setblocking(False)
-        keeping = asyncio.create_task(_Door(_Requests(answer), context, seconds).keep(listener))
+        keeping = asyncio.create_task(_Door(_Requests(respond), context, seconds).keep(listener, grace))
         try:
             yield int(listener.getsockname()[1])
         finally:

@@ -23,7 +23,7 @@ def _artifact(text: str) -> Artifact:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Install; returns the exit status, 1 with one line on the error output where it can't be done."""
-    # Here: what finds the platforms loads every module beside them, this one too.
+    # Each module of the package is looked at for a platform, this one too.
     from ledger.platforms import PLATFORMS  # noqa: PLC0415
 
     parser = argparse.ArgumentParser(prog="python -m ledger.install", description=(__doc__ or "").split("\n")[0])

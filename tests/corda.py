@@ -4,6 +4,7 @@ On a VM the node runs on Java 8 with the fibers of its own capsule; no registry 
 so here it is Java 11, and upstream's fibers.
 """
 
+import base64
 import fcntl
 import hashlib
 import os
@@ -12,12 +13,20 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 
-from ledger.corda import installation
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from ledger.corda import certificates, installation
+from ledger.corda.certificates import Chains, Role
 from ledger.corda.installation import Installed, Runtime, install
-from ledger.platform import Artifact, Installation
+from ledger.platform import Artifact, Identity, Installation
 from tests import postgres
 
 VERSION = "4.10"
@@ -94,3 +103,101 @@ def _java() -> Path:
                 program.chmod(0o755)
             unpacked.rename(home)
     return home
+
+
+# --- A network without an authority's VMs --------------------------------------------------------------------------
+
+
+class Network:
+    """Certifies identities as a network's authority does, with keys in memory; an `Enroller`."""
+
+    def __init__(self, installed: Installed, address: str, name: str = "Test") -> None:
+        self._installed, self._address, self._name = installed, address, name
+        self._now = datetime.now(UTC)
+        self._keys = {role: ec.generate_private_key(ec.SECP256R1()) for role in (None, Role.DOORMAN_CA)}
+        self._signer = ec.generate_private_key(ec.SECP256R1())
+        self.root = self._issue(None, "Root", self._keys[None].public_key(), None, None)
+        self._identity_ca = self._issue(
+            Role.DOORMAN_CA, "Identity CA", self._keys[Role.DOORMAN_CA].public_key(), self.root, None
+        )
+        self.parameters: bytes | None = None
+        self.due = False
+        self._chains: dict[str, Chains] = {}
+
+    async def certificates(self, identity: Identity, keys: Mapping[str, bytes]) -> Chains:
+        if identity.legal_name not in self._chains:
+            node_ca = (
+                self._certify(Role.NODE_CA, identity, keys, certificates.NODE_CA_KEY),
+                self._identity_ca,
+                self.root,
+            )
+            self._chains[identity.legal_name] = Chains(
+                node_ca=node_ca,
+                identity=(
+                    self._certify(Role.LEGAL_IDENTITY, identity, keys, certificates.IDENTITY_KEY),
+                    self._identity_ca,
+                    self.root,
+                ),
+                tls=certificates.issue(keys, certificates.TLS_KEY, Role.TLS, node_ca, now=self._now),
+                rpc=certificates.issue_rpc(keys, identity.legal_name, self._address, now=self._now),
+            )
+        return self._chains[identity.legal_name]
+
+    async def network_parameters(self) -> bytes | None:
+        return self.parameters
+
+    def renewal_due(self, chains: Chains) -> bool:
+        return self.due
+
+    async def sign_parameters(self, notaries: Sequence[Chains] = (), epoch: int = 1, platform: int = 4) -> bytes:
+        """Make parameters of an epoch known to all."""
+        tool = self._installed.tool
+        raw = await tool(
+            "parameters",
+            {
+                "minimumPlatformVersion": platform,
+                "notaries": [{"certificate": encoded(each.identity[0]), "validating": False} for each in notaries],
+                "maxMessageSize": 10_485_760,
+                "maxTransactionSize": 524_288_000,
+                "modifiedTime": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+                "epoch": epoch,
+                "eventHorizonDays": 30,
+            },
+        )
+        own = self._issue(Role.NETWORK_PARAMETERS, "Parameters", self._signer.public_key(), self.root, None)
+        signature = self._signer.sign(base64.b64decode(raw["raw"]), ec.ECDSA(SHA256()))
+        signed = await tool(
+            "sign-parameters",
+            {
+                "raw": raw["raw"],
+                "signature": base64.b64encode(signature).decode(),
+                "certificate": encoded(own),
+                "chain": [encoded(self.root)],
+            },
+        )
+        self.parameters = base64.b64decode(signed["document"])
+        return self.parameters
+
+    def _certify(self, role: Role, identity: Identity, keys: Mapping[str, bytes], name: str) -> x509.Certificate:
+        subject = certificates.x500_name(identity.legal_name)
+        key = certificates.read_key(keys, name).public_key()
+        return self._issue(role, "", key, self._identity_ca, subject)
+
+    def _issue(
+        self,
+        role: Role | None,
+        unit: str,
+        key: ec.EllipticCurvePublicKey,
+        issuer: x509.Certificate | None,
+        subject: x509.Name | None,
+    ) -> x509.Certificate:
+        subject = subject or certificates.x500_name(f"CN={unit}, O={self._name} network, L=London, C=GB")
+        lifetime = timedelta(days=365)
+        builder = certificates.certificate(role, subject, key, issuer, now=self._now, lifetime=lifetime)
+        signer = self._keys[Role.DOORMAN_CA if issuer is not None and issuer is not self.root else None]
+        return builder.sign(signer, SHA256())
+
+
+def encoded(certificate: x509.Certificate) -> str:
+    """As the tool takes it."""
+    return base64.b64encode(certificate.public_bytes(Encoding.DER)).decode()

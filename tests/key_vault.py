@@ -1,10 +1,11 @@
-"""A vault's REST endpoint for secrets, as far as the agent and a person with `az` use it; with faults to order.
+"""A vault's REST endpoint for secrets and keys, as far as agent, authority and a person use it; with faults to order.
 
 Started as `python -m tests.key_vault PORT FOLDER` it writes `FOLDER/certificate.pem`, which clients are to trust.
 `PUT /fault` with `{"fault": "429", "times": 3}` orders a fault for the next requests.
 """
 
 import asyncio
+import base64
 import ipaddress
 import json
 import ssl
@@ -21,10 +22,12 @@ from typing import Any
 from aiohttp import ClientSession, DummyCookieJar, TCPConnector, web
 from azure.core.credentials import AccessToken
 from azure.core.pipeline.transport import AioHttpTransport
+from azure.keyvault.keys.aio import KeyClient
 from azure.keyvault.secrets.aio import SecretClient
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, decode_dss_signature
 
 # learn.microsoft.com/azure/key-vault/general/authentication-requests-and-responses
 CHALLENGE = (
@@ -46,6 +49,8 @@ class Vault:
     secrets: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
     """Versions by name and version, in the order of their making."""
     deleted: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+    keys: dict[str, dict[str, ec.EllipticCurvePrivateKey]] = field(default_factory=dict)
+    """P-256 keys by name and version, in the order of their making. None leaves the vault."""
     now: Callable[[], float] = time
     judge: Callable[[web.Request], Awaitable[Fault]] | None = None
     """Asked at each authorised request, after it has been counted."""
@@ -68,6 +73,11 @@ class Vault:
                 web.get("/deletedsecrets/{name}", self._get_deleted),
                 web.delete("/deletedsecrets/{name}", self._purge),
                 web.post("/deletedsecrets/{name}/recover", self._recover),
+                web.post("/keys/{name}/create", self._create_key),
+                web.get("/keys/{name}/{version}", self._get_key),
+                web.get("/keys/{name}/", self._get_key),
+                web.get("/keys/{name}", self._get_key),
+                web.post("/keys/{name}/{version}/sign", self._sign),
             ]
         )
         return application
@@ -172,6 +182,59 @@ class Vault:
         self.secrets[name] = self.deleted.pop(name)
         return web.json_response({key: value for key, value in self._latest(name).items() if key != "value"})
 
+    async def _create_key(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        if body["kty"] not in {"EC", "EC-HSM"} or body.get("crv") != "P-256":
+            return _error(400, "BadParameter")
+        self.make_key(request.match_info["name"])
+        return await self._get_key(request)
+
+    def make_key(self, name: str) -> None:
+        """A new version of a key, as the infrastructure makes it."""
+        self.keys.setdefault(name.lower(), {})[uuid.uuid4().hex] = ec.generate_private_key(ec.SECP256R1())
+
+    async def _get_key(self, request: web.Request) -> web.Response:
+        found = self._key(request)
+        if found is None:
+            return _error(404, "KeyNotFound")
+        version, key = found
+        point = key.public_key().public_numbers()
+        made = int(self.now())
+        return web.json_response(
+            {
+                "key": {
+                    "kid": self._kid(request, version),
+                    "kty": "EC-HSM",
+                    "crv": "P-256",
+                    "key_ops": ["sign", "verify"],
+                    "x": _base64url(point.x.to_bytes(32, "big")),
+                    "y": _base64url(point.y.to_bytes(32, "big")),
+                },
+                "attributes": {"enabled": True, "created": made, "updated": made, "exportable": False},
+                "tags": {},
+            }
+        )
+
+    async def _sign(self, request: web.Request) -> web.Response:
+        body, found = await request.json(), self._key(request)
+        if found is None:
+            return _error(404, "KeyNotFound")
+        digest = base64.urlsafe_b64decode(body["value"] + "==")
+        if body["alg"] != "ES256" or len(digest) != 32:
+            return _error(400, "BadParameter")
+        version, key = found
+        r, s = decode_dss_signature(key.sign(digest, ec.ECDSA(Prehashed(hashes.SHA256()))))
+        value = _base64url(r.to_bytes(32, "big") + s.to_bytes(32, "big"))
+        return web.json_response({"kid": self._kid(request, version), "value": value})
+
+    def _key(self, request: web.Request) -> tuple[str, ec.EllipticCurvePrivateKey] | None:
+        versions = self.keys.get(request.match_info["name"].lower(), {})
+        version = request.match_info.get("version") or next(reversed(versions), "")
+        return (version, versions[version]) if version in versions else None
+
+    def _kid(self, request: web.Request, version: str) -> str:
+        return f"https://{request.host}/keys/{request.match_info['name'].lower()}/{version}"
+
     def _version(self, request: web.Request) -> dict[str, Any] | None:
         versions = self.secrets.get(request.match_info["name"].lower(), {})
         if version := request.match_info.get("version"):
@@ -197,6 +260,10 @@ class Vault:
 def _error(status: int, code: str, *, inner: str | None = None) -> web.Response:
     error = {"code": code, "message": f"{code} {inner}"} | ({"innererror": {"code": inner}} if inner else {})
     return web.json_response({"error": error}, status=status)
+
+
+def _base64url(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
 def _cut(request: web.Request) -> web.Response:
@@ -268,15 +335,23 @@ class Credential:
 
 
 def client_of(url: str, certificate: Path, **options: Any) -> SecretClient:
-    """The SDK's client of a served vault, which tries each request once."""
+    """The SDK's client of a served vault's secrets, which tries each request once."""
+    return SecretClient(url, Credential(), verify_challenge_resource=False, **_transport(certificate, options))
+
+
+def key_client_of(url: str, certificate: Path, **options: Any) -> KeyClient:
+    """The same for its keys."""
+    return KeyClient(url, Credential(), verify_challenge_resource=False, **_transport(certificate, options))
+
+
+def _transport(certificate: Path, options: dict[str, Any]) -> dict[str, Any]:
     # The SDK's own session would read the certificate anew for each request.
     session = ClientSession(
         connector=TCPConnector(ssl=ssl.create_default_context(cafile=str(certificate))),
         cookie_jar=DummyCookieJar(),
         auto_decompress=False,
     )
-    options = {"retry_total": 0, "read_timeout": 5, "transport": AioHttpTransport(session=session)} | options
-    return SecretClient(url, Credential(), verify_challenge_resource=False, **options)
+    return {"retry_total": 0, "read_timeout": 5, "transport": AioHttpTransport(session=session)} | options
 
 
 async def _main(port: int, folder: Path) -> None:

@@ -1,5 +1,6 @@
 """A PostgreSQL server of a test's own: real, on a free port, gone afterwards."""
 
+import ipaddress
 import os
 import shutil
 import socket
@@ -9,10 +10,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import psycopg
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 SUPERUSER, PASSWORD = "postgres", "the-superusers-password"
 ADMINISTRATOR = "agent_administrator"
@@ -24,6 +29,8 @@ class Server:
 
     port: int
     folder: Path
+    root_certificates: Path | None = None
+    """What its certificate is verified by; None where it speaks without TLS."""
 
     def connect(self, database: str = "postgres", user: str = SUPERUSER, password: str = PASSWORD) -> Any:
         return psycopg.connect(
@@ -55,8 +62,12 @@ def programs() -> Path | None:
 
 
 @contextmanager
-def server() -> Iterator[Server]:
-    """Start a server; wants `programs()`."""
+def server(*, tls: bool = False) -> Iterator[Server]:
+    """Start a server; wants `programs()`.
+
+    Args:
+        tls: whether it takes connections over TLS alone.
+    """
     where = programs()
     assert where, "PostgreSQL is not installed"
     folder = Path(tempfile.mkdtemp(prefix="pg"))
@@ -89,6 +100,18 @@ def server() -> Iterator[Server]:
         "log_statement": "all",
         "password_encryption": "scram-sha-256",
     }
+    root_certificates = None
+    if tls:
+        root_certificates = _certify(folder)
+        settings |= {
+            "ssl": "on",
+            "ssl_cert_file": str(folder / "server.crt"),
+            "ssl_key_file": str(folder / "server.key"),
+        }
+        if as_user:
+            shutil.chown(folder / "server.key", "postgres")
+        access = data / "pg_hba.conf"
+        access.write_text(access.read_text().replace("host ", "hostssl "))
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
             [
@@ -100,7 +123,7 @@ def server() -> Iterator[Server]:
             stdout=log,
             stderr=log,
         )
-    made = Server(port, folder)
+    made = Server(port, folder, root_certificates)
     try:
         _await(made)
         yield made
@@ -108,6 +131,40 @@ def server() -> Iterator[Server]:
         process.terminate()
         process.wait(timeout=20)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _certify(folder: Path) -> Path:
+    """Write a key and a certificate for the server, and the root that issued it; returns the root's file."""
+    now = datetime.now(UTC)
+
+    def issue(subject: str, key: Any, issuer: str, signer: Any, **extensions: x509.ExtensionType) -> bytes:
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, subject)]))
+            .issuer_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, issuer)]))
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - timedelta(hours=1))
+            .not_valid_after(now + timedelta(days=1))
+        )
+        for extension in extensions.values():
+            builder = builder.add_extension(extension, critical=False)
+        return builder.sign(signer, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+    root, own = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    names = x509.SubjectAlternativeName(
+        [x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName("localhost")]
+    )
+    (folder / "root.crt").write_bytes(
+        issue("Test root", root, "Test root", root, ca=x509.BasicConstraints(ca=True, path_length=0))
+    )
+    (folder / "server.crt").write_bytes(issue("database", own, "Test root", root, names=names))
+    key = folder / "server.key"
+    key.touch(mode=0o600)
+    key.write_bytes(
+        own.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return folder / "root.crt"
 
 
 def _await(made: Server) -> None:

@@ -30,11 +30,14 @@ DRIVER = Artifact(
 """PostgreSQL's JDBC driver."""
 
 MANIFEST = "manifest.json"
+_REFUSED = "refused: "
 _SOURCES = Path(__file__).parent / "java"
 _FETCH_SECONDS = 900
 _COMPILE_SECONDS = 120
 _TOOL_SECONDS = 60
-_TOOL_OPTIONS = ("-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+# They live for seconds.
+_COMMAND_OPTIONS = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+_TOOL_OPTIONS = ("-Xmx256m", *_COMMAND_OPTIONS[1:])
 # What a capsule before 4.12 opens by itself where Java has modules.
 _OPENED = (
     *(
@@ -144,6 +147,7 @@ def install(installation: Installation, runtime: Runtime | None = None) -> None:
             (made / name).mkdir(parents=True)
         applications = [*dict.fromkeys(installation.applications)]
         wanted = [artifact, DRIVER, *([runtime.fibers] if runtime.fibers else []), *applications]
+        _check_names(wanted)
         jars = {each: _fetch(each, fetched, installation.repository) for each in wanted}
         capsule = _unpack(jars[artifact], made, own_fibers=runtime.fibers is None)
         fibers = capsule.fibers
@@ -248,11 +252,11 @@ class Installed:
         return self.folder / "cordapps"
 
     def node(self, properties: Mapping[str, str], arguments: Sequence[str] = ()) -> tuple[str, ...]:
-        """The command line of a node, or of one of its commands; no secret belongs in it.
+        """The command line of a node; no secret belongs in it.
 
         Args:
-            properties: Java's system properties.
-            arguments: of the node; a command such as `run-migration-scripts` first.
+            properties: Java's system properties, among them what the node's wrapper is told.
+            arguments: of the node.
         """
         fibers = self.manifest.fibers
         heap = self.manifest.heap_megabytes or _heap_megabytes()
@@ -262,14 +266,16 @@ class Installed:
                 "-XX:+UseG1GC",
                 "-XX:+ExitOnOutOfMemoryError",
                 f"-javaagent:{self.folder / fibers.jar}={fibers.options}",
-                f"-Dlog4j.configurationFile={self.folder / 'log4j2.xml'}",
-                "-Dlog4j2.formatMsgNoLookups=true",
+                *self._logging,
                 *(f"-D{name}={value}" for name, value in properties.items()),
             ),
-            # With no property there is nothing to tell: a command of the node, not a node.
-            "ledger.corda.Node" if properties else "net.corda.node.Corda",
+            "ledger.corda.Node",
             arguments,
         )
+
+    def command(self, arguments: Sequence[str]) -> tuple[str, ...]:
+        """The command line of one of the node's commands, such as `run-migration-scripts`, which run no flow."""
+        return self._java((*_COMMAND_OPTIONS, *self._logging), "net.corda.node.Corda", arguments)
 
     async def tool(
         self,
@@ -289,14 +295,14 @@ class Installed:
         Raises:
             ToolError: it refused, or did not answer.
         """
-        argv = self._java((*_TOOL_OPTIONS, "-Dlog4j2.level=OFF"), "ledger.corda.Tool", (command,))
+        argv = self._java((*_TOOL_OPTIONS, *self._logging, "-Dledger.log=off"), "ledger.corda.Tool", (command,))
         process = await asyncio.create_subprocess_exec(
             *argv,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=_environment(secrets),
-            cwd=self.folder,
+            cwd="/",
             start_new_session=True,
         )
         try:
@@ -309,9 +315,16 @@ class Installed:
                 process.kill()
                 await process.wait()
         if process.returncode != 0:
-            lines = errors.decode(errors="replace").strip().splitlines()
-            raise ToolError(lines[-1] if lines else f"{command}: exit status {process.returncode}")
+            lines = errors.decode(errors="replace").splitlines()
+            told = [line.removeprefix(_REFUSED) for line in lines if line.startswith(_REFUSED)]
+            raise ToolError(
+                told[-1] if told else f"{command}: exit status {process.returncode}: {' '.join(lines[-3:])}"
+            )
         return dict(json.loads(answer))
+
+    @property
+    def _logging(self) -> tuple[str, ...]:
+        return (f"-Dlog4j.configurationFile={self.folder / 'log4j2.xml'}", "-Dlog4j2.formatMsgNoLookups=true")
 
     def _java(self, options: Sequence[str], main: str, arguments: Sequence[str]) -> tuple[str, ...]:
         return (
@@ -347,11 +360,21 @@ def _check_java(runtime: Runtime) -> None:
         raise InstallationError(f"{runtime.java_home}: Java {found}; wanted {runtime.version}")
 
 
+def _check_names(artifacts: Sequence[Artifact]) -> None:
+    names: dict[tuple[str, ...], Artifact] = {}
+    for artifact in artifacts:
+        parts = artifact.coordinates.split(":")
+        if len(parts) != 3 or not all(parts):
+            raise InstallationError(f"artifact {artifact.coordinates!r}; wanted GROUP:NAME:VERSION")
+        if (other := names.setdefault(tuple(parts[1:]), artifact)) != artifact:
+            raise InstallationError(
+                f"{other.coordinates} and {artifact.coordinates} have one file name; wanted one for each"
+            )
+
+
 def _fetch(artifact: Artifact, folder: Path, repository: str | None) -> Path:
     """The artifact's file, by whatever repository the machine's Maven is set up for, or by the one that is given."""
-    parts = artifact.coordinates.split(":")
-    if len(parts) != 3 or not all(parts):
-        raise InstallationError(f"artifact {artifact.coordinates!r}; wanted GROUP:NAME:VERSION")
+    _, name, version = artifact.coordinates.split(":")
     folder.mkdir(exist_ok=True)
     settings: list[str] = []
     if repository:
@@ -377,7 +400,7 @@ def _fetch(artifact: Artifact, folder: Path, repository: str | None) -> Path:
         _FETCH_SECONDS,
         folder,
     )
-    jar = folder / f"{parts[1]}-{parts[2]}.jar"
+    jar = folder / f"{name}-{version}.jar"
     if not jar.is_file():
         raise InstallationError(f"{artifact.coordinates}: Maven brought no {jar.name}; wanted a jar")
     if (found := _sha256(jar)) != artifact.sha256.lower():

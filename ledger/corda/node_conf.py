@@ -135,6 +135,8 @@ class NodeConf:
             "trustStorePassword": self.trust_store_password,
             # A list that can't be had must not cut a bank off; one that can be had counts.
             "crlCheckSoftFail": True,
+            # Of who connects, too.
+            "crlCheckArtemisServer": True,
             "cordappDirectories": [str(self.applications)],
             "dataSourceProperties": {
                 "dataSourceClassName": "org.postgresql.ds.PGSimpleDataSource",

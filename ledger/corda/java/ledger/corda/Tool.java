@@ -43,10 +43,11 @@ import net.corda.nodeapi.internal.crypto.X509Utilities;
 import net.corda.nodeapi.internal.network.NetworkMapKt;
 
 /**
- * What only Corda's own code can do: {@code Tool COMMAND}, one JSON document in, one out. A refusal is one line on the
- * error output, and exit status 1. It holds no key but the password of the RPC user, which its environment has.
+ * What only Corda's own code can do: {@code Tool COMMAND}, one JSON document in, one out. A refusal is one line
+ * "refused: ..." on the error output, and exit status 1. It holds no key but the password of the RPC user, which its environment has.
  */
 public final class Tool {
+    private static final String REFUSED = "refused: ";
     private static final long LOOK_MILLISECONDS = 250;
 
     private Tool() {}
@@ -66,9 +67,9 @@ public final class Tool {
             answers.flush();
             status = answers.checkError() ? 1 : 0;
         } catch (Refusal | ConfigException refusal) {
-            System.err.println(line(refusal.getMessage()));
+            System.err.println(REFUSED + line(refusal.getMessage()));
         } catch (Throwable error) {
-            System.err.println(line(error.getClass().getSimpleName() + ": " + error.getMessage()));
+            System.err.println(REFUSED + line(error.getClass().getSimpleName() + ": " + error.getMessage()));
         }
         System.err.flush();
         // An RPC client's threads would keep it alive.

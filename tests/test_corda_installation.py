@@ -1,0 +1,390 @@
+"""Corda's artifacts on a VM: what is installed, what is refused; and the Java tool, on the real one."""
+
+import asyncio
+import base64
+import hashlib
+import json
+import os
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from ledger.corda import installation
+from ledger.corda.installation import InstallationError, Installed, Runtime, ToolError, find_runtime, install
+from ledger.install import main
+from ledger.platform import Artifact, Installation
+from tests import corda
+
+AGENT = "quasar-core-0.7.15_r3.jar"
+# As in the capsule: lines of 72 characters, each further one begins with a space.
+CAPSULE = (
+    "Manifest-Version: 1.0\r\nCorda-Platform-Version: 12\r\n"
+    "Java-Agents: quasar-core-0.7.15_r3.jar=x(antlr**;bftsmart**;co.parallel\r\n universe**)l(net.corda.djvm.**)\r\n"
+    "JVM-Args: -Xmx512m -XX:+UseG1GC -Djdk.attach.allowAttachSelf=true\r\n\r\nName: other\r\nJava-Agents: none=\r\n"
+)
+
+
+@dataclass
+class Machine:
+    """A machine whose Java and Maven only seem to be there, and what its repository has."""
+
+    folder: Path
+    runtime: Runtime
+    artifacts: dict[str, Artifact]
+
+    @property
+    def asked(self) -> list[str]:
+        return (self.folder / "asked").read_text().splitlines()
+
+    def put(self, coordinates: str, content: bytes) -> Artifact:
+        _, name, version = coordinates.split(":")
+        (self.folder / "repository" / f"{name}-{version}.jar").write_bytes(content)
+        artifact = self.artifacts[name] = Artifact(coordinates, hashlib.sha256(content).hexdigest())
+        return artifact
+
+    def install(self, *applications: Artifact, **changes: object) -> Installed:
+        wanted = Installation(
+            "4.10", self.folder / "ledger", artifact=self.artifacts["corda"], applications=applications
+        )
+        install(replace(wanted, **changes), self.runtime)  # type: ignore[arg-type]
+        return Installed.load(self.folder / "ledger")
+
+
+def program(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{text}")
+    path.chmod(0o755)
+    return path
+
+
+def capsule(folder: Path, manifest: str = CAPSULE, **more: str) -> bytes:
+    path = folder / "capsule.jar"
+    with zipfile.ZipFile(path, "w") as packed:
+        packed.writestr("META-INF/MANIFEST.MF", manifest)
+        for name in ("corda-node-4.10.jar", AGENT, "djvm/corda-djvm-1.1.1.jar", "com/typesafe/config/Config.class"):
+            packed.writestr(name, f"content of {name}")
+        for name, text in more.items():
+            packed.writestr(name, text)
+    return path.read_bytes()
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
+    (tmp_path / "repository").mkdir()
+    program(
+        tmp_path / "bin" / "mvn",
+        f'echo "$*" >> {tmp_path}/asked\n'
+        "for each; do\n"
+        'case "$each" in -Dartifact=*) a="${each#*=}";; -DoutputDirectory=*) to="${each#*=}";; esac\n'
+        "done\n"
+        'name="${a#*:}"\n'
+        f'cp "{tmp_path}/repository/$(echo "$name" | tr : -).jar" "$to" || '
+        '{ echo "[ERROR] Could not find artifact $a"; exit 1; }\n',
+    )
+    home = tmp_path / "jdk"
+    program(home / "bin" / "java", 'echo "    java.specification.version = 1.8"')
+    compiler = program(
+        home / "bin" / "javac",
+        'while [ $# -gt 0 ]; do [ "$1" = -d ] && touch "$2/Tool.class"; shift; done',
+    )
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    made = Machine(tmp_path, Runtime(home, compiler, 8), {})
+    made.put("net.corda:corda:4.10", capsule(tmp_path))
+    monkeypatch.setattr(installation, "DRIVER", made.put("org.postgresql:postgresql:42.7.7", b"driver"))
+    yield made
+    installation.remove(tmp_path / "ledger")
+
+
+# --- What is installed ---------------------------------------------------------------------------------------------
+
+
+def test_an_installation_is_the_capsules_libraries_and_what_goes_with_them(machine: Machine) -> None:
+    record = machine.put("example.bank:record:1.2", b"application")
+    installed = machine.install(record)
+    files = {str(path.relative_to(installed.folder)) for path in installed.folder.rglob("*") if path.is_file()}
+    assert files == {
+        "manifest.json",
+        "log4j2.xml",
+        "lib/corda-node-4.10.jar",
+        f"lib/{AGENT}",
+        "drivers/postgresql-42.7.7.jar",
+        "cordapps/record-1.2.jar",
+        "tool/Tool.class",
+    }, "nothing that another Java's sandbox needs, and nothing of the capsule itself"
+    assert (installed.folder / "cordapps" / "config").is_dir(), "a node makes it if it can, and here it can't"
+    installed.verify("4.10")
+    manifest = installed.manifest
+    assert manifest.classpath == ("tool", "lib/corda-node-4.10.jar", f"lib/{AGENT}", "drivers/postgresql-42.7.7.jar")
+    assert manifest.platform_version == 12, "the manifest's main part alone counts"
+    assert (manifest.fibers.jar, manifest.fibers.options) == (
+        f"lib/{AGENT}",
+        "x(antlr**;bftsmart**;co.paralleluniverse**)l(net.corda.djvm.**)",
+    ), "as the capsule would have started it, lines put together"
+    assert manifest.options == (), "Java 8 has no modules to open"
+
+
+def test_a_newer_java_is_told_what_its_capsule_opens(machine: Machine) -> None:
+    program(machine.runtime.java_home / "bin" / "java", 'echo "    java.specification.version = 17"')
+    machine.runtime = replace(machine.runtime, version=17)
+    opens = {"node-jvm-args.txt": "--add-opens=java.base/java.io=ALL-UNNAMED\n"}
+    machine.put("net.corda:corda:4.12", capsule(machine.folder, **opens))
+    installed = machine.install(version="4.12")
+    assert installed.manifest.options == (
+        "--add-opens=java.base/java.io=ALL-UNNAMED",
+        "--add-opens=java.management/com.sun.jmx.mbeanserver=ALL-UNNAMED",
+        "-Djdk.attach.allowAttachSelf=true",
+    ), "what `java -jar` would have read from the capsule"
+
+
+def test_other_fibers_take_the_place_of_the_capsules(machine: Machine) -> None:
+    machine.runtime = replace(machine.runtime, fibers=machine.put("co.paralleluniverse:quasar-core:0.8.0", b"fibers"))
+    installed = machine.install()
+    assert installed.manifest.fibers.jar == "lib/quasar-core-0.8.0.jar"
+    assert installed.manifest.fibers.options == "x(antlr**;bftsmart**;co.paralleluniverse**)", (
+        "upstream knows no l(...)"
+    )
+    assert not (installed.folder / "lib" / AGENT).exists(), "one of the two"
+
+
+def test_no_secret_and_no_capsule_on_the_command_line(machine: Machine) -> None:
+    argv = machine.install().node({"ledger.identity": "node-1"}, ("--no-local-shell",))
+    assert argv[0] == str(machine.runtime.java_home / "bin" / "java"), "the Java that was recorded, not that of PATH"
+    assert argv[-2:] == ("ledger.corda.Node", "--no-local-shell")
+    assert "-Dledger.identity=node-1" in argv
+    assert not [each for each in argv if "assword" in each or each == "-jar"]
+
+
+def test_a_new_installation_takes_the_place_of_the_last(machine: Machine) -> None:
+    first = machine.install(machine.put("example.bank:record:1.2", b"application"))
+    second = machine.install()
+    assert not list(second.applications.glob("*.jar")), "an application that is dropped is gone"
+    assert first.fingerprint != second.fingerprint, "and the database is looked at again"
+    assert oct(second.folder.stat().st_mode)[-3:] == "555", "nobody adds to it by mistake"
+    assert [path.name for path in machine.folder.glob(".installing-*")] == [], "nothing is left behind"
+
+
+def test_a_repository_of_the_banks_own_is_asked_for_all(machine: Machine) -> None:
+    machine.install(repository="https://maven.bank.example/all?a=1&b=2")
+    assert all("--settings" in line for line in machine.asked), "a closed network has no other"
+    machine.install()
+    assert "--settings" not in machine.asked[-1], "else it is the machine's own"
+
+
+# --- What is refused -----------------------------------------------------------------------------------------------
+
+
+def test_another_file_than_the_wanted_one_is_refused(machine: Machine) -> None:
+    last = machine.install()
+    wanted = machine.artifacts["corda"]
+    machine.put("net.corda:corda:4.10", capsule(machine.folder, extra="more"))
+    with pytest.raises(
+        InstallationError, match=r"^net\.corda:corda:4\.10: SHA-256 is [0-9a-f]{64}; wanted "
+    ) as refused:
+        machine.install(artifact=wanted)
+    assert str(refused.value).endswith(wanted.sha256), "both are told"
+    last.verify("4.10")
+
+
+Break = Callable[[Machine], object]
+FAULTS: dict[str, tuple[Break, dict[str, object], str]] = {
+    "java": (
+        lambda it: program(it.runtime.java_home / "bin" / "java", 'echo " java.specification.version = 21"'),
+        {},
+        r"jdk: Java 21; wanted 8$",
+    ),
+    "no-java": (
+        lambda it: (it.runtime.java_home / "bin" / "java").unlink(),
+        {},
+        r"java: No such file .*; wanted the ",
+    ),
+    "compiler": (
+        lambda it: program(it.runtime.compiler, "echo 'error: no'; exit 2"),
+        {},
+        "^javac: exit status 2: error: no",
+    ),
+    "maven": (
+        lambda it: (it.folder / "repository" / "postgresql-42.7.7.jar").unlink(),
+        {},
+        r"^mvn: exit status 1: .*Could not find artifact org\.postgresql:postgresql:42\.7\.7",
+    ),
+    "no-capsule": (
+        lambda it: it.put("net.corda:corda:4.10", b"a page that says sorry"),
+        {},
+        "wanted Corda's node as a capsule",
+    ),
+    "no-agent": (
+        lambda it: it.put("net.corda:corda:4.10", capsule(it.folder, "Corda-Platform-Version: 12\r\n\r\n")),
+        {},
+        "'Java-Agents'; wanted Corda's node as a capsule",
+    ),
+    "coordinates": (
+        lambda _: None,
+        {"applications": (Artifact("record:1.2", "0" * 64),)},
+        "'record:1.2'; wanted GROUP:NAME",
+    ),
+    "unknown": (
+        lambda _: None,
+        {"version": "4.11", "artifact": None},
+        "version 4.11: its artifact is not known here; wanted",
+    ),
+}
+
+
+@pytest.mark.parametrize(("fault", "changes", "reason"), FAULTS.values(), ids=FAULTS)
+def test_what_can_not_be_installed_is_said_in_one_line(
+    machine: Machine, fault: Break, changes: dict[str, object], reason: str
+) -> None:
+    fault(machine)
+    with pytest.raises(InstallationError, match=reason):
+        machine.install(**changes)
+    assert not (machine.folder / "ledger").exists(), "and nothing half of it is there"
+
+
+def meddle(path: Path, change: Callable[[Path], object]) -> None:
+    path.parent.chmod(0o755)
+    if path.exists():
+        path.chmod(0o644)
+    change(path)
+
+
+DAMAGES: dict[str, tuple[str, Callable[[Path], object], str]] = {
+    "changed": (
+        "lib/corda-node-4.10.jar",
+        lambda path: path.write_bytes(b"x"),
+        r"jar: SHA-256 is [0-9a-f]{64}; wanted",
+    ),
+    "missing": ("drivers/postgresql-42.7.7.jar", Path.unlink, r"42\.7\.7\.jar is not there; wanted it with SHA-256"),
+    "added": (
+        "cordapps/mine.jar",
+        lambda path: path.write_bytes(b"x"),
+        r"mine\.jar is not of the installation; wanted",
+    ),
+    "configured": (
+        "cordapps/config/a.conf",
+        lambda path: path.write_bytes(b"x"),
+        r"a\.conf is not of the installation",
+    ),
+    "linked": (
+        "lib/evil.jar",
+        lambda path: path.symlink_to("/etc/hostname"),
+        r"evil\.jar is not of the installation",
+    ),
+}
+
+
+@pytest.mark.parametrize(("path", "change", "reason"), DAMAGES.values(), ids=DAMAGES)
+def test_an_installation_that_was_meddled_with_is_refused(
+    machine: Machine, path: str, change: Callable[[Path], object], reason: str
+) -> None:
+    installed = machine.install()
+    meddle(installed.folder / path, change)
+    with pytest.raises(InstallationError, match=reason):
+        installed.verify("4.10")
+
+
+def test_another_version_than_the_configured_one_is_refused(machine: Machine) -> None:
+    with pytest.raises(InstallationError, match=r"ledger: Corda 4\.10 is installed; wanted 4\.9$"):
+        machine.install().verify("4.9")
+
+
+def test_where_nothing_was_installed(tmp_path: Path) -> None:
+    with pytest.raises(
+        InstallationError, match=r"manifest\.json: No such file .*; wanted an installation of the ledger$"
+    ):
+        Installed.load(tmp_path)
+    (tmp_path / "manifest.json").write_text("{}")
+    with pytest.raises(InstallationError, match=r"manifest\.json: Field required; wanted the manifest of one$"):
+        Installed.load(tmp_path)
+
+
+@pytest.mark.parametrize(("version", "java"), [("4.8", 8), ("4.11", 8), ("4.12", 17), ("4.14", 17)])
+def test_the_java_of_a_version(version: str, java: int) -> None:
+    assert installation.java_version(version) == java, "Corda moved with 4.12"
+    try:
+        assert find_runtime(version).version == java
+    except InstallationError as error:
+        assert f"package openjdk-{java}-jdk-headless" in str(error), "whoever makes the image learns what to add"  # noqa: PT017
+
+
+# --- The command ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["corda", "4.7"], "version 4.7; wanted one of 4.8, "),
+        (["corda", "4.10", "--artifact", "net.corda:corda:4.10"], "wanted GROUP:NAME:VERSION=SHA256"),
+        (["corda", "4.10", "--application", f"a:b:1={'0' * 63}"], "wanted GROUP:NAME:VERSION=SHA256"),
+        (["fabric", "2.5"], "invalid choice: 'fabric'"),
+    ],
+)
+def test_the_command_says_what_it_wants(
+    arguments: Sequence[str], reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    platform, version, *options = arguments
+    with pytest.raises(SystemExit):
+        main([platform, version, str(tmp_path / "ledger"), *options])
+    assert reason in capsys.readouterr().err
+
+
+def test_the_command_fails_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["corda", "4.11", str(tmp_path / "ledger")]) == 1
+    assert capsys.readouterr().err.startswith("error: version 4.11: its artifact is not known here; wanted "), (
+        "no trace"
+    )
+
+
+# --- The tool ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def real() -> Installed:
+    if why := corda.missing():
+        pytest.skip(why)
+    return corda.load()
+
+
+def test_a_real_installation_is_whole(real: Installed) -> None:
+    real.verify(corda.VERSION)
+    assert len(real.manifest.files) > 150, "it has Corda's libraries"
+
+
+def test_parameters_are_signed_outside_of_java_and_verified_by_corda(real: Installed) -> None:
+    async def story() -> None:
+        network, other = corda.Network(real, "127.0.0.1"), corda.Network(real, "127.0.0.1", "Other")
+        document = await network.sign_parameters(epoch=3, platform=12)
+        given = {"document": base64.b64encode(document).decode(), "trustRoot": corda.encoded(network.root)}
+        read = await real.tool("verify-parameters", given)
+        assert (read["epoch"], read["minimumPlatformVersion"], read["notaries"]) == (3, 12, []), "what was signed"
+        with pytest.raises(ToolError, match=r"\w"):
+            await real.tool("verify-parameters", given | {"trustRoot": corda.encoded(other.root)})
+        changed = bytearray(document)
+        changed[len(changed) // 2] ^= 1
+        with pytest.raises(ToolError, match=r"\w"):
+            await real.tool("verify-parameters", given | {"document": base64.b64encode(changed).decode()})
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    ("command", "given", "reason"),
+    [
+        ("node-info", {"document": base64.b64encode(b"x" * 99).decode()}, "it is no SignedNodeInfo: "),
+        ("verify-parameters", {}, "No configuration setting found for key 'document'"),
+        ("rule", {}, "command 'rule'; wanted parameters, sign-parameters, "),
+    ],
+)
+def test_the_tool_refuses_in_one_line(real: Installed, command: str, given: dict[str, str], reason: str) -> None:
+    root = corda.encoded(corda.Network(real, "127.0.0.1").root)
+    with pytest.raises(ToolError) as refused:
+        asyncio.run(real.tool(command, {"trustRoot": root, **given}))
+    assert reason in str(refused.value), json.dumps(str(refused.value))
+    assert "\n" not in str(refused.value), "it goes into the agent's log"
+
+
+def test_a_tool_that_does_not_answer_is_ended(real: Installed) -> None:
+    with pytest.raises(ToolError, match=r"^parameters: no answer in 0 s$"):
+        asyncio.run(real.tool("parameters", {}, seconds=0.05))
