@@ -72,6 +72,8 @@ class NodeScaleSetArgs:
     """Optional. Encrypts disks and caches on the host."""
     monitoring: MonitoringAgentArgs | None = None
     """Optional. Collects counters and logs of the VMs."""
+    computer_name_prefix: str = "node"
+    """Optional. Begins the VMs' host names."""
     wait_for: Sequence[Resource] = ()
     """Optional. What must be there before the first VM starts: its roles, private endpoints and names."""
     tags: Mapping[str, Input[str]] | None = None
@@ -212,7 +214,7 @@ class NodeScaleSet(ComponentResource):
     def _os_profile(self) -> compute.VirtualMachineScaleSetOSProfileArgs:
         platform_patches = compute.LinuxVMGuestPatchMode.AUTOMATIC_BY_PLATFORM
         return compute.VirtualMachineScaleSetOSProfileArgs(
-            computer_name_prefix="node",
+            computer_name_prefix=self._args.computer_name_prefix,
             admin_username=_ADMINISTRATOR,
             custom_data=self._args.custom_data,
             linux_configuration=compute.LinuxConfigurationArgs(

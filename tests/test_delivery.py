@@ -52,7 +52,9 @@ def files_of(text: str) -> dict[str, str]:
 
 def written(run: Plan) -> dict[str, str]:
     """The files that the VMs of a bank get."""
-    packed = one(run, "VirtualMachineScaleSet").inputs["virtualMachineProfile"]["osProfile"]["customData"]
+    packed = one(run, "VirtualMachineScaleSet", "nodes-vms").inputs["virtualMachineProfile"]["osProfile"][
+        "customData"
+    ]
     return files_of(gzip.decompress(base64.b64decode(packed)).decode())
 
 
@@ -65,11 +67,11 @@ def test_a_vm_is_told_where_everything_is() -> None:
     run = large()
     configuration = told(run)
     assert (configuration.platform, configuration.identities) == ("corda", 14), "15 VMs, one of them a standby"
-    vault = run.answers[one(run, "Vault").urn]
+    vault = run.answers[one(run, "Vault", "keys-vault").urn]
     assert configuration.vault_url == vault["properties"]["vaultUri"]
-    assert configuration.client_id == run.answers[one(run, "UserAssignedIdentity").urn]["clientId"], (
-        "the VMs have no other identity"
-    )
+    assert (
+        configuration.client_id == run.answers[one(run, "UserAssignedIdentity", "node-identity").urn]["clientId"]
+    ), "the VMs have no other identity"
     assert configuration.blob_url.endswith(".blob.core.windows.net")
     assert configuration.database is not None
     assert configuration.database.host.endswith(".postgres.database.azure.com")
