@@ -87,7 +87,6 @@ def authority_document(
         {
             "member": settings.bank.name,
             "legalNames": [each.legal_name for each in identities],
-            "version": settings.ledger_version,
             "clientId": place.client_id,
             "vaultUrl": place.vault_url,
             "blobUrl": _blob_url(known["blob_account"]),

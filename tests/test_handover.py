@@ -134,5 +134,3 @@ def test_notaries_are_named_as_their_cards_spell_them() -> None:
 def test_what_vms_are_told_fits_the_place_where_they_keep_it() -> None:
     documents = [agent_told(own_network()).to_json(), authority_told(own_network()).to_json()]
     assert all(len(document) < 4096 for document in documents), "custom data has room for the agent besides"
-
-
