@@ -28,8 +28,8 @@ from components.node_scale_set import HealthArgs, MonitoringAgentArgs, NodeScale
 from components.published_card import PublishedCard, PublishedCardArgs
 from components.vpn_peering import VpnPeering, VpnPeeringArgs
 from consortium import CARD_OUTPUT, authority_peer, own_card, read_peers
-from delivery.cloud_config import cloud_config, custom_data
-from handover import agent_document, authority_document, authority_url
+from delivery.cloud_config import cloud_config, custom_data, user_data
+from handover import agent_document, authority_document, authority_url, installation
 from ledger.platform import application_port, identities, listeners, peer_ports
 from settings import EXPRESS_ROUTE_KEY, load_settings
 
@@ -212,6 +212,7 @@ async def main() -> None:
         administrator=node_identity.name,
         connection_string=monitoring.connection_string if monitoring else None,
     ).apply(lambda known: agent_document(settings, plan, peers, known))
+    in_image, installs = settings.nodes.image is not None, installation(settings)
     share_source = Output.format("{0}.file.core.windows.net:/{0}/{1}", storage.file_account_name, storage.share_name)
     machines: Machines = {
         "health": HealthArgs(port=HEALTH_PORT, path=HEALTH_PATH),
@@ -242,10 +243,12 @@ async def main() -> None:
                         written["told"],
                         written["share_source"],
                         platform.packages(settings.ledger_version),
-                        in_image=settings.nodes.image is not None,
+                        in_image=in_image,
+                        installation=installs,
                     )
                 )
             ),
+            user_data=None if in_image else user_data(installation=installs),
             wait_for=[part for part in (key_store, storage, database) if part is not None],
         ),
     )
@@ -274,12 +277,15 @@ async def main() -> None:
                     lambda known: custom_data(
                         cloud_config(
                             authority_document(settings, plan, nodes, peers, place=place, known=known),
-                            "",
+                            None,
                             platform.packages(settings.ledger_version),
-                            in_image=settings.nodes.image is not None,
+                            in_image=in_image,
+                            module=authority.module,
+                            installation=installs,
                         )
                     )
                 ),
+                user_data=None if in_image else user_data(module=authority.module, installation=installs),
                 insights_id=monitoring.insights_id if monitoring else None,
                 wait_for=[storage],
             ),

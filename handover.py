@@ -2,25 +2,32 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from addressing import AddressPlan
 from agent.configuration import Configuration, DatabaseServer
 from components.network_authority import AuthorityPlace
 from consortium import PeerMember, notaries, told_network
-from delivery.cloud_config import SHARE
+from delivery.cloud_config import INSTALLATION, SHARE
 from ledger.platform import Identity
 from settings import Settings
-
-INSTALLATION = Path("/opt/decentralized-trust/ledger")
-"""Where the ledger's artifacts are, on nodes and on the authority."""
 
 
 def authority_url(settings: Settings, plan: AddressPlan) -> str | None:
     """Base of the requests to this member's own network authority; None where it is none."""
     needs = settings.authority_needs
     return f"https://{plan.authority_frontend}:{needs.listeners[0].port}" if needs else None
+
+
+def installation(settings: Settings) -> list[str]:
+    """What `ledger.install` is told, on nodes and on the authority."""
+    ledger = settings.ledger
+    return [
+        *(settings.platform.name, settings.ledger_version, str(INSTALLATION)),
+        *(("--repository", str(ledger.repository)) if ledger.repository else ()),
+        *(("--artifact", f"{ledger.artifact.coordinates}={ledger.artifact.sha256}") if ledger.artifact else ()),
+        *(part for each in ledger.applications for part in ("--application", f"{each.coordinates}={each.sha256}")),
+    ]
 
 
 def agent_document(
@@ -87,7 +94,6 @@ def authority_document(
         {
             "member": settings.bank.name,
             "legalNames": [each.legal_name for each in identities],
-            "version": settings.ledger_version,
             "clientId": place.client_id,
             "vaultUrl": place.vault_url,
             "blobUrl": _blob_url(known["blob_account"]),

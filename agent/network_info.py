@@ -54,6 +54,9 @@ class AnswerError(Exception):
 
 
 def _decoded(text: object) -> bytes:
+    # JSON has none of these: the program itself put it there.
+    if isinstance(text, bytes):
+        return text
     if not isinstance(text, str):
         raise ValueError("wanted base64")
     return base64.b64decode(text, validate=True)
@@ -270,10 +273,11 @@ class Exchange:
             member=self.bank.member,
             card=self._card,
             nodes=tuple(
-                NodeInfo.model_construct(legal_name=self.bank.legal_names[identity], info=each.content)
+                NodeInfo(legal_name=self.bank.legal_names[identity], info=each.content)
                 for identity, each in sorted(self._own.items())
             ),
-        ).model_copy(update={"network_document": document})
+            network_document=document,
+        )
         content = answer.to_json()
         if len(content) > MAX_ANSWER_BYTES:
             log.error("network information has %d bytes; peers take %d at most", len(content), MAX_ANSWER_BYTES)

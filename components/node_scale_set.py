@@ -63,6 +63,8 @@ class NodeScaleSetArgs:
     """Required. User-assigned identity of the VMs."""
     custom_data: Input[str]
     """Required. Cloud-init document, gzip and base64; no secret belongs in it."""
+    user_data: Input[str] | None = None
+    """Optional. What the cloud-init document has no room for and fetches, in base64; it names it by its hash."""
     image_id: str | None = None
     """Optional. Image of the VMs; without it Ubuntu 24.04 LTS from the marketplace."""
     zones: Sequence[str] = ()
@@ -177,6 +179,7 @@ class NodeScaleSet(ComponentResource):
             virtual_machine_profile=compute.VirtualMachineScaleSetVMProfileArgs(
                 priority=compute.VirtualMachinePriorityTypes.REGULAR,
                 os_profile=self._os_profile(),
+                user_data=args.user_data,
                 storage_profile=self._storage_profile(),
                 network_profile=self._network_profile(balancer),
                 security_profile=compute.SecurityProfileArgs(

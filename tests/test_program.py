@@ -16,11 +16,11 @@ from pulumi.runtime.proto import resource_pb2
 
 from components.node_scale_set import MODEL_TAG
 from membership import read_card
-from offline.program import ORGANIZATION, PROJECT, ROOT, StackConfiguration, read_configuration
+from offline.program import ORGANIZATION, PROJECT, ROOT, StackConfiguration, read_configuration, run_program
 from offline.recorder import DuplicateUrnError, Recorder, Registration
 from settings import EXPRESS_ROUTE_KEY, Settings, parse_settings
 from tests.cards import make_card, resigned, signing_seed
-from tests.configuration import SSH_PUBLIC_KEY
+from tests.configuration import SSH_PUBLIC_KEY, configuration
 from tests.runs import (
     AUTHORIZATION_KEY,
     CIRCUIT,
@@ -613,6 +613,11 @@ def forged() -> dict[str, Any]:
     return resigned(make_card(), signing_seed("mallory"))
 
 
+def own_network(notary: str) -> dict[str, Any]:
+    """A network of bank A's own that names this notary."""
+    return {"network": {"authority": "bank-a", "notaries": [notary]}}
+
+
 REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
     "a size that is none": ({"size": "huge"}, {}, ["size: huge", "'small', 'medium' or 'large'"]),
     "two bad keys": (
@@ -663,6 +668,21 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
         {BANK_B: {"member": make_card()}},
         ["bank-b", "applicationNetworks 10.0.0.0/8", "RPC"],
     ),
+    "an authority that says nothing of it": (
+        {"peers": PEERS[:1], "ledger": {"network": {"authority": "bank-b"}}},
+        {BANK_B: {"member": make_card()}},
+        ["bank-b: it is to certify names, but its card has no authority", "wanted it to say so first"],
+    ),
+    "a notary that is nobody": (
+        {"ledger": own_network("OU=node-9, O=Bank A, L=London, C=GB")},
+        {},
+        ["the notary OU=node-9, O=Bank A, L=London, C=GB is nobody's node", "wanted one of ours or of a peer"],
+    ),
+    "a notary that is a node": (
+        {"peers": PEERS[:1], "ledger": own_network("OU=node-1, O=Bank B, L=London, C=GB")},
+        {BANK_B: {"member": make_card()}},
+        ["the notary OU=node-1, O=Bank B, L=London, C=GB has the role node", "wanted notary"],
+    ),
     "everything at once": (
         {"peers": [*PEERS, {"name": "bank-d", "stack": stack_of("bank-d")}]},
         {
@@ -683,6 +703,21 @@ def test_it_is_refused_by_name_before_anything_is_registered(case: str):
     assert refused.registered == (), "a member half made is worse than none"
     assert "Traceback" not in refused.message
     assert AUTHORIZATION_KEY not in refused.message, "a message ends up in a build log"
+
+
+def test_a_second_authority_is_told_and_not_refused():
+    card = make_card(authority={"url": "https://10.98.1.126:8444"})
+    own = {"roles": {"node-1": "notary"}, "network": {"authority": "bank-a"}}
+    values = configuration(peers=PEERS[:1], ledger=own)
+    run = run_program(StackConfiguration("bank-a", values), references={BANK_B: {"member": card}})
+    (message,) = run.messages
+    assert "bank-b certifies names too, and our nodes belong to the network of bank-a" in message, (
+        "while a consortium moves to another authority, there are two"
+    )
+    assert "nodes of two networks don't trust each other" in message
+    values = configuration(peers=PEERS[:1], ledger={"network": {"authority": "bank-b"}})
+    run = run_program(StackConfiguration("bank-a", values), references={BANK_B: {"member": card}})
+    assert run.messages == (), "one authority is as it should be"
 
 
 def test_a_refusal_names_each_mistake_once():
