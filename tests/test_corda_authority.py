@@ -836,6 +836,22 @@ def test_a_vault_that_refuses_is_waited_for(play, fault):
     play(history)
 
 
+def test_a_signature_that_does_not_verify_certifies_nothing(play):
+    async def history(made: Network) -> None:
+        async with made.vm() as vm:
+            ((version, key),) = made.vault.keys["identity-ca"].items()
+            made.vault.make_key("stranger")
+            made.vault.keys["identity-ca"][version] = next(iter(made.vault.keys["stranger"].values()))
+            member = made.member("bank-b", vm.url, BANK_B)
+            with pytest.raises(WaitingError, match="503"):
+                await member.certificates()
+            assert not [each for each in await decisions(made) if each["decision"] == "issued"]
+            made.vault.keys["identity-ca"][version] = key
+            assert await member.certificates()
+
+    play(history)
+
+
 def test_a_vault_that_refuses_everything_is_waited_for(play):
     async def history(made: Network) -> None:
         async def refuse(_: Any) -> str:
