@@ -28,8 +28,7 @@ from components.node_scale_set import HealthArgs, MonitoringAgentArgs, NodeScale
 from components.published_card import PublishedCard, PublishedCardArgs
 from components.vpn_peering import VpnPeering, VpnPeeringArgs
 from consortium import CARD_OUTPUT, authority_peer, own_card, read_peers
-from delivery.cloud_config import cloud_config, custom_data
-from handover import agent_document, authority_document, authority_url
+from handover import agent_document, authority_document, authority_url, boot, programs
 from ledger.platform import application_port, identities, listeners, peer_ports
 from settings import EXPRESS_ROUTE_KEY, load_settings
 
@@ -236,16 +235,10 @@ async def main() -> None:
             count=settings.node_count,
             vm_size=settings.vm_size,
             identity_id=node_identity.id,
-            custom_data=Output.all(told=told, share_source=share_source).apply(
-                lambda written: custom_data(
-                    cloud_config(
-                        written["told"],
-                        written["share_source"],
-                        platform.packages(settings.ledger_version),
-                        in_image=settings.nodes.image is not None,
-                    )
-                )
+            custom_data=Output.all(told, share_source).apply(
+                lambda known: boot(settings, known[0], share_source=known[1])
             ),
+            user_data=programs(settings),
             wait_for=[part for part in (key_store, storage, database) if part is not None],
         ),
     )
@@ -271,15 +264,13 @@ async def main() -> None:
                     blob_account=storage.blob_account_name,
                     connection_string=monitoring.connection_string if monitoring else None,
                 ).apply(
-                    lambda known: custom_data(
-                        cloud_config(
-                            authority_document(settings, plan, nodes, peers, place=place, known=known),
-                            "",
-                            platform.packages(settings.ledger_version),
-                            in_image=settings.nodes.image is not None,
-                        )
+                    lambda known: boot(
+                        settings,
+                        authority_document(settings, plan, nodes, peers, place=place, known=known),
+                        module=authority.module,
                     )
                 ),
+                user_data=programs(settings, authority.module),
                 insights_id=monitoring.insights_id if monitoring else None,
                 wait_for=[storage],
             ),

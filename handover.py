@@ -2,19 +2,15 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from addressing import AddressPlan
 from agent.configuration import Configuration, DatabaseServer
 from components.network_authority import AuthorityPlace
 from consortium import PeerMember, notaries, told_network
-from delivery.cloud_config import SHARE
+from delivery.cloud_config import AGENT, INSTALLATION, SHARE, cloud_config, custom_data, user_data
 from ledger.platform import Identity
-from settings import Settings
-
-INSTALLATION = Path("/opt/decentralized-trust/ledger")
-"""Where the ledger's artifacts are, on nodes and on the authority."""
+from settings import Artifact, Settings
 
 
 def authority_url(settings: Settings, plan: AddressPlan) -> str | None:
@@ -107,6 +103,51 @@ def authority_document(
         },
         indent=1,
     )
+
+
+def boot(settings: Settings, document: str, *, share_source: str | None = None, module: str = AGENT) -> str:
+    """The custom data of a VM.
+
+    Args:
+        settings: this member's configuration.
+        document: what the VM's program is told.
+        share_source: the ledger's share as NFS names it; None where the VM has none.
+        module: the program.
+    """
+    return custom_data(
+        cloud_config(
+            document,
+            share_source,
+            settings.platform.packages(settings.ledger_version),
+            in_image=settings.nodes.image is not None,
+            module=module,
+            installation=_installation(settings),
+        )
+    )
+
+
+def programs(settings: Settings, module: str = AGENT) -> str | None:
+    """The user data of a VM: what of its programs custom data has no room for; None where its image has them."""
+    return None if settings.nodes.image else user_data(module=module, installation=_installation(settings))
+
+
+def _installation(settings: Settings) -> list[str]:
+    """Arguments of `ledger.install`; none where the platform's packages are all."""
+    ledger = settings.ledger
+    if settings.platform.install is None:
+        return []
+    return [
+        settings.platform.name,
+        settings.ledger_version,
+        str(INSTALLATION),
+        *(["--repository", ledger.repository] if ledger.repository else []),
+        *(["--artifact", _verified(ledger.artifact)] if ledger.artifact else []),
+        *(word for each in ledger.applications for word in ("--application", _verified(each))),
+    ]
+
+
+def _verified(artifact: Artifact) -> str:
+    return f"{artifact.coordinates}={artifact.sha256}"
 
 
 def _blob_url(account: str) -> str:

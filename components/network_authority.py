@@ -51,6 +51,8 @@ class NetworkAuthorityArgs(VaultArgs):
     """Required. Makes the cloud-init document, gzip and base64, once its place is known; no secret belongs in it."""
     ssh_public_key: str
     """Required. The administrator's key."""
+    user_data: str | None = None
+    """Optional. What custom data has no room for, base64."""
     vm_size: str = "Standard_D2s_v5"
     """Optional. Azure VM size: it signs a few certificates a year."""
     image_id: str | None = None
@@ -155,6 +157,7 @@ class NetworkAuthority(ComponentResource):
                 custom_data=Output.all(
                     client_id=identity.client_id, vault_url=vault.uri, container=container.name
                 ).apply(lambda known: args.custom_data(AuthorityPlace(**known))),
+                user_data=args.user_data,
                 image_id=args.image_id,
                 zones=args.zones,
                 encryption_at_host=args.encryption_at_host,
