@@ -10,13 +10,24 @@ from components.network_authority import AuthorityPlace
 from consortium import PeerMember, notaries, told_network
 from delivery.cloud_config import AGENT, INSTALLATION, SHARE, cloud_config, custom_data, user_data
 from ledger.platform import Identity
-from settings import Artifact, Settings
+from settings import Settings
 
 
 def authority_url(settings: Settings, plan: AddressPlan) -> str | None:
     """Base of the requests to this member's own network authority; None where it is none."""
     needs = settings.authority_needs
     return f"https://{plan.authority_frontend}:{needs.listeners[0].port}" if needs else None
+
+
+def installation(settings: Settings) -> list[str]:
+    """What `ledger.install` is told, on nodes and on the authority."""
+    ledger = settings.ledger
+    return [
+        *(settings.platform.name, settings.ledger_version, str(INSTALLATION)),
+        *(("--repository", str(ledger.repository)) if ledger.repository else ()),
+        *(("--artifact", f"{ledger.artifact.coordinates}={ledger.artifact.sha256}") if ledger.artifact else ()),
+        *(part for each in ledger.applications for part in ("--application", f"{each.coordinates}={each.sha256}")),
+    ]
 
 
 def agent_document(
@@ -121,33 +132,14 @@ def boot(settings: Settings, document: str, *, share_source: str | None = None, 
             settings.platform.packages(settings.ledger_version),
             in_image=settings.nodes.image is not None,
             module=module,
-            installation=_installation(settings),
+            installation=installation(settings),
         )
     )
 
 
 def programs(settings: Settings, module: str = AGENT) -> str | None:
     """The user data of a VM: what of its programs custom data has no room for; None where its image has them."""
-    return None if settings.nodes.image else user_data(module=module, installation=_installation(settings))
-
-
-def _installation(settings: Settings) -> list[str]:
-    """Arguments of `ledger.install`; none where the platform's packages are all."""
-    ledger = settings.ledger
-    if settings.platform.install is None:
-        return []
-    return [
-        settings.platform.name,
-        settings.ledger_version,
-        str(INSTALLATION),
-        *(["--repository", ledger.repository] if ledger.repository else []),
-        *(["--artifact", _verified(ledger.artifact)] if ledger.artifact else []),
-        *(word for each in ledger.applications for word in ("--application", _verified(each))),
-    ]
-
-
-def _verified(artifact: Artifact) -> str:
-    return f"{artifact.coordinates}={artifact.sha256}"
+    return None if settings.nodes.image else user_data(module=module, installation=installation(settings))
 
 
 def _blob_url(account: str) -> str:

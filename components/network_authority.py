@@ -51,8 +51,8 @@ class NetworkAuthorityArgs(VaultArgs):
     """Required. Makes the cloud-init document, gzip and base64, once its place is known; no secret belongs in it."""
     ssh_public_key: str
     """Required. The administrator's key."""
-    user_data: str | None = None
-    """Optional. What custom data has no room for, base64."""
+    user_data: Input[str] | None = None
+    """Optional. What that document has no room for, in base64."""
     vm_size: str = "Standard_D2s_v5"
     """Optional. Azure VM size: it signs a few certificates a year."""
     image_id: str | None = None

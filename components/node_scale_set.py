@@ -64,8 +64,8 @@ class NodeScaleSetArgs:
     """Required. User-assigned identity of the VMs."""
     custom_data: Input[str]
     """Required. Cloud-init document, gzip and base64; no secret belongs in it."""
-    user_data: str | None = None
-    """Optional. What custom data has no room for, base64; a VM reads it from Azure's metadata service. No secret."""
+    user_data: Input[str] | None = None
+    """Optional. What the cloud-init document has no room for and fetches, in base64; it names it by its hash."""
     image_id: str | None = None
     """Optional. Image of the VMs; without it Ubuntu 24.04 LTS from the marketplace."""
     zones: Sequence[str] = ()
@@ -209,7 +209,7 @@ class NodeScaleSet(ComponentResource):
 
     def _model(self) -> Output[str]:
         args = self._args
-        parts = (args.image_id or str(_UBUNTU), args.vm_size, args.ssh_public_key, args.user_data or "")
+        parts = (args.image_id or str(_UBUNTU), args.vm_size, args.ssh_public_key)
         return Output.from_input(args.custom_data).apply(
             lambda custom_data: hashlib.sha256("\n".join((custom_data, *parts)).encode()).hexdigest()[:12]
         )

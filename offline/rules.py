@@ -624,7 +624,7 @@ def _custom_data(situation: Situation) -> str | None:
 
 
 def _user_data(situation: Situation) -> str | None:
-    """UD: user data is base64, 64 KB at most; which of both is not said, so the smaller."""
+    """UD: user data is base64, 64 KB at most; counted as it is sent, since the page does not say otherwise."""
     user_data = situation.inputs["virtualMachineProfile"].get("userData")
     if not user_data:
         return None

@@ -134,6 +134,8 @@ class Network:
     vault_certificate: Path
     store: Callable[[], Store]
     """A VM's hold on the register."""
+    container: tuple[str, str] | None = None
+    """URL of the account and name of the container that the register is in; None in memory."""
     clock: Clock = field(default_factory=Clock)
     serializer: PlainSerializer = field(default_factory=PlainSerializer)
     enrolment_keys: dict[str, str] = field(default_factory=dict)
@@ -210,6 +212,11 @@ class Network:
         return Member(name, legal_name, self, url, **changes)
 
 
+def container_client(blobs: str, name: str) -> ContainerClient:
+    """The SDK's client of a container in Azurite."""
+    return ContainerClient(blobs, name, {"account_name": ACCOUNT, "account_key": KEY}, retry_total=0)
+
+
 @asynccontextmanager
 async def network(tls: tuple[ssl.SSLContext, Path], blobs: str | None, **changes: Any) -> AsyncIterator[Network]:
     """A new network's surroundings: a vault with keys, a register that is empty, two members.
@@ -221,26 +228,20 @@ async def network(tls: tuple[ssl.SSLContext, Path], blobs: str | None, **changes
     """
     context, certificate = tls
     vault = Vault()
-    for name in KEYS:
-        vault.make_key(name)
+    for key in KEYS:
+        vault.make_key(key)
     async with AsyncExitStack() as around:
         url = await around.enter_async_context(serving(vault, context))
         store: Callable[[], Store]
+        name = f"authority-{uuid.uuid4().hex[:12]}"
         if blobs is None:
             memory = MemoryStore()
             store = lambda: memory  # noqa: E731
         else:
-            container = await around.enter_async_context(
-                ContainerClient(
-                    blobs,
-                    f"authority-{uuid.uuid4().hex[:12]}",
-                    {"account_name": ACCOUNT, "account_key": KEY},
-                    retry_total=0,
-                )
-            )
+            container = await around.enter_async_context(container_client(blobs, name))
             await container.create_container()
             store = lambda: BlobStore(container)  # noqa: E731
-        made = Network(vault, url, certificate, store, **changes)
+        made = Network(vault, url, certificate, store, (blobs, name) if blobs else None, **changes)
         made.enrolment_keys = {"bank-a": "a" * 64, "bank-b": "b" * 64}
         made.cards = {"bank-b": [f"OU=node-{number}, {BANK_B}" for number in (1, 2)]}
         await made.tell()

@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from azure.storage.blob.aio import ContainerClient
-
 from agent.status import Status
 from ledger.corda.authority.authority import Authority
 from ledger.corda.authority.configuration import Configuration
@@ -18,8 +16,7 @@ from ledger.corda.authority.keys import VaultKeys
 from ledger.corda.authority.members import VaultMembers
 from ledger.corda.authority.register import BlobStore
 from ledger.corda.authority.service import serve
-from tests.authority import PlainSerializer
-from tests.azurite import ACCOUNT, KEY
+from tests.authority import PlainSerializer, container_client
 from tests.key_vault import client_of, key_client_of
 
 
@@ -32,9 +29,8 @@ def free_port() -> int:
 async def run(given: Mapping[str, Any]) -> None:
     configuration = Configuration.model_validate(given["configuration"])
     certificate = Path(given["certificate"])
-    credential: Any = {"account_name": ACCOUNT, "account_key": KEY}
     async with (
-        ContainerClient(given["blobs"], given["container"], credential, retry_total=0) as container,
+        container_client(*given["register"]) as container,
         client_of(given["vault"], certificate) as secrets,
         key_client_of(given["vault"], certificate) as keys,
     ):

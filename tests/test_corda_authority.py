@@ -25,9 +25,10 @@ from agent.configuration import ConfigurationError
 from agent.fence import DamagedError, UnavailableError
 from ledger.corda import CORDA, proof
 from ledger.corda.authority import __main__ as commands
-from ledger.corda.authority.authority import Lifetimes
+from ledger.corda.authority.authority import Authority, Lifetimes
 from ledger.corda.authority.configuration import Approval, Configuration, read_configuration
 from ledger.corda.authority.keys import KEYS
+from ledger.corda.authority.register import BlobStore
 from ledger.corda.certificates import (
     IDENTITY_KEY,
     NODE_CA_KEY,
@@ -41,7 +42,7 @@ from ledger.corda.certificates import (
 )
 from ledger.software import SoftwareError, WaitingError
 from tests import azurite
-from tests.authority import BANK_A, BANK_B, SETTINGS, MemoryStore, Network, network
+from tests.authority import BANK_A, BANK_B, SETTINGS, MemoryStore, Network, container_client, network
 from tests.key_vault import write_certificate
 
 pytestmark = pytest.mark.skipif(not azurite.available(), reason="no node and npm here; wanted them for Azurite")
@@ -414,36 +415,30 @@ def test_names_that_differ_in_case_are_one_name(play):
 
 
 @pytest.fixture
-def command(capsys):
+def command(capsys, monkeypatch):
     """Say a command as a person does on a VM of the authority."""
+    monkeypatch.setenv("SUDO_USER", "alice")
 
     def prepare(made: Network, tmp_path: Path, **changes: Any) -> Callable[..., Awaitable[tuple[int, str]]]:
         path = tmp_path / "authority.json"
         path.write_text(made.configuration(**changes).to_json())
 
-        def connect(configuration: Configuration, configured: float) -> Any:
+        @asynccontextmanager
+        async def connect(configuration: Configuration, configured: float) -> AsyncIterator[Authority]:
             assert configured == path.stat().st_mtime
-            return made.authority(configured=configured, approval=configuration.approval)
+            assert made.container
+            # Clients of its own: a command has a loop of its own.
+            async with container_client(*made.container) as container:
+                own = replace(made, store=lambda: BlobStore(container))
+                async with own.authority(configured=configured, approval=configuration.approval) as authority:
+                    yield authority
 
         async def say(*arguments: str) -> tuple[int, str]:
-            loop = asyncio.get_running_loop()
-
-            def ordered() -> int:
-                # The command has a loop of its own on a VM; the test's servers live on this one.
-                return asyncio.run_coroutine_threadsafe(run(), loop).result()
-
-            async def run() -> int:
-                given = commands._arguments([*arguments, "--configuration", str(path)])
-                async with connect(*read_configuration(given.configuration)) as authority:
-                    try:
-                        await commands._command(given, authority, "alice")
-                    except LookupError as error:
-                        print(f"error: {error.args[0]}")
-                        return 1
-                return 0
-
-            status = await asyncio.to_thread(ordered)
-            return status, capsys.readouterr().out
+            capsys.readouterr()
+            given = [*arguments, "--configuration", str(path)]
+            status = await asyncio.to_thread(commands.main, given, connect)
+            printed = capsys.readouterr()
+            return status, printed.out + printed.err
 
         return say
 
@@ -759,11 +754,16 @@ def test_keys_that_are_not_the_certificates_are_no_keys(play):
         made.vault.make_key("root")
         async with made.vm() as vm:
             assert await vm.authority.open(), "a newer version of a key changes nothing"
-        made.vault.keys.clear()
-        for name in KEYS:
-            made.vault.make_key(name)
+        before = dict(made.vault.keys["root"])
+        made.vault.keys["root"].clear()
         async with made.vm(tended=False) as vm:
-            with pytest.raises((UnavailableError, DamagedError)):
+            with pytest.raises(UnavailableError, match="key root: 404"):
+                await vm.authority.tend()
+        made.vault.make_key("root")
+        (version,), (stranger,) = list(before)[:1], made.vault.keys["root"].values()
+        made.vault.keys["root"] = {version: stranger}
+        async with made.vm(tended=False) as vm:
+            with pytest.raises(DamagedError, match=r"wanted .* which the authority's certificate has"):
                 await vm.authority.tend()
 
     play(history)
@@ -873,8 +873,7 @@ def test_a_vm_serves_is_healthy_from_its_first_seconds_and_stops_when_told(play,
         given = {
             "vault": made.vault_url,
             "certificate": str(made.vault_certificate),
-            "container": getattr(made.store(), "_container").container_name,  # noqa: B009
-            "blobs": getattr(made.store(), "_container").url.rsplit("/", 1)[0],  # noqa: B009
+            "register": made.container,
             "configuration": json.loads(made.configuration().to_json()),
         }
         refuse = True
