@@ -200,4 +200,9 @@ class Network:
 
 def encoded(certificate: x509.Certificate) -> str:
     """As the tool takes it."""
-    return base64.b64encode(certificate.public_bytes(Encoding.DER)).decode()
+    return base64_of(certificate.public_bytes(Encoding.DER))
+
+
+def base64_of(content: bytes) -> str:
+    """As the tool takes what is not text."""
+    return base64.b64encode(content).decode()
