@@ -1,6 +1,7 @@
 """An authority over real sockets: the SDK's clients against a local vault and Azurite."""
 
 import asyncio
+import base64
 import contextlib
 import json
 import logging
@@ -19,15 +20,19 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from agent.configuration import ConfigurationError
 from agent.fence import DamagedError, UnavailableError
+from agent.network_http import serving_requests
 from ledger.corda import CORDA, proof
 from ledger.corda.authority import __main__ as commands
 from ledger.corda.authority.authority import Authority, Lifetimes
 from ledger.corda.authority.configuration import Approval, Configuration, read_configuration
 from ledger.corda.authority.keys import KEYS
+from ledger.corda.authority.parameters import JavaSerializer
 from ledger.corda.authority.register import BlobStore
 from ledger.corda.certificates import (
     IDENTITY_KEY,
@@ -40,10 +45,12 @@ from ledger.corda.certificates import (
     read_key,
     role_of,
 )
+from ledger.corda.installation import ToolError
 from ledger.software import SoftwareError, WaitingError
-from tests import azurite
+from tests import azurite, corda
 from tests.authority import BANK_A, BANK_B, SETTINGS, MemoryStore, Network, container_client, network
 from tests.key_vault import write_certificate
+from tests.test_corda_certificates import make_network
 
 pytestmark = pytest.mark.skipif(not azurite.available(), reason="no node and npm here; wanted them for Azurite")
 NOTARY, NODE_2 = f"OU=node-1, {BANK_A}", f"OU=node-2, {BANK_A}"
@@ -411,6 +418,72 @@ def test_names_that_differ_in_case_are_one_name(play):
     play(history)
 
 
+def test_a_request_is_its_members_own_and_its_name_is_looked_for_on_the_card_again(play):
+    async def history(made: Network) -> None:
+        made.options["approval"] = Approval.MANUAL
+        async with made.vm() as vm:
+            key = read_key(make_keys(), NODE_CA_KEY)
+            request = make_request(f"OU=node-1, {BANK_B}", "a@b", Role.NODE_CA, key)
+            _, identifier, _ = await ask(vm.url, "/certificate", method="POST", body=request)
+            path = f"/certificate/{identifier.decode()}"
+            assert (await ask(vm.url, path))[::2] == (204, True)
+            assert (await ask(vm.url, path, member="bank-a", key="a" * 64))[::2] == (404, True), "nobody else's"
+            await vm.authority.approve(identifier.decode(), "alice")
+            names = made.cards.pop("bank-b")
+            made.cards["bank-b"] = names[1:]
+            await made.tell()
+            status, told, proven = await ask(vm.url, path)
+            assert (status, proven) == (401, True), "approved before, but the card has the name no more"
+            assert b"stands no more on the card" in told
+            made.cards["bank-b"] = names
+            await made.tell()
+            assert (await ask(vm.url, path))[0] == 200
+
+    play(history)
+
+
+def test_a_card_that_can_not_be_read_is_waited_for(play):
+    async def history(made: Network) -> None:
+        async with made.vm() as vm:
+            member = made.member("bank-b", vm.url, BANK_B)
+
+            async def judge(request: Any) -> str | None:
+                return "500" if "card-bank-b" in request.path else None
+
+            made.vault.judge = judge
+            with pytest.raises(WaitingError, match="503"):
+                await member.certificates()
+            assert not [each for each in await decisions(made) if each["decision"] == "refused"], "nobody is to blame"
+            made.vault.judge = None
+            assert await member.certificates()
+
+    play(history)
+
+
+def test_what_was_asked_before_the_end_is_answered():
+    async def history() -> None:
+        begun = asyncio.Event()
+
+        async def respond(_: web.BaseRequest) -> web.StreamResponse:
+            begun.set()
+            await asyncio.sleep(0.5)
+            return web.Response(text="done")
+
+        async with AsyncExitStack() as around:
+            port = await around.enter_async_context(serving_requests(respond, None, "127.0.0.1", 0, grace=5))
+            async with aiohttp.ClientSession() as client:
+                asked = asyncio.ensure_future(client.get(f"http://127.0.0.1:{port}/"))
+                await begun.wait()
+                began = time.monotonic()
+                await around.aclose()
+                assert await (await asked).text() == "done"
+                assert time.monotonic() - began < 3, "and not for longer than it takes"
+                with pytest.raises(aiohttp.ClientError):
+                    await client.get(f"http://127.0.0.1:{port}/")
+
+    asyncio.run(history())
+
+
 # --- By hand -------------------------------------------------------------------------------------------------------
 
 
@@ -703,6 +776,40 @@ def test_a_notary_that_renews_its_certificate_stays_the_party_it_is(play):
             made.clock.ahead = timedelta(days=70)
             assert await member.certificates(1) != first
             assert await epoch(made, vm) == 1
+
+    play(history)
+
+
+@pytest.mark.skipif(bool(corda.missing()), reason=corda.missing() or "")
+def test_cordas_own_code_takes_the_parameters_that_the_vaults_key_signed(play):
+    installed = corda.load()
+
+    async def history(made: Network) -> None:
+        made.serializer = JavaSerializer(installed.folder)  # type: ignore[assignment]
+        async with made.vm() as vm:
+            member = made.member("bank-a", vm.url)
+            chains = await member.certificates(1)
+            began = time.monotonic()
+            await vm.authority.tend()
+            print(f"parameters written, signed and put together in {time.monotonic() - began:.1f} s")
+            document = await member.enrolment.network_parameters()
+            assert document
+            given = {"document": base64.b64encode(document).decode(), "trustRoot": corda.encoded(chains.trust_root)}
+            told = await installed.tool("verify-parameters", given)
+            assert (told["epoch"], told["minimumPlatformVersion"]) == (1, 12)
+            assert (told["maxMessageSize"], told["maxTransactionSize"], told["eventHorizonDays"]) == (
+                10_485_760, 524_288_000, 30
+            )  # fmt: skip
+            (notary,) = told["notaries"]
+            assert notary["legalName"] == NOTARY, "CordaX500Name reads the certificate's name as configured"
+            assert not notary["validating"]
+            key = chains.identity[0].public_key()
+            assert base64.b64decode(notary["key"]) == key.public_bytes(
+                Encoding.DER, PublicFormat.SubjectPublicKeyInfo
+            ), "the party is name and key"
+            given["trustRoot"] = corda.encoded(make_network(made.clock()).root)
+            with pytest.raises(ToolError):
+                await installed.tool("verify-parameters", given)
 
     play(history)
 
