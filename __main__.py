@@ -28,8 +28,7 @@ from components.node_scale_set import HealthArgs, MonitoringAgentArgs, NodeScale
 from components.published_card import PublishedCard, PublishedCardArgs
 from components.vpn_peering import VpnPeering, VpnPeeringArgs
 from consortium import CARD_OUTPUT, authority_peer, own_card, read_peers
-from delivery.cloud_config import cloud_config, custom_data, user_data
-from handover import agent_document, authority_document, authority_url, installation
+from handover import agent_document, authority_document, authority_url, boot, programs
 from ledger.platform import application_port, identities, listeners, peer_ports
 from settings import EXPRESS_ROUTE_KEY, load_settings
 
@@ -212,7 +211,6 @@ async def main() -> None:
         administrator=node_identity.name,
         connection_string=monitoring.connection_string if monitoring else None,
     ).apply(lambda known: agent_document(settings, plan, peers, known))
-    in_image, installs = settings.nodes.image is not None, installation(settings)
     share_source = Output.format("{0}.file.core.windows.net:/{0}/{1}", storage.file_account_name, storage.share_name)
     machines: Machines = {
         "health": HealthArgs(port=HEALTH_PORT, path=HEALTH_PATH),
@@ -237,18 +235,10 @@ async def main() -> None:
             count=settings.node_count,
             vm_size=settings.vm_size,
             identity_id=node_identity.id,
-            custom_data=Output.all(told=told, share_source=share_source).apply(
-                lambda written: custom_data(
-                    cloud_config(
-                        written["told"],
-                        written["share_source"],
-                        platform.packages(settings.ledger_version),
-                        in_image=in_image,
-                        installation=installs,
-                    )
-                )
+            custom_data=Output.all(told, share_source).apply(
+                lambda known: boot(settings, known[0], share_source=known[1])
             ),
-            user_data=None if in_image else user_data(installation=installs),
+            user_data=programs(settings),
             wait_for=[part for part in (key_store, storage, database) if part is not None],
         ),
     )
@@ -274,18 +264,13 @@ async def main() -> None:
                     blob_account=storage.blob_account_name,
                     connection_string=monitoring.connection_string if monitoring else None,
                 ).apply(
-                    lambda known: custom_data(
-                        cloud_config(
-                            authority_document(settings, plan, nodes, peers, place=place, known=known),
-                            None,
-                            platform.packages(settings.ledger_version),
-                            in_image=in_image,
-                            module=authority.module,
-                            installation=installs,
-                        )
+                    lambda known: boot(
+                        settings,
+                        authority_document(settings, plan, nodes, peers, place=place, known=known),
+                        module=authority.module,
                     )
                 ),
-                user_data=None if in_image else user_data(module=authority.module, installation=installs),
+                user_data=programs(settings, authority.module),
                 insights_id=monitoring.insights_id if monitoring else None,
                 wait_for=[storage],
             ),

@@ -8,7 +8,7 @@ from addressing import AddressPlan
 from agent.configuration import Configuration, DatabaseServer
 from components.network_authority import AuthorityPlace
 from consortium import PeerMember, notaries, told_network
-from delivery.cloud_config import INSTALLATION, SHARE
+from delivery.cloud_config import AGENT, INSTALLATION, SHARE, cloud_config, custom_data, user_data
 from ledger.platform import Identity
 from settings import Settings
 
@@ -114,6 +114,32 @@ def authority_document(
         },
         indent=1,
     )
+
+
+def boot(settings: Settings, document: str, *, share_source: str | None = None, module: str = AGENT) -> str:
+    """The custom data of a VM.
+
+    Args:
+        settings: this member's configuration.
+        document: what the VM's program is told.
+        share_source: the ledger's share as NFS names it; None where the VM has none.
+        module: the program.
+    """
+    return custom_data(
+        cloud_config(
+            document,
+            share_source,
+            settings.platform.packages(settings.ledger_version),
+            in_image=settings.nodes.image is not None,
+            module=module,
+            installation=installation(settings),
+        )
+    )
+
+
+def programs(settings: Settings, module: str = AGENT) -> str | None:
+    """The user data of a VM: what of its programs custom data has no room for; None where its image has them."""
+    return None if settings.nodes.image else user_data(module=module, installation=installation(settings))
 
 
 def _blob_url(account: str) -> str:

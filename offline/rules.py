@@ -12,6 +12,7 @@ Sources, below learn.microsoft.com/azure:
     RE virtual-machine-scale-sets/virtual-machine-scale-sets-automatic-instance-repairs
     RN azure-resource-manager/management/resource-name-rules
     SK vpn-gateway/about-gateway-skus
+    UD virtual-machines/user-data
     UP virtual-machine-scale-sets/virtual-machine-scale-sets-upgrade-policy
     VF vpn-gateway/vpn-gateway-vpn-faq
     VN virtual-network/virtual-networks-faq
@@ -622,6 +623,18 @@ def _custom_data(situation: Situation) -> str | None:
     return f"customData has {size} bytes; wanted 65535 at most" if size > 65_535 else None
 
 
+def _user_data(situation: Situation) -> str | None:
+    """UD: user data is base64, 64 KB at most; counted as it is sent, since the page does not say otherwise."""
+    user_data = situation.inputs["virtualMachineProfile"].get("userData")
+    if not user_data:
+        return None
+    try:
+        base64.b64decode(user_data, validate=True)
+    except ValueError:
+        return "userData is not base64"
+    return f"userData has {len(user_data)} characters; wanted 65536 at most" if len(user_data) > 65_536 else None
+
+
 def _vm_health(situation: Situation) -> str | None:
     """UP, RE: rolling upgrades and repairs want the health extension; repairs wait 10 to 90 minutes."""
     inputs = situation.inputs
@@ -691,7 +704,7 @@ Rule = Callable[[Situation], str | None]
 _OF_ALL_TYPES: tuple[Rule, ...] = (_place_is_there, _references_are_there, _delegated_subnet_is_alone)
 _RULES: dict[str, tuple[Rule, ...]] = {
     "authorization:RoleAssignment": (_role_assignment,),
-    "compute:VirtualMachineScaleSet": (_custom_data, _vm_health, _zones_stay),
+    "compute:VirtualMachineScaleSet": (_custom_data, _user_data, _vm_health, _zones_stay),
     "dbforpostgresql:Server": (_name_is_free, _server, _server_backup),
     "keyvault:Key": (_key,),
     "keyvault:Vault": (_name_is_free, _vault),

@@ -1,4 +1,7 @@
-"""Two banks' real agents with echo nodes: they learn of each other from cards alone, drain, follow, and forget."""
+"""Two banks' real agents with echo nodes: they learn of each other from cards alone, drain, follow, and forget.
+
+Where the kernel's header and systemd-analyze are there they run under the unit's filter of system calls.
+"""
 
 import asyncio
 import json
@@ -15,7 +18,9 @@ from azure.storage.blob.aio import ContainerClient
 from agent.documents import BlobDocuments
 from agent.network_info import NETWORK_DOCUMENT
 from agent.ports import NETWORK_INFO_PATH, NETWORK_INFO_PORT
+from delivery.cloud_config import units
 from tests import azurite, echo
+from tests.seccomp import restrictable
 from tests.vms import CREDENTIAL, IDENTITY, Bank, Vm, ready, until
 
 pytestmark = [
@@ -43,9 +48,18 @@ def card(member: str, frontend: str) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def banks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Bank, Bank]]:
     folder = tmp_path_factory.mktemp("banks")
+    unit = folder / "ledger-agent.service"
+    unit.write_text(units()[unit.name])
     with azurite.blob_service() as (blobs, _):
         made = [
-            Bank(folder / f"bank-{letter}", blobs, member=f"bank-{letter}", frontend=host, document=PINNED)
+            Bank(
+                folder / f"bank-{letter}",
+                blobs,
+                member=f"bank-{letter}",
+                frontend=host,
+                document=PINNED,
+                unit=unit if restrictable() else None,
+            )
             for letter, host in (("a", "127.0.2.1"), ("b", "127.0.2.11"))
         ]
         yield made[0], made[1]

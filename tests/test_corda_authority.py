@@ -20,11 +20,13 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from agent.configuration import ConfigurationError
 from agent.fence import DamagedError, UnavailableError
+from agent.network_http import serving_requests
 from ledger.corda import CORDA, proof
 from ledger.corda.authority import __main__ as commands
 from ledger.corda.authority.authority import Authority, Lifetimes
@@ -416,6 +418,72 @@ def test_names_that_differ_in_case_are_one_name(play):
     play(history)
 
 
+def test_a_request_is_its_members_own_and_its_name_is_looked_for_on_the_card_again(play):
+    async def history(made: Network) -> None:
+        made.options["approval"] = Approval.MANUAL
+        async with made.vm() as vm:
+            key = read_key(make_keys(), NODE_CA_KEY)
+            request = make_request(f"OU=node-1, {BANK_B}", "a@b", Role.NODE_CA, key)
+            _, identifier, _ = await ask(vm.url, "/certificate", method="POST", body=request)
+            path = f"/certificate/{identifier.decode()}"
+            assert (await ask(vm.url, path))[::2] == (204, True)
+            assert (await ask(vm.url, path, member="bank-a", key="a" * 64))[::2] == (404, True), "nobody else's"
+            await vm.authority.approve(identifier.decode(), "alice")
+            names = made.cards.pop("bank-b")
+            made.cards["bank-b"] = names[1:]
+            await made.tell()
+            status, told, proven = await ask(vm.url, path)
+            assert (status, proven) == (401, True), "approved before, but the card has the name no more"
+            assert b"stands no more on the card" in told
+            made.cards["bank-b"] = names
+            await made.tell()
+            assert (await ask(vm.url, path))[0] == 200
+
+    play(history)
+
+
+def test_a_card_that_can_not_be_read_is_waited_for(play):
+    async def history(made: Network) -> None:
+        async with made.vm() as vm:
+            member = made.member("bank-b", vm.url, BANK_B)
+
+            async def judge(request: Any) -> str | None:
+                return "500" if "card-bank-b" in request.path else None
+
+            made.vault.judge = judge
+            with pytest.raises(WaitingError, match="503"):
+                await member.certificates()
+            assert not [each for each in await decisions(made) if each["decision"] == "refused"], "nobody is to blame"
+            made.vault.judge = None
+            assert await member.certificates()
+
+    play(history)
+
+
+def test_what_was_asked_before_the_end_is_answered():
+    async def history() -> None:
+        begun = asyncio.Event()
+
+        async def respond(_: web.BaseRequest) -> web.StreamResponse:
+            begun.set()
+            await asyncio.sleep(0.5)
+            return web.Response(text="done")
+
+        async with AsyncExitStack() as around:
+            port = await around.enter_async_context(serving_requests(respond, None, "127.0.0.1", 0, grace=5))
+            async with aiohttp.ClientSession() as client:
+                asked = asyncio.ensure_future(client.get(f"http://127.0.0.1:{port}/"))
+                await begun.wait()
+                began = time.monotonic()
+                await around.aclose()
+                assert await (await asked).text() == "done"
+                assert time.monotonic() - began < 3, "and not for longer than it takes"
+                with pytest.raises(aiohttp.ClientError):
+                    await client.get(f"http://127.0.0.1:{port}/")
+
+    asyncio.run(history())
+
+
 # --- By hand -------------------------------------------------------------------------------------------------------
 
 
@@ -764,6 +832,22 @@ def test_a_vault_that_refuses_is_waited_for(play, fault):
             assert await made.store().names("decisions/"), "approved, and not issued"
             made.vault.judge = None
             assert await member.certificates(), "tried again"
+
+    play(history)
+
+
+def test_a_signature_that_does_not_verify_certifies_nothing(play):
+    async def history(made: Network) -> None:
+        async with made.vm() as vm:
+            ((version, key),) = made.vault.keys["identity-ca"].items()
+            made.vault.make_key("stranger")
+            made.vault.keys["identity-ca"][version] = next(iter(made.vault.keys["stranger"].values()))
+            member = made.member("bank-b", vm.url, BANK_B)
+            with pytest.raises(WaitingError, match="503"):
+                await member.certificates()
+            assert not [each for each in await decisions(made) if each["decision"] == "issued"]
+            made.vault.keys["identity-ca"][version] = key
+            assert await member.certificates()
 
     play(history)
 

@@ -1,5 +1,7 @@
 """What VMs are told: complete, of the one network that the bank configured, and without a secret."""
 
+import base64
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -10,13 +12,13 @@ from addressing import carve
 from agent.configuration import Configuration, read_configuration
 from components.network_authority import AuthorityPlace
 from consortium import PeerMember, notaries
-from handover import agent_document, authority_document, authority_url
+from handover import agent_document, authority_document, authority_url, boot, programs
 from ledger.corda.authority.configuration import Configuration as AuthorityConfiguration
 from ledger.platform import Identity, identities
 from membership import LinkKind, read_card
 from settings import Settings, parse_settings
 from tests.cards import make_card
-from tests.configuration import PROJECT, configuration
+from tests.configuration import PROJECT, SSH_PUBLIC_KEY, configuration
 from tests.test_settings import FINGERPRINT, pem
 
 KNOWN = {
@@ -129,6 +131,57 @@ def test_notaries_are_named_as_their_cards_spell_them() -> None:
     )
     member = settings(network={"authority": "bank-b"})
     assert notaries(member, nodes(member), peers()) == (), "another network's notaries are that authority's business"
+
+
+# --- How they are told ---------------------------------------------------------------------------------------------
+
+
+def files(custom_data: str) -> dict[str, str]:
+    """What cloud-init writes, by path."""
+    document = json.loads(gzip.decompress(base64.b64decode(custom_data)).decode().partition("\n")[2])
+    return {each["path"]: each["content"] for each in document["write_files"]}
+
+
+def commands(custom_data: str) -> str:
+    return json.dumps(
+        json.loads(gzip.decompress(base64.b64decode(custom_data)).decode().partition("\n")[2])["runcmd"]
+    )
+
+
+def test_a_node_and_an_authority_each_find_their_own_document():
+    own = own_network()
+    node = files(boot(own, "told: node", share_source="account.file.core.windows.net:/account/ledger"))
+    certifier = files(boot(own, "told: authority", module="ledger.corda.authority"))
+    assert node["/etc/decentralized-trust/agent.json"] == "told: node"
+    assert "account.file.core.windows.net:/account/ledger" in "".join(node.values()), "the node mounts the share"
+    assert certifier["/etc/decentralized-trust/authority.json"] == "told: authority"
+    assert not [path for path in certifier if "share" in path or "agent" in path], (
+        "an authority has no share, no node"
+    )
+
+
+def test_both_install_what_the_bank_configured_and_verify_it():
+    artifact = {"coordinates": "net.corda:corda:4.10", "sha256": "5a" * 32}
+    application = {"coordinates": "com.bank:credit:1.0", "sha256": "a5" * 32}
+    own = settings(artifact=artifact, applications=[application], repository="https://repository.example/maven")
+    for module in ("agent", "ledger.corda.authority"):
+        said = commands(boot(own, "{}", module=module))
+        for word in (
+            "corda 4.10 /opt/decentralized-trust/ledger",
+            "--repository https://repository.example/maven",
+            f"--artifact net.corda:corda:4.10={'5a' * 32}",
+            f"--application com.bank:credit:1.0={'a5' * 32}",
+        ):
+            assert word in said, f"{module}: whoever serves the file can't change it unseen"
+
+
+def test_an_image_has_its_programs():
+    image = {"id": "/subscriptions/s/resourceGroups/g/providers/Microsoft.Compute/images/ledger"}
+    prepared = parse_settings(PROJECT, configuration(nodes={"sshPublicKey": SSH_PUBLIC_KEY, "image": image}))
+    assert programs(prepared) is None, "nothing is sent that is there"
+    assert list(files(boot(prepared, "{}"))) == ["/etc/decentralized-trust/agent.json"]
+    assert programs(settings()), "without an image Azure hands them over"
+    assert programs(settings()) != programs(settings(), "ledger.corda.authority"), "each VM gets what it runs"
 
 
 def test_what_vms_are_told_fits_the_place_where_they_keep_it() -> None:

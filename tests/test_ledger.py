@@ -590,7 +590,11 @@ def test_a_second_platforms_stack_has_its_listeners() -> None:
     assert rules == {**nodes, "any": 20200, "network-info": 8443}, "its own ports, and no local one"
     assert run.outputs["rpcAddress"] == "10.1.0.254:20200", "where its applications connect"
     card = run.outputs["member"]["nodes"]
-    assert card[0] == {"legalName": "Bank A node-1", "p2pAddress": "10.1.0.254:20000"}, "the card is as ever"
+    assert card[0] == {
+        "legalName": "Bank A node-1",
+        "p2pAddress": "10.1.0.254:20000",
+        "role": "echo",
+    }, "the card is as ever"
 
 
 def test_a_second_platforms_stack_has_no_database() -> None:

@@ -253,8 +253,17 @@ class Bank:
     def database_server(self) -> str:
         return self.server(backup={"geoRedundantBackup": "Enabled"})
 
-    def vms(self, *, health: bool = True, custom_data: str | None = None, **inputs: Any) -> str:
-        return self.make("compute:VirtualMachineScaleSet", "vms", **scale_set(health, custom_data), **inputs)
+    def vms(
+        self,
+        *,
+        health: bool = True,
+        custom_data: str | None = None,
+        user_data: str | None = None,
+        **inputs: Any,
+    ) -> str:
+        model = scale_set(health, custom_data)
+        model["virtualMachineProfile"]["userData"] = user_data
+        return self.make("compute:VirtualMachineScaleSet", "vms", **model, **inputs)
 
     @cached_property
     def zonal(self) -> str:
@@ -939,6 +948,20 @@ CASES = [
         "customData is not base64",
         broken=lambda w: w.a.vms(custom_data="#cloud-config"),
         legal=lambda w: w.a.vms(custom_data=base64_of(14)),
+    ),
+    Case(
+        rules._user_data,
+        "65540 characters",
+        "userData has 65540 characters; wanted 65536 at most",
+        broken=lambda w: w.a.vms(user_data=base64_of(49_153)),
+        legal=lambda w: w.a.vms(user_data=base64_of(49_152)),
+    ),
+    Case(
+        rules._user_data,
+        "text as it is",
+        "userData is not base64",
+        broken=lambda w: w.a.vms(user_data="#!/bin/sh"),
+        legal=lambda w: w.a.vms(user_data=base64_of(14)),
     ),
     Case(
         rules._vm_health,

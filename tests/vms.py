@@ -31,7 +31,7 @@ CREDENTIAL: Any = {"account_name": azurite.ACCOUNT, "account_key": azurite.KEY}
 class Vm:
     """One VM's agent, and all that it started."""
 
-    def __init__(self, name: str, host: str, bank: "Bank") -> None:
+    def __init__(self, name: str, host: str, bank: "Bank", unit: Path | None = None) -> None:
         self.name, self.host = name, host
         folder = bank.folder / name
         folder.mkdir(exist_ok=True)
@@ -52,8 +52,12 @@ class Vm:
         self.log = folder / "log"
         self.started = time.monotonic()
         with self.log.open("a") as log:
+            restricted = [sys.executable, "-m", "tests.seccomp", str(unit)] if unit else []
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.agent_vm", json.dumps(given)], cwd=ROOT, stdout=log, stderr=log
+                [*restricted, sys.executable, "-m", "tests.agent_vm", json.dumps(given)],
+                cwd=ROOT,
+                stdout=log,
+                stderr=log,
             )
 
     def health(self) -> dict[str, Any]:
@@ -91,7 +95,7 @@ class Vm:
 
 
 class Bank:
-    """A bank: its lease store, documents, database, share, vault and VMs."""
+    """A bank: its lease store, documents, database, share, vault and VMs, which a unit's filter of calls may bind."""
 
     def __init__(
         self,
@@ -102,8 +106,9 @@ class Bank:
         member: str = "bank-a",
         frontend: str = "127.0.1.1",
         document: str | None = None,
+        unit: Path | None = None,
     ) -> None:
-        self.folder, self.blobs, self.server = folder, blobs, server
+        self.folder, self.blobs, self.server, self.unit = folder, blobs, server, unit
         self.member, self.frontend, self.document = member, frontend, document
         for name in ("share", "keys", "vault"):
             (folder / name).mkdir(parents=True)
@@ -126,7 +131,7 @@ class Bank:
 
     def start(self, host: str | None = None, name: str | None = None) -> Vm:
         number = len(self.vms) + 1
-        vm = Vm(name or f"vm-{number}", host or f"127.0.1.{number}", self)
+        vm = Vm(name or f"vm-{number}", host or f"127.0.1.{number}", self, self.unit)
         self.vms.append(vm)
         return vm
 
@@ -145,8 +150,10 @@ class Bank:
 
     def members(self) -> dict[str, Any]:
         """Whom the identity's present node knows."""
+        folders = (self.folder / "share" / IDENTITY).glob("epoch-*")
         epochs = sorted(
-            (self.folder / "share" / IDENTITY).glob("epoch-*"), key=lambda path: int(path.name.split("-")[1])
+            (path for path in folders if path.name.split("-")[1].isdigit()),
+            key=lambda path: int(path.name.split("-")[1]),
         )
         folder = epochs[-1] / "members" if epochs else Path("/nowhere")
         return {path.name: json.loads(path.read_text()) for path in folder.glob("[!.]*")}

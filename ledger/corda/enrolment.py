@@ -121,7 +121,7 @@ class Enrolment:
         Raises:
             WaitingError: somebody must act first; the message says who.
             SoftwareError: they are refused, or what came proves nothing.
-            UnavailableError: the documents are away.
+            UnavailableError: the documents are away, or the vault with the enrolment key.
         """
         chains = await self._certificates(identity, keys)
         self._newest[identity.name] = identity, keys, chains
@@ -158,7 +158,7 @@ class Enrolment:
             return kept
         try:
             chains = await self._obtain(identity, keys, root)
-        except SoftwareError as error:
+        except (SoftwareError, UnavailableError) as error:
             if kept is None:
                 raise
             log.warning("%s: certificates are not renewed yet: %s", identity.name, error)
@@ -188,7 +188,7 @@ class Enrolment:
         kept = await self._documents.read(NETWORK_DOCUMENT)
         try:
             told = await self._network(self._surroundings.network, await self.trust_root())
-        except WaitingError as error:
+        except (WaitingError, UnavailableError) as error:
             if kept is None:
                 raise
             log.warning("network parameters: %s; goes on with what it said last", error)
