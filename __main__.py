@@ -1,25 +1,34 @@
 """One member's stack: what one bank needs to run its ledger nodes and to reach the other members."""
 
 from typing import TypedDict
+from urllib.parse import urlsplit
 
 import pulumi
 from pulumi import Output
 from pulumi_azure_native import authorization, managedidentity, resources
 
 from addressing import carve
-from agent.configuration import Configuration, DatabaseServer
 from agent.ports import HEALTH_PATH, HEALTH_PORT, NETWORK_INFO, NETWORK_INFO_PORT
 from components.alerts import Alerts, AlertsArgs, Watched
 from components.key_store import KeyStore, KeyStoreArgs
 from components.ledger_database import LedgerDatabase, LedgerDatabaseArgs
 from components.ledger_storage import LedgerStorage, LedgerStorageArgs
-from components.member_network import ExpressRouteArgs, MemberNetwork, MemberNetworkArgs, PrivateZone, VpnGatewayArgs
+from components.member_network import (
+    Endpoint,
+    ExpressRouteArgs,
+    MemberNetwork,
+    MemberNetworkArgs,
+    PrivateZone,
+    VpnGatewayArgs,
+)
 from components.membership_keys import MembershipKeys, MembershipKeysArgs
 from components.monitoring import Monitoring, MonitoringArgs
+from components.network_authority import NetworkAuthority, NetworkAuthorityArgs
 from components.node_scale_set import HealthArgs, MonitoringAgentArgs, NodeScaleSet, NodeScaleSetArgs
+from components.published_card import PublishedCard, PublishedCardArgs
 from components.vpn_peering import VpnPeering, VpnPeeringArgs
-from consortium import own_card, read_peers
-from delivery.cloud_config import SHARE, cloud_config, custom_data
+from consortium import CARD_OUTPUT, authority_peer, own_card, read_peers
+from handover import agent_document, authority_document, authority_url, boot, programs
 from ledger.platform import application_port, identities, listeners, peer_ports
 from settings import EXPRESS_ROUTE_KEY, load_settings
 
@@ -39,17 +48,40 @@ class Kept(TypedDict):
     deletion_protection: bool
 
 
+class Secured(TypedDict):
+    """What goes for every vault."""
+
+    tenant_id: str
+    endpoints_subnet_id: Output[str]
+    vault_zone_id: Output[str]
+    purge_protection: bool
+    soft_delete_days: int
+    peer_cards: dict[str, str]
+
+
+class Machines(TypedDict):
+    """What goes for every VM."""
+
+    health: HealthArgs
+    ssh_public_key: str
+    image_id: str | None
+    zones: tuple[str, ...]
+    encryption_at_host: bool
+    monitoring: MonitoringAgentArgs | None
+
+
 async def main() -> None:
     """Read what there is, then register what there should be: nothing is registered before all is checked."""
     settings = load_settings()
     bank, region, platform = settings.bank, settings.region, settings.platform
     plan = carve(settings.address_space)
-    nodes = identities(platform, bank.legal_name, settings.identity_count)
+    nodes = identities(platform, bank.legal_name, settings.identity_count, settings.ledger.roles)
     node_listeners = (*listeners(nodes), NETWORK_INFO)
     frontend = str(plan.frontend)
     client = await authorization.get_client_config_output().future()
     tenant_id = client.tenant_id
     peers = await read_peers(settings, nodes, tenant_id)
+    authority, peer_authority = settings.authority_needs, authority_peer(settings, peers)
     tags = {**settings.tags, "bank": bank.name, "project": pulumi.get_project(), "managed-by": "pulumi"}
 
     keys = MembershipKeys(
@@ -68,6 +100,7 @@ async def main() -> None:
                 **placement,
                 member=bank.name,
                 node_principal_id=node_identity.principal_id,
+                transactions=platform.transactions,
                 operators=[str(operator) for operator in settings.operators],
             ),
         )
@@ -96,24 +129,38 @@ async def main() -> None:
             gateway_readers=[str(reader) for reader in settings.gateway_readers],
             peer_address_spaces=[str(peer.card.address_space) for peer in peers],
             application_networks=[str(block) for block in settings.application_networks],
+            authority_listeners=authority.listeners if authority else (),
+            peer_authority=Endpoint(
+                address=str(urlsplit(peer_authority.authority_url).hostname),
+                ports=[each.port for each in platform.authority.listeners],
+            )
+            if peer_authority and platform.authority
+            else None,
             database=platform.database is not None,
             zones=region.zones,
         ),
     )
 
+    secured: Secured = {
+        "tenant_id": tenant_id,
+        "endpoints_subnet_id": network.endpoints_subnet_id,
+        "vault_zone_id": network.zone_ids[PrivateZone.VAULT],
+        "purge_protection": settings.key_vault.purge_protection,
+        "soft_delete_days": settings.key_vault.soft_delete_days,
+        "peer_cards": {peer.name: peer.document for peer in peers},
+    }
     key_store = KeyStore(
         "keys",
         KeyStoreArgs(
             **placement,
             **kept,
-            tenant_id=tenant_id,
-            endpoints_subnet_id=network.endpoints_subnet_id,
-            zone_id=network.zone_ids[PrivateZone.VAULT],
+            **secured,
             node_principal_id=node_identity.principal_id,
-            peer_cards={peer.name: peer.document for peer in peers},
+            enrolment_key=keys.enrolment_key(peer_authority.card, peer_authority.name)
+            if peer_authority
+            else keys.enrolment_key(None, bank.name),
+            rpc_users={user.name: user.permissions for user in settings.ledger.rpc_users},
             operators=[str(operator) for operator in settings.operators],
-            purge_protection=settings.key_vault.purge_protection,
-            soft_delete_days=settings.key_vault.soft_delete_days,
         ),
     )
 
@@ -163,57 +210,73 @@ async def main() -> None:
         database_host=database.host if database else None,
         administrator=node_identity.name,
         connection_string=monitoring.connection_string if monitoring else None,
-    ).apply(
-        lambda known: Configuration(
-            platform=platform.name,
-            version=settings.ledger_version,
-            legal_name=bank.legal_name,
-            identities=settings.identity_count,
-            client_id=known["client_id"],
-            vault_url=known["vault_url"],
-            blob_url=f"https://{known['blob_account']}.blob.core.windows.net",
-            lease_container=known["lease_container"],
-            network_container=known["network_container"],
-            share=SHARE,
-            database=DatabaseServer(host=known["database_host"], administrator=known["administrator"])
-            if known["database_host"]
-            else None,
-            connection_string=known["connection_string"],
-        ).to_json()
-    )
+    ).apply(lambda known: agent_document(settings, plan, peers, known))
     share_source = Output.format("{0}.file.core.windows.net:/{0}/{1}", storage.file_account_name, storage.share_name)
+    machines: Machines = {
+        "health": HealthArgs(port=HEALTH_PORT, path=HEALTH_PATH),
+        "ssh_public_key": settings.nodes.ssh_public_key,
+        "image_id": settings.nodes.image.id if settings.nodes.image else None,
+        "zones": region.zones,
+        "encryption_at_host": settings.nodes.encryption_at_host,
+        "monitoring": MonitoringAgentArgs(
+            data_collection_rule_id=monitoring.data_collection_rule_id, workspace_id=monitoring.workspace_id
+        )
+        if monitoring
+        else None,
+    }
     scale_set = NodeScaleSet(
         "nodes",
         NodeScaleSetArgs(
             **placement,
+            **machines,
             subnet_id=network.nodes_subnet_id,
             frontend_address=frontend,
             listeners=node_listeners,
-            health=HealthArgs(port=HEALTH_PORT, path=HEALTH_PATH),
             count=settings.node_count,
             vm_size=settings.vm_size,
-            ssh_public_key=settings.nodes.ssh_public_key,
             identity_id=node_identity.id,
-            custom_data=Output.all(told=told, share_source=share_source).apply(
-                lambda written: custom_data(
-                    cloud_config(
-                        written["told"],
-                        written["share_source"],
-                        platform.packages(settings.ledger_version),
-                        in_image=settings.nodes.image is not None,
-                    )
-                )
+            custom_data=Output.all(told, share_source).apply(
+                lambda known: boot(settings, known[0], share_source=known[1])
             ),
-            image_id=settings.nodes.image.id if settings.nodes.image else None,
-            zones=region.zones,
-            encryption_at_host=settings.nodes.encryption_at_host,
-            monitoring=MonitoringAgentArgs(
-                data_collection_rule_id=monitoring.data_collection_rule_id, workspace_id=monitoring.workspace_id
-            )
-            if monitoring
-            else None,
+            user_data=programs(settings),
             wait_for=[part for part in (key_store, storage, database) if part is not None],
         ),
+    )
+
+    certifier = (
+        NetworkAuthority(
+            "authority",
+            NetworkAuthorityArgs(
+                **placement,
+                **kept,
+                **secured,
+                **machines,
+                keys=authority.keys,
+                enrolment_keys={
+                    bank.name: keys.enrolment_key(None, bank.name),
+                    **{peer.name: keys.enrolment_key(peer.card, bank.name) for peer in peers},
+                },
+                blob_account_name=storage.blob_account_name,
+                subnet_id=network.authority_subnet_id,
+                frontend_address=str(plan.authority_frontend),
+                listeners=authority.listeners,
+                custom_data=lambda place: Output.all(
+                    blob_account=storage.blob_account_name,
+                    connection_string=monitoring.connection_string if monitoring else None,
+                ).apply(
+                    lambda known: boot(
+                        settings,
+                        authority_document(settings, plan, nodes, peers, place=place, known=known),
+                        module=authority.module,
+                    )
+                ),
+                user_data=programs(settings, authority.module),
+                insights_id=monitoring.insights_id if monitoring else None,
+                wait_for=[storage],
+            ),
+        )
+        if authority and network.authority_subnet_id
+        else None
     )
 
     linked: dict[Watched, dict[str, Output[str]]] = {}
@@ -240,29 +303,40 @@ async def main() -> None:
                 resource_group_id=group.id,
                 watched={
                     Watched.NAT_GATEWAY: {"": network.nat_gateway_id},
-                    Watched.LOAD_BALANCER: {"": scale_set.load_balancer_id},
-                    Watched.VAULT: {"": key_store.vault_id},
+                    Watched.LOAD_BALANCER: {
+                        "": scale_set.load_balancer_id,
+                        **({"authority": certifier.load_balancer_id} if certifier else {}),
+                    },
+                    Watched.VAULT: {
+                        "": key_store.vault_id,
+                        **({"authority": certifier.vault_id} if certifier else {}),
+                    },
                     Watched.STORAGE: storage.account_ids,
                     **({Watched.DATABASE: {"": database.server_id}} if database else {}),
                     **linked,
                 },
-                vault_id=key_store.vault_id,
+                identities=len(nodes),
+                workspace_id=monitoring.workspace_id,
                 emails=settings.alerts.emails,
             ),
         )
 
-    pulumi.export(
-        "member",
-        own_card(
-            settings,
-            identities=nodes,
-            frontend=frontend,
-            tenant_id=tenant_id,
-            gateway_id=network.vpn_gateway_id,
-            gateway_instances=network.vpn_gateway_instances,
-            keys=keys,
-        ),
+    card = own_card(
+        settings,
+        identities=nodes,
+        frontend=frontend,
+        authority_url=authority_url(settings, plan),
+        tenant_id=tenant_id,
+        gateway_id=network.vpn_gateway_id,
+        gateway_instances=network.vpn_gateway_instances,
+        keys=keys,
     )
+    PublishedCard(
+        "card",
+        PublishedCardArgs(resource_group_name=group.name, vault_name=key_store.vault_name, card=card, tags=tags),
+    )
+
+    pulumi.export(CARD_OUTPUT, card)
     pulumi.export("fingerprint", keys.fingerprint)
     pulumi.export("resourceGroup", group.name)
     if rpc_port := application_port(nodes):

@@ -22,6 +22,8 @@ class AddressPlan:
     """/26: the private endpoints of vault and storage."""
     database: IPv4Network
     """/27: delegated to PostgreSQL; Azure wants /28 or larger, and an HA server takes four addresses."""
+    authority: IPv4Network
+    """/27: the network authority's VMs and their frontend, where the member is one; apart from the nodes."""
     gateway: IPv4Network
     """/27: GatewaySubnet; Azure wants /27 or larger for coexistence with ExpressRoute."""
 
@@ -31,10 +33,15 @@ class AddressPlan:
         return self.nodes.broadcast_address - 1
 
     @property
+    def authority_frontend(self) -> IPv4Address:
+        """The address of the network authority's own load balancer, chosen like `frontend`."""
+        return self.authority.broadcast_address - 1
+
+    @property
     def unused(self) -> tuple[IPv4Network, ...]:
         """What is left of the space, as few blocks as possible, lowest first."""
         rest = [self.space]
-        for taken in (self.nodes, self.endpoints, self.database, self.gateway):
+        for taken in (self.nodes, self.endpoints, self.database, self.authority, self.gateway):
             rest = [
                 piece
                 for block in rest
@@ -66,5 +73,6 @@ def carve(space: IPv4Network) -> AddressPlan:
         nodes=nodes,
         endpoints=next(iter(endpoints.subnets(new_prefix=26))),
         database=small[2],
+        authority=small[3],
         gateway=small[7],
     )

@@ -9,6 +9,7 @@ import pulumi
 from pulumi import Output, StackReference
 from pulumi.runtime import invoke_async
 
+from agent.configuration import Network, NetworkAuthority, NetworkZone
 from agent.ports import NETWORK_INFO_PATH, NETWORK_INFO_PORT
 from components.membership_keys import MembershipKeys
 from ledger.platform import P2P, Identity
@@ -22,6 +23,8 @@ from membership import (
     MembershipError,
     check_consortium,
     read_card,
+    same_name,
+    with_nulls,
 )
 from settings import TUNNELS, GatewaySku, Peer, Settings, over_budget
 
@@ -49,6 +52,12 @@ class PeerMember:
         """The peer's VPN gateway, which every link over VPN was checked to have."""
         assert self.card.gateway is not None  # noqa: S101
         return self.card.gateway
+
+    @property
+    def authority_url(self) -> str:
+        """Where it certifies names: whoever is to do so was checked to say it."""
+        assert self.card.authority is not None  # noqa: S101
+        return self.card.authority.url
 
     @property
     def over_vpn(self) -> bool:
@@ -91,9 +100,17 @@ async def _read_peers(settings: Settings, identities: Sequence[Identity], tenant
     )
     links = {peer.name: peer.link for peer in peers}
     try:
-        check_consortium(own, [peer.card for peer in peers], links, vpn.ipsec_policy if vpn else IpsecPolicy())
+        check_consortium(
+            own,
+            [peer.card for peer in peers],
+            links,
+            vpn.ipsec_policy if vpn else IpsecPolicy(),
+            settings.ledger.network.authority if settings.ledger.network else None,
+        )
     except MembershipError as error:
         mistakes.append(str(error))
+    if not mistakes:
+        mistakes.extend(_no_notaries(settings, identities, peers))
     mistakes.extend(
         f"{peer.name}: its addressSpace {peer.card.address_space} overlaps applicationNetworks {block}; "
         "wanted no peer's address among those that may use RPC"
@@ -107,7 +124,71 @@ async def _read_peers(settings: Settings, identities: Sequence[Identity], tenant
         raise MembershipError("\n".join(mistakes))
     if vpn:
         _warn_of_tunnels(list(links.values()), vpn.sku)
+    _warn_of_authorities(settings, peers)
     return peers
+
+
+def notaries(settings: Settings, identities: Sequence[Identity], peers: Sequence[PeerMember]) -> tuple[str, ...]:
+    """Legal names of the notaries that this member's own network names; none where it is no authority."""
+    network, needs = settings.ledger.network, settings.authority_needs
+    if network is None or needs is None:
+        return ()
+    roles = _roles(identities, peers)
+    if not network.notaries:
+        return tuple(each.legal_name for each in identities if each.role.name == needs.notary_role)
+    return tuple(name for wanted in network.notaries for name in roles if same_name(name, wanted))
+
+
+def _no_notaries(settings: Settings, identities: Sequence[Identity], peers: Sequence[PeerMember]) -> list[str]:
+    network, needs = settings.ledger.network, settings.authority_needs
+    if network is None or needs is None:
+        return []
+    roles = _roles(identities, peers)
+    mistakes = []
+    for wanted in network.notaries:
+        found = [role for name, role in roles.items() if same_name(name, wanted)]
+        if not found:
+            mistakes.append(f"the notary {wanted} is nobody's node; wanted one of ours or of a peer")
+        elif found[0] not in (None, needs.notary_role):
+            mistakes.append(f"the notary {wanted} has the role {found[0]}; wanted {needs.notary_role}")
+    return mistakes
+
+
+def _roles(identities: Sequence[Identity], peers: Sequence[PeerMember]) -> dict[str, str | None]:
+    """What each node is that can be seen; a card of schema 1.0 does not tell."""
+    own = {each.legal_name: each.role.name for each in identities}
+    return own | {node.legal_name: node.role for peer in peers for node in peer.card.nodes}
+
+
+def told_network(settings: Settings, peers: Sequence[PeerMember], own_authority: str | None) -> Network:
+    """What the agents are told of the network.
+
+    Args:
+        settings: this member's configuration.
+        peers: its peers, as `read_peers` returns them.
+        own_authority: base of the requests to its own authority; None where it is none.
+    """
+    network = settings.ledger.network
+    if network is None:
+        return Network()
+    if network.zone is not None:
+        return Network(
+            zone=NetworkZone(
+                registration_url=network.zone.registration_url,
+                network_map_url=network.zone.network_map_url,
+                trust_root=network.zone.trust_root.read_text(encoding="ascii"),
+            )
+        )
+    authority = authority_peer(settings, peers)
+    url = authority.authority_url if authority else own_authority
+    assert url is not None  # noqa: S101
+    return Network(authority=NetworkAuthority(url=url), trust_root=network.trust_root, document=network.document)
+
+
+def authority_peer(settings: Settings, peers: Sequence[PeerMember]) -> PeerMember | None:
+    """The peer that certifies names for this member; None where it does so itself, or nobody does."""
+    network = settings.ledger.network
+    return next((peer for peer in peers if network and peer.name == network.authority), None)
 
 
 def own_card(
@@ -115,6 +196,7 @@ def own_card(
     *,
     identities: Sequence[Identity],
     frontend: str,
+    authority_url: str | None,
     tenant_id: str,
     gateway_id: Output[str] | None,
     gateway_instances: Output[list[dict[str, str]]] | None,
@@ -144,10 +226,15 @@ def own_card(
                 "linkPublicKey": keys.link_public_key,
                 "keyGenerations": settings.key_generations.model_dump(by_alias=True),
                 "nodes": [
-                    {"legalName": identity.legal_name, "p2pAddress": f"{frontend}:{identity.ports[P2P]}"}
+                    {
+                        "legalName": identity.legal_name,
+                        "p2pAddress": f"{frontend}:{identity.ports[P2P]}",
+                        "role": identity.role.name,
+                    }
                     for identity in identities
                 ],
                 "networkInfoUrl": f"https://{frontend}:{NETWORK_INFO_PORT}{NETWORK_INFO_PATH}",
+                "authority": {"url": authority_url} if authority_url else None,
             }
         )
     )
@@ -181,8 +268,19 @@ async def _document(peer: Peer) -> tuple[str, object]:
     reference = StackReference(f"peer-{peer.name}", stack_name=peer.stack)
     details = await reference.get_output_details(CARD_OUTPUT)
     card = details.value if details.secret_value is None else details.secret_value
-    # Pulumi's wire format drops a nested null, which the signature covers.
-    return source, {"gateway": None, **card} if isinstance(card, dict) else card
+    return source, with_nulls(card) if isinstance(card, dict) else card
+
+
+def _warn_of_authorities(settings: Settings, peers: Sequence[PeerMember]) -> None:
+    """Two at a time are there while a consortium moves from one to the other; for good, they part it."""
+    network = settings.ledger.network
+    others = [peer.name for peer in peers if peer.card.authority and network and peer.name != network.authority]
+    if others and network:
+        ours = network.zone.network_map_url if network.zone else network.authority
+        pulumi.log.warn(
+            f"{', '.join(others)} certifies names too, and our nodes belong to the network of {ours}: "
+            "nodes of two networks don't trust each other"
+        )
 
 
 def _reason(error: Exception) -> str:

@@ -36,11 +36,13 @@ from pydantic.json_schema import GenerateJsonSchema
 
 import addressing
 
-SCHEMA_VERSION: Final = "1.0"
+SCHEMA_VERSION: Final = "1.1"
 """MAJOR.MINOR of the card. A minor version only adds properties; another major version is refused."""
 SECRET_KEY_BYTES: Final = 32
 """Length of the private halves of both key pairs: that many random bytes are the key."""
 
+_NULLABLE: Final = {"gateway": 0, "authority": 1}
+"""Properties that may be null, with the minor version that they came with."""
 _SIGNATURE: Final = "signature"
 _CONTEXT: Final = "decentralized-trust/v1"
 
@@ -207,12 +209,23 @@ class KeyGenerations(_Part):
 class Node(_Part):
     """One ledger node as its peers reach it."""
 
+    role: Annotated[str, StringConstraints(min_length=1, max_length=64)] | None = Field(
+        None, description="what it is, in the ledger platform's words; since 1.1"
+    )
     legal_name: Annotated[str, StringConstraints(min_length=1, max_length=512)]
     p2p_address: Annotated[
         str,
         Field(alias="p2pAddress"),
         StringConstraints(pattern=r"^[0-9.]{7,15}:[0-9]{1,5}$"),
         AfterValidator(_has_ipv4_host),
+    ]
+
+
+class Authority(_Part):
+    """Where the member certifies names for the network."""
+
+    url: Annotated[
+        str, StringConstraints(pattern=r"^https://[0-9.]{7,15}:[0-9]{1,5}$"), AfterValidator(_has_ipv4_host)
     ]
 
 
@@ -233,6 +246,7 @@ class MembershipCard(_Part):
         StringConstraints(pattern=r"^https://[0-9.]{7,15}:[0-9]{1,5}/[a-z]+$"),
         AfterValidator(_has_ipv4_host),
     ]
+    authority: Authority | None = Field(None, description="null where the member is none; since 1.1")
     signing_key: PublicKey
     signature: Annotated[str, StringConstraints(min_length=88, max_length=88)]
 
@@ -320,6 +334,13 @@ def read_card(document: object, *, name: str, pinned: str | None, source: str) -
     return card
 
 
+def with_nulls(card: Mapping[str, Any]) -> dict[str, Any]:
+    """The card with what is null on it, which the signature covers and Pulumi's wire format drops."""
+    major, _, minor = str(card.get("schema")).partition(".")
+    known = int(minor) if major == SCHEMA_VERSION[0] and minor.isdecimal() and len(minor) < 16 else 0
+    return dict.fromkeys(name for name, since in _NULLABLE.items() if since <= known) | dict(card)
+
+
 _Refuse = Callable[[str, str], MembershipError]
 
 
@@ -339,6 +360,7 @@ def _check_addresses(card: MembershipCard, refuse: _Refuse) -> None:
         **{f"gateway.instances[{i}].bgpPeeringIp": each.bgp_peering_ip for i, each in enumerate(instances)},
         **{f"nodes[{i}].p2pAddress": _host(node.p2p_address) for i, node in enumerate(card.nodes)},
         "networkInfoUrl": _host(card.network_info_url),
+        **({"authority.url": _host(card.authority.url)} if card.authority else {}),
     }
     for key, address in named.items():
         if address not in card.address_space:
@@ -353,6 +375,7 @@ def check_consortium(
     peers: Sequence[MembershipCard],
     links: Mapping[str, LinkKind],
     own_policy: IpsecPolicy,
+    authority: str | None = None,
 ) -> None:
     """Check the cards of all members that this one is linked to against each other and against itself.
 
@@ -361,9 +384,10 @@ def check_consortium(
         peers: the peers' cards, each read by `read_card`.
         links: the kind of link to each peer, by the peer's name.
         own_policy: the IPsec policy of this member's links.
+        authority: the member that certifies names for this one.
 
     Raises:
-        MembershipError: with one line for each overlap, double use or impossible link.
+        MembershipError: with one line for each overlap, double use, impossible link or missing part.
     """
     mistakes: list[str] = []
     everyone = [own, *(MemberProfile.of(card) for card in peers)]
@@ -406,6 +430,11 @@ def check_consortium(
                 f"{card.name}: its gateway.ipsecPolicy is {_write(card.gateway.ipsec_policy)} "
                 f"and ours {_write(own_policy)}; wanted the same on both sides"
             )
+    mistakes.extend(
+        f"{card.name}: it is to certify names, but its card has no authority; wanted it to say so first"
+        for card in peers
+        if card.name == authority and card.authority is None
+    )
     if mistakes:
         raise MembershipError("\n".join(mistakes))
 
@@ -475,8 +504,32 @@ def agree(secret: bytes, mine: Party, theirs: Party, purpose: Purpose, detail: s
         raise MembershipError(
             f"peer {theirs.name}: linkPublicKey {theirs.public_key} is a low-order point; wanted a public key"
         ) from error
-    parties = sorted([party.name, party.public_key, party.generation] for party in (mine, theirs))
-    info = _canonical([_CONTEXT, purpose, detail, parties])
+    return _derive(shared, purpose, detail, mine, theirs)
+
+
+def enrolment_key(secret: bytes, mine: Party, theirs: Party | None, authority: str) -> str:
+    """The key that proves a member's requests to the network authority, and the answers.
+
+    Args:
+        secret: the 32 secret bytes of `mine.public_key`.
+        mine: this member.
+        theirs: the other side; None where the authority's own nodes ask, and both sides are this member.
+        authority: the name of the member that is the authority: the key is of no use the other way round.
+
+    Returns:
+        64 hex digits (256 bits).
+
+    Raises:
+        MembershipError: as `agree` does.
+    """
+    if theirs is None:
+        return _derive(secret, Purpose.ENROL, authority, mine)
+    return agree(secret, mine, theirs, Purpose.ENROL, authority)
+
+
+def _derive(shared: bytes, purpose: Purpose, detail: str, *parties: Party) -> str:
+    bound = sorted([party.name, party.public_key, party.generation] for party in parties)
+    info = _canonical([_CONTEXT, purpose, detail, bound])
     return HKDF(algorithm=SHA256(), length=32, salt=None, info=info).derive(shared).hex()
 
 
@@ -501,6 +554,11 @@ def _base64(raw: bytes) -> str:
 def _attributes(legal_name: str) -> frozenset[str]:
     # Compared without regard to order and spaces, which X.500 does not count.
     return frozenset("".join(part.split()) for part in legal_name.split(","))
+
+
+def same_name(one: str, other: str) -> bool:
+    """Whether two spellings are those of one legal name."""
+    return _attributes(one) == _attributes(other)
 
 
 def _write(part: BaseModel) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import StrEnum
 from ipaddress import IPv4Network
+from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar, get_args
 from uuid import UUID
 
@@ -14,6 +15,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
+from cryptography.x509 import load_pem_x509_certificates
 from pulumi.runtime.config import CONFIG, get_config_env, is_config_secret
 from pydantic import (
     AfterValidator,
@@ -32,7 +34,7 @@ from pydantic.alias_generators import to_camel
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from ledger.platform import MAX_IDENTITIES, Platform, identity_name
+from ledger.platform import MAX_IDENTITIES, AuthorityNeeds, Platform, identity_name
 from ledger.platforms import PLATFORMS
 from membership import Asn, IpsecPolicy, KeyGenerations, LinkKind, MemberName, PrivateSpace
 from regions import REGIONS, Region
@@ -129,6 +131,16 @@ def _application_network(network: IPv4Network) -> IPv4Network:
     return network
 
 
+def _certificate(path: Path) -> Path:
+    try:
+        found = len(load_pem_x509_certificates(path.read_bytes()))
+    except (OSError, ValueError):
+        found = 0
+    if found != 1:
+        raise ValueError(f"{found} certificates in it; wanted a PEM file with the network's root certificate alone")
+    return path
+
+
 _T = TypeVar("_T")
 
 
@@ -136,6 +148,10 @@ def _unique(values: tuple[_T, ...]) -> tuple[_T, ...]:
     if twice := sorted({str(value) for value in values if values.count(value) > 1}):
         raise ValueError(f"wanted each once; more than once: {', '.join(twice)}")
     return values
+
+
+Pin = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
+HttpsUrl = Annotated[str, StringConstraints(pattern=r"^https://[^\s/]+(/\S*)?$")]
 
 
 class _Section(BaseModel):
@@ -203,7 +219,7 @@ class Peer(_Section):
         None,
         description="`vnet-to-vnet` (default in one Entra tenant), `ipsec` (default across tenants), `express-route`",
     )
-    fingerprint: Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")] | None = Field(
+    fingerprint: Pin | None = Field(
         None, description="`sha256:` and 64 hex digits of the peer's signing key; required with `card`"
     )
 
@@ -256,11 +272,144 @@ class Connectivity(_Section):
         return self
 
 
+class Artifact(_Section):
+    """A file of a Maven repository."""
+
+    coordinates: Annotated[str, StringConstraints(pattern=r"^[\w.-]+:[\w.-]+:[\w.-]+$")] = Field(
+        description="`GROUP:NAME:VERSION` in a Maven repository"
+    )
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] = Field(
+        description="of the file: 64 hex digits; a VM takes no other"
+    )
+
+
+class RpcUser(_Section):
+    """One of the bank's applications, as its nodes know it."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,31}$")] = Field(
+        description="unique; letters, digits, `_` and `-`, a letter first, 32 at most"
+    )
+    permissions: Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_unique)] = Field(
+        description="what it may do, in the platform's words, such as `StartFlow.com.bank.credit.Report` or "
+        "`InvokeRpc.nodeInfo`"
+    )
+
+
+class Approval(StrEnum):
+    """Who says yes to a request for a certificate that proves the member and names one of its nodes."""
+
+    MANUAL = "manual"
+    AUTO = "auto"
+
+
+class Zone(_Section):
+    """A network that others run."""
+
+    registration_url: HttpsUrl = Field(description="`https://` URL of its registration service")
+    network_map_url: HttpsUrl = Field(description="`https://` URL of its network map")
+    trust_root: Annotated[FilePath, AfterValidator(_certificate)] = Field(
+        description="PEM file with its root certificate"
+    )
+
+
+class Network(_Section):
+    """Who certifies the names of the ledger's network."""
+
+    authority: MemberName | None = Field(
+        None, description="the member that certifies names: this one, or one of `peers`"
+    )
+    zone: Zone | None = Field(
+        None,
+        description="a network that others run, instead: `{registrationUrl, networkMapUrl, trustRoot}`",
+    )
+    trust_root: Pin | None = Field(
+        None,
+        description="pins the network's root certificate: `sha256:` and 64 hex digits over its DER; without it the "
+        "first one that the authority proves to be its own is kept",
+    )
+    document: Pin | None = Field(
+        None, description="pins the network's shared document: `sha256:` and 64 hex digits over the file"
+    )
+    # By hand unless the bank says otherwise: a certified name has a voice in the network, and taking it back is work.
+    approval: Approval = Field(
+        Approval.MANUAL,
+        description="of the own authority: `auto` certifies each name that stands on the asking member's card, "
+        "`manual` asks a person first",
+    )
+    notaries: Annotated[tuple[str, ...], AfterValidator(_unique)] = Field(
+        (),
+        description="of the own authority: legal names of the notaries; none means all own identities of that role",
+    )
+    # The next four as Corda's own bootstrapper has them, but the first: what the oldest supported release has.
+    minimum_platform_version: Annotated[int, Field(ge=1)] = Field(
+        10, description="of the own authority: nodes of an older platform version take no part"
+    )
+    max_message_bytes: Annotated[int, Field(ge=65_536, le=104_857_600)] = Field(
+        10_485_760, description="of the own authority: largest message between nodes, 65536 to 104857600"
+    )
+    max_transaction_bytes: Annotated[int, Field(ge=65_536, le=2_147_483_647)] = Field(
+        524_288_000, description="of the own authority: largest transaction with its attachments, 65536 or more"
+    )
+    event_horizon_days: Annotated[int, Field(ge=1, le=3650)] = Field(
+        30, description="of the own authority: days after which a silent node is forgotten, 1 to 3650"
+    )
+
+    @model_validator(mode="after")
+    def _one_kind(self, info: ValidationInfo) -> Self:
+        if (self.authority is None) == (self.zone is None):
+            raise ValueError("wanted either `authority` or `zone`")
+        member = (info.context or {}).get("member")
+        stated = {str(type(self).model_fields[name].alias): name for name in self.model_fields_set}
+        if self.zone is not None:
+            if useless := sorted(set(stated) - {"zone"}):
+                raise ValueError(f"{', '.join(useless)} beside `zone`; wanted none: the zone says it")
+        elif self.authority != member and (
+            useless := sorted(key for key, name in stated.items() if name in _OF_THE_OWN_AUTHORITY)
+        ):
+            raise ValueError(
+                f"{', '.join(useless)} of {self.authority}'s network; wanted none: {self.authority} says it"
+            )
+        if self.max_message_bytes > self.max_transaction_bytes:
+            raise ValueError("maxMessageBytes exceeds maxTransactionBytes; wanted it no larger")
+        return self
+
+
+_OF_THE_OWN_AUTHORITY = frozenset(
+    {
+        "approval",
+        "notaries",
+        "minimum_platform_version",
+        "max_message_bytes",
+        "max_transaction_bytes",
+        "event_horizon_days",
+    }
+)
+
+
 class Ledger(_Section):
-    """The ledger software."""
+    """The ledger software, and its network."""
 
     platform: str = Field("corda", description="ledger platform")
     version: str | None = Field(None, description="version of the platform; the platform's default if not set")
+    artifact: Artifact | None = Field(
+        None, description="`{coordinates, sha256}` of the software itself, where it is not the platform's default"
+    )
+    repository: HttpsUrl | None = Field(
+        None, description="`https://` URL of the Maven repository; what the VM's Maven is set up for, if not set"
+    )
+    applications: tuple[Artifact, ...] = Field(
+        (), description="what the bank runs on its nodes: `{coordinates, sha256}` each"
+    )
+    roles: dict[str, str] = Field(
+        {}, description="what an identity is, where it is not the platform's first role: `{node-1: notary}`"
+    )
+    rpc_users: tuple[RpcUser, ...] = Field(
+        (),
+        description="the bank's applications: `{name, permissions}`; their passwords are made, and lie in the vault",
+    )
+    network: Network | None = Field(
+        None, description="who certifies names; without it the nodes wait: `{authority, ...}` or `{zone}`"
+    )
 
     @field_validator("platform")
     @classmethod
@@ -268,6 +417,44 @@ class Ledger(_Section):
         if name not in PLATFORMS:
             raise ValueError(f"wanted one of {', '.join(PLATFORMS)}")
         return name
+
+    @field_validator("applications")
+    @classmethod
+    def _each_once(cls, applications: tuple[Artifact, ...]) -> tuple[Artifact, ...]:
+        _unique(tuple(each.coordinates for each in applications))
+        return applications
+
+    @field_validator("roles")
+    @classmethod
+    def _known_roles(cls, roles: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        if "platform" in info.data:
+            for identity, role in roles.items():
+                try:
+                    PLATFORMS[info.data["platform"]].role(role)
+                except ValueError as error:
+                    raise ValueError(f"{identity}: {error}") from error
+        return roles
+
+    @field_validator("rpc_users")
+    @classmethod
+    def _known_permissions(cls, users: tuple[RpcUser, ...], info: ValidationInfo) -> tuple[RpcUser, ...]:
+        _unique(tuple(user.name for user in users))
+        if "platform" in info.data:
+            for user in users:
+                for permission in user.permissions:
+                    try:
+                        PLATFORMS[info.data["platform"]].check_permission(permission)
+                    except ValueError as error:
+                        raise ValueError(f"permissions of {user.name}: {error}") from error
+        return users
+
+    @field_validator("network")
+    @classmethod
+    def _certified_by_a_member(cls, network: Network | None, info: ValidationInfo) -> Network | None:
+        platform = PLATFORMS.get(info.data.get("platform", ""))
+        if network and network.authority and platform and platform.authority is None:
+            raise ValueError(f"no member certifies names of {platform.name}; wanted no `authority`")
+        return network
 
     @model_validator(mode="after")
     def _known_version(self) -> Self:
@@ -300,13 +487,17 @@ class Settings(_Section):
     """One member's configuration. Each field is a configuration key of the project."""
 
     location: str = Field(alias=LOCATION_KEY, description="Azure region")
-    ledger: Ledger = Field(Ledger(), description="the ledger software: `{platform, version}`")
-    bank: Bank = Field(description="who this member is: `{name, legalName, asn}`")
-    address_space: PrivateSpace = Field(description="the member's private IPv4 range, /16 to /22")
     size: Size = Field(description="`small`, `medium` or `large`: 2, 7 or 15 VMs; monitoring off, on, on")
     nodes: Nodes = Field(
         description="the node VMs: `{count, standby, vmSize, image, sshPublicKey, encryptionAtHost, retired}`"
     )
+    ledger: Ledger = Field(
+        Ledger(),
+        description="the ledger software and its network: `{platform, version, artifact, repository, applications, "
+        "roles, rpcUsers, network}`",
+    )
+    bank: Bank = Field(description="who this member is: `{name, legalName, asn}`")
+    address_space: PrivateSpace = Field(description="the member's private IPv4 range, /16 to /22")
     connectivity: Connectivity = Field(
         Connectivity(vpn=Vpn()), description="how the member reaches its peers: `{vpn, expressRoute}`"
     )
@@ -320,6 +511,7 @@ class Settings(_Section):
     )
     peers: tuple[Peer, ...] = Field(
         (),
+        validate_default=True,
         description="the members to link to: `{name, stack or card, link, fingerprint}`",
     )
     application_networks: Annotated[
@@ -385,6 +577,24 @@ class Settings(_Section):
             raise ValueError(f"retired names {', '.join(unknown)}; wanted identities such as {every[0]}")
         return nodes
 
+    @field_validator("ledger")
+    @classmethod
+    def _ordered(cls, ledger: Ledger, info: ValidationInfo) -> Ledger:
+        nodes, size = info.data.get("nodes"), info.data.get("size")
+        if nodes and size:
+            running = [identity_name(index) for index in range((nodes.count or SIZES[size].count) - nodes.standby)]
+            if unknown := sorted(set(ledger.roles) - set(running)):
+                raise ValueError(
+                    f"roles of {', '.join(unknown)}; wanted identities that there are, {running[0]} to {running[-1]}"
+                )
+        needs, network = PLATFORMS[ledger.platform].authority, ledger.network
+        own = network is not None and network.authority == (info.context or {}).get("member")
+        if needs and network and own and not network.notaries and needs.notary_role not in ledger.roles.values():
+            raise ValueError(
+                f"the own network has no notary; wanted `roles` with a {needs.notary_role}, or `network.notaries`"
+            )
+        return ledger
+
     @field_validator("gateway_readers")
     @classmethod
     def _gateway_to_read(cls, readers: tuple[UUID, ...], info: ValidationInfo) -> tuple[UUID, ...]:
@@ -415,8 +625,12 @@ class Settings(_Section):
         if twice := sorted({name for name in names if names.count(name) > 1}):
             mistakes.append(f"wanted each peer once; more than once: {', '.join(twice)}")
         bank, connectivity = info.data.get("bank"), info.data.get("connectivity")
+        ledger = info.data.get("ledger")
         if bank and bank.name in names:
             mistakes.append(f"{bank.name} is this member itself; wanted other members only")
+        authority = ledger.network.authority if ledger and ledger.network else None
+        if bank and authority not in (None, bank.name, *names):
+            mistakes.append(f"`ledger.network.authority` is {authority}; wanted it listed, or {bank.name} itself")
         if connectivity:
             mistakes.extend(_unlinkable(peers, connectivity))
         if mistakes:
@@ -442,6 +656,16 @@ class Settings(_Section):
     def ledger_version(self) -> str:
         """Version of the ledger platform."""
         return self.ledger.version or self.platform.default_version
+
+    @property
+    def is_authority(self) -> bool:
+        """Whether this member certifies the network's names."""
+        return self.ledger.network is not None and self.ledger.network.authority == self.bank.name
+
+    @property
+    def authority_needs(self) -> AuthorityNeeds | None:
+        """What this member's network authority needs; None where it is none."""
+        return self.platform.authority if self.is_authority else None
 
     @property
     def node_count(self) -> int:
@@ -505,11 +729,16 @@ def parse_settings(project: str, values: Mapping[str, str], secret_keys: frozens
     }
     secret = frozenset(key.removeprefix(namespace) for key in secret_keys)
     try:
-        return Settings.model_validate(known, context={"secret_keys": secret})
+        return Settings.model_validate(known, context={"secret_keys": secret, "member": _name(known.get("bank"))})
     except ValidationError as error:
         lines = [_line(namespace, each, secret) for each in error.errors(include_url=False)]
     # Raised outside of the handler: pydantic's own report would show the values of secrets.
     raise SettingsError("\n".join(lines))
+
+
+def _name(bank: object) -> object:
+    """The member's name, for checks that come before its own."""
+    return bank.get("name") if isinstance(bank, dict) else None
 
 
 def _decode(text: str) -> Any:
@@ -550,7 +779,7 @@ def _wanted(error: ErrorDetails, steps: tuple[int | str, ...]) -> str:
         case "enum" | "literal_error":
             return f"wanted one of {context['expected']}"
         case "path_not_file":
-            return "no such file; wanted the path of a JSON file with the peer's card"
+            return f"no such file; wanted the path of a {_description(steps)}"
         case "ip_v4_network":
             return "wanted an IPv4 network such as 10.20.0.0/16, without host bits"
         case "string_pattern_mismatch" | "string_too_long":

@@ -3,22 +3,23 @@
 import asyncio
 import json
 import logging
-from typing import TYPE_CHECKING
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
 
-from agent.fence import DamagedError, UnavailableError
+from agent.fence import DamagedError, SupersededError, UnavailableError
 from agent.lease import Lease
 from agent.status import Status
-from ledger.software import Member, Place, Readiness, Software, SoftwareError, UntrustedError
+from ledger.software import Document, Member, Place, Readiness, Software, SoftwareError, UntrustedError
 
 if TYPE_CHECKING:
-    from agent.node import Folder, Network, Roster
+    from agent.node import Folder, Network
 
 ANSWER_SECONDS = 60
 """A node that has not admitted a member by then is asked again."""
 UNTRUSTED_SECONDS = 300
 """So is one that would not: what it compares with may have been late."""
 
-_OUTSIDE = (UnavailableError, DamagedError, SoftwareError, TimeoutError, OSError, ValueError)
+_OUTSIDE = (UnavailableError, DamagedError, SupersededError, SoftwareError, TimeoutError, OSError, ValueError)
 
 log = logging.getLogger(__name__)
 
@@ -39,11 +40,12 @@ class Acquaintance:
         folder: "Folder",
         lease: Lease,
         status: Status,
+        published: Document | None,
     ) -> None:
         self._software, self._network, self._place = software, network, place
         self._folder, self._lease, self._status = folder, lease, status
         self._now = asyncio.get_running_loop().time
-        self._published: bytes | None = None
+        self._published = published
         self._admitted: dict[str, Member] = {}
         """As they are known to the running node."""
         self._refused: dict[str, tuple[Member, float, str]] = {}
@@ -52,78 +54,81 @@ class Acquaintance:
 
     async def keep_up(self, seconds: float) -> None:
         """Tell and learn, again and again; never ends by itself, nor raises."""
-        identity = self._place.identity.name
         while True:
             if self._status.readiness > Readiness.DOWN:
-                try:
-                    await self._once()
-                except _OUTSIDE as error:
-                    self._say(identity, str(error) or type(error).__name__)
-                except Exception as error:
-                    # A node that runs is worth more than its news.
-                    log.exception("%s and its network", identity)
-                    self._say(identity, repr(error))
+                self._status.members = await self._once()
             await asyncio.sleep(seconds)
 
-    async def _once(self) -> None:
-        await self._publish()
-        roster = await self._network.roster()
-        troubles = dict(roster.troubles)
-        await self._expel(roster)
+    async def _once(self) -> dict[str, str]:
+        """One round; returns what is wrong with whom. Whatever it is, it keeps nobody else out."""
+        me, troubles = self._place.identity.name, dict[str, str]()
+        if why := await self._done(self._publish()):
+            troubles[me] = why
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                roster = await self._network.roster()
+                noted = await self._recall()
+        except Exception as error:
+            return troubles | {me: _reason(error)}
+        troubles.update(roster.troubles)
+        for name in sorted(noted - roster.names):
+            if why := await self._done(self._expel(name)):
+                troubles[name] = f"can't be expelled: {why}"
         for member in roster.members:
             if why := await self._admit(member):
                 troubles.setdefault(member.name, why)
-        self._status.members = troubles
+        for name, why in troubles.items():
+            if self._status.members.get(name) != why:
+                log.warning("%s: %s: %s", me, name, why)
+        return troubles
+
+    @staticmethod
+    async def _done(step: Coroutine[Any, Any, None]) -> str | None:
+        """Why a step was not, if so: a node that runs is worth more than its news."""
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await step
+        except Exception as error:
+            return _reason(error)
+        return None
 
     async def _publish(self) -> None:
-        async with asyncio.timeout(ANSWER_SECONDS):
-            info = await self._software.info(self._place)
+        info = await self._software.info(self._place)
         # What a late holder says of itself, nobody wants to know.
-        if info is not None and info != self._published and self._lease.fresh:
-            await self._network.publish(self._place.identity.name, info)
-            self._published = info
+        if info is not None and self._lease.fresh:
+            self._published = await self._network.publish(self._place.identity.name, info, self._published)
 
-    async def _expel(self, roster: "Roster") -> None:
-        noted = await self._recall()
-        for name in sorted(noted - roster.names):
-            async with asyncio.timeout(ANSWER_SECONDS):
-                await self._software.expel(self._place, name)
-            log.warning("%s: %s is expelled", self._place.identity.name, name)
-            self._admitted.pop(name, None)
-            self._refused.pop(name, None)
-            noted -= {name}
-            await self._note(noted)
+    async def _expel(self, name: str) -> None:
+        await self._software.expel(self._place, name)
+        log.warning("%s: %s is expelled", self._place.identity.name, name)
+        self._admitted.pop(name, None)
+        self._refused.pop(name, None)
+        await self._note(await self._recall() - {name})
 
     async def _admit(self, member: Member) -> str | None:
         """Have the node know a member as it is now; returns why it does not."""
-        name, identity = member.name, self._place.identity.name
+        name = member.name
         if self._admitted.get(name) == member:
             return None
         refused = self._refused.get(name)
         if refused and refused[0] == member and self._now() < refused[1]:
             return refused[2]
-        noted = await self._recall()
-        if name not in noted:
-            await self._note(noted | {name})
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
+                noted = await self._recall()
+                if name not in noted:
+                    await self._note(noted | {name})
                 await self._software.admit(self._place, member)
         except UntrustedError as error:
             why = f"not trusted: {error}"
             self._refused[name] = member, self._now() + UNTRUSTED_SECONDS, why
-        except _OUTSIDE as error:
-            why = f"can't be admitted: {str(error) or type(error).__name__}"
+            return why
         except Exception as error:
-            # It is this member's alone.
-            log.exception("%s: %s", identity, name)
-            why = f"can't be admitted: {error!r}"
-        else:
-            self._admitted[name] = member
-            self._refused.pop(name, None)
-            log.info("%s: %s is admitted with %d nodes", identity, name, len(member.infos))
-            return None
-        log.warning("%s: %s is %s", identity, name, why)
-        return why
+            return f"can't be admitted: {_reason(error)}"
+        self._admitted[name] = member
+        self._refused.pop(name, None)
+        log.info("%s: %s is admitted with %d nodes", self._place.identity.name, name, len(member.infos))
+        return None
 
     async def _recall(self) -> frozenset[str]:
         """Whom any node of the identity ever admitted, and did not expel."""
@@ -136,7 +141,9 @@ class Acquaintance:
         await asyncio.to_thread(self._folder.remember, json.dumps({"admitted": sorted(names)}).encode())
         self._noted = names
 
-    def _say(self, name: str, trouble: str) -> None:
-        if self._status.members.get(name) != trouble:
-            log.warning("%s: %s", name, trouble)
-        self._status.members = {**self._status.members, name: trouble}
+
+def _reason(error: Exception) -> str:
+    if not isinstance(error, _OUTSIDE):
+        log.error("a fault of the program", exc_info=error)
+        return repr(error)
+    return str(error) or type(error).__name__

@@ -26,7 +26,7 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from agent.fence import DamagedError, UnavailableError
+from agent.fence import DamagedError, SupersededError, UnavailableError
 from agent.network_http import MAX_ANSWER_BYTES, TooLargeError, serving
 from agent.node import Roster
 from agent.vault import Card, Peers
@@ -54,6 +54,9 @@ class AnswerError(Exception):
 
 
 def _decoded(text: object) -> bytes:
+    # JSON has none of these: the program itself put it there.
+    if isinstance(text, bytes):
+        return text
     if not isinstance(text, str):
         raise ValueError("wanted base64")
     return base64.b64decode(text, validate=True)
@@ -270,10 +273,11 @@ class Exchange:
             member=self.bank.member,
             card=self._card,
             nodes=tuple(
-                NodeInfo.model_construct(legal_name=self.bank.legal_names[identity], info=each.content)
+                NodeInfo(legal_name=self.bank.legal_names[identity], info=each.content)
                 for identity, each in sorted(self._own.items())
             ),
-        ).model_copy(update={"network_document": document})
+            network_document=document,
+        )
         content = answer.to_json()
         if len(content) > MAX_ANSWER_BYTES:
             log.error("network information has %d bytes; peers take %d at most", len(content), MAX_ANSWER_BYTES)
@@ -281,20 +285,27 @@ class Exchange:
 
     # --- Publishing ---
 
-    async def publish(self, identity: str, info: bytes) -> None:
+    async def published(self, identity: str) -> Document | None:
+        """See `Network`."""
+        return await self.documents.read(NODES + identity)
+
+    async def publish(self, identity: str, info: bytes, before: Document | None) -> Document:
         """See `Network`."""
         name = NODES + identity
-        found = await self.documents.read(name)
-        if found is None or found.content != info:
-            # Whoever was frozen since it read is refused: a later holder's writing has another ETag.
-            etag = await self.documents.write(name, info, found.etag if found else None)
+        if before is None or before.content != info:
+            etag = await self.documents.write(name, info, before.etag if before else None)
             if etag is None:
-                raise UnavailableError(f"document {name}: another VM wrote it at this moment")
-            found = Document(info, etag)
+                # The answer to a writing of our own may have been lost.
+                found = await self.documents.read(name)
+                if found is None or found.content != info:
+                    raise SupersededError(f"document {name}: another VM wrote it")
+                etag = found.etag
+            before = Document(info, etag)
             log.info("%s: published %d bytes of network information", identity, len(info))
-        self._own[identity] = found
+        self._own[identity] = before
         if self._read:
             self._compose()
+        return before
 
     # --- Asking ---
 

@@ -14,7 +14,7 @@ from agent.fence import UnavailableError
 from agent.lease import Lease
 from agent.status import Status
 from ledger.platform import Identity, NetworkDocument
-from ledger.software import DatabaseAccess, Member, Place, Process, Readiness, Software
+from ledger.software import DatabaseAccess, Document, Member, Place, Process, Readiness, Software
 
 START_SECONDS = 300
 """A node that does not answer so long after its start is started anew."""
@@ -150,8 +150,20 @@ class Network(Protocol):
     async def document(self) -> bytes | None:
         """The network document that configuration pins, None where it pins none. Raises WaitingError."""
 
-    async def publish(self, identity: str, info: bytes) -> None:
-        """Have the members learn what an identity's node says of itself."""
+    async def published(self, identity: str) -> Document | None:
+        """What an identity's node last said of itself."""
+
+    async def publish(self, identity: str, info: bytes, before: Document | None) -> Document:
+        """Have the members learn what it says now; returns what is published.
+
+        Args:
+            identity: its name.
+            info: what its node says.
+            before: what was published when this epoch began, or by it since.
+
+        Raises:
+            SupersededError: something else was published since.
+        """
 
     async def roster(self) -> Roster:
         """Who takes part. Raises DamagedError."""
@@ -185,6 +197,7 @@ class Node:
         self._chance = chance
         self._folder: Folder | None = None
         self._place: Place | None = None
+        self._published: Document | None = None
         self._running: list[Running] = []
         self.stop_seconds = 0.0
         """How long its processes may take to stop when there is time."""
@@ -200,7 +213,11 @@ class Node:
             SoftwareError: the node can't be started as things are.
         """
         work, name, epoch = self._workplace, self._identity.name, self._lease.epoch
-        document = await _answer("network document", work.network.document()) if work.network else None
+        document = None
+        if work.network:
+            document = await _answer("network document", work.network.document())
+            # Before the fences: who still gets past them read it before any newer epoch had a say.
+            self._published = await _answer("bank's documents", work.network.published(name))
         access = await _answer("database", work.database.close_older(name, epoch)) if work.database else None
         if not (folder := self._folder):
             folder = self._folder = await _answer("share", self._open())
@@ -325,6 +342,7 @@ class Node:
             folder=self._folder,
             lease=self._lease,
             status=self._status,
+            published=self._published,
         )
         return asyncio.create_task(acquaintance.keep_up(work.rhythm.meet))
 

@@ -56,7 +56,6 @@ async def serve(
         watchdog.ready()
         await agent.run()
         watchdog.stopping()
-        watchdog.dismiss()
         for event in announced:
             assert notices  # noqa: S101
             await notices.approve(event.event_id)

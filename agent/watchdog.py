@@ -36,16 +36,14 @@ class Watchdog:
         if self._seconds:
             faulthandler.dump_traceback_later(self._seconds, exit=True)
 
-    def dismiss(self) -> None:
-        """Nothing is at stake any more: the process may end as slowly as it likes."""
-        faulthandler.cancel_dump_traceback_later()
-
     def status(self, text: str) -> None:
         """What the agent does, in one line."""
         self._send(f"STATUS={' '.join(text.split())}")
 
     def stopping(self) -> None:
-        """The agent ends."""
+        """The agent ends, as slowly as it likes: nothing is at stake any more."""
+        self._seconds = None
+        faulthandler.cancel_dump_traceback_later()
         self._send("STOPPING=1")
 
     def _send(self, assignment: str) -> None:

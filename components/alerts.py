@@ -10,6 +10,8 @@ from enum import StrEnum
 from pulumi import ComponentResource, Input, Output, ResourceOptions
 from pulumi_azure_native import monitor
 
+from agent.metrics import Metric
+
 
 class Watched(StrEnum):
     """What alert rules watch, by Azure's resource type."""
@@ -103,8 +105,10 @@ class AlertsArgs:
     """Required. Region of the watched resources."""
     watched: Mapping[Watched, Mapping[str, Input[str]]]
     """Required. Resource ids to watch, by type and by a word for each; a type that is not there gets no rule."""
-    vault_id: Input[str]
-    """Required. Vault whose deletion is an alert."""
+    identities: int
+    """Required. Ledger nodes that are to be available."""
+    workspace_id: Input[str]
+    """Required. Log Analytics workspace that holds the agents' metrics."""
     emails: Sequence[str] = ()
     """Optional. Who gets each alert by mail; without any, alerts stand in the portal only."""
     tags: Mapping[str, Input[str]] | None = None
@@ -112,7 +116,7 @@ class AlertsArgs:
 
 
 class Alerts(ComponentResource):
-    """Metric alerts that end by themselves, and activity log alerts on health and on the vault's deletion."""
+    """Alerts that end by themselves on metrics and on what the agents tell, and on health and a vault's deletion."""
 
     def __init__(self, name: str, args: AlertsArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("decentralized-trust:azure:Alerts", name, None, opts)
@@ -121,15 +125,19 @@ class Alerts(ComponentResource):
         watched = {**args.watched, Watched.VIRTUAL_MACHINES: {"": args.resource_group_id}}
         for role, rule in _RULES.items():
             for word, scope in watched.get(rule.watched, {}).items():
-                self._metric_alert("-".join(filter(None, (name, role, word))), rule, scope, group)
+                self._metric_alert(_named(name, role, word), rule, scope, group)
+        self._ledger_alert(f"{name}-ledger", group)
         events = {
             # Service health is told for a whole subscription only.
             "service-health": (_subscription(args.resource_group_id), {"category": "ServiceHealth"}),
             "resource-health": (args.resource_group_id, {"category": "ResourceHealth"}),
-            "vault-deleted": (
-                args.vault_id,
-                {"category": "Administrative", "operationName": "Microsoft.KeyVault/vaults/delete"},
-            ),
+            **{
+                _named("vault-deleted", word): (
+                    vault_id,
+                    {"category": "Administrative", "operationName": "Microsoft.KeyVault/vaults/delete"},
+                )
+                for word, vault_id in args.watched.get(Watched.VAULT, {}).items()
+            },
         }
         for role, (scope, fields) in events.items():
             monitor.ActivityLogAlert(
@@ -193,6 +201,45 @@ class Alerts(ComponentResource):
             opts=ResourceOptions(parent=self),
         )
 
+    def _ledger_alert(self, name: str, group: monitor.ActionGroup | None) -> None:
+        """One alert on all that the agents tell: a database that fails takes every node, and is one outage.
+
+        A query, since a metric alert can't add the values up that each VM sends, nor set two metrics off.
+        """
+        args = self._args
+        monitor.ScheduledQueryRule(
+            name,
+            resource_group_name=args.resource_group_name,
+            location=args.location,
+            kind=monitor.Kind.LOG_ALERT,
+            display_name="Ledger nodes",
+            description="Fewer ledger nodes are available than there should be, or VMs wait for something outside.",
+            severity=1,
+            enabled=True,
+            auto_mitigate=True,
+            evaluation_frequency="PT5M",
+            window_size="PT15M",
+            scopes=[args.workspace_id],
+            criteria=monitor.ScheduledQueryRuleCriteriaArgs(
+                all_of=[
+                    monitor.ConditionArgs(
+                        query=ledger_query(args.identities),
+                        metric_measure_column=_AMISS,
+                        time_aggregation=monitor.TimeAggregation.MAXIMUM,
+                        # The SDK's enum of this name is that of another type.
+                        operator="GreaterThan",
+                        threshold=0,
+                        failing_periods=monitor.ConditionFailingPeriodsArgs(
+                            number_of_evaluation_periods=1, min_failing_periods_to_alert=1
+                        ),
+                    )
+                ]
+            ),
+            actions=monitor.ActionsArgs(action_groups=[group.id]) if group else None,
+            tags=args.tags,
+            opts=ResourceOptions(parent=self),
+        )
+
     def _action_group(self, name: str, args: AlertsArgs) -> monitor.ActionGroup:
         return monitor.ActionGroup(
             f"{name}-receivers",
@@ -209,6 +256,29 @@ class Alerts(ComponentResource):
             tags=args.tags,
             opts=ResourceOptions(parent=self),
         )
+
+
+_AMISS = "Amiss"
+
+
+def ledger_query(identities: int) -> str:
+    """How many nodes were missing, or VMs impaired, at any time of the window; more than none is an outage.
+
+    Takeovers and upgrades end sooner than the window. Where nobody tells anything, all nodes are missing.
+    """
+    impaired, available = Metric.IMPAIRED, Metric.NODES_AVAILABLE
+    return (
+        f'AppMetrics | where Name in ("{impaired}", "{available}") '
+        "| summarize Least = min(Min), Most = max(Max) by Name, AppRoleInstance, bin(TimeGenerated, 5m) "
+        f'| summarize Impaired = sumif(Least, Name == "{impaired}"), '
+        f'Available = sumif(Most, Name == "{available}") by TimeGenerated '
+        f"| summarize {_AMISS} = min(max_of(Impaired, {identities} - Available)) "
+        f"| extend {_AMISS} = coalesce({_AMISS}, {identities}.0)"
+    )
+
+
+def _named(*words: str) -> str:
+    return "-".join(word for word in words if word)
 
 
 def _subscription(resource_id: Input[str]) -> Output[str]:

@@ -30,7 +30,7 @@ class LedgerStorageArgs:
     file_zone_id: Input[str]
     """Required. Private DNS zone of file shares."""
     node_principal_id: Input[str]
-    """Required. Principal of the node VMs: it may read and write blobs, and lease them."""
+    """Required. Principal of the node VMs: it may read and write blobs of both containers, and lease them."""
     zone_redundant: bool = True
     """Optional. Keeps copies in three availability zones; off only where the region has none."""
     geo_redundant: bool = True
@@ -88,15 +88,17 @@ class LedgerStorage(ComponentResource):
             opts=ResourceOptions(parent=self),
         )
         self.blob_account_name = blobs.name
-        self.network_container = self._container("network", blobs)
-        self.lease_container = self._container("leases", blobs)
-        grant(
-            f"{name}-nodes",
-            role=Role.STORAGE_BLOB_DATA_CONTRIBUTOR,
-            scope=blobs.id,
-            principal_id=args.node_principal_id,
-            parent=self,
-        )
+        network, leases = (self._container(role, blobs) for role in ("network", "leases"))
+        self.network_container, self.lease_container = network.name, leases.name
+        for role, container in (("network", network), ("leases", leases)):
+            # Not on the account: what a network authority keeps in it is none of the nodes' business.
+            grant(
+                f"{name}-nodes-{role}",
+                role=Role.STORAGE_BLOB_DATA_CONTRIBUTOR,
+                scope=container.id,
+                principal_id=args.node_principal_id,
+                parent=self,
+            )
         send_logs(
             f"{name}-blob-logs",
             resource_id=Output.concat(blobs.id, "/blobServices/default"),
@@ -197,8 +199,8 @@ class LedgerStorage(ComponentResource):
             opts=ResourceOptions.merge(self._protected, ResourceOptions(delete_before_replace=True)),
         )
 
-    def _container(self, role: str, account: storage.StorageAccount) -> Output[str]:
-        container = storage.BlobContainer(
+    def _container(self, role: str, account: storage.StorageAccount) -> storage.BlobContainer:
+        return storage.BlobContainer(
             f"{self._name}-{role}",
             resource_group_name=self._args.resource_group_name,
             account_name=account.name,
@@ -206,7 +208,6 @@ class LedgerStorage(ComponentResource):
             public_access=storage.PublicAccess.NONE,
             opts=self._protected,
         )
-        return container.name
 
 
 def _blob_redundancy(zone_redundant: bool, geo_redundant: bool) -> storage.SkuName:

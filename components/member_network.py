@@ -58,6 +58,16 @@ class ExpressRouteArgs:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Endpoint:
+    """What a peer serves at one address."""
+
+    address: str
+    """Required. IPv4 address."""
+    ports: Sequence[int]
+    """Required. Its TCP ports."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class MemberNetworkArgs:
     """Inputs of `MemberNetwork`."""
 
@@ -81,6 +91,10 @@ class MemberNetworkArgs:
     """Optional. Address spaces of the peers; nobody else beyond the gateway reaches a node."""
     application_networks: Sequence[str] = ()
     """Optional. CIDRs of the bank's own applications, which may use RPC."""
+    authority_listeners: Sequence[Listener] = ()
+    """Optional. What the VMs of the member's own network authority listen on; without any it has no subnet."""
+    peer_authority: Endpoint | None = None
+    """Optional. Where a peer certifies names for this member's nodes."""
     database: bool = True
     """Optional. Whether the platform wants a database, and with it a delegated subnet."""
     zones: Sequence[str] = ()
@@ -106,6 +120,8 @@ class MemberNetwork(ComponentResource):
     """Subnet of the node VMs and of the load balancer's frontend."""
     endpoints_subnet_id: Output[str]
     """Subnet of the private endpoints."""
+    authority_subnet_id: Output[str] | None
+    """Subnet of the network authority; None where the member is none."""
     database_subnet_id: Output[str] | None
     """Subnet delegated to PostgreSQL; None without a database."""
     nat_gateway_id: Output[str]
@@ -135,6 +151,7 @@ class MemberNetwork(ComponentResource):
         self.nodes_subnet_id = subnets["nodes"].id
         self.endpoints_subnet_id = subnets["endpoints"].id
         self.database_subnet_id = subnets["database"].id if args.database else None
+        self.authority_subnet_id = subnets["authority"].id if args.authority_listeners else None
         self.zone_ids = {
             zone: self._zone(zone) for zone in PrivateZone if args.database or zone != PrivateZone.DATABASE
         }
@@ -150,6 +167,7 @@ class MemberNetwork(ComponentResource):
                 "nodes_subnet_id": self.nodes_subnet_id,
                 "endpoints_subnet_id": self.endpoints_subnet_id,
                 "database_subnet_id": self.database_subnet_id,
+                "authority_subnet_id": self.authority_subnet_id,
                 "vpn_gateway_id": self.vpn_gateway_id,
             }
         )
@@ -181,6 +199,13 @@ class MemberNetwork(ComponentResource):
             else None,
             # Azure allows no network security group on a gateway's subnet, and wants this very name.
             "gateway": network.SubnetArgs(name="GatewaySubnet", address_prefix=str(plan.gateway)),
+            "authority": network.SubnetArgs(
+                address_prefix=str(plan.authority),
+                network_security_group=self._security_group("authority", self._authority_rules()),
+                nat_gateway=network.SubResourceArgs(id=nat_gateway.id),
+            )
+            if args.authority_listeners
+            else None,
         }
         subnets: dict[str, network.Subnet] = {}
         for role, subnet in wanted.items():
@@ -277,6 +302,20 @@ class MemberNetwork(ComponentResource):
                     ports=for_peers,
                 ),
                 Flow(
+                    name="NodesToAuthority",
+                    description="Nodes ask for certificates, and whether others' were revoked.",
+                    source=nodes,
+                    destination=[str(args.plan.authority)] if args.authority_listeners else [],
+                    ports=[each.port for each in args.authority_listeners],
+                ),
+                Flow(
+                    name="NodesToPeersAuthority",
+                    description="Nodes ask a peer for certificates, and whether others' were revoked.",
+                    source=nodes,
+                    destination=[f"{args.peer_authority.address}/32"] if args.peer_authority else [],
+                    ports=args.peer_authority.ports if args.peer_authority else [],
+                ),
+                Flow(
                     name="NodesToEndpoints",
                     description="Key Vault and blobs over HTTPS, the ledger's share over NFS.",
                     source=nodes,
@@ -300,6 +339,52 @@ class MemberNetwork(ComponentResource):
             ],
         )
 
+    def _authority_rules(self) -> list[network.SecurityRuleArgs]:
+        args = self._args
+        authority, nodes = [str(args.plan.authority)], [str(args.plan.nodes)]
+        served = [each.port for each in args.authority_listeners]
+        return security_rules(
+            inbound=[
+                Flow(
+                    name="PeersToAuthority",
+                    description="Other members' nodes ask for certificates, and whether others' were revoked.",
+                    source=args.peer_address_spaces,
+                    destination=authority,
+                    ports=served,
+                ),
+                Flow(
+                    name="NodesToAuthority",
+                    description="This member's nodes ask as the others' do.",
+                    source=nodes,
+                    destination=authority,
+                    ports=served,
+                ),
+                Flow(
+                    name="ProbesToAuthority",
+                    description="The load balancer asks which VM serves.",
+                    source=Tag.LOAD_BALANCER,
+                    destination=authority,
+                    ports=[each.probe.port for each in args.authority_listeners],
+                ),
+            ],
+            outbound=[
+                Flow(
+                    name="AuthorityToEndpoints",
+                    description="Its keys and its register over HTTPS.",
+                    source=authority,
+                    destination=[str(args.plan.endpoints)],
+                    ports=[HTTPS_PORT],
+                ),
+                Flow(
+                    name="AuthorityToInternet",
+                    description="Packages, and Azure's own services, through the NAT gateway.",
+                    source=authority,
+                    destination=Tag.INTERNET,
+                    ports=_PACKAGE_PORTS,
+                ),
+            ],
+        )
+
     def _endpoint_rules(self) -> list[network.SecurityRuleArgs]:
         plan = self._args.plan
         return security_rules(
@@ -310,7 +395,14 @@ class MemberNetwork(ComponentResource):
                     source=[str(plan.nodes)],
                     destination=[str(plan.endpoints)],
                     ports=_ENDPOINT_PORTS,
-                )
+                ),
+                Flow(
+                    name="AuthorityToEndpoints",
+                    description="The network authority uses its keys and keeps its register; it mounts nothing.",
+                    source=[str(plan.authority)] if self._args.authority_listeners else [],
+                    destination=[str(plan.endpoints)],
+                    ports=[HTTPS_PORT],
+                ),
             ],
             outbound=[],
         )

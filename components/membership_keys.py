@@ -1,7 +1,7 @@
 """The member's two key pairs: one signs its card, the other agrees keys with the peers."""
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,14 +60,28 @@ class MembershipKeys(ComponentResource):
             Output.all(card, self._signing_seed).apply(lambda both: membership.sign(both[0], both[1]))
         )
 
+    def enrolment_key(self, peer: membership.MembershipCard | None, authority: str) -> Output[str]:
+        """What proves requests to a network authority: secret, and derived alike on the other side.
+
+        Args:
+            peer: the other side; None where it is this member too.
+            authority: the member that is the authority, one of both.
+        """
+        theirs = _party(peer) if peer else None
+        return self._derived(lambda secret, mine: membership.enrolment_key(secret, mine, theirs, authority))
+
     def link_key(self, peer: membership.MembershipCard, kind: LinkKind) -> Output[str]:
         """The pre-shared key of the link to `peer`: secret, and derived alike on the other side."""
+        return self._derived(lambda secret, mine: membership.agree(secret, mine, _party(peer), Purpose.LINK, kind))
 
-        theirs = Party(name=peer.name, public_key=peer.link_public_key, generation=peer.key_generations.link)
-
-        def derive(both: list[Any]) -> str:
+    def _derived(self, derive: Callable[[bytes, Party], str]) -> Output[str]:
+        def apply(both: list[Any]) -> str:
             secret, public_key = both
             mine = Party(name=self._args.member, public_key=public_key, generation=self._args.generations.link)
-            return membership.agree(secret, mine, theirs, Purpose.LINK, kind)
+            return derive(secret, mine)
 
-        return Output.secret(Output.all(self._link_secret, self.link_public_key).apply(derive))
+        return Output.secret(Output.all(self._link_secret, self.link_public_key).apply(apply))
+
+
+def _party(peer: membership.MembershipCard) -> Party:
+    return Party(name=peer.name, public_key=peer.link_public_key, generation=peer.key_generations.link)

@@ -10,6 +10,7 @@ from pulumi_azure_native import applicationinsights, authorization, monitor, ope
 
 from agent.metrics import Metric
 from components.roles import Role, grant
+from ledger.platform import Counted
 
 _WORKSPACE = "workspace"
 
@@ -26,6 +27,8 @@ class MonitoringArgs:
     """Required. The member's name, for the workbook's title."""
     node_principal_id: Input[str]
     """Required. Principal of the node VMs: it may send telemetry."""
+    transactions: Counted
+    """Required. Whose transactions the ledger platform counts."""
     operators: Sequence[str] = ()
     """Optional. Entra groups that may read logs."""
     retention_days: int = 90
@@ -47,6 +50,8 @@ class Monitoring(ComponentResource):
     """Resource id of the rule that the VMs' monitoring agent follows."""
     connection_string: Output[str]
     """Where the agent sends its metrics; no secret, since local authentication is off."""
+    insights_id: Output[str]
+    """Resource id of Application Insights, for the roles of those who send to it."""
 
     def __init__(self, name: str, args: MonitoringArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("decentralized-trust:azure:Monitoring", name, None, opts)
@@ -140,18 +145,22 @@ class Monitoring(ComponentResource):
             category="workbook",
             kind=applicationinsights.WorkbookSharedTypeKind.SHARED,
             source_id=workspace.id,
-            serialized_data=Output.from_input(workspace.id).apply(workbook),
+            serialized_data=Output.from_input(workspace.id).apply(
+                lambda workspace_id: workbook(workspace_id, args.transactions)
+            ),
             tags=args.tags,
             opts=child,
         )
         self.workspace_id = workspace.id
         self.data_collection_rule_id = rule.id
         self.connection_string = insights.connection_string
+        self.insights_id = insights.id
         self.register_outputs(
             {
                 "workspace_id": self.workspace_id,
                 "data_collection_rule_id": self.data_collection_rule_id,
                 "connection_string": self.connection_string,
+                "insights_id": self.insights_id,
             }
         )
 
@@ -165,46 +174,58 @@ def _latest(metric: Metric, title: str) -> str:
     )
 
 
-_QUERIES: dict[str, tuple[str, str]] = {
-    "Available nodes": ("tiles", _latest(Metric.NODES_AVAILABLE, "Available nodes")),
-    "Standby VMs": ("tiles", _latest(Metric.STANDBYS, "Standby VMs")),
-    "VMs heard of in the last 30 minutes": (
-        "tiles",
-        "Heartbeat | where TimeGenerated > ago(30m) | summarize VMs = dcount(Computer)",
-    ),
-    "Transactions per minute, of this bank's own nodes": (
-        "timechart",
-        (
-            f'AppMetrics | where Name == "{Metric.TRANSACTIONS}" '
-            "| summarize Transactions = sum(Sum) by bin(TimeGenerated, 1m)"
-        ),
-    ),
-    "Consortium members, known and reachable": (
-        "timechart",
-        (
-            f'AppMetrics | where Name in ("{Metric.MEMBERS_KNOWN}", "{Metric.MEMBERS_REACHABLE}") '
-            "| summarize Members = max(Max) by Name, bin(TimeGenerated, 5m)"
-        ),
-    ),
-    "Identities: who holds which, in which epoch": (
-        "table",
-        (
-            f'AppMetrics | where Name == "{Metric.LEASE_EPOCH}" '
-            '| extend Identity = tostring(Properties["identity"]) '
-            "| summarize arg_max(TimeGenerated, VM = AppRoleInstance, Epoch = Max) by Identity"
-        ),
-    ),
-    "Tunnels to the peers": (
-        "table",
-        (
-            'AzureDiagnostics | where Category == "TunnelDiagnosticLog" '
-            "| summarize arg_max(TimeGenerated, OperationName, status_s) by remoteIP_s"
-        ),
-    ),
+_TRANSACTIONS: dict[Counted, tuple[str, str]] = {
+    # Each node counts its own: their sum is the bank's.
+    Counted.OWN: ("Transactions per minute, of this bank's own nodes", "sum"),
+    # Each node counts the same ones: any of them tells.
+    Counted.NETWORK: ("Transactions per minute, of the whole network", "max"),
 }
 
 
-def workbook(workspace_id: str) -> str:
+def _queries(transactions: Counted) -> dict[str, tuple[str, str]]:
+    """Visualization and query of each figure, by its title."""
+    counted, over_nodes = _TRANSACTIONS[transactions]
+    return {
+        "Available nodes": ("tiles", _latest(Metric.NODES_AVAILABLE, "Available nodes")),
+        "Standby VMs": ("tiles", _latest(Metric.STANDBYS, "Standby VMs")),
+        "VMs heard of in the last 30 minutes": (
+            "tiles",
+            "Heartbeat | where TimeGenerated > ago(30m) | summarize VMs = dcount(Computer)",
+        ),
+        counted: (
+            "timechart",
+            (
+                f'AppMetrics | where Name == "{Metric.TRANSACTIONS}" '
+                "| summarize Counted = sum(Sum) by AppRoleInstance, bin(TimeGenerated, 1m) "
+                f"| summarize Transactions = {over_nodes}(Counted) by TimeGenerated"
+            ),
+        ),
+        "Consortium members, known and reachable": (
+            "timechart",
+            (
+                f'AppMetrics | where Name in ("{Metric.MEMBERS_KNOWN}", "{Metric.MEMBERS_REACHABLE}") '
+                "| summarize Members = max(Max) by Name, bin(TimeGenerated, 5m)"
+            ),
+        ),
+        "Identities: who holds which, in which epoch": (
+            "table",
+            (
+                f'AppMetrics | where Name == "{Metric.LEASE_EPOCH}" '
+                '| extend Identity = tostring(Properties["identity"]) '
+                "| summarize arg_max(TimeGenerated, VM = AppRoleInstance, Epoch = Max) by Identity"
+            ),
+        ),
+        "Tunnels to the peers": (
+            "table",
+            (
+                'AzureDiagnostics | where Category == "TunnelDiagnosticLog" '
+                "| summarize arg_max(TimeGenerated, OperationName, status_s) by remoteIP_s"
+            ),
+        ),
+    }
+
+
+def workbook(workspace_id: str, transactions: Counted) -> str:
     """The workbook of one member as JSON: a title, and one query item a figure."""
     query_item, text_item, logs = 3, 1, 0
     items = [
@@ -222,7 +243,7 @@ def workbook(workspace_id: str) -> str:
                 "timeContext": {"durationMs": 86_400_000},
             },
         }
-        for title, (visualization, query) in _QUERIES.items()
+        for title, (visualization, query) in _queries(transactions).items()
     ]
     heading = {"type": text_item, "name": "heading", "content": {"json": "## This bank's part of the consortium"}}
     return json.dumps({"version": "Notebook/1.0", "items": [heading, *items], "fallbackResourceIds": [workspace_id]})

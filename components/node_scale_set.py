@@ -64,6 +64,8 @@ class NodeScaleSetArgs:
     """Required. User-assigned identity of the VMs."""
     custom_data: Input[str]
     """Required. Cloud-init document, gzip and base64; no secret belongs in it."""
+    user_data: Input[str] | None = None
+    """Optional. What the cloud-init document has no room for and fetches, in base64; it names it by its hash."""
     image_id: str | None = None
     """Optional. Image of the VMs; without it Ubuntu 24.04 LTS from the marketplace."""
     zones: Sequence[str] = ()
@@ -72,6 +74,8 @@ class NodeScaleSetArgs:
     """Optional. Encrypts disks and caches on the host."""
     monitoring: MonitoringAgentArgs | None = None
     """Optional. Collects counters and logs of the VMs."""
+    computer_name_prefix: str = "node"
+    """Optional. Begins the VMs' host names."""
     wait_for: Sequence[Resource] = ()
     """Optional. What must be there before the first VM starts: its roles, private endpoints and names."""
     tags: Mapping[str, Input[str]] | None = None
@@ -176,6 +180,7 @@ class NodeScaleSet(ComponentResource):
             virtual_machine_profile=compute.VirtualMachineScaleSetVMProfileArgs(
                 priority=compute.VirtualMachinePriorityTypes.REGULAR,
                 os_profile=self._os_profile(),
+                user_data=args.user_data,
                 storage_profile=self._storage_profile(),
                 network_profile=self._network_profile(balancer),
                 security_profile=compute.SecurityProfileArgs(
@@ -212,7 +217,7 @@ class NodeScaleSet(ComponentResource):
     def _os_profile(self) -> compute.VirtualMachineScaleSetOSProfileArgs:
         platform_patches = compute.LinuxVMGuestPatchMode.AUTOMATIC_BY_PLATFORM
         return compute.VirtualMachineScaleSetOSProfileArgs(
-            computer_name_prefix="node",
+            computer_name_prefix=self._args.computer_name_prefix,
             admin_username=_ADMINISTRATOR,
             custom_data=self._args.custom_data,
             linux_configuration=compute.LinuxConfigurationArgs(

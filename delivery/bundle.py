@@ -1,4 +1,4 @@
-"""Packs the agent's installation for an image: `python -m delivery.bundle FILE`, a tar archive of the root folder."""
+"""Packs an image's installation: `python -m delivery.bundle FILE` writes a tar archive of the root folder."""
 
 import io
 import sys

@@ -27,7 +27,13 @@ variable "image_version" {
 variable "packages" {
   description = "Ubuntu packages: of the ledger's runtime, and of the agent's environment."
   type        = list(string)
-  default     = ["openjdk-8-jre-headless", "python3-venv"]
+  default     = ["openjdk-8-jdk-headless", "maven", "python3-venv"]
+}
+
+variable "ledger" {
+  description = "Arguments of ledger.install: platform, version, folder; then --repository, --artifact, --application."
+  type        = list(string)
+  default     = ["corda", "4.10", "/opt/decentralized-trust/ledger"]
 }
 
 variable "aznfs_url" {
@@ -83,7 +89,7 @@ build {
       "echo '${var.aznfs_sha256}  /tmp/aznfs.deb' | sha256sum --check",
       "apt-get install --yes /tmp/aznfs.deb",
       "tar --extract --file /tmp/agent.tar --directory / --no-same-owner",
-      "/opt/decentralized-trust/install.sh",
+      "/opt/decentralized-trust/install.sh ${join(" ", var.ledger)}",
       "rm /tmp/agent.tar /tmp/aznfs.deb",
       # The next boot is a new VM's first.
       "waagent -force -deprovision+user",

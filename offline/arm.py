@@ -16,6 +16,7 @@ dbforpostgresql:Administrator            DBforPostgreSQL      flexibleServers/se
 dbforpostgresql:Configuration            DBforPostgreSQL      flexibleServers/serverName configurations/configurationName
 dbforpostgresql:Database                 DBforPostgreSQL      flexibleServers/serverName databases/databaseName
 dbforpostgresql:Server                   DBforPostgreSQL      flexibleServers/serverName
+keyvault:Key                             KeyVault             vaults/vaultName keys/keyName
 keyvault:Secret                          KeyVault             vaults/vaultName secrets/secretName
 keyvault:Vault                           KeyVault             vaults/vaultName
 maintenance:MaintenanceConfiguration     Maintenance          maintenanceConfigurations/resourceName
@@ -24,6 +25,7 @@ monitor:ActionGroup                      Insights             actionGroups/actio
 monitor:ActivityLogAlert                 Insights             activityLogAlerts/activityLogAlertName
 monitor:DataCollectionRule               Insights             dataCollectionRules/dataCollectionRuleName
 monitor:MetricAlert                      Insights             metricAlerts/ruleName
+monitor:ScheduledQueryRule               Insights             scheduledQueryRules/ruleName
 network:LoadBalancer                     Network              loadBalancers/loadBalancerName
 network:LocalNetworkGateway              Network              localNetworkGateways/localNetworkGatewayName
 network:NatGateway                       Network              natGateways/natGatewayName

@@ -321,6 +321,9 @@ def _random(token: str, seed: str, inputs: Mapping[str, Any]) -> tuple[str, dict
             return "none", {**inputs, "base64": base64.b64encode(made).decode(), "hex": made.hex()}
         case "RandomString":
             return (text := raw.hex()[: int(inputs["length"])]), {**inputs, "result": text}
+        case "RandomPassword":
+            text = raw.hex()[: int(inputs["length"])]
+            return "none", {**inputs, "result": text, "bcryptHash": digest(text)}
         case "RandomUuid":
             return (text := str(UUID(bytes=raw[:16], version=4))), {**inputs, "result": text}
         case kind:

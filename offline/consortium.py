@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,6 +24,7 @@ from offline.azure import OfflineAzure
 from offline.deployment import Deployment
 from offline.engine import STATE, Engine, EngineError, find_cli
 from offline.program import (
+    LEDGER_KEY,
     ORGANIZATION,
     PEERS_KEY,
     PROJECT,
@@ -91,8 +92,7 @@ class InProcess:
         return self.folder / "stacks" / f"{stack}.json"
 
     def _run(self, stack: str, source: Path, peers: Peers) -> Deployment:
-        configuration = read_configuration(source)
-        configuration = replace(configuration, values={**configuration.values, PEERS_KEY: json.dumps(list(peers))})
+        configuration = read_configuration(source).with_peers(peers)
         deployment = self._load(stack, source, configuration)
         references = {
             full_name(each.stem): json.loads(each.read_text(encoding="utf-8"))["outputs"]
@@ -129,14 +129,14 @@ class OnEngine:
 
     def up(self, stack: str, source: Path, peers: Peers) -> dict[str, int]:
         """See `Front`."""
-        self.engine.prepare(stack, source=source, changes={PEERS_KEY: [dict(peer) for peer in peers]})
+        self.engine.prepare(stack, source=source, changes=_linked(source, peers))
         self.engine.on_azure(stack, ["up", "--yes", "--skip-preview", "--suppress-outputs"])
         history = json.loads(self.engine.run(["stack", "history", "--json", "--page-size", "1", "--stack", stack]))
         return {kind: count for kind, count in history[0]["resourceChanges"].items() if kind != "same"}
 
     def unchanged(self, stack: str, source: Path, peers: Peers) -> bool:
         """See `Front`."""
-        self.engine.prepare(stack, source=source, changes={PEERS_KEY: [dict(peer) for peer in peers]})
+        self.engine.prepare(stack, source=source, changes=_linked(source, peers))
         try:
             self.engine.on_azure(stack, ["preview", "--expect-no-changes"])
         except EngineError as error:
@@ -300,6 +300,12 @@ def _stack(source: Path) -> str:
 
 def _member(source: Path) -> str:
     return read_configuration(source).member
+
+
+def _linked(source: Path, peers: Peers) -> dict[str, Any]:
+    """What these peers change in a bank's configuration."""
+    values = read_configuration(source).with_peers(peers).values
+    return {key: json.loads(values[key]) for key in (PEERS_KEY, LEDGER_KEY) if key in values}
 
 
 def _peers(source: Path) -> list[dict[str, Any]]:

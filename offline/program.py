@@ -5,7 +5,7 @@ import gc
 import json
 import logging
 import runpy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass, replace
@@ -32,6 +32,7 @@ PROJECT = "decentralized-trust"
 ORGANIZATION = "organization"
 """What Pulumi calls the organisation on file and blob backends."""
 PEERS_KEY = f"{PROJECT}:peers"
+LEDGER_KEY = f"{PROJECT}:ledger"
 
 _READ_STACK = "pulumi:pulumi:readStackOutputs"
 
@@ -67,9 +68,26 @@ class StackConfiguration:
         except (ValueError, TypeError):
             return []
 
+    def with_peers(self, peers: Sequence[Mapping[str, Any]]) -> "StackConfiguration":
+        """The same member linked to these; in no network where its authority is not among them."""
+        values = {**self.values, PEERS_KEY: json.dumps([dict(peer) for peer in peers])}
+        return replace(self, values=self._in_a_network_of({str(peer.get("name")) for peer in peers}, values))
+
     def without_peers(self) -> "StackConfiguration":
         """The same member before it is linked to anyone."""
-        return replace(self, values={key: value for key, value in self.values.items() if key != PEERS_KEY})
+        values = {key: value for key, value in self.values.items() if key != PEERS_KEY}
+        return replace(self, values=self._in_a_network_of(set(), values))
+
+    def _in_a_network_of(self, peers: set[str], values: Mapping[str, str]) -> Mapping[str, str]:
+        try:
+            ledger = dict(json.loads(values.get(LEDGER_KEY, "{}")))
+            authority = ledger.get("network", {}).get("authority")
+        except (ValueError, TypeError, AttributeError):
+            return values
+        if authority in (None, self.member, *peers):
+            return values
+        del ledger["network"]
+        return {**values, LEDGER_KEY: json.dumps(ledger)}
 
 
 @dataclass(frozen=True)

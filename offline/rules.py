@@ -3,6 +3,7 @@
 Sources, below learn.microsoft.com/azure:
     CD virtual-machines/custom-data; its size: the reference of osProfile.customData
     CE azure-resource-manager/troubleshooting/common-deployment-errors
+    KK key-vault/keys/about-keys, and about-keys-details below it
     KV key-vault/general/soft-delete-overview
     LB load-balancer/load-balancer-multivip-overview
     NS virtual-network/network-security-groups-overview
@@ -11,6 +12,7 @@ Sources, below learn.microsoft.com/azure:
     RE virtual-machine-scale-sets/virtual-machine-scale-sets-automatic-instance-repairs
     RN azure-resource-manager/management/resource-name-rules
     SK vpn-gateway/about-gateway-skus
+    UD virtual-machines/user-data
     UP virtual-machine-scale-sets/virtual-machine-scale-sets-upgrade-policy
     VF vpn-gateway/vpn-gateway-vpn-faq
     VN virtual-network/virtual-networks-faq
@@ -93,7 +95,9 @@ _NAMES: dict[str, tuple[str, str]] = {
         r"[A-Za-z](?!.*--)[A-Za-z0-9-]{1,22}[A-Za-z0-9]",
         "3 to 24 letters, digits and single hyphens, a letter first",
     ),
-    "keyvault:Secret": (r"[A-Za-z0-9-]{1,127}", "1 to 127 letters, digits and hyphens"),
+    **dict.fromkeys(
+        ("keyvault:Key", "keyvault:Secret"), (r"[A-Za-z0-9-]{1,127}", "1 to 127 letters, digits and hyphens")
+    ),
     "dbforpostgresql:Server": (r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]", "3 to 63 lower-case letters, digits and hyphens"),
     "dbforpostgresql:Database": (r"[A-Za-z_][A-Za-z0-9_-]{0,62}", "1 to 63 letters, digits, hyphens, underscores"),
     "storage:BlobContainer": (
@@ -546,6 +550,32 @@ def _vault(situation: Situation) -> str | None:
     return None
 
 
+# KK: what each type of key can do, and the curves of the elliptic ones.
+_KEY_OPERATIONS: dict[str, frozenset[str]] = {
+    "EC": frozenset({"sign", "verify", "import"}),
+    "RSA": frozenset({"encrypt", "decrypt", "sign", "verify", "wrapKey", "unwrapKey", "import"}),
+}
+_CURVES = ("P-256", "P-256K", "P-384", "P-521")
+
+
+def _key(situation: Situation) -> str | None:
+    """KK: keys in an HSM want a Premium vault; a key has a curve or a size, and operations that its type can."""
+    properties = situation.inputs["properties"]
+    kind = str(properties.get("kty"))
+    operations = _KEY_OPERATIONS.get(kind.removesuffix("-HSM"))
+    if operations is None:
+        return f"the key type {kind}; wanted EC or RSA, each with -HSM or without"
+    vault = situation.resources[situation.resource_id.split("/keys/")[0]]
+    sku = ((vault.inputs["properties"].get("sku") or {}).get("name") or "standard").lower()
+    if kind.endswith("-HSM") and sku != "premium":
+        return f"KeyTypeNotSupported: {kind} in a vault of the SKU {sku}; wanted premium"
+    if kind.startswith("EC") and properties.get("curveName", "P-256") not in _CURVES:
+        return f"the curve {properties['curveName']}; wanted one of {', '.join(_CURVES)}"
+    if unfit := sorted(set(properties.get("keyOps") or []) - operations):
+        return f"a key of type {kind} can't {', '.join(unfit)}"
+    return None
+
+
 def _server(situation: Situation) -> str | None:
     """PG: a delegated subnet, and a private zone with the service's suffix that is linked to the network."""
     network = situation.inputs.get("network") or {}
@@ -591,6 +621,18 @@ def _custom_data(situation: Situation) -> str | None:
     except ValueError:
         return "customData is not base64"
     return f"customData has {size} bytes; wanted 65535 at most" if size > 65_535 else None
+
+
+def _user_data(situation: Situation) -> str | None:
+    """UD: user data is base64, 64 KB at most; counted as it is sent, since the page does not say otherwise."""
+    user_data = situation.inputs["virtualMachineProfile"].get("userData")
+    if not user_data:
+        return None
+    try:
+        base64.b64decode(user_data, validate=True)
+    except ValueError:
+        return "userData is not base64"
+    return f"userData has {len(user_data)} characters; wanted 65536 at most" if len(user_data) > 65_536 else None
 
 
 def _vm_health(situation: Situation) -> str | None:
@@ -662,8 +704,9 @@ Rule = Callable[[Situation], str | None]
 _OF_ALL_TYPES: tuple[Rule, ...] = (_place_is_there, _references_are_there, _delegated_subnet_is_alone)
 _RULES: dict[str, tuple[Rule, ...]] = {
     "authorization:RoleAssignment": (_role_assignment,),
-    "compute:VirtualMachineScaleSet": (_custom_data, _vm_health, _zones_stay),
+    "compute:VirtualMachineScaleSet": (_custom_data, _user_data, _vm_health, _zones_stay),
     "dbforpostgresql:Server": (_name_is_free, _server, _server_backup),
+    "keyvault:Key": (_key,),
     "keyvault:Vault": (_name_is_free, _vault),
     "network:LoadBalancer": (_frontend, _load_balancer),
     "network:NetworkSecurityGroup": (_security_group,),
@@ -690,9 +733,9 @@ def refuse_delete(resources: Mapping[str, Resource], name: str, resource: Resour
     Raises:
         AzureError: something still needs the resource, or the delete goes through a closed data plane.
     """
-    if resource.short == "keyvault:Secret":
-        vault = resources[resource.id.split("/secrets/")[0]]
-        # The provider deletes secrets through the vault's data plane, which ARM requests do not need.
+    if resource.short in ("keyvault:Key", "keyvault:Secret"):
+        vault = resources[resource.id.rsplit("/", 2)[0]]
+        # The provider deletes keys and secrets through the vault's data plane, which ARM requests do not need.
         if vault.inputs["properties"].get("publicNetworkAccess") == "Disabled":
             raise AzureError(f"{name}: ForbiddenByConnection: the data plane of {vault.id} is closed to this machine")
     going = [
@@ -733,7 +776,12 @@ def _holder(resources: Mapping[str, Resource], ids: list[str], *, apart_from: st
 
 
 def keep_what_azure_ignores(token: str, resource: Resource, kept: dict[str, Any]) -> None:
-    """TF #11673, #11742: a PUT on a connection that is there leaves its shared key as it was."""
+    """TF #11673, #11742: a PUT on a connection that is there leaves its shared key as it was.
+
+    And one on a key leaves all of it, learn.microsoft.com/rest/api/keyvault/keyvault/keys/create-if-not-exist.
+    """
+    if arm.short_token(token) == "keyvault:Key":
+        kept["properties"] = resource.inputs["properties"]
     if arm.short_token(token) == "network:VirtualNetworkGatewayConnection" and "sharedKey" in resource.inputs:
         kept["sharedKey"] = resource.inputs["sharedKey"]
 

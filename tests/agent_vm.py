@@ -1,7 +1,7 @@
 """One VM of the tests that run real agents: an agent like any other, whose clouds are a vault in a file and Azurite.
 
-`python -m tests.agent_vm SPECIFICATION`, a JSON document. Its node is the echo platform's, with a second process that
-commits to the identity's database as often as it can.
+`python -m tests.agent_vm SPECIFICATION`, a JSON document. Its node is the echo platform's; where there is a database,
+with a second process that commits to the identity's as often as it can.
 """
 
 import asyncio
@@ -13,23 +13,30 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import psycopg
+from azure.core.exceptions import ResourceNotFoundError
 from azure.storage.blob.aio import ContainerClient
 
-from agent.__main__ import LocalDisk
+from agent import node
+from agent.__main__ import LocalDisk, exchange, surroundings
 from agent.agent import Agent
 from agent.blobs import BlobLeases
+from agent.configuration import Configuration, Network
 from agent.database import PostgresFence
+from agent.documents import BlobDocuments
+from agent.network_info import Rhythm
 from agent.node import Workplace
-from agent.ports import HEALTH_PORT
+from agent.ports import HEALTH_PORT, NETWORK_INFO_PORT
 from agent.processes import launch
 from agent.service import serve
 from agent.share import LedgerShare
 from agent.status import Status
+from agent.vault import BankVault
 from ledger.platform import Identity, identities
 from ledger.software import Place, Process
 from tests import echo
@@ -92,24 +99,73 @@ class FileVault:
         return SimpleNamespace(blobs=blobs, fingerprint=hashlib.sha256(path.read_bytes()).hexdigest())
 
 
+class FileSecrets:
+    """The client of a vault whose secrets are files: what the infrastructure wrote."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self.vault_url = folder, folder.as_uri()
+
+    async def get_secret(self, name: str) -> Any:
+        try:
+            return SimpleNamespace(value=(self._folder / name).read_text())
+        except FileNotFoundError as error:
+            raise ResourceNotFoundError(name) from error
+
+
+def configured(given: Mapping[str, Any]) -> Configuration:
+    """What the infrastructure would tell the VM's agent."""
+    return Configuration(
+        member=given["member"],
+        platform="echo",
+        version="1.1",
+        legal_name=given["member"].replace("-", " ").title(),
+        identities=given["identities"],
+        frontend=given["frontend"],
+        network=Network(document=given.get("document")),
+        installation=Path("/nowhere"),
+        client_id="none",
+        vault_url="https://vault.example",
+        blob_url=given["blobs"],
+        lease_container=f"leases-{given['member']}",
+        network_container=f"network-{given['member']}",
+        share=Path(given["folder"]) / "share",
+        database=None,
+        connection_string=None,
+    )
+
+
 async def run(given: Mapping[str, Any]) -> None:
     async def administrator() -> tuple[str, str]:
         return ADMINISTRATOR, PASSWORD
 
-    folder, host = Path(given["folder"]), given["host"]
-    every: tuple[Identity, ...] = identities(echo.PLATFORM, "Bank A", given["identities"])
+    folder, host, configuration = Path(given["folder"]), given["host"], configured(given)
+    every: tuple[Identity, ...] = identities(echo.PLATFORM, configuration.legal_name, configuration.identities)
     status = Status(vm=given["vm"])
     credential: Any = {"account_name": ACCOUNT, "account_key": KEY}
-    async with ContainerClient(given["blobs"], "leases", credential, retry_total=0) as leases:
+    async with AsyncExitStack() as clients:
+        leases, shared = [
+            await clients.enter_async_context(ContainerClient(given["blobs"], name, credential, retry_total=0))
+            for name in (configuration.lease_container, configuration.network_container)
+        ]
+        documents = BlobDocuments(shared)
+        secrets: Any = FileSecrets(folder / "vault")
+        vault = BankVault(secrets, poll_seconds=0.5)
+        network = exchange(configuration, echo.PLATFORM, every, documents, vault)
+        network.rhythm = Rhythm(fetch=0.5, refresh=0.5, peers=0.5)
+        told = dataclasses.replace(surroundings(configuration, documents, vault), listen=host)
+        database = given.get("postgres")
         workplace = Workplace(
-            software=Committing(host),
-            share=LedgerShare(folder / "share", mount=False),
-            vault=FileVault(folder / "vault"),
+            software=Committing(told) if database else echo.EchoSoftware(told),
+            share=LedgerShare(configuration.share, mount=False),
+            vault=FileVault(folder / "keys"),
             disk=LocalDisk(Path(given["state"]), Path(given["runtime"])),
             launch=launch,
-            database=PostgresFence("127.0.0.1", given["postgres"], administrator, None),
-            network_document=None,
+            database=PostgresFence("127.0.0.1", database, administrator, None) if database else None,
+            network=network,
+            document=echo.PLATFORM.network_document,
+            rhythm=node.Rhythm(meet=0.5, stale=0.5, stagger=0.5),
         )
+        await clients.enter_async_context(network.serving(host, NETWORK_INFO_PORT))
         await serve(Agent(every, BlobLeases(leases), workplace, status), status, host=host, port=HEALTH_PORT)
 
 

@@ -79,10 +79,12 @@ def make_card(
             {
                 "legalName": f"OU=node-{index + 1}, O={bank}, L=London, C=GB",
                 "p2pAddress": f"{plan.frontend}:{10000 + index}",
+                "role": "node",
             }
             for index in range(node_count)
         ],
         "networkInfoUrl": f"https://{plan.frontend}:8443/networkinfo",
+        "authority": None,
     }
     return membership.sign({**card, **changes}, seed or signing_seed(name))
 

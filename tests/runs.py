@@ -35,6 +35,10 @@ OPERATORS = "6f1d3a52-8a0b-4c9e-9f7e-2d5b7a1c4e90"
 APPLICATIONS = "10.50.0.0/16"
 MAIL = "ledger-operations@bank-a.example"
 TAGS = {"cost-centre": "4711"}
+RPC_USERS = [
+    {"name": "credit", "permissions": ["StartFlow.com.bank.credit.Report"]},
+    {"name": "reports", "permissions": ["InvokeRpc.nodeInfo", "InvokeRpc.vaultQueryBy"]},
+]
 
 
 @dataclass(frozen=True)
@@ -192,10 +196,18 @@ _SECRET_KEYS = (f"{PROJECT}:{EXPRESS_ROUTE_KEY}",)
 
 @once
 def large(*, unknown: bool = False) -> Plan:
-    """Bank A at its largest: both gateways, a VNet-to-VNet link to B, IPsec to C, applications, operators, alerts."""
+    """Bank A at its largest: both gateways, a VNet-to-VNet link to B, IPsec to C, applications, operators, alerts.
+
+    It certifies the network's names and runs its notary.
+    """
     others = [bank(name, linked=False) for name in ("bank-b", "bank-c")]
     values = configuration(
         size="large",
+        ledger={
+            "roles": {"node-1": "notary"},
+            "rpcUsers": RPC_USERS,
+            "network": {"authority": "bank-a"},
+        },
         peers=[{"name": other.stack, "stack": stack_of(other.stack)} for other in others],
         connectivity={"vpn": {"sku": "VpnGw2AZ"}, **_CONNECTIVITY},
         gatewayReaders=[READER],

@@ -138,9 +138,16 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
         def run() -> None:
             try:
-                future.set_result(function(*args))
+                result, failed = function(*args), None
             except Exception as error:
-                future.set_exception(error)
+                result, failed = None, error
+            # It may be called off while the thread goes on.
+            if future.done():
+                return
+            if failed:
+                future.set_exception(failed)
+            else:
+                future.set_result(result)
 
         self.call_later(self.thread_seconds(), run)
         return future
@@ -563,7 +570,7 @@ class Software:
     async def _meet(self, place: Place) -> set[str]:
         """Whom the node knows; a node of an older epoch, or one that is gone, changes nothing of it."""
         world, kept = self._world, self._world.kept[place.identity.name]
-        match world.chance.randrange(20):
+        match world.chance.randrange(20) if world.loop.time() < TROUBLE_SECONDS else None:
             case 0:
                 await asyncio.sleep(3600)
             case 1:
@@ -572,7 +579,8 @@ class Software:
         return kept.admitted if place.epoch == kept.started and self._machine.running else set()
 
     async def admit(self, place: Place, member: Member) -> None:
-        if self._world.chance.randrange(20) == 0:
+        if self._world.loop.time() < TROUBLE_SECONDS and self._world.chance.randrange(20) == 0:
+            self._world.happened["lied"] += 1
             raise UntrustedError(f"{member.name} lies")
         (await self._meet(place)).add(member.name)
 
@@ -820,12 +828,24 @@ HELD_AGAIN_SECONDS = LEASE_SECONDS + SHARE_LOCK_SECONDS + AWAY_SECONDS + 30
 
 
 def _trouble(world: World) -> None:
-    """One more thing goes wrong."""
-    chance, loop = world.chance, world.loop
+    """One more thing goes wrong, or is new."""
+    chance = world.chance
     machine = chance.choice(world.machines)
     seconds = chance.choice((1, 5, 12, 25, 40, 100)) * chance.uniform(0.5, 1.2)
-    kinds = "freeze freeze freeze hang hang kill power crash break outage outage cut cut stop stop members revision"
-    match chance.choice(kinds.split()):
+    kinds = "freeze freeze freeze hang hang kill power crash break outage outage cut cut stop stop"
+    news = "members revision revision uncertified"
+    kind = chance.choice(f"{kinds} {news}".split())
+    if kind in news.split():
+        _news(world, kind, seconds)
+    elif kind in {"outage", "cut", "break"}:
+        _outage(world, kind, machine, seconds)
+    else:
+        _fault(world, kind, machine, seconds)
+
+
+def _fault(world: World, kind: str, machine: Machine, seconds: float) -> None:
+    chance, loop = world.chance, world.loop
+    match kind:
         case "freeze":
             machine.freeze(seconds)
         case "hang":
@@ -839,20 +859,6 @@ def _trouble(world: World) -> None:
                 world.note(f"{machine.name}: {ledger.name} crashes")
             for ledger in list(machine.running):
                 ledger.crash()
-        case "break":
-            name = chance.choice(world.names)
-            world.note(f"the lease of {name} is broken")
-            world.break_lease(name)
-        case "outage":
-            service, how = chance.choice(list(world.services)), chance.choice(("refuses", "hangs", "late"))
-            world.note(f"{service} {how} for {seconds:.0f} s")
-            world.services[service].down = how
-            loop.call_later(seconds, setattr, world.services[service], "down", None)
-        case "cut":
-            service, how = chance.choice(list(world.services)), chance.choice(("refuses", "hangs", "late"))
-            world.note(f"{machine.name}: {service} {how} for {seconds:.0f} s")
-            machine.cut_off[service] = how
-            loop.call_later(seconds, machine.cut_off.pop, service, None)
         case "stop":
             holders = [each for each in world.machines if each.status.state is State.HOLDING]
             machine = chance.choice(holders or [machine])
@@ -861,9 +867,34 @@ def _trouble(world: World) -> None:
                 agent.stop("told to")
                 if chance.random() < 0.3:
                     loop.call_later(chance.uniform(0, DRAIN_SECONDS), agent.hurry)
+
+
+def _outage(world: World, kind: str, machine: Machine, seconds: float) -> None:
+    chance, loop = world.chance, world.loop
+    service, how = chance.choice(list(world.services)), chance.choice(("refuses", "hangs", "late"))
+    match kind:
+        case "break":
+            name = chance.choice(world.names)
+            world.note(f"the lease of {name} is broken")
+            world.break_lease(name)
+        case "outage":
+            world.note(f"{service} {how} for {seconds:.0f} s")
+            world.services[service].down = how
+            loop.call_later(seconds, setattr, world.services[service], "down", None)
+        case "cut":
+            world.note(f"{machine.name}: {service} {how} for {seconds:.0f} s")
+            machine.cut_off[service] = how
+            loop.call_later(seconds, machine.cut_off.pop, service, None)
+
+
+def _news(world: World, kind: str, seconds: float) -> None:
+    match kind:
         case "members":
-            world.peers = set(chance.sample(PEERS, chance.randint(0, len(PEERS))))
+            world.peers = set(world.chance.sample(PEERS, world.chance.randint(0, len(PEERS))))
             world.note(f"peers are {', '.join(sorted(world.peers)) or 'none'}")
+        case "uncertified":
+            world.uncertified = world.loop.time() + seconds
+            world.note(f"nobody certifies for {seconds:.0f} s")
         case "revision":
             world.revision += 1
             world.note("there is something new")
@@ -910,6 +941,7 @@ def play(seed: int, *, trouble: Callable[[World], Awaitable[None]] = anything, m
         await trouble(world)
         await asyncio.sleep(TROUBLE_SECONDS - loop.time())
         world.note("all trouble ends")
+        world.uncertified = 0.0
         for service in world.services.values():
             service.down = None
         for machine in world.machines:

@@ -26,31 +26,38 @@ limited = settings(max_examples=50, deadline=None, derandomize=True)
 
 
 def subnets(plan: AddressPlan) -> list[IPv4Network]:
-    return [plan.nodes, plan.endpoints, plan.database, plan.gateway]
+    return [plan.nodes, plan.endpoints, plan.database, plan.authority, plan.gateway]
 
 
 @pytest.mark.parametrize(
-    ("space", "layout", "frontend"),
+    ("space", "layout", "frontend", "authority"),
     [
-        ("10.20.0.0/16", ["10.20.0.0/24", "10.20.1.0/26", "10.20.1.64/27", "10.20.1.224/27"], "10.20.0.254"),
+        (
+            "10.20.0.0/16",
+            ["10.20.0.0/24", "10.20.1.0/26", "10.20.1.64/27", "10.20.1.96/27", "10.20.1.224/27"],
+            "10.20.0.254",
+            "10.20.1.126",
+        ),
         (
             "192.168.4.0/22",
-            ["192.168.4.0/24", "192.168.5.0/26", "192.168.5.64/27", "192.168.5.224/27"],
+            ["192.168.4.0/24", "192.168.5.0/26", "192.168.5.64/27", "192.168.5.96/27", "192.168.5.224/27"],
             "192.168.4.254",
+            "192.168.5.126",
         ),
     ],
 )
-def test_known_layouts(space: str, layout: list[str], frontend: str) -> None:
+def test_known_layouts(space: str, layout: list[str], frontend: str, authority: str) -> None:
     plan = carve(IPv4Network(space))
     assert [str(subnet) for subnet in subnets(plan)] == layout, (
         "a subnet that moves is a subnet that Azure makes anew, with everything in it"
     )
     assert plan.frontend == IPv4Address(frontend), "peers hold this address on our membership card"
+    assert plan.authority_frontend == IPv4Address(authority), "and this one, where we certify names"
 
 
 def test_known_rest_of_the_smallest_space() -> None:
     rest = [str(block) for block in carve(IPv4Network("10.20.0.0/22")).unused]
-    assert rest == ["10.20.1.96/27", "10.20.1.128/26", "10.20.1.192/27", "10.20.2.0/23"], (
+    assert rest == ["10.20.1.128/26", "10.20.1.192/27", "10.20.2.0/23"], (
         "what a later subnet may take, as few blocks as possible, lowest first"
     )
 
@@ -83,6 +90,7 @@ def test_subnets_are_as_large_as_azure_wants(space: IPv4Network) -> None:
     plan = carve(space)
     assert plan.gateway.prefixlen <= 27, "a gateway that coexists with ExpressRoute wants /27 or larger"
     assert plan.database.prefixlen <= 28, "a delegated subnet of PostgreSQL wants /28 or larger"
+    assert plan.authority.num_addresses - 5 > 2 * 2, "two VMs, their surge and the frontend"
     assert plan.nodes.num_addresses - 5 > 2 * 15, "15 VMs and their surge must fit beside Azure's own five addresses"
     assert sum(block.num_addresses for block in plan.unused) * 2 > space.num_addresses, "half stays free for later"
 
@@ -92,6 +100,7 @@ def test_subnets_are_as_large_as_azure_wants(space: IPv4Network) -> None:
 def test_frontend_is_the_last_usable_address(space: IPv4Network) -> None:
     plan = carve(space)
     assert plan.frontend == list(plan.nodes.hosts())[-1], "Azure gives out a subnet from below, so it is free"
+    assert plan.authority_frontend == list(plan.authority.hosts())[-1], "the same in the other subnet"
 
 
 @limited

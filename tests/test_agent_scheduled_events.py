@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
@@ -210,3 +211,20 @@ def test_an_approval_outlives_a_short_outage_and_gives_up_in_a_long_one():
             assert service.approved == ["event-1"], "Azure starts the other one at its time"
 
     asyncio.run(history())
+
+
+@pytest.mark.parametrize(
+    ("not_before", "seconds"),
+    [
+        ("Mon, 21 Sep 2026 18:29:47 GMT", 600),
+        ("Mon, 21 Sep 2026 18:19:47 GMT", 0),
+        ("Mon, 21 Sep 2026 18:00:00 GMT", 0),
+        ("", 0),
+        ("soon", 0),
+    ],
+)
+def test_what_time_an_event_leaves(not_before: str, seconds: float) -> None:
+    now = datetime(2026, 9, 21, 18, 19, 47, tzinfo=UTC)
+    assert Event.model_validate(event(1) | {"NotBefore": not_before}).seconds_left(now) == seconds, (
+        "where nothing is said there is no time to lose"
+    )

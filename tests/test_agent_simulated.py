@@ -8,8 +8,21 @@ from typing import Any
 import pytest
 
 from agent import lease
-from ledger.software import SoftwareError
-from tests.simulation import HELD_AGAIN_SECONDS, Database, Machine, Outcome, Software, nothing, play, power_loss
+from agent.acquaintance import Acquaintance
+from agent.network_info import Exchange
+from ledger.software import Document, SoftwareError
+from tests.simulation import (
+    HELD_AGAIN_SECONDS,
+    TROUBLE_SECONDS,
+    Database,
+    Machine,
+    Outcome,
+    Software,
+    World,
+    nothing,
+    play,
+    power_loss,
+)
 
 HISTORIES = int(os.environ.get("HISTORIES", "1000"))
 FIRST_SEED = int(os.environ.get("FIRST_SEED", "0")) or random.randrange(10**9)
@@ -68,6 +81,37 @@ def test_without_the_watchdog_a_hung_agent_lets_its_node_run_on(monkeypatch: pyt
 
     monkeypatch.setattr(Machine, "_watch_over", asleep)
     assert some_history_is_broken(), "an agent that hangs can't keep its own deadline"
+
+
+def test_without_the_etag_of_the_epochs_begin_an_older_one_publishes_over_a_newer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    publish = Exchange.publish
+
+    async def late(self: Exchange, identity: str, info: bytes, before: object) -> Document:
+        return await publish(self, identity, info, await self.published(identity))
+
+    monkeypatch.setattr(Exchange, "publish", late)
+    assert some_history_is_broken(3000), "what is read after the fences may be a newer epoch's"
+
+
+def test_without_a_note_who_is_dropped_meanwhile_stays_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def forgetful(self: Acquaintance) -> frozenset[str]:
+        return frozenset(self._admitted)
+
+    monkeypatch.setattr(Acquaintance, "_recall", forgetful)
+    assert any(play(seed).strangers for seed in range(300)), "a node that starts does not know whom it once admitted"
+
+
+def test_what_others_must_do_is_waited_for() -> None:
+    async def for_long(world: World) -> None:
+        world.uncertified = TROUBLE_SECONDS
+
+    outcome = play(1, trouble=for_long)
+    assert not outcome.violations, story(outcome)
+    assert outcome.happened["waited"] > 6, "the same holders ask again and again"
+    assert set(outcome.taken_by.values()) == {1}, "no VM would fare better, so none is given its turn"
+    assert outcome.calm_seconds < 40, "and go on soon after it was done"
 
 
 @pytest.mark.parametrize("error", [SoftwareError("no jar"), OSError("disk full"), ValueError("a blob too large")])

@@ -1,150 +1,36 @@
-"""Real agents on real leases (Azurite), a real PostgreSQL and real processes: killed, frozen, thawed, stopped.
-
-A VM is a process with a loopback address of its own, in a control group made of its process tree.
-"""
+"""Real agents on real leases (Azurite), a real PostgreSQL and real processes: killed, frozen, thawed, stopped."""
 
 import asyncio
-import contextlib
-import json
-import os
-import shutil
 import signal
-import subprocess
-import sys
-import tempfile
 import time
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from azure.storage.blob import ContainerClient
 
-from agent.lease import KILL_SECONDS, LEASE_SECONDS, Record
-from agent.ports import HEALTH_PORT
+from agent.lease import KILL_SECONDS, LEASE_SECONDS
 from ledger.platform import P2P
 from tests import azurite, echo, postgres
-from tests.agent_vm import ROOT
+from tests.vms import IDENTITY, Bank, Vm, ready, until
 
 pytestmark = [
     pytest.mark.skipif(postgres.programs() is None, reason="no PostgreSQL here; wanted its initdb and postgres"),
     pytest.mark.skipif(not azurite.available(), reason="no node and npm here; wanted them for Azurite"),
     pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds a VM's processes in /proc"),
 ]
-IDENTITY = "node-1"
 P2P_PORT = echo.PLATFORM.roles[0].ports[0].base
 
 
-class Vm:
-    """One VM's agent, and all that it started."""
-
-    def __init__(self, name: str, host: str, site: "Site") -> None:
-        self.name, self.host = name, host
-        folder = site.folder / name
-        folder.mkdir()
-        given = {
-            "vm": name,
-            "host": host,
-            "folder": str(site.folder),
-            "identities": 1,
-            "blobs": site.blobs,
-            "postgres": site.server.port,
-            "state": str(folder),
-            "runtime": tempfile.mkdtemp(dir="/dev/shm"),
-        }
-        self.runtime = Path(given["runtime"])
-        self.log = folder / "log"
-        self.started = time.monotonic()
-        with self.log.open("w") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.agent_vm", json.dumps(given)], cwd=ROOT, stdout=log, stderr=log
-            )
-
-    def health(self) -> dict[str, Any]:
-        try:
-            with urllib.request.urlopen(f"http://{self.host}:{HEALTH_PORT}/health", timeout=1) as answer:
-                return dict(json.load(answer))
-        except OSError:
-            return {}
-
-    def tree(self) -> list[int]:
-        """The agent's process and all below it."""
-        parents = {}
-        for stat in Path("/proc").glob("[0-9]*/stat"):
-            try:
-                fields = stat.read_text().rsplit(") ", 1)[1].split()
-            except OSError:
-                continue
-            parents[int(stat.parent.name)] = int(fields[1])
-        found = [self.process.pid]
-        for pid in found:
-            found.extend(child for child, parent in parents.items() if parent == pid)
-        return found
-
-    def send(self, number: signal.Signals) -> None:
-        """A signal to the whole VM."""
-        for pid in self.tree():
-            # The node may be gone already: the kernel kills it with its agent.
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
-
-    def end(self) -> None:
-        self.send(signal.SIGKILL)
-        self.process.wait()
-        shutil.rmtree(self.runtime, ignore_errors=True)
-
-
-class Site:
-    """A bank: its lease store, database, share and VMs."""
-
-    def __init__(self, folder: Path, blobs: str, server: postgres.Server) -> None:
-        self.folder, self.blobs, self.server = folder, blobs, server
-        for name in ("share", "vault"):
-            (folder / name).mkdir()
-        self.vms: list[Vm] = []
-
-    def start(self) -> Vm:
-        vm = Vm(f"vm-{len(self.vms) + 1}", f"127.0.1.{len(self.vms) + 1}", self)
-        self.vms.append(vm)
-        return vm
-
-    def record(self) -> Record:
-        credential: Any = {"account_name": azurite.ACCOUNT, "account_key": azurite.KEY}
-        with ContainerClient(self.blobs, "leases", credential) as container:
-            return Record.from_json(IDENTITY, container.download_blob(IDENTITY).readall())
-
-    def commits(self) -> dict[int, int]:
-        with self.server.connect(IDENTITY) as connection:
-            return dict(connection.execute("SELECT epoch, count(*) FROM commits GROUP BY epoch").fetchall())
-
-
-def until(condition: Callable[[], Any], seconds: float, what: str) -> Any:
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end, f"{what}: not within {seconds} s"
-        time.sleep(0.05)
-    return found
-
-
-def ready(vm: Vm) -> bool:
-    return vm.health().get("node") == "ready"
-
-
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bank]:
     with azurite.blob_service() as (blobs, _), postgres.server() as server:
-        credential: Any = {"account_name": azurite.ACCOUNT, "account_key": azurite.KEY}
-        with ContainerClient(blobs, "leases", credential) as container:
-            container.create_container()
         server.make_database(IDENTITY)
-        made = Site(tmp_path_factory.mktemp("bank"), blobs, server)
+        made = Bank(tmp_path_factory.mktemp("banks") / "bank-a", blobs, server)
         yield made
-        for vm in made.vms:
-            vm.end()
+        made.end()
 
 
-def test_an_identity_goes_from_vm_to_vm_and_nothing_is_lost(site: Site) -> None:
+def test_an_identity_goes_from_vm_to_vm_and_nothing_is_lost(site: Bank) -> None:
     first = site.start()
     until(lambda: first.health().get("state"), 10, "the first answer to a probe")
     answered = time.monotonic() - first.started

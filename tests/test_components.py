@@ -10,15 +10,20 @@ import pytest
 from pulumi.runtime.rpc import UNKNOWN
 
 from addressing import carve
+from agent.metrics import Metric
 from agent.ports import HEALTH_PATH, HEALTH_PORT, NETWORK_INFO
+from agent.vault import CARD, ENROLMENT_KEY, ENROLMENT_KEYS, PEERS, RPC_USERS
+from components.alerts import ledger_query
 from components.ledger_database import vcores
 from components.ledger_storage import LedgerStorageArgs
 from components.member_network import MemberNetworkArgs
 from components.monitoring import MonitoringArgs, workbook
-from components.node_scale_set import MODEL_TAG, HealthArgs, NodeScaleSetArgs
+from components.network_authority import NetworkAuthorityArgs
+from components.node_scale_set import MODEL_TAG, HealthArgs, MonitoringAgentArgs, NodeScaleSetArgs
 from components.roles import Role
 from components.vpn_peering import VpnPeeringArgs
 from ledger.corda import CORDA
+from ledger.platform import Counted
 from membership import Gateway, IpsecPolicy, LinkKind
 from offline.recorder import Registration
 from tests.cards import make_card
@@ -37,6 +42,9 @@ from tests.runs import (
     resources,
     sample,
     subnet,
+)
+from tests.runs import (
+    RPC_USERS as CONFIGURED_USERS,
 )
 
 ZONES = ["1", "2", "3"]
@@ -227,7 +235,7 @@ def test_a_dead_peer_is_noticed_before_bgp_would():
 
 
 def test_the_vault_is_closed_and_forgets_nothing():
-    vault = inputs(large(), "Vault")["properties"]
+    vault = inputs(large(), "Vault", "keys-vault")["properties"]
     assert vault["enableRbacAuthorization"] is True, "an access policy knows no conditions, no groups, no review"
     assert "accessPolicies" not in vault
     assert vault["enableSoftDelete"] is True
@@ -241,41 +249,200 @@ def test_the_vault_is_closed_and_forgets_nothing():
 
 
 def test_purge_protection_is_true_or_left_out():
-    assert "enablePurgeProtection" not in inputs(sample("dev"), "Vault")["properties"], "Azure refuses false"
+    assert "enablePurgeProtection" not in inputs(sample("dev"), "Vault", "keys-vault")["properties"], (
+        "Azure refuses false"
+    )
 
 
-def test_a_secret_is_not_deleted_with_its_resource():
+def test_a_secret_or_key_is_not_deleted_with_its_resource():
     for run in (large(), sample("dev")):
-        for each in all_of(run, "Secret"):
+        for each in (*all_of(run, "Secret"), *all_of(run, "keyvault:Key")):
             assert each.request.retainOnDelete, f"{each.name}: the delete would need the data plane, which is closed"
-            assert each.inputs["properties"]["contentType"] == "application/json"
+        for each in all_of(run, "Secret"):
+            wanted = "text/plain" if each.name == "keys-enrolment-key" else "application/json"
+            assert each.inputs["properties"]["contentType"] == wanted
+
+
+def secret_value(run: Plan, name: str) -> Any:
+    return json.loads(one(run, "Secret", name).inputs["properties"]["value"])
+
+
+def test_the_applications_have_passwords_that_nobody_was_told():
+    run = large()
+    users = secret_value(run, "keys-rpc-users")
+    assert [(user["name"], user["permissions"]) for user in users] == [
+        (user["name"], user["permissions"]) for user in CONFIGURED_USERS
+    ], "what the bank configured, the nodes enforce"
+    passwords = [user["password"] for user in users]
+    assert len(set(passwords)) == len(passwords), "an application must not be able to act as another"
+    assert min(map(len, passwords)) >= 32
+    assert secret_value(bank("bank-b"), "keys-rpc-users") == [], "without applications nobody is let in"
+
+
+def test_the_agents_find_their_secrets_by_the_names_they_know():
+    run = large()
+    names = {each.inputs.get("secretName"): each.name for each in all_of(run, "Secret")}
+    for name, logical in {
+        PEERS: {"keys-peers", "authority-peers"},
+        CARD: {"card-secret"},
+        ENROLMENT_KEY: {"keys-enrolment-key"},
+        RPC_USERS: {"keys-rpc-users"},
+        ENROLMENT_KEYS: {"authority-enrolment-keys"},
+    }.items():
+        assert names[name] in logical, "an agent that asks for another name waits for good"
+
+
+def test_the_own_card_is_in_the_vault_and_no_vm_waits_for_it():
+    for run in (large(), bare()):
+        assert secret_value(run, "card-secret") == run.outputs["member"], "peers read what was signed, nulls and all"
+        for vms in all_of(run, "VirtualMachineScaleSet"):
+            waits = depends_on(run, vms)
+            assert "card-secret" not in waits, "the card waits for the gateway, 45 minutes"
+            assert not [name for name in waits if "gateway" in name], "nor does a VM wait for a gateway otherwise"
+
+
+# --- NetworkAuthority ----------------------------------------------------------------------------------------------
+
+
+def test_the_authoritys_keys_can_do_nothing_but_sign_and_never_leave():
+    run = large()
+    keys = all_of(run, "keyvault:Key")
+    assert [each.inputs["keyName"] for each in keys] == ["root", "identity-ca", "network-parameters"]
+    for each in keys:
+        properties = each.inputs["properties"]
+        assert (properties["kty"], properties["curveName"]) == ("EC-HSM", "P-256"), (
+            "made in the HSM, of Corda's curve"
+        )
+        assert properties["keyOps"] == ["sign"], f"{each.name}: whoever takes the VM over must not gain more"
+        assert properties["attributes"]["exportable"] is False, (
+            f"{each.name}: nobody is handed the root of the network"
+        )
+        assert each.request.protect, f"{each.name}: all members trust it, for good"
+        assert each.inputs["vaultName"] == run.answers[one(run, "Vault", "authority-vault").urn]["name"]
+
+
+def test_the_authoritys_vault_is_as_closed_as_the_nodes():
+    run = large()
+    nodes, authority = (inputs(run, "Vault", f"{name}-vault") for name in ("keys", "authority"))
+    differing = ("vaultName", "resourceName")
+    assert {key: value for key, value in nodes.items() if key not in differing} == {
+        key: value for key, value in authority.items() if key not in differing
+    }, "one hardening, written once"
+
+
+def held(run: Plan, identity: str) -> set[tuple[str, str]]:
+    """Roles and scopes' last two steps of a user-assigned identity."""
+    principal = run.answers[one(run, "UserAssignedIdentity", identity).urn]["principalId"]
+    return {
+        (each.inputs["roleDefinitionId"].rsplit("/", 1)[1], "/".join(each.inputs["scope"].rsplit("/", 2)[1:]))
+        for each in all_of(run, "RoleAssignment")
+        if each.inputs["principalId"] == principal
+    }
+
+
+def named(run: Plan, kind: str, name: str) -> str:
+    return str(run.ids[one(run, kind, name).urn].rsplit("/", 1)[1])
+
+
+def test_the_authority_holds_its_keys_and_register_and_nothing_of_the_nodes():
+    run = large()
+    (permission,) = inputs(run, "RoleDefinition", "authority-role")["permissions"]
+    assert set(permission["dataActions"]) == {
+        f"Microsoft.KeyVault/vaults/{action}"
+        for action in ("keys/read", "keys/sign/action", "secrets/getSecret/action")
+    }, "it can neither make, change nor delete a key, nor write a secret"
+    assert permission["actions"] == []
+    assert held(run, "authority-identity") == {
+        (named(run, "RoleDefinition", "authority-role"), f"vaults/{named(run, 'Vault', 'authority-vault')}"),
+        (Role.STORAGE_BLOB_DATA_CONTRIBUTOR.value, "containers/authority"),
+        (Role.MONITORING_METRICS_PUBLISHER.value, f"components/{named(run, 'Component', 'monitoring-insights')}"),
+    }
+    assert not [
+        each.name
+        for each in all_of(run, "RoleAssignment")
+        if each.inputs["scope"].endswith("/containers/authority") and each.name != "authority-keeps"
+    ], "a node must not be able to write itself a certificate into the register"
+
+
+def test_the_authority_knows_each_member_and_has_a_key_with_each():
+    run = large()
+    members = {"bank-a", "bank-b", "bank-c"}
+    agreed = secret_value(run, "authority-enrolment-keys")
+    assert set(agreed) == members, "its own bank's nodes ask like the others'"
+    assert len(set(agreed.values())) == len(members), "no member can ask in another's name"
+    assert agreed["bank-a"] == inputs(run, "Secret", "keys-enrolment-key")["properties"]["value"]
+    assert set(secret_value(run, "authority-peers")) == members - {"bank-a"}, "whose cards it looks names up on"
+    assert {each.name for each in all_of(run, "Secret") if each.name.startswith("authority-peer-")} == {
+        "authority-peer-bank-b",
+        "authority-peer-bank-c",
+    }
+
+
+def test_both_sides_of_an_enrolment_have_one_key():
+    agreed = secret_value(bank("bank-a"), "authority-enrolment-keys")
+    for name in ("bank-b", "bank-c"):
+        theirs = inputs(bank(name), "Secret", "keys-enrolment-key")["properties"]["value"]
+        assert theirs == agreed[name], "else the authority believes no request, and the node no answer"
+
+
+def test_the_authority_is_two_vms_apart_from_the_nodes():
+    run = large()
+    vms = inputs(run, "VirtualMachineScaleSet", "authority-hosts-vms")
+    assert vms["sku"]["capacity"] == 2, "one may fail"
+    assert vms["identity"]["userAssignedIdentities"] == [
+        run.ids[one(run, "UserAssignedIdentity", "authority-identity").urn]
+    ], "its identity is its own"
+    (interface,) = vms["virtualMachineProfile"]["networkProfile"]["networkInterfaceConfigurations"]
+    assert interface["ipConfigurations"][0]["subnet"]["id"].endswith("/subnets/authority")
+    balancer = inputs(run, "LoadBalancer", "authority-hosts-balancer")
+    (frontend,) = balancer["frontendIPConfigurations"]
+    assert frontend["privateIPAddress"] == "10.1.1.126", "its card says so"
+    assert {rule["frontendPort"] for rule in balancer["loadBalancingRules"]} == {8444, 8445}
+
+
+@pytest.mark.parametrize(
+    ("name", "otherwise"),
+    [
+        ("authority-signs", "it could sign nothing"),
+        ("authority-keeps", "it could keep no register"),
+        ("authority-network-parameters", "it could sign nothing"),
+        ("authority-enrolment-keys", "it would believe nobody"),
+        ("authority-peers", "it would know no peer's names"),
+        ("authority-access-zone-group", "the vault's name would lead to its closed public address"),
+        ("authority-container", "it could keep no register"),
+        ("storage-blob-access-zone-group", "it could keep no register"),
+    ],
+)
+def test_no_authority_starts_before_what_it_needs(name: str, otherwise: str):
+    run = large()
+    assert name in depends_on(run, one(run, "VirtualMachineScaleSet", "authority-hosts-vms")), otherwise
 
 
 def test_nodes_may_not_delete_what_they_keep():
     run = large()
-    (permission,) = inputs(run, "RoleDefinition")["permissions"]
+    (permission,) = inputs(run, "RoleDefinition", "keys-node-role")["permissions"]
     data_actions = [action.lower() for action in permission["dataActions"]]
     assert not [action for action in data_actions if "delete" in action or "purge" in action or "*" in action], (
         "whoever takes over a node must not be able to destroy the keys of all nodes"
     )
     assert {action.rsplit("/", 2)[1] for action in data_actions} == {"getsecret", "setsecret", "readmetadata"}
     assert permission["actions"] == [], "no right on the vault itself: it can't change its rules"
-    role = run.ids[one(run, "RoleDefinition").urn]
+    role = run.ids[one(run, "RoleDefinition", "keys-node-role").urn]
     assert inputs(run, "RoleAssignment", "keys-nodes")["roleDefinitionId"] == role
 
 
 def test_the_nodes_hold_no_more_roles_than_they_need():
     run = large()
-    identity = run.answers[one(run, "UserAssignedIdentity").urn]["principalId"]
+    identity = run.answers[one(run, "UserAssignedIdentity", "node-identity").urn]["principalId"]
     held = {
         (each.inputs["roleDefinitionId"].rsplit("/", 1)[1], each.inputs["scope"].rsplit("/", 2)[1])
         for each in all_of(run, "RoleAssignment")
         if each.inputs["principalId"] == identity
     }
-    own_role = run.ids[one(run, "RoleDefinition").urn].rsplit("/", 1)[1]
+    own_role = run.ids[one(run, "RoleDefinition", "keys-node-role").urn].rsplit("/", 1)[1]
     assert held == {
         (own_role, "vaults"),
-        (Role.STORAGE_BLOB_DATA_CONTRIBUTOR.value, "storageAccounts"),
+        (Role.STORAGE_BLOB_DATA_CONTRIBUTOR.value, "containers"),
         (Role.MONITORING_METRICS_PUBLISHER.value, "components"),
     }, "a node that was taken over must gain nothing beyond its own keys, leases and metrics"
 
@@ -361,7 +528,24 @@ def test_network_information_can_be_had_back():
         assert service[policy]["enabled"] is True
         assert service[policy]["days"] >= 7
     assert inputs(large(), "FileServiceProperties")["shareDeleteRetentionPolicy"]["enabled"] is True
-    assert {each.inputs["containerName"] for each in all_of(large(), "BlobContainer")} == {"network", "leases"}
+    assert {each.inputs["containerName"] for each in all_of(large(), "BlobContainer")} == {
+        "network",
+        "leases",
+        "authority",
+    }
+
+
+def test_nodes_write_their_two_containers_and_no_other():
+    run = large()
+    principal = run.answers[one(run, "UserAssignedIdentity", "node-identity").urn]["principalId"]
+    scopes = {
+        each.inputs["scope"].split("/storageAccounts/")[1].split("/", 1)[1]
+        for each in all_of(run, "RoleAssignment")
+        if each.inputs["principalId"] == principal and "/storageAccounts/" in each.inputs["scope"]
+    }
+    assert scopes == {f"blobServices/default/containers/{name}" for name in ("network", "leases")}, (
+        "at the account it would have the authority's register too"
+    )
 
 
 def test_the_share_is_nfs_in_an_account_that_can():
@@ -403,7 +587,10 @@ def test_backups_last_and_lie_elsewhere_too():
 
 def test_the_nodes_own_identity_administers_the_database():
     run = large()
-    administrator, identity = inputs(run, "Administrator"), run.answers[one(run, "UserAssignedIdentity").urn]
+    administrator, identity = (
+        inputs(run, "Administrator"),
+        run.answers[one(run, "UserAssignedIdentity", "node-identity").urn],
+    )
     assert administrator["objectId"] == identity["principalId"], "so no secret leads to the ledger"
     assert administrator["principalName"] == identity["name"]
     assert administrator["principalType"].lower() == "serviceprincipal", "a managed identity is one"
@@ -450,11 +637,11 @@ def test_every_size_fits_a_server():
 
 
 def profile(run: Plan) -> dict[str, Any]:
-    return dict(inputs(run, "VirtualMachineScaleSet")["virtualMachineProfile"])
+    return dict(inputs(run, "VirtualMachineScaleSet", "nodes-vms")["virtualMachineProfile"])
 
 
 def test_the_balancer_serves_exactly_the_listeners_each_with_its_probe():
-    balancer = inputs(large(), "LoadBalancer")
+    balancer = inputs(large(), "LoadBalancer", "nodes-balancer")
     rules = {rule["name"]: rule for rule in balancer["loadBalancingRules"]}
     probes = {probe["name"]: probe for probe in balancer["probes"]}
     identities = range(1, 15)
@@ -482,7 +669,7 @@ def test_the_balancer_serves_exactly_the_listeners_each_with_its_probe():
 
 
 def test_the_frontend_is_private_fixed_and_zone_redundant():
-    (frontend,) = inputs(large(), "LoadBalancer")["frontendIPConfigurations"]
+    (frontend,) = inputs(large(), "LoadBalancer", "nodes-balancer")["frontendIPConfigurations"]
     assert (frontend["privateIPAddress"], frontend["privateIPAllocationMethod"]) == ("10.1.0.254", "Static"), (
         "the address stands on the card that every peer has"
     )
@@ -492,7 +679,7 @@ def test_the_frontend_is_private_fixed_and_zone_redundant():
 
 
 def test_the_vms_spread_and_are_repaired():
-    scale_set = inputs(large(), "VirtualMachineScaleSet")
+    scale_set = inputs(large(), "VirtualMachineScaleSet", "nodes-vms")
     assert scale_set["orchestrationMode"] == "Flexible"
     assert scale_set["zones"] == ZONES
     assert scale_set["zoneBalance"] is False, "a zone without capacity must not stop the others from replacing a VM"
@@ -518,7 +705,7 @@ def test_the_vms_take_keys_only_and_have_no_public_address():
     assert "publicIPAddressConfiguration" not in address
     assert address["subnet"]["id"].endswith("/subnets/nodes")
     (pool,) = address["loadBalancerBackendAddressPools"]
-    assert pool["id"].startswith(f"{run.ids[one(run, 'LoadBalancer').urn]}/backendAddressPools/")
+    assert pool["id"].startswith(f"{run.ids[one(run, 'LoadBalancer', 'nodes-balancer').urn]}/backendAddressPools/")
 
 
 def test_the_vms_boot_only_what_was_signed_and_encrypt_on_the_host():
@@ -530,9 +717,9 @@ def test_the_vms_boot_only_what_was_signed_and_encrypt_on_the_host():
 
 def test_the_vms_are_the_one_identity_that_has_the_roles():
     run = large()
-    identity = inputs(run, "VirtualMachineScaleSet")["identity"]
+    identity = inputs(run, "VirtualMachineScaleSet", "nodes-vms")["identity"]
     assert identity["type"] == "UserAssigned", "roles must be there before the first VM, and outlive it"
-    assert identity["userAssignedIdentities"] == [run.ids[one(run, "UserAssignedIdentity").urn]]
+    assert identity["userAssignedIdentities"] == [run.ids[one(run, "UserAssignedIdentity", "node-identity").urn]]
 
 
 def test_health_is_asked_where_it_is_answered():
@@ -545,19 +732,22 @@ def test_health_is_asked_where_it_is_answered():
     assert settings["intervalInSeconds"] * settings["numberOfProbes"] < settings["gracePeriod"] <= 14_400
     assert (
         extensions["monitor"]["settings"]["authentication"]["managedIdentity"]["identifier-value"]
-        == (large().ids[one(large(), "UserAssignedIdentity").urn])
+        == (large().ids[one(large(), "UserAssignedIdentity", "node-identity").urn])
     ), "the VMs have no other identity to send logs with"
     assert not any("protectedSettings" in each for each in extensions.values()), "there is no secret to pass"
 
 
 def test_no_vm_starts_before_what_it_needs():
     run = large()
-    waits = depends_on(run, one(run, "VirtualMachineScaleSet"))
+    waits = depends_on(run, one(run, "VirtualMachineScaleSet", "nodes-vms"))
     needed = {
         "keys-nodes": "it could not read its keys",
         "keys-access-zone-group": "the vault's name would lead to its closed public address",
         "keys-peers": "it would know no peer",
-        "storage-nodes": "it could take no lease",
+        "storage-nodes-leases": "it could take no lease",
+        "storage-nodes-network": "it could keep no network information",
+        "keys-enrolment-key": "it could ask for no certificate",
+        "keys-rpc-users": "it would let no application in",
         "storage-leases": "it could take no lease",
         "storage-blob-access-zone-group": "it could take no lease",
         "storage-file-access-zone-group": "it could mount no share",
@@ -571,7 +761,7 @@ def test_no_vm_starts_before_what_it_needs():
 
 def test_a_changed_machine_shows_in_its_model():
     def model(run: Plan) -> str:
-        return str(inputs(run, "VirtualMachineScaleSet")["tags"][MODEL_TAG])
+        return str(inputs(run, "VirtualMachineScaleSet", "nodes-vms")["tags"][MODEL_TAG])
 
     assert len({model(run) for run in (large(), sample("prod"), sample("dev"))}) == 3, (
         "what only a new VM follows must be seen to have changed: here the key, and the size"
@@ -593,12 +783,51 @@ def test_telemetry_is_signed_by_entra_alone():
 
 
 def test_the_workbook_answers_the_scenarios_three_questions():
-    book = json.loads(workbook("/subscriptions/s/workspace"))
+    book = json.loads(workbook("/subscriptions/s/workspace", Counted.OWN))
     queries = {item["name"]: item["content"]["query"] for item in book["items"] if "query" in item["content"]}
     for question in ("Available nodes", "Transactions per minute", "Consortium members"):
         assert [name for name in queries if name.startswith(question)], "what the reference scenario promises to show"
     assert all("ago(" in query or "bin(" in query or "arg_max(" in query for query in queries.values())
     assert json.loads(inputs(large(), "Workbook")["serializedData"])["items"] == book["items"]
+
+
+@pytest.mark.parametrize(
+    ("counted", "title", "over_nodes"),
+    [
+        (Counted.OWN, "Transactions per minute, of this bank's own nodes", "sum(Counted)"),
+        (Counted.NETWORK, "Transactions per minute, of the whole network", "max(Counted)"),
+    ],
+)
+def test_the_workbook_says_whose_transactions_it_counts(counted: Counted, title: str, over_nodes: str):
+    book = json.loads(workbook("/subscriptions/s/workspace", counted))
+    queries = {item["name"]: item["content"]["query"] for item in book["items"] if "query" in item["content"]}
+    assert over_nodes in queries[title], "what every node counts must not be added up"
+    assert sum(name.startswith("Transactions") for name in queries) == 1
+
+
+def test_one_alert_tells_of_missing_and_of_waiting_nodes():
+    run = large()
+    rule = one(run, "ScheduledQueryRule").inputs
+    (criterion,) = rule["criteria"]["allOf"]
+    assert criterion["query"] == ledger_query(14), "the nodes that there should be"
+    assert (criterion["metricMeasureColumn"], criterion["operator"], criterion["threshold"]) == (
+        "Amiss",
+        "GreaterThan",
+        0,
+    )
+    assert "dimensions" not in criterion, "split by VM, one database that fails would be fourteen alerts"
+    assert rule["autoMitigate"] is True, "it ends by itself"
+    assert rule["scopes"] == [run.ids[one(run, "Workspace").urn]]
+    assert rule["actions"]["actionGroups"] == [run.ids[one(run, "ActionGroup").urn]]
+    assert len(all_of(run, "ScheduledQueryRule")) == 1, "impaired and unavailable are mostly one outage"
+
+
+def test_the_ledgers_alert_queries_what_agents_send():
+    query = ledger_query(3)
+    for metric in (Metric.IMPAIRED, Metric.NODES_AVAILABLE):
+        assert query.count(f'"{metric}"') == 2, "a metric that nobody sends alerts for ever, or never"
+    assert "min(max_of(Impaired, 3 - Available))" in query, "what ends within the window is a takeover"
+    assert query.endswith("coalesce(Amiss, 3.0)"), "silence of all VMs is the worst outage"
 
 
 @pytest.mark.parametrize(
@@ -683,7 +912,35 @@ def small_share() -> object:
 
 
 def short_memory() -> object:
-    return MonitoringArgs(**PLACE, member="bank-a", node_principal_id="principal", retention_days=29)
+    return MonitoringArgs(
+        **PLACE, member="bank-a", node_principal_id="principal", transactions=Counted.OWN, retention_days=29
+    )
+
+
+def authority(**changes: Any) -> object:
+    ids = ("tenant_id", "endpoints_subnet_id", "vault_zone_id", "blob_account_name", "subnet_id", "ssh_public_key")
+    return NetworkAuthorityArgs(
+        **{
+            **PLACE,
+            **dict.fromkeys(ids, "id"),
+            "keys": ["root"],
+            "peer_cards": {},
+            "enrolment_keys": {},
+            "frontend_address": "10.1.1.126",
+            "listeners": [NETWORK_INFO],
+            "health": HealthArgs(port=1, path="/"),
+            "custom_data": lambda _: "",
+            **changes,
+        }
+    )
+
+
+def authority_without_keys() -> object:
+    return authority(keys=[])
+
+
+def authority_that_may_tell_nobody() -> object:
+    return authority(monitoring=MonitoringAgentArgs(data_collection_rule_id="rule", workspace_id="workspace"))
 
 
 def tunnel_over_a_circuit() -> object:
@@ -704,6 +961,8 @@ def tunnel_over_a_circuit() -> object:
         (one_vm, "NodeScaleSet: count is 1; wanted 2 or more, so that one VM may fail"),
         (small_share, "LedgerStorage: share_gib is 99; wanted 100 or more"),
         (short_memory, "Monitoring: retention_days is 29; wanted 30 to 730"),
+        (authority_without_keys, "NetworkAuthority: keys is empty; wanted the names"),
+        (authority_that_may_tell_nobody, "NetworkAuthority: one of monitoring and insights_id alone; wanted both"),
         (tunnel_over_a_circuit, "VpnPeering: kind is express-route; wanted vnet-to-vnet or ipsec"),
     ],
 )

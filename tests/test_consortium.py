@@ -172,7 +172,7 @@ def test_a_bank_leaves_after_its_peers_let_go_and_may_come_back(three: Consortiu
     account = Account.of("bank-b", "north")
     for stack in others:
         front.up(stack, Path(banks[stack].source), [peer for peer in banks[stack].peers if peer["name"] != "bank-b"])
-    front.up("bank-b", source, [])
+    # What was cut off is finished: a run in between would find the secrets that stay in the vault in its way.
     front.destroy("bank-b", source)
     left = [each for each in resources(front) if each.subscription_id == account.subscription_id]
     assert left == [], "a bank that left pays for nothing any more"
@@ -233,6 +233,7 @@ def grown(front: InProcess, folder: Path, size: str, **nodes: Any) -> dict[str, 
         ROOT / "Pulumi.dev.yaml",
         size=size,
         deletionProtection=True,
+        ledger={"roles": {"node-1": "notary"}, "network": {"authority": "bank-dev"}},
         nodes={"sshPublicKey": SSH_PUBLIC_KEY, **nodes},
     )
     return front.up("bank", source, [])
@@ -267,7 +268,11 @@ def test_a_bank_grows_in_place_and_never_shrinks_over_an_identity(tmp_path: Path
 
 def test_a_changed_model_rolls_every_vm(tmp_path: Path) -> None:
     def models() -> list[str]:
-        (scale_set,) = [each for each in resources(front) if each.short == "compute:VirtualMachineScaleSet"]
+        (scale_set,) = [
+            each
+            for each in resources(front)
+            if each.short == "compute:VirtualMachineScaleSet" and "/nodes-vms" in each.id
+        ]
         return list(scale_set.extra["vmModels"])
 
     front = InProcess(tmp_path / "banks")

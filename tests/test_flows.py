@@ -18,13 +18,14 @@ ROUTED = (PEER, OTHER_PEER, APPLICATIONS, STRANGER, ADVERTISED)
 """What bank A's gateways have learned. The last is a public range that somebody advertises over BGP."""
 
 P2P, NETWORK_INFO = (10000, 10013), (8443, 8443)
+ENROLMENT, REVOCATION = (8444, 8444), (8445, 8445)
 PEERS_P2P = (10000, 10099)
 RPC, RPC_SPREAD = (10100, 10113), (10200, 10200)
 HEALTH, HTTP, HTTPS, NFS, SSH = (8080, 8080), (80, 80), (443, 443), (2049, 2049), (22, 22)
 POSTGRESQL, PGBOUNCER = (5432, 5432), (6432, 6432)
 
 SPACE = IPv4Network("10.1.0.0/16")
-SUBNETS = ("nodes", "endpoints", "database")
+SUBNETS = ("nodes", "endpoints", "database", "authority")
 OUTSIDE = {
     "peer": "10.2.0.20",
     "other peer": "10.3.0.20",
@@ -60,6 +61,14 @@ OPENINGS = (
     Opening("nodes", "internet", [HTTP, HTTPS], "packages"),
     Opening("nodes", "storage", [HTTP, HTTPS], "package mirrors and Azure's own services are on the internet too"),
     Opening("nodes", "entra", [HTTP, HTTPS], "Azure's own services are on the internet too"),
+    Opening("peer", "authority", [ENROLMENT, REVOCATION], "members have their names certified here"),
+    Opening("other peer", "authority", [ENROLMENT, REVOCATION], "every peer has the same rights"),
+    Opening("nodes", "authority", [ENROLMENT, REVOCATION], "the bank's own nodes ask as the others' do"),
+    Opening("balancer", "authority", [HEALTH], "a probe asks which VM serves"),
+    Opening("authority", "endpoints", [HTTPS], "its keys and its register, and no share"),
+    Opening("authority", "internet", [HTTP, HTTPS], "packages"),
+    Opening("authority", "storage", [HTTP, HTTPS], "Azure's own services are on the internet too"),
+    Opening("authority", "entra", [HTTP, HTTPS], "Azure's own services are on the internet too"),
     Opening("database", "database", [POSTGRESQL, PGBOUNCER], "primary and standby of one server"),
     Opening("database", "storage", [ANY_PORT], "write-ahead logs; the service's other paths are not published"),
     Opening("database", "entra", [ANY_PORT], "tokens of those who sign in; as above"),
@@ -140,6 +149,14 @@ CLOSED = [
     ("nodes", "peer", SSH, "nor do we log in to another bank"),
     ("balancer", "nodes", SSH, "a probe goes to probed ports only"),
     ("balancer", "endpoints", HTTPS, "no load balancer stands before the endpoints"),
+    ("authority", "endpoints", NFS, "NFS asks for no identity: the nodes' journals are none of its business"),
+    ("authority", "database", POSTGRESQL, "the ledger is none of its business"),
+    ("authority", "nodes", P2P, "it answers, and opens no connection"),
+    ("authority", "peer", NETWORK_INFO, "it answers, and opens no connection"),
+    ("applications", "authority", ENROLMENT, "an application has no name to be certified"),
+    ("stranger", "authority", REVOCATION, "what a peer routes here in transit is no peer of ours"),
+    ("peer", "authority", SSH, "nobody logs in to the root of the network"),
+    ("nodes", "authority", SSH, "nobody logs in to the root of the network"),
 ]
 
 
@@ -177,7 +194,7 @@ def test_a_member_without_peers_lets_nobody_in():
     reached = {
         (place, name)
         for place in strangers
-        for name in SUBNETS
+        for name in traffic.subnets.keys() & set(SUBNETS)
         if place != "balancer" and open_ports(traffic, place, name, traffic.boundaries())
     }
     assert reached == set(), "nobody is a peer, and no application was named"
@@ -193,6 +210,21 @@ def test_a_peer_over_the_circuit_has_a_peers_rights():
         "which gateway a peer comes through changes nothing of what it may do"
     )
     assert not open_ports(traffic, "stranger", "nodes", traffic.boundaries()), "a circuit carries others too"
+
+
+def test_a_member_reaches_its_authority_at_a_peer_and_nothing_beside_it():
+    traffic = Traffic(bank("bank-b"), routed=("10.1.0.0/16", OTHER_PEER))
+    nodes, ports = traffic.host("nodes"), (8444, 8445)
+    assert all(traffic.allows(nodes, "10.1.1.126", port) for port in ports), "bank A certifies its names"
+    assert not any(traffic.allows(nodes, "10.1.1.125", port) for port in ports), "at one address"
+    assert not any(traffic.allows(nodes, "10.3.1.126", port) for port in ports), "bank C certifies nothing"
+    assert not any(traffic.allows("10.1.1.126", nodes, port) for port in ports), "nor does bank B"
+
+
+def test_without_an_authority_no_rule_speaks_of_one():
+    traffic = Traffic(bank("bank-b", linked=False))
+    assert "authority" not in traffic.subnets
+    assert not [rule["name"] for group in traffic.groups.values() for rule in group if "Authority" in rule["name"]]
 
 
 def test_without_a_database_no_rule_speaks_of_one():

@@ -582,12 +582,19 @@ def test_the_moving_side_may_stay_unloaded(more: Path) -> None:
 
 def test_a_second_platforms_stack_has_its_listeners() -> None:
     run = runs.echo()
-    rules = {rule["name"]: rule["frontendPort"] for rule in one(run, "LoadBalancer").inputs["loadBalancingRules"]}
+    rules = {
+        rule["name"]: rule["frontendPort"]
+        for rule in one(run, "LoadBalancer", "nodes-balancer").inputs["loadBalancingRules"]
+    }
     nodes = {f"p2p-node-{number}": 19999 + number for number in range(1, 7)}
     assert rules == {**nodes, "any": 20200, "network-info": 8443}, "its own ports, and no local one"
     assert run.outputs["rpcAddress"] == "10.1.0.254:20200", "where its applications connect"
     card = run.outputs["member"]["nodes"]
-    assert card[0] == {"legalName": "Bank A node-1", "p2pAddress": "10.1.0.254:20000"}, "the card is as ever"
+    assert card[0] == {
+        "legalName": "Bank A node-1",
+        "p2pAddress": "10.1.0.254:20000",
+        "role": "echo",
+    }, "the card is as ever"
 
 
 def test_a_second_platforms_stack_has_no_database() -> None:

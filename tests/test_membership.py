@@ -31,11 +31,13 @@ from membership import (
     card_schema,
     check_asn,
     check_consortium,
+    enrolment_key,
     fingerprint,
     link_public_key,
     read_card,
     sign,
     signing_public_key,
+    with_nulls,
 )
 from tests.cards import TENANT, link_secret, make_card, resigned, signing_seed
 
@@ -96,6 +98,8 @@ def refusal(document: object, name: str = "bank-b", pinned: str | None = None) -
     return message
 
 
+LATER = {"authority"}
+"""What a later minor version than 1.0 added: a card may lack it."""
 CARD = make_card()
 LEAVES = list(leaves(CARD))
 SIGNED_STRINGS = [path for path in LEAVES if path != ("signature",) and isinstance(at(CARD, path), str)]
@@ -260,6 +264,41 @@ def test_low_order_points_are_refused(point: str, top_bit: int) -> None:
         agree(link_secret("bank-a"), party("bank-a"), theirs, Purpose.LINK, LinkKind.IPSEC)
 
 
+def enrolled(mine: str, theirs: str | None, authority: str, generation: int = 1) -> str:
+    """The enrolment key as a member derives it."""
+    return enrolment_key(
+        link_secret(mine), party(mine, generation=generation), party(theirs) if theirs else None, authority
+    )
+
+
+def test_a_member_and_its_authority_have_one_enrolment_key() -> None:
+    key = enrolled("bank-a", "bank-b", "bank-b")
+    assert key == enrolled("bank-b", "bank-a", "bank-b"), "else no request is believed"
+    assert re.fullmatch("[0-9a-f]{64}", key), "256 bits"
+    assert key == agreed(purpose=Purpose.ENROL, detail="bank-b"), "it is agreed like every key of two members"
+    others = {
+        enrolled("bank-a", "bank-b", "bank-a"),
+        enrolled("bank-a", "bank-b", "bank-b", generation=2),
+        enrolled("bank-a", "bank-c", "bank-b"),
+        agreed(),
+    }
+    assert key not in others, "who is the authority, whose keys, and what for: all of it is bound"
+
+
+def test_an_authority_has_an_enrolment_key_with_itself() -> None:
+    key = enrolled("bank-a", None, "bank-a")
+    assert re.fullmatch("[0-9a-f]{64}", key), "256 bits"
+    assert (
+        key
+        == hkdf_sha256(
+            link_secret("bank-a"),
+            f'["decentralized-trust/v1","enrol","bank-a",[["bank-a","{link_public_key(link_secret("bank-a"))}",1]]]'.encode(),
+        ).hex()
+    ), "its own nodes ask it as everyone's do"
+    assert key != enrolled("bank-a", None, "bank-a", generation=2), "it can be made anew"
+    assert key != enrolled("bank-a", "bank-b", "bank-a"), "and no peer has it"
+
+
 def test_our_own_key_is_refused() -> None:
     mirror = party("bank-b", secret=link_secret("bank-a"))
     with pytest.raises(MembershipError, match="peer bank-b: linkPublicKey is our own; wanted"):
@@ -326,6 +365,8 @@ def test_what_is_no_card_is_refused(document: object, held: str) -> None:
 
 
 def tampered(value: Any) -> Any:
+    if value is None:
+        return {"url": "https://10.98.1.126:8444"}
     if not isinstance(value, str):
         return value + 1
     middle = len(value) // 2
@@ -344,7 +385,7 @@ def test_no_value_of_a_card_can_be_tampered_with(path: Steps) -> None:
 def test_no_property_of_a_card_can_be_left_out(key: str) -> None:
     shortened = {each: value for each, value in CARD.items() if each != key}
     assert re.search("signature does not fit|schema is None", refusal(shortened)), "what is missing was signed"
-    if key not in {"signature", "signingKey"}:
+    if key not in {"signature", "signingKey", *LATER}:
         message = refusal(resigned(shortened, signing_seed("bank-b")))
         assert key in message or "the card is that of None" in message, "its owner may not leave it out either"
 
@@ -401,9 +442,9 @@ def test_numbers_of_the_engine_still_verify() -> None:
 @pytest.mark.parametrize(
     ("version", "wanted"),
     [
-        ("2.0", "wanted 1.0: upgrade this program"),
-        ("10.3", "wanted 1.0: upgrade this program"),
-        ("0.9", "wanted 1.0: upgrade that member's program"),
+        ("2.0", "wanted 1.1: upgrade this program"),
+        ("10.3", "wanted 1.1: upgrade this program"),
+        ("0.9", "wanted 1.1: upgrade that member's program"),
     ],
 )
 def test_another_major_version_is_refused(version: str, wanted: str) -> None:
@@ -412,7 +453,55 @@ def test_another_major_version_is_refused(version: str, wanted: str) -> None:
 
 @pytest.mark.parametrize("version", [None, 1, 1.0, "", "1", "one", "1.x", "1.0.0", "-1.0"])
 def test_a_malformed_version_is_refused(version: object) -> None:
-    assert f"schema is {version!r}; wanted 1.0" in refusal(make_card(schema=version)), "it can't be compared"
+    assert f"schema is {version!r}; wanted 1.1" in refusal(make_card(schema=version)), "it can't be compared"
+
+
+def as_of_1_0(**changes: Any) -> dict[str, Any]:
+    """Bank B's card as a program of schema 1.0 signs it."""
+    card = {key: value for key, value in make_card().items() if key not in LATER} | {"schema": "1.0", **changes}
+    card["nodes"] = [{key: value for key, value in node.items() if key != "role"} for node in card["nodes"]]
+    return resigned(card, signing_seed("bank-b"))
+
+
+def test_an_older_minor_version_is_read() -> None:
+    card = read(as_of_1_0())
+    assert card.authority is None, "a member that knows nothing of authorities is none"
+    assert {node.role for node in card.nodes} == {None}, "nor does it say what its nodes are"
+    validator = jsonschema.Draft202012Validator(card_schema())
+    assert list(validator.iter_errors(as_of_1_0())) == [], "the schema of 1.1 is one of 1.0 too"
+
+
+@pytest.mark.parametrize("card", [make_card(), make_card(gateway=None), as_of_1_0(), as_of_1_0(gateway=None)])
+def test_what_the_wire_drops_is_put_back(card: dict[str, Any]) -> None:
+    wired = {key: value for key, value in card.items() if value is not None}
+    assert with_nulls(wired) == card, "the signature covers what is null, and only what the card's version has"
+    assert read(with_nulls(wired)) == read(card), "so it is read as it was signed"
+
+
+@pytest.mark.parametrize("version", [None, 7, "2.0", "1.x", f"1.{'9' * 5000}"])
+def test_a_card_of_an_unknown_version_is_left_to_be_refused(version: object) -> None:
+    assert with_nulls({"schema": version}) == {"schema": version, "gateway": None}, "no traceback before the refusal"
+
+
+def test_an_authority_is_where_its_card_says() -> None:
+    card = read(make_card(authority={"url": "https://10.98.1.126:8444"}))
+    assert card.authority is not None, "it certifies names"
+    assert card.authority.url == "https://10.98.1.126:8444", "its nodes' peers dial it there"
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("https://10.97.1.126:8444", "an address inside its addressSpace"),
+        ("http://10.98.1.126:8444", "authority.url"),
+        ("https://authority.bank-b.example:8444", "authority.url"),
+        ("https://10.98.1.126:8444/certificate", "authority.url"),
+        ("https://10.98.1.126", "authority.url"),
+        ("https://10.98.1.126:99999", "authority.url"),
+    ],
+)
+def test_an_authority_elsewhere_is_refused(url: str, reason: str) -> None:
+    assert reason in refusal(make_card(authority={"url": url})), "requests for certificates must not leave the link"
 
 
 def test_a_newer_minor_version_is_read() -> None:
@@ -582,11 +671,12 @@ def quarrels(
     own: MemberProfile = BANK_A,
     link: LinkKind = LinkKind.IPSEC,
     own_policy: IpsecPolicy | None = None,
+    authority: str | None = None,
 ) -> list[str]:
     """What the check has against these members, one line a mistake."""
     peers = [read(card, name=card["name"]) for card in cards]
     try:
-        check_consortium(own, peers, {peer.name: link for peer in peers}, own_policy or IpsecPolicy())
+        check_consortium(own, peers, {peer.name: link for peer in peers}, own_policy or IpsecPolicy(), authority)
     except MembershipError as error:
         return str(error).split("\n")
     return []
@@ -659,6 +749,15 @@ def test_a_vpn_link_wants_a_gateway(link: LinkKind) -> None:
     )
 
 
+def test_a_peer_that_is_to_certify_names_must_say_that_it_does() -> None:
+    silent, told = make_card("bank-b"), make_card("bank-c", authority={"url": "https://10.99.1.126:8444"})
+    assert quarrels(silent, told, authority="bank-c") == [], "its card says where"
+    assert quarrels(silent, told, authority="bank-a") == [], "we do so ourselves"
+    assert quarrels(silent, told, authority="bank-b") == [
+        "bank-b: it is to certify names, but its card has no authority; wanted it to say so first"
+    ], "our nodes would ask nobody"
+
+
 def test_vnet_to_vnet_wants_one_tenant() -> None:
     found = quarrels(make_card(tenant_id=OTHER_TENANT), link=LinkKind.VNET_TO_VNET)
     tenants = f"its tenant is {OTHER_TENANT} and ours {TENANT}"
@@ -722,7 +821,7 @@ def test_the_schema_is_sound_and_accepts_cards() -> None:
         assert list(validator.iter_errors(card)) == [], "what this program reads, the schema must accept"
 
 
-@pytest.mark.parametrize("key", CARD)
+@pytest.mark.parametrize("key", sorted(CARD.keys() - LATER))
 def test_the_schema_wants_every_property(key: str) -> None:
     shortened = {each: value for each, value in CARD.items() if each != key}
     assert not jsonschema.Draft202012Validator(card_schema()).is_valid(shortened), "a peer relies on each of them"

@@ -16,11 +16,11 @@ from pulumi.runtime.proto import resource_pb2
 
 from components.node_scale_set import MODEL_TAG
 from membership import read_card
-from offline.program import ORGANIZATION, PROJECT, ROOT, StackConfiguration, read_configuration
+from offline.program import ORGANIZATION, PROJECT, ROOT, StackConfiguration, read_configuration, run_program
 from offline.recorder import DuplicateUrnError, Recorder, Registration
 from settings import EXPRESS_ROUTE_KEY, Settings, parse_settings
 from tests.cards import make_card, resigned, signing_seed
-from tests.configuration import SSH_PUBLIC_KEY
+from tests.configuration import SSH_PUBLIC_KEY, configuration
 from tests.runs import (
     AUTHORIZATION_KEY,
     CIRCUIT,
@@ -70,7 +70,10 @@ def module_of(registration: Registration) -> str:
 def test_a_size_is_a_number_of_machines_and_one_of_them_waits(size: str, machines: int):
     planned = RUNS[size]()
     identities = machines - 1
-    scale_set, balancer = one(planned, "VirtualMachineScaleSet"), one(planned, "LoadBalancer")
+    scale_set, balancer = (
+        one(planned, "VirtualMachineScaleSet", "nodes-vms"),
+        one(planned, "LoadBalancer", "nodes-balancer"),
+    )
     assert scale_set.inputs["sku"]["capacity"] == machines, "the reference scenario's sizes are 2, 7 and 15 VMs"
     assert len(all_of(planned, "Database")) == identities, "each identity keeps its ledger in a database of its own"
     assert len(planned.outputs["member"]["nodes"]) == identities, "a standby is nobody until it holds a lease"
@@ -81,9 +84,9 @@ def test_a_size_is_a_number_of_machines_and_one_of_them_waits(size: str, machine
 def test_a_small_member_has_nothing_that_watches():
     planned = RUNS["small"]()
     assert {module_of(each) for each in resources(planned)}.isdisjoint(MONITORS), "small is without monitoring"
-    extensions = one(planned, "VirtualMachineScaleSet").inputs["virtualMachineProfile"]["extensionProfile"][
-        "extensions"
-    ]
+    extensions = one(planned, "VirtualMachineScaleSet", "nodes-vms").inputs["virtualMachineProfile"][
+        "extensionProfile"
+    ]["extensions"]
     assert [each["name"] for each in extensions] == ["health"], (
         "an agent without a workspace would log errors all day"
     )
@@ -95,13 +98,13 @@ def test_a_small_member_has_nothing_that_watches():
 @pytest.mark.parametrize("size", ["medium", "large", "prod"])
 def test_larger_members_are_watched(size: str):
     planned = RUNS[size]()
-    extensions = one(planned, "VirtualMachineScaleSet").inputs["virtualMachineProfile"]["extensionProfile"][
-        "extensions"
-    ]
+    extensions = one(planned, "VirtualMachineScaleSet", "nodes-vms").inputs["virtualMachineProfile"][
+        "extensionProfile"
+    ]["extensions"]
     workspace = planned.ids[one(planned, "Workspace").urn]
     assert "AzureMonitorLinuxAgent" in {each["type"] for each in extensions}, "counters and logs of each VM"
-    association = one(planned, "DataCollectionRuleAssociation").inputs
-    assert association["resourceUri"] == planned.ids[one(planned, "VirtualMachineScaleSet").urn]
+    association = one(planned, "DataCollectionRuleAssociation", "nodes-collection").inputs
+    assert association["resourceUri"] == planned.ids[one(planned, "VirtualMachineScaleSet", "nodes-vms").urn]
     assert association["dataCollectionRuleId"] == planned.ids[one(planned, "DataCollectionRule").urn]
     assert one(planned, "Workbook").inputs["sourceId"] == workspace, "what the bank's operators look at"
     assert {each.inputs["workspaceId"] for each in all_of(planned, "DiagnosticSetting")} == {workspace}
@@ -233,7 +236,16 @@ def secrets_of(run: Plan) -> dict[str, set[str]]:
         for each in all_of(run, "VirtualNetworkGatewayConnection")
         if "sharedKey" in each.inputs
     }
-    return {**made, **keys, "circuit": {AUTHORIZATION_KEY}}
+    passwords = {each.name: {run.answers[each.urn]["result"]} for each in all_of(run, "RandomPassword")}
+    enrolment = {name: spellings(bytes.fromhex(key)) for name, key in enrolment_keys(run).items()}
+    return {**made, **keys, **passwords, **enrolment, "circuit": {AUTHORIZATION_KEY}}
+
+
+def enrolment_keys(run: Plan) -> dict[str, str]:
+    """What the nodes' vault and the authority's hold for enrolment, by where it stands."""
+    values = {each.name: each.inputs["properties"]["value"] for each in all_of(run, "Secret")}
+    agreed = json.loads(values.get("authority-enrolment-keys", "{}"))
+    return {f"authority and {name}": key for name, key in agreed.items()} | {"own": values["keys-enrolment-key"]}
 
 
 def readable(run: Plan) -> Iterator[tuple[str, str]]:
@@ -280,13 +292,27 @@ def test_exactly_the_keys_are_marked_secret():
         ("VirtualNetworkGatewayConnection", "sharedKey"),
         ("VirtualNetworkGatewayConnection", "authorizationKey"),
         ("Server", "administratorLoginPassword"),
+        ("Secret", "properties.value"),
     }, "a mark too few is a leak; a mark too many hides from a reviewer what a preview changes"
+
+
+def test_of_what_a_vault_keeps_exactly_the_confidential_is_marked():
+    planned = large()
+    marked = {each.name for each in all_of(planned, "Secret") if each.secrets}
+    assert marked == {"keys-enrolment-key", "keys-rpc-users", "authority-enrolment-keys"}, (
+        "cards are public: who reviews a preview sees which peers change"
+    )
+    for each in all_of(planned, "Secret"):
+        assert (list(each.request.additionalSecretOutputs) == ["properties"]) is bool(each.secrets), (
+            f"{each.name}: the state keeps outputs beside inputs"
+        )
 
 
 @pytest.mark.parametrize(
     ("kind", "outputs"),
     [
         ("RandomBytes", {"base64", "hex"}),
+        ("RandomPassword", {"result", "bcryptHash"}),
         ("VirtualNetworkGatewayConnection", {"sharedKey", "authorizationKey"}),
     ],
 )
@@ -314,8 +340,8 @@ def test_the_card_is_one_that_a_peer_accepts(run: Plan):
     member = run.outputs["member"]
     card = read_card(member, name=member["name"], pinned=run.outputs["fingerprint"], source="this stack")
     assert card.name == one(run, "ResourceGroup").name.removesuffix("-ledger")
-    frontend = one(run, "LoadBalancer").inputs["frontendIPConfigurations"][0]["privateIPAddress"]
-    rules = {rule["frontendPort"] for rule in one(run, "LoadBalancer").inputs["loadBalancingRules"]}
+    frontend = one(run, "LoadBalancer", "nodes-balancer").inputs["frontendIPConfigurations"][0]["privateIPAddress"]
+    rules = {rule["frontendPort"] for rule in one(run, "LoadBalancer", "nodes-balancer").inputs["loadBalancingRules"]}
     for node in card.nodes:
         host, port = node.p2p_address.split(":")
         assert host == frontend, "a member is one address for all its peers"
@@ -323,6 +349,18 @@ def test_the_card_is_one_that_a_peer_accepts(run: Plan):
     assert run.outputs["rpcAddress"].startswith(f"{frontend}:")
     assert int(run.outputs["rpcAddress"].split(":")[1]) in rules
     assert run.outputs["resourceGroup"] == one_answer(run, "ResourceGroup")["name"]
+    authorities = [each for each in all_of(run, "LoadBalancer") if each.name == "authority-hosts-balancer"]
+    urls = [
+        f"https://{each.inputs['frontendIPConfigurations'][0]['privateIPAddress']}:"
+        f"{each.inputs['loadBalancingRules'][0]['frontendPort']}"
+        for each in authorities
+    ]
+    assert [card.authority.url] == urls if card.authority else urls == [], "members ask where its card says"
+
+
+def test_the_card_says_what_each_node_is():
+    roles = [node.role for node in read_card(large().outputs["member"], name="bank-a", pinned=None, source="x").nodes]
+    assert roles == ["notary", *["node"] * 13], "peers that name a notary see who is one"
 
 
 def one_answer(run: Plan, kind: str) -> Any:
@@ -369,8 +407,19 @@ def test_without_peers_there_is_no_link():
     planned = RUNS["small"]()
     for kind in ("VirtualNetworkGatewayConnection", "LocalNetworkGateway", "VpnPeering"):
         assert all_of(planned, kind) == [], "an empty list of peers is the first step of each member"
-    (secret,) = all_of(planned, "Secret")
-    assert json.loads(secret.inputs["properties"]["value"]) == {}, "the nodes are told that there is nobody yet"
+    told = one(planned, "Secret", "keys-peers").inputs["properties"]["value"]
+    assert json.loads(told) == {}, "the nodes are told that there is nobody yet"
+    assert not [each.name for each in all_of(planned, "Secret") if each.name.startswith("keys-peer-")]
+
+
+def test_without_an_authority_there_is_none_of_it():
+    planned = bank("bank-b")
+    assert not [each.name for each in planned.registrations.values() if each.name.startswith("authority")], (
+        "who is certified by a peer pays for no HSM and no VMs of its own"
+    )
+    assert not all_of(planned, "keyvault:Key")
+    assert "authority" not in [each.inputs["subnetName"] for each in all_of(planned, "Subnet")]
+    assert planned.outputs["member"]["authority"] is None, "its card says so"
 
 
 def test_without_a_database_there_is_none_of_it():
@@ -448,11 +497,23 @@ def test_every_sample_plans(name: str, links: int):
 
 LOOSENED = {
     "deletion_protection",
+    "ledger.network.approval",
+    "nodes.standby",
     "key_vault.purge_protection",
     "key_vault.soft_delete_days",
     "nodes.encryption_at_host",
 }
-WHO_AND_WHERE = {"location", "bank", "address_space", "size", "nodes.ssh_public_key", "tags", "connectivity.vpn.sku"}
+WHO_AND_WHERE = {
+    "location",
+    "bank",
+    "address_space",
+    "size",
+    "nodes.ssh_public_key",
+    "tags",
+    "connectivity.vpn.sku",
+    "ledger.roles",
+    "ledger.network.authority",
+}
 
 
 def values_of(name: str) -> dict[str, Any]:
@@ -463,7 +524,7 @@ def values_of(name: str) -> dict[str, Any]:
 def test_dev_is_looser_by_named_keys_only():
     dev, prod = values_of("dev"), values_of("prod")
     differing = {key for key in {*dev, *prod} if dev.get(key) != prod.get(key)}
-    grown = {"peers", "application_networks", "operators", "alerts"}
+    grown = {"peers", "application_networks", "operators", "alerts", "ledger.rpc_users"}
     unexplained = {
         key
         for key in differing
@@ -483,7 +544,9 @@ def test_prod_changes_no_safe_default():
             "addressSpace": "10.1.0.0/16",
             "size": "large",
             "nodes": {"sshPublicKey": SSH_PUBLIC_KEY},
-        }
+            "ledger": {"network": {"authority": "bank-a"}, "roles": {"node-1": "notary"}},
+        },
+        context={"member": "bank-a"},
     )
     defaults = dict(leaves(smallest.model_dump(mode="json")))
     prod = values_of("prod")
@@ -494,7 +557,7 @@ def test_prod_changes_no_safe_default():
 
 def test_what_dev_loosens_shows_in_what_it_registers_and_nothing_else_does():
     dev, prod = sample("dev"), sample("prod")
-    vaults = [dict(one(each, "Vault").inputs["properties"]) for each in (dev, prod)]
+    vaults = [dict(one(each, "Vault", "keys-vault").inputs["properties"]) for each in (dev, prod)]
     assert vaults[0].pop("softDeleteRetentionInDays") < vaults[1].pop("softDeleteRetentionInDays") == 90
     assert "enablePurgeProtection" not in vaults[0]
     assert vaults[1].pop("enablePurgeProtection") is True, "a deleted key must be recoverable for its whole time"
@@ -517,6 +580,7 @@ IRREPLACEABLE = {
     "StorageAccount": "network information, leases, journals",
     "BlobContainer": "network information and leases",
     "FileShare": "the nodes' journals",
+    "keyvault:Key": "no name could be certified, nor a certificate revoked, under the root that all members trust",
     "Server": "the ledger itself",
     "Database": "the ledger itself",
     "VirtualNetworkGateway": "its addresses stand in every peer's configuration",
@@ -547,6 +611,11 @@ def tampered() -> dict[str, Any]:
 def forged() -> dict[str, Any]:
     """A whole card by somebody who has another key."""
     return resigned(make_card(), signing_seed("mallory"))
+
+
+def own_network(notary: str) -> dict[str, Any]:
+    """A network of bank A's own that names this notary."""
+    return {"network": {"authority": "bank-a", "notaries": [notary]}}
 
 
 REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
@@ -599,6 +668,21 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
         {BANK_B: {"member": make_card()}},
         ["bank-b", "applicationNetworks 10.0.0.0/8", "RPC"],
     ),
+    "an authority that says nothing of it": (
+        {"peers": PEERS[:1], "ledger": {"network": {"authority": "bank-b"}}},
+        {BANK_B: {"member": make_card()}},
+        ["bank-b: it is to certify names, but its card has no authority", "wanted it to say so first"],
+    ),
+    "a notary that is nobody": (
+        {"ledger": own_network("OU=node-9, O=Bank A, L=London, C=GB")},
+        {},
+        ["the notary OU=node-9, O=Bank A, L=London, C=GB is nobody's node", "wanted one of ours or of a peer"],
+    ),
+    "a notary that is a node": (
+        {"peers": PEERS[:1], "ledger": own_network("OU=node-1, O=Bank B, L=London, C=GB")},
+        {BANK_B: {"member": make_card()}},
+        ["the notary OU=node-1, O=Bank B, L=London, C=GB has the role node", "wanted notary"],
+    ),
     "everything at once": (
         {"peers": [*PEERS, {"name": "bank-d", "stack": stack_of("bank-d")}]},
         {
@@ -619,6 +703,21 @@ def test_it_is_refused_by_name_before_anything_is_registered(case: str):
     assert refused.registered == (), "a member half made is worse than none"
     assert "Traceback" not in refused.message
     assert AUTHORIZATION_KEY not in refused.message, "a message ends up in a build log"
+
+
+def test_a_second_authority_is_told_and_not_refused():
+    card = make_card(authority={"url": "https://10.98.1.126:8444"})
+    own = {"roles": {"node-1": "notary"}, "network": {"authority": "bank-a"}}
+    values = configuration(peers=PEERS[:1], ledger=own)
+    run = run_program(StackConfiguration("bank-a", values), references={BANK_B: {"member": card}})
+    (message,) = run.messages
+    assert "bank-b certifies names too, and our nodes belong to the network of bank-a" in message, (
+        "while a consortium moves to another authority, there are two"
+    )
+    assert "nodes of two networks don't trust each other" in message
+    values = configuration(peers=PEERS[:1], ledger={"network": {"authority": "bank-b"}})
+    run = run_program(StackConfiguration("bank-a", values), references={BANK_B: {"member": card}})
+    assert run.messages == (), "one authority is as it should be"
 
 
 def test_a_refusal_names_each_mistake_once():

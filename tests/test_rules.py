@@ -221,6 +221,14 @@ class Bank:
         _ = self.keys
         return self.make("keyvault:Secret", name, vaultName="keys-of-bank-a", properties={"value": value})
 
+    def key(self, vault: str = "keys-of-bank-a", name: str = "root", **properties: Any) -> str:
+        """An elliptic key that signs, in an HSM unless said otherwise."""
+        stated = {"kty": "EC-HSM", "curveName": "P-256", "keyOps": ["sign"], **properties}
+        return self.make("keyvault:Key", name, vaultName=vault, properties=stated)
+
+    def premium(self, name: str = "keys-of-bank-a") -> str:
+        return self.vault(name, sku={"name": "premium"})
+
     def account(self, name: str = "ledgerblobs") -> str:
         return self.make("storage:StorageAccount", name, kind="StorageV2")
 
@@ -245,8 +253,17 @@ class Bank:
     def database_server(self) -> str:
         return self.server(backup={"geoRedundantBackup": "Enabled"})
 
-    def vms(self, *, health: bool = True, custom_data: str | None = None, **inputs: Any) -> str:
-        return self.make("compute:VirtualMachineScaleSet", "vms", **scale_set(health, custom_data), **inputs)
+    def vms(
+        self,
+        *,
+        health: bool = True,
+        custom_data: str | None = None,
+        user_data: str | None = None,
+        **inputs: Any,
+    ) -> str:
+        model = scale_set(health, custom_data)
+        model["virtualMachineProfile"]["userData"] = user_data
+        return self.make("compute:VirtualMachineScaleSet", "vms", **model, **inputs)
 
     @cached_property
     def zonal(self) -> str:
@@ -414,6 +431,16 @@ CASES = [
         broken=lambda w: w.a.role("somebody", absent(w.a.network, "other")),
         legal=lambda w: w.a.role("somebody", w.a.network),
         given=lambda w: w.a.network,
+    ),
+    Case(
+        rules._place_is_there,
+        "a role on no container",
+        "ParentResourceNotFound: .*/containers/authority",
+        given=lambda w: setattr(w.a, "blobs", w.a.account()),
+        broken=lambda w: w.a.role("somebody", f"{w.a.blobs}/blobServices/default/containers/authority"),
+        legal=lambda w: w.a.role(
+            "somebody", w.a.make("storage:BlobContainer", "authority", accountName="ledgerblobs")
+        ),
     ),
     Case(
         rules._references_are_there,
@@ -777,6 +804,50 @@ CASES = [
     ),
     *(full(sku, most) for sku, most in (("Basic", 10), ("VpnGw3AZ", 30), ("VpnGw4AZ", 100))),
     # Roles, vaults and names that are one in the world
+    *(
+        Case(
+            rules._key,
+            what,
+            says,
+            given=lambda w: (w.a.premium(), w.a.vault("plain-keys-of-a")),
+            broken=lambda w, vault=vault, wrong=wrong: w.a.key(vault, **wrong),
+            legal=lambda w, near_vault=near_vault, near=near: w.a.key(near_vault, "near", **near),
+        )
+        for what, says, vault, wrong, near_vault, near in (
+            (
+                "a key in an HSM of a standard vault",
+                "KeyTypeNotSupported: EC-HSM in a vault of the SKU standard; wanted premium",
+                "plain-keys-of-a",
+                {},
+                "plain-keys-of-a",
+                {"kty": "EC"},
+            ),
+            (
+                "an elliptic key that encrypts",
+                "a key of type EC-HSM can't encrypt, wrapKey",
+                "keys-of-bank-a",
+                {"keyOps": ["sign", "wrapKey", "encrypt"]},
+                "keys-of-bank-a",
+                {"kty": "RSA-HSM", "keyOps": ["sign", "wrapKey", "encrypt"]},
+            ),
+            (
+                "a curve that there is none of",
+                "the curve P-192; wanted one of P-256, P-256K, P-384, P-521",
+                "keys-of-bank-a",
+                {"curveName": "P-192"},
+                "keys-of-bank-a",
+                {"curveName": "P-256K"},
+            ),
+            (
+                "an unknown type of key",
+                "the key type oct; wanted EC or RSA",
+                "keys-of-bank-a",
+                {"kty": "oct"},
+                "keys-of-bank-a",
+                {"kty": "RSA", "keyOps": ["sign"]},
+            ),
+        )
+    ),
     Case(
         rules._role_assignment,
         "the same assignment by another name",
@@ -877,6 +948,20 @@ CASES = [
         "customData is not base64",
         broken=lambda w: w.a.vms(custom_data="#cloud-config"),
         legal=lambda w: w.a.vms(custom_data=base64_of(14)),
+    ),
+    Case(
+        rules._user_data,
+        "65540 characters",
+        "userData has 65540 characters; wanted 65536 at most",
+        broken=lambda w: w.a.vms(user_data=base64_of(49_153)),
+        legal=lambda w: w.a.vms(user_data=base64_of(49_152)),
+    ),
+    Case(
+        rules._user_data,
+        "text as it is",
+        "userData is not base64",
+        broken=lambda w: w.a.vms(user_data="#!/bin/sh"),
+        legal=lambda w: w.a.vms(user_data=base64_of(14)),
     ),
     Case(
         rules._vm_health,
@@ -1039,6 +1124,7 @@ NAMES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "compute:VirtualMachineScaleSet": (("a", "n" * 64), ("n" * 65, "a_b", "a-", "")),
     "dbforpostgresql:Database": (("a", "_node-1", "n" * 63), ("1node", "n" * 64, "a b")),
     "dbforpostgresql:Server": (("abc", "n" * 63, "a-b"), ("ab", "n" * 64, "Abc", "-ab", "ab-")),
+    "keyvault:Key": (("a", "n" * 127), ("n" * 128, "a_b", "")),
     "keyvault:Secret": (("a", "n" * 127), ("n" * 128, "a_b", "")),
     "keyvault:Vault": (("abc", "v" * 24, "a-b"), ("ab", "v" * 25, "1ab", "a--b", "ab-", "a_b")),
     "managedidentity:UserAssignedIdentity": (("abc", "n" * 128, "a_b-"), ("ab", "n" * 129, "-ab", "a.b")),
@@ -1207,11 +1293,14 @@ def test_what_only_refers_does_not_hold(world: World) -> None:
     assert not refusal(lambda: world.a.delete(world.a.network)), "alerts, logs, roles and links of zones hold nothing"
 
 
-def test_a_secret_is_deleted_only_through_an_open_data_plane(world: World) -> None:
-    secret = world.a.secret("card", "words")
-    assert "ForbiddenByConnection" in refusal(lambda: world.a.delete(secret)), "the vault is closed to this machine"
+@pytest.mark.parametrize(
+    "make", [lambda bank: bank.secret("card", "words"), lambda bank: (bank.keys, bank.key(kty="EC"))[1]]
+)
+def test_a_secret_or_key_is_deleted_only_through_an_open_data_plane(make: Any, world: World) -> None:
+    kept = make(world.a)
+    assert "ForbiddenByConnection" in refusal(lambda: world.a.delete(kept)), "the vault is closed to this machine"
     world.a.change(world.a.keys, properties={"softDeleteRetentionInDays": 90, "publicNetworkAccess": "Enabled"})
-    assert not refusal(lambda: world.a.delete(secret)), "an open vault lets a secret go"
+    assert not refusal(lambda: world.a.delete(kept)), "an open vault lets it go"
 
 
 def test_what_is_gone_is_gone(world: World) -> None:
@@ -1291,6 +1380,14 @@ def test_an_update_leaves_the_shared_key_as_it_was(world: World) -> None:
     bare = world.a.ipsec()
     world.a.change(bare, sharedKey="first")
     assert world.azure.resources[bare].inputs["sharedKey"] == digest("first"), "where there is none, it is set"
+
+
+def test_an_update_leaves_a_key_as_it_was(world: World) -> None:
+    world.a.premium()
+    key = world.a.key()
+    world.a.change(key, properties={"kty": "EC-HSM", "curveName": "P-384", "keyOps": ["sign", "verify"]})
+    kept = world.azure.resources[key].inputs["properties"]
+    assert kept == {"kty": "EC-HSM", "curveName": "P-256", "keyOps": ["sign"]}, "a PUT makes a key, and changes none"
 
 
 # VMs follow their model --------------------------------------------------------------------------------------------

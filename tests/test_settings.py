@@ -1,20 +1,28 @@
 """The configuration of one member: what is accepted, what follows from it, and each way to get it wrong."""
 
+from collections.abc import Sequence
 from contextvars import copy_context
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pulumi
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509.oid import NameOID
 from pulumi.runtime import set_all_config
 from pulumi.runtime.settings import Settings as RuntimeSettings
 from pulumi.runtime.settings import configure
 from pydantic import ValidationError
 
 from ledger.corda import CORDA
+from ledger.platforms import PLATFORMS
 from membership import IpsecPolicy, LinkKind
 from regions import REGIONS
 from settings import (
@@ -23,6 +31,7 @@ from settings import (
     LOCATION_KEY,
     SIZES,
     TUNNELS,
+    Approval,
     GatewaySku,
     Settings,
     SettingsError,
@@ -78,6 +87,29 @@ def peer(**changes: Any) -> dict[str, Any]:
     return {"peers": [stack_peer(**changes)]}
 
 
+def ledger(**changes: Any) -> dict[str, Any]:
+    return {"ledger": changes}
+
+
+def network(authority: str = "bank-a", **changes: Any) -> dict[str, Any]:
+    """Bank A's configuration with the authority of that name, node-1 its notary."""
+    return ledger(roles={"node-1": "notary"}, network={"authority": authority, **changes})
+
+
+def peers_network(**changes: Any) -> dict[str, Any]:
+    """Bank A in the network of bank B."""
+    return {**ledger(network={"authority": "bank-b", **changes}), **peer()}
+
+
+ZONE = {
+    "registrationUrl": "https://doorman.example/",
+    "networkMapUrl": "https://map.example/",
+    "trustRoot": CARD_FILE,
+}
+ARTIFACT = {"coordinates": "com.bank:credit:1.0", "sha256": "5a" * 32}
+RPC_USER = {"name": "reports", "permissions": ["InvokeRpc.nodeInfo"]}
+
+
 def rsa_key(bits: int) -> str:
     # No such key pair exists: only the length of the modulus is looked at.
     key = RSAPublicNumbers(65537, (1 << (bits - 1)) + 1).public_key()
@@ -111,8 +143,162 @@ REJECTIONS = {
         "wanted one of 4.8, 4.9, 4.10, 4.11, 4.12, 4.13, 4.14",
     ),
     "version-a-number": ({"ledger": {"version": 4.1}}, "ledger.version", "4.1", "should be a valid string; wanted"),
-    "ledger-unknown-key": ({"ledger": {"edition": "x"}}, "ledger.edition", "unknown key", "platform, version"),
-    "ledger-no-object": ({"ledger": "corda"}, "ledger", "corda", "wanted the ledger software: {platform, version}"),
+    "ledger-unknown-key": ({"ledger": {"edition": "x"}}, "ledger.edition", "unknown key", "platform, repository"),
+    "ledger-no-object": (
+        {"ledger": "corda"},
+        "ledger",
+        "corda",
+        "wanted the ledger software and its network: {platform, version",
+    ),
+    "artifact-by-path": (
+        ledger(artifact={**ARTIFACT, "coordinates": "corda.jar"}),
+        "ledger.artifact.coordinates",
+        "corda.jar",
+        "wanted GROUP:NAME:VERSION in a Maven repository",
+    ),
+    "artifact-unhashed": (
+        ledger(artifact={"coordinates": "net.corda:corda:4.10"}),
+        "ledger.artifact.sha256",
+        "not set",
+        "wanted of the file: 64 hex digits; a VM takes no other",
+    ),
+    "artifact-hash-of-another-kind": (
+        ledger(applications=[{**ARTIFACT, "sha256": "5a" * 20}]),
+        "ledger.applications[0].sha256",
+        "5a5a",
+        "wanted of the file: 64 hex digits",
+    ),
+    "application-twice": (
+        ledger(applications=[ARTIFACT, ARTIFACT]),
+        "ledger.applications",
+        "com.bank:credit:1.0",
+        "wanted each once; more than once: com.bank:credit:1.0",
+    ),
+    "repository-in-clear": (
+        ledger(repository="http://repository.example"),
+        "ledger.repository",
+        "http://repository.example",
+        "wanted https:// URL of the Maven repository",
+    ),
+    "role-unknown": (
+        ledger(roles={"node-1": "oracle"}),
+        "ledger.roles",
+        '"oracle"',
+        "node-1: role oracle; wanted one of node, notary",
+    ),
+    "role-of-nobody": (
+        ledger(roles={"node-6": "notary", "node-7": "notary"}),
+        "ledger",
+        '"node-7"',
+        "roles of node-7; wanted identities that there are, node-1 to node-6",
+    ),
+    "role-no-text": (ledger(roles={"node-1": 1}), "ledger.roles.node-1", "1", "wanted what an identity is"),
+    "rpc-user-malformed": (
+        ledger(rpcUsers=[{**RPC_USER, "name": "credit reports"}]),
+        "ledger.rpcUsers[0].name",
+        "credit reports",
+        "wanted unique; letters, digits, _ and -",
+    ),
+    "rpc-user-twice": (
+        ledger(rpcUsers=[RPC_USER, {**RPC_USER, "permissions": ["ALL"]}]),
+        "ledger.rpcUsers",
+        "reports",
+        "wanted each once; more than once: reports",
+    ),
+    "rpc-user-for-nothing": (
+        ledger(rpcUsers=[{**RPC_USER, "permissions": []}]),
+        "ledger.rpcUsers[0].permissions",
+        "[]",
+        "wanted what it may do, in the platform's words",
+    ),
+    "rpc-permission-unknown": (
+        ledger(rpcUsers=[{**RPC_USER, "permissions": ["StartFlow"]}]),
+        "ledger.rpcUsers",
+        "reports",
+        "permissions of reports: 'StartFlow'; wanted ALL, StartFlow.CLASS, InvokeRpc.METHOD",
+    ),
+    "rpc-permission-twice": (
+        ledger(rpcUsers=[{**RPC_USER, "permissions": ["ALL", "ALL"]}]),
+        "ledger.rpcUsers[0].permissions",
+        "ALL",
+        "wanted each once; more than once: ALL",
+    ),
+    "network-of-nobody": (ledger(network={}), "ledger.network", "{}", "wanted either authority or zone"),
+    "network-of-two": (
+        ledger(network={"authority": "bank-a", "zone": {**ZONE, "trustRoot": CARD_FILE}}),
+        "ledger.network.zone.trustRoot",
+        CARD_FILE[:40],
+        "0 certificates in it; wanted a PEM file with the network's root certificate alone",
+    ),
+    "zone-without-a-root": (
+        ledger(network={"zone": {**ZONE, "trustRoot": "missing.pem"}}),
+        "ledger.network.zone.trustRoot",
+        "missing.pem",
+        "no such file; wanted the path of a PEM file with its root certificate",
+    ),
+    "authority-nobody": (
+        network("bank-b"),
+        "peers",
+        "[]",
+        "ledger.network.authority is bank-b; wanted it listed, or bank-a itself",
+    ),
+    "authority-not-listed": (
+        {**network("bank-c"), **peer()},
+        "peers",
+        '"bank-b"',
+        "ledger.network.authority is bank-c; wanted it listed, or bank-a itself",
+    ),
+    "authority-without-a-notary": (
+        ledger(network={"authority": "bank-a"}),
+        "ledger",
+        '"bank-a"',
+        "the own network has no notary; wanted roles with a notary, or network.notaries",
+    ),
+    "options-of-another-authority": (
+        peers_network(approval="auto", notaries=["OU=node-1, O=Bank B, L=Dublin, C=IE"], trustRoot=FINGERPRINT),
+        "ledger.network",
+        '"bank-b"',
+        "approval, notaries of bank-b's network; wanted none: bank-b says it",
+    ),
+    "approval-unknown": (
+        network(approval="always"),
+        "ledger.network.approval",
+        "always",
+        "wanted one of 'manual' or 'auto'",
+    ),
+    "trust-root-by-file": (
+        network(trustRoot="root.pem"),
+        "ledger.network.trustRoot",
+        "root.pem",
+        "wanted pins the network's root certificate: sha256: and 64 hex digits",
+    ),
+    "document-by-another-hash": (
+        network(document=f"sha512:{'5a' * 64}"),
+        "ledger.network.document",
+        "sha512",
+        "wanted pins the network's shared document",
+    ),
+    "notary-twice": (
+        network(notaries=["O=N, L=London, C=GB", "O=N, L=London, C=GB"]),
+        "ledger.network.notaries",
+        "O=N",
+        "wanted each once",
+    ),
+    "platform-version-zero": (
+        network(minimumPlatformVersion=0),
+        "ledger.network.minimumPlatformVersion",
+        "0",
+        "greater than or equal to 1; wanted of the own authority",
+    ),
+    "message-small": (network(maxMessageBytes=1), "ledger.network.maxMessageBytes", "1", "65536 to 104857600"),
+    "message-larger-than-a-transaction": (
+        network(maxMessageBytes=200_000, maxTransactionBytes=100_000),
+        "ledger.network",
+        "200000",
+        "maxMessageBytes exceeds maxTransactionBytes; wanted it no larger",
+    ),
+    "transaction-small": (network(maxTransactionBytes=1), "ledger.network.maxTransactionBytes", "1", "65536 or more"),
+    "horizon-zero": (network(eventHorizonDays=0), "ledger.network.eventHorizonDays", "0", "1 to 3650"),
     # bank
     "bank-absent": ({"bank": None}, "bank", "not set", "wanted who this member is: {name, legalName, asn}"),
     "bank-no-object": ({"bank": "bank-a"}, "bank", "bank-a", "wanted who this member is: {name, legalName, asn}"),
@@ -396,7 +582,7 @@ REJECTIONS = {
         {"peers": [card_peer(card="cards/missing.json")]},
         "peers[0].card",
         "cards/missing.json",
-        "no such file; wanted the path of a JSON file with the peer's card",
+        "no such file; wanted the path of a JSON file with the peer's card, instead",
     ),
     "peer-card-unpinned": (
         {"peers": [{"name": "bank-b", "card": CARD_FILE}]},
@@ -726,9 +912,28 @@ DEFAULTS = [
     ("tags", {}, "tags are the bank's own"),
     ("key_generations.link", 1, "no key was replaced yet"),
     ("key_generations.signing", 1, "no key was replaced yet"),
+    ("ledger.network", None, "who certifies names, a consortium must have agreed"),
+    ("ledger.rpc_users", (), "no application is let in until a bank names it"),
+    ("ledger.artifact", None, "the platform knows its own"),
+    ("is_authority", False, "a member certifies names only where it says so"),
     ("platform", CORDA, "the scenario's ledger"),
     ("ledger_version", CORDA.default_version, "the platform knows which version"),
 ]
+
+
+NETWORK_DEFAULTS = [
+    ("approval", Approval.MANUAL, "a certified name has a voice in the network"),
+    ("notaries", (), "the own identities with that role"),
+    ("minimum_platform_version", 10, "what the oldest supported release of Corda has"),
+    ("max_message_bytes", 10_485_760, "as Corda's bootstrapper"),
+    ("max_transaction_bytes", 524_288_000, "as Corda's bootstrapper"),
+    ("event_horizon_days", 30, "as Corda's bootstrapper"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "reason"), NETWORK_DEFAULTS, ids=[name for name, _, _ in NETWORK_DEFAULTS])
+def test_defaults_of_the_own_network(name: str, value: object, reason: str) -> None:
+    assert getattr(parsed(**network()).ledger.network, name) == value, reason
 
 
 @pytest.mark.parametrize(("path", "value", "reason"), DEFAULTS, ids=[path for path, _, _ in DEFAULTS])
@@ -794,6 +999,84 @@ def test_legal_name_is_made_canonical() -> None:
 def test_link_is_open_until_somebody_says(configured: dict[str, Any], link: LinkKind | None) -> None:
     (found,) = parsed(peers=[configured]).peers
     assert found.link is link, "which kind fits by default, only the peer's card can tell"
+
+
+def pem(path: Path, names: Sequence[str]) -> str:
+    """A PEM file with a self-signed certificate for each name."""
+    key = generate_private_key(SECP256R1())
+    now = datetime.now(UTC)
+    text = b""
+    for name in names:
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        builder = x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number(), now, now)
+        text += builder.sign(key, SHA256()).public_bytes(Encoding.PEM)
+    path.write_bytes(text)
+    return str(path)
+
+
+def test_a_zone_says_all_of_itself(tmp_path: Path) -> None:
+    root = pem(tmp_path / "root.pem", ["root"])
+    zone = {**ZONE, "trustRoot": root}
+    found = parsed(**ledger(network={"zone": zone})).ledger.network
+    assert found is not None, "there is a network"
+    assert found.zone is not None, "that others run"
+    assert str(found.zone.trust_root) == root, "the file that was named"
+    (line,) = mistakes(**ledger(network={"zone": zone, "trustRoot": FINGERPRINT, "approval": "auto"}))
+    assert "approval, trustRoot beside `zone`; wanted none: the zone says it" in line, "in one message"
+    (line,) = mistakes(**ledger(network={"zone": zone, "authority": "bank-a"}))
+    assert "wanted either `authority` or `zone`" in line, "nobody has two networks"
+    (line,) = mistakes(**ledger(network={"zone": {**zone, "trustRoot": pem(tmp_path / "two.pem", "ab")}}))
+    assert "2 certificates in it; wanted a PEM file with the network's root certificate alone" in line
+    (line,) = mistakes(**ledger(network={"zone": {**zone, "networkMapUrl": "http://map.example"}}))
+    assert "zone.networkMapUrl: http://map.example: wanted https:// URL of its network map" in line
+
+
+def test_a_member_may_certify_names_or_be_certified() -> None:
+    own, theirs = parsed(**network()), parsed(**peers_network(trustRoot=FINGERPRINT, document=FINGERPRINT))
+    assert own.is_authority, "it is named itself"
+    assert not theirs.is_authority, "a peer is"
+    assert not parsed().is_authority, "nobody is"
+    assert theirs.ledger.network is not None, "it is in a network"
+    assert theirs.ledger.network.trust_root == theirs.ledger.network.document == FINGERPRINT, "a member may pin both"
+
+
+def test_a_notary_elsewhere_is_a_notary_too() -> None:
+    found = parsed(**ledger(network={"authority": "bank-a", "notaries": ["OU=node-1, O=Bank B, L=Dublin, C=IE"]}))
+    assert found.is_authority, "the authority need not run the notary"
+
+
+def test_a_platform_without_an_authority_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PLATFORMS, "corda", replace(CORDA, authority=None))
+    (line,) = mistakes(**ledger(network={"authority": "bank-a"}))
+    assert "ledger.network: " in line
+    assert "no member certifies names of corda; wanted no `authority`" in line, (
+        "the key is misunderstood, and says so"
+    )
+
+
+def test_the_ledger_is_what_was_configured() -> None:
+    found = parsed(
+        **ledger(
+            version="4.12",
+            artifact=ARTIFACT,
+            repository="https://repository.example/maven",
+            applications=[{**ARTIFACT, "coordinates": "com.bank:flows:1.0"}],
+            roles={"node-2": "notary"},
+            rpcUsers=[RPC_USER, {"name": "credit", "permissions": ["StartFlow.com.bank.Credit", "ALL"]}],
+            network={"authority": "bank-a", "approval": "auto", "eventHorizonDays": 7},
+        )
+    ).ledger
+    assert found.artifact is not None, "the bank named one"
+    assert found.artifact.coordinates == "com.bank:credit:1.0", "its own build"
+    assert [each.coordinates for each in found.applications] == ["com.bank:flows:1.0"], "what runs on the ledger"
+    assert found.roles == {"node-2": "notary"}, "the identity that was named"
+    assert [user.permissions for user in found.rpc_users] == [
+        ("InvokeRpc.nodeInfo",),
+        ("StartFlow.com.bank.Credit", "ALL"),
+    ], "in order"
+    assert found.network is not None, "the bank named one"
+    assert found.network.approval is Approval.AUTO, "the bank said so"
+    assert found.network.event_horizon_days == 7, "one parameter can be changed alone"
 
 
 def test_those_who_may_read_the_gateway_are_named_before_their_bank_joins() -> None:

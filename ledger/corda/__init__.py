@@ -17,6 +17,7 @@ from ledger.platform import (
     Platform,
     Port,
     Probe,
+    ProbeProtocol,
     Role,
     Scope,
     SecretBlob,
@@ -152,6 +153,9 @@ _STATE = (
 # PEM of a P-256 key has 241 bytes. What certifies the keys is public, renewed in time, and kept elsewhere.
 _SECRETS = tuple(SecretBlob(name, 1024) for name in ("node-ca-key", "identity-key", "tls-key", "rpc-tls-key"))
 
+# Of an authority's VMs, which are asked for their health like the nodes'.
+_HEALTH = Probe(8080, ProbeProtocol.HTTP, "/health")
+
 CORDA = Platform(
     name="corda",
     versions=("4.8", "4.9", "4.10", "4.11", "4.12", "4.13", "4.14"),
@@ -176,9 +180,9 @@ CORDA = Platform(
         module="ledger.corda.authority",
         keys=("root", "identity-ca", "network-parameters"),
         listeners=(
-            Listener("enrolment", 8444, _PEERS, Probe(8444)),
+            Listener("enrolment", 8444, _PEERS, _HEALTH),
             # Revocation lists are signed: plain HTTP carries them, as everywhere.
-            Listener("revocation", 8445, _PEERS, Probe(8445)),
+            Listener("revocation", 8445, _PEERS, _HEALTH),
         ),
     ),
     check_permission=check_permission,

@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 from yarl import URL
 
+from agent.fence import UnavailableError
 from ledger.corda import proof
 from ledger.corda.certificates import (
     IDENTITY_KEY,
@@ -105,6 +106,8 @@ class Enrolment:
         self._email = email or f"ledger@{surroundings.member}.invalid"
         self._root: x509.Certificate | None = None
         self._renewal_failed: dict[str, datetime] = {}
+        self._newest: dict[str, tuple[Identity, Mapping[str, bytes], Chains]] = {}
+        self._renewals: dict[str, asyncio.Task[None]] = {}
 
     async def certificates(self, identity: Identity, keys: Mapping[str, bytes]) -> Chains:
         """An identity's certificates: those that are kept, or new ones when a third of their time is left.
@@ -118,8 +121,36 @@ class Enrolment:
         Raises:
             WaitingError: somebody must act first; the message says who.
             SoftwareError: they are refused, or what came proves nothing.
-            UnavailableError: the documents are away.
+            UnavailableError: the documents are away, or the vault with the enrolment key.
         """
+        chains = await self._certificates(identity, keys)
+        self._newest[identity.name] = identity, keys, chains
+        return chains
+
+    def renewal_due(self, chains: Chains) -> bool:
+        """Whether newer certificates than these are kept by now: a node that runs with these is to be started anew.
+
+        When it is time they are asked for in the background, so that no node is stopped while the authority is away.
+        """
+        for name, (identity, keys, newest) in self._newest.items():
+            if newest.identity[0].subject != chains.identity[0].subject:
+                continue
+            if newest != chains:
+                return True
+            if self._due(chains, identity) and name not in self._renewals:
+                task = asyncio.get_running_loop().create_task(self._renew(identity, keys))
+                self._renewals[name] = task
+                task.add_done_callback(lambda _, name=name: self._renewals.pop(name))  # type: ignore[misc]
+        return False
+
+    async def _renew(self, identity: Identity, keys: Mapping[str, bytes]) -> None:
+        try:
+            await self.certificates(identity, keys)
+        except (SoftwareError, UnavailableError) as error:
+            log.warning("%s: certificates are not renewed yet: %s", identity.name, error)
+            self._renewal_failed[identity.name] = self._now()
+
+    async def _certificates(self, identity: Identity, keys: Mapping[str, bytes]) -> Chains:
         root = await self.trust_root()
         document = await self._documents.read(_document(identity))
         kept = self._kept(document, identity, keys, root)
@@ -127,7 +158,7 @@ class Enrolment:
             return kept
         try:
             chains = await self._obtain(identity, keys, root)
-        except SoftwareError as error:
+        except (SoftwareError, UnavailableError) as error:
             if kept is None:
                 raise
             log.warning("%s: certificates are not renewed yet: %s", identity.name, error)
@@ -157,7 +188,7 @@ class Enrolment:
         kept = await self._documents.read(NETWORK_DOCUMENT)
         try:
             told = await self._network(self._surroundings.network, await self.trust_root())
-        except WaitingError as error:
+        except (WaitingError, UnavailableError) as error:
             if kept is None:
                 raise
             log.warning("network parameters: %s; goes on with what it said last", error)

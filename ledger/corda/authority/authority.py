@@ -519,7 +519,10 @@ class Authority:
                 and now < before.last_update_utc + self._lifetimes.revocation_list_renewal
             ):
                 return
-            number = before.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number if before else 0
+            number = 0
+            # A list of nothing is false.
+            if before is not None:
+                number = before.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
             builder = revocation_list(
                 own.certificates[issuer],
                 number + 1,

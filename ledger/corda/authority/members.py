@@ -52,8 +52,12 @@ class VaultMembers(BankVault):
         """See `Members`."""
         if member == self._own:
             return self._own_names
-        card = (await self.peers()).cards.get(member)
-        return frozenset(_canonical(name) for name in card.addresses) if card else frozenset()
+        peers = await self.peers()
+        if member in peers.cards:
+            return frozenset(_canonical(name) for name in peers.cards[member].addresses)
+        if member in peers.names:
+            raise UnavailableError(f"the card of {member} can't be read")
+        return frozenset()
 
 
 def _canonical(legal_name: str) -> str:

@@ -1,0 +1,55 @@
+"""One VM of an authority for tests: `python -m tests.authority_vm JSON`. Its clouds are a local vault and Azurite."""
+
+import asyncio
+import json
+import logging
+import socket
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from agent.status import Status
+from ledger.corda.authority.authority import Authority
+from ledger.corda.authority.configuration import Configuration
+from ledger.corda.authority.keys import VaultKeys
+from ledger.corda.authority.members import VaultMembers
+from ledger.corda.authority.register import BlobStore
+from ledger.corda.authority.service import serve
+from tests.authority import PlainSerializer, container_client
+from tests.key_vault import client_of, key_client_of
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+async def run(given: Mapping[str, Any]) -> None:
+    configuration = Configuration.model_validate(given["configuration"])
+    certificate = Path(given["certificate"])
+    async with (
+        container_client(*given["register"]) as container,
+        client_of(given["vault"], certificate) as secrets,
+        key_client_of(given["vault"], certificate) as keys,
+    ):
+        authority = Authority(
+            configuration,
+            BlobStore(container),
+            VaultKeys(keys),
+            VaultMembers(secrets, configuration.member, configuration.legal_names, poll_seconds=1.0),
+            PlainSerializer(),
+            configured=1.0,
+        )
+        ports = {name: free_port() for name in ("health", "requests", "lists")}
+        print(json.dumps(ports), flush=True)
+        await serve(
+            authority, Status(vm="authority-1"), "127.0.0.1", ports["health"], ports["requests"], ports["lists"]
+        )
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("azure").setLevel(logging.WARNING)
+    asyncio.run(run(json.loads(sys.argv[1])))

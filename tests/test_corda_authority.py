@@ -1,0 +1,1060 @@
+"""An authority over real sockets: the SDK's clients against a local vault and Azurite."""
+
+import asyncio
+import base64
+import contextlib
+import json
+import logging
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from agent.configuration import ConfigurationError
+from agent.fence import DamagedError, UnavailableError
+from agent.network_http import serving_requests
+from ledger.corda import CORDA, proof
+from ledger.corda.authority import __main__ as commands
+from ledger.corda.authority.authority import Authority, Lifetimes
+from ledger.corda.authority.configuration import Approval, Configuration, read_configuration
+from ledger.corda.authority.keys import KEYS
+from ledger.corda.authority.parameters import JavaSerializer
+from ledger.corda.authority.register import BlobStore
+from ledger.corda.certificates import (
+    IDENTITY_KEY,
+    NODE_CA_KEY,
+    Role,
+    check_chain,
+    key_hash,
+    make_keys,
+    make_request,
+    read_key,
+    role_of,
+)
+from ledger.corda.installation import ToolError
+from ledger.software import SoftwareError, WaitingError
+from tests import azurite, corda
+from tests.authority import BANK_A, BANK_B, SETTINGS, MemoryStore, Network, container_client, network
+from tests.key_vault import write_certificate
+from tests.test_corda_certificates import make_network
+
+pytestmark = pytest.mark.skipif(not azurite.available(), reason="no node and npm here; wanted them for Azurite")
+NOTARY, NODE_2 = f"OU=node-1, {BANK_A}", f"OU=node-2, {BANK_A}"
+
+
+@pytest.fixture(scope="module")
+def blobs() -> Iterator[str]:
+    with azurite.blob_service() as (url, _):
+        yield url
+
+
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("vault")
+    return write_certificate(folder), folder / "certificate.pem"
+
+
+@pytest.fixture
+def play(tls, blobs):
+    """Play a history in a new network whose register is on Azurite."""
+
+    def run(history: Callable[[Network], Awaitable[Any]], **changes: Any) -> Any:
+        async def in_network() -> Any:
+            async with network(tls, blobs, **changes) as made:
+                return await history(made)
+
+        return asyncio.run(in_network())
+
+    return run
+
+
+async def decisions(made: Network) -> list[dict[str, Any]]:
+    store = made.store()
+    found = [await store.read(name) for name in await store.names("decisions/")]
+    return sorted((json.loads(each.content) for each in found if each), key=lambda each: each["decision"])
+
+
+@asynccontextmanager
+async def session() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=False)) as made:
+        yield made
+
+
+async def ask(url: str, path: str, *, method: str = "GET", body: bytes = b"", **told: str) -> tuple[int, bytes, bool]:
+    """Ask as a member; what stands in `told` is told otherwise than it was proven. Status, body, whether proven."""
+    key = bytes.fromhex(told.pop("key", "b" * 64))
+    member, nonce = told.pop("member", "bank-b"), told.pop("nonce", secrets.token_hex(16))
+    now = told.pop("time", str(int(time.time())))
+    given = proof.request_proof(
+        key,
+        member=member,
+        method=told.pop("proven_method", method),
+        path=told.pop("proven_path", path),
+        nonce=nonce,
+        time=told.pop("proven_time", now),
+        body=told.pop("proven_body", body.decode("latin1")).encode("latin1"),
+    )
+    headers = {proof.MEMBER: member, proof.NONCE: nonce, proof.TIME: now, proof.REQUEST_PROOF: given}
+    async with session() as client, client.request(method, url + path, data=body or None, headers=headers) as answer:
+        content = await answer.read()
+        proven = answer.headers.get(proof.ANSWER_PROOF, "")
+        wanted = proof.answer_proof(key, member=member, nonce=nonce, status=answer.status, body=content)
+        assert not proven or proven == wanted, "a wrong proof is told by nobody"
+        return answer.status, content, bool(proven)
+
+
+# --- A first network -----------------------------------------------------------------------------------------------
+
+
+def test_all_material_of_a_first_network_comes_from_nothing(play, tmp_path):
+    async def history(made: Network) -> None:
+        began = time.monotonic()
+        async with made.vm() as vm:
+            bank_a, bank_b = made.member("bank-a", vm.url, BANK_A), made.member("bank-b", vm.url, BANK_B)
+            assert await bank_b.enrolment.network_parameters() is None, "the notary has no certificate yet"
+            chains = {
+                (member.surroundings.member, number): await member.certificates(number)
+                for member, numbers in ((bank_a, (1, 2)), (bank_b, (1, 2)))
+                for number in numbers
+            }
+            assert vm.authority.due.is_set(), "parameters are signed as soon as the notary is certified"
+            assert await vm.authority.tend() is None, "nothing is left to do"
+            parameters = await bank_b.enrolment.network_parameters()
+            seconds = time.monotonic() - began
+            print(f"a first network of four identities: {seconds:.2f} s")
+            assert parameters is not None
+            told = json.loads(parameters)
+            assert told["epoch"] == 1
+            assert told["notaries"] == ["OU=node-1,O=Bank A,L=London,C=GB"], "the notary by its certificate"
+            assert parameters == await bank_a.enrolment.network_parameters(), "one file for all"
+            roots = {chain.trust_root for chain in chains.values()}
+            assert len(roots) == 1, "one network"
+            for (member, number), chain in chains.items():
+                of = bank_a if member == "bank-a" else bank_b
+                identity = of.identity(number)
+                for role, key, certified in (
+                    (Role.NODE_CA, NODE_CA_KEY, chain.node_ca),
+                    (Role.LEGAL_IDENTITY, IDENTITY_KEY, chain.identity),
+                ):
+                    check_chain(
+                        certified,
+                        role=role,
+                        subject=identity.legal_name,
+                        public_key=read_key(of.keys[identity.name], key).public_key(),
+                        trust_root=chain.trust_root,
+                        now=made.clock(),
+                    )
+                assert len({key_hash(each.public_key()) for each in chain.node_ca}) == 3, "three keys"
+            recorded = await decisions(made)
+            assert [each["decision"] for each in recorded] == ["approved"] * 8 + ["issued"] * 8 + ["parameters"], (
+                "each decision is recorded"
+            )
+            issued = next(each for each in recorded if each["decision"] == "issued" and each["member"] == "bank-b")
+            assert set(issued) == {
+                "when", "decision", "member", "legal_name", "role", "key", "by", "serial", "expires"
+            }, "who, which name, which key, when"  # fmt: skip
+            asked = len(made.vault.served)
+            for number in (1, 2):
+                assert await bank_b.certificates(number) == chains["bank-b", number], "kept as documents"
+                assert await bank_b.vm().certificates(bank_b.identity(number), bank_b.keys[f"node-{number}"]), (
+                    "whichever VM holds the identity next"
+                )
+            assert len(made.vault.served) == asked, "nobody was asked"
+            assert not any(key.startswith("PUT /keys") for key in made.vault.served), "keys sign, and that is all"
+
+    play(history)
+
+
+def test_two_vms_that_start_at_once_agree_on_one_root_and_one_certificate_a_key(play):
+    async def history(made: Network) -> None:
+        async with made.vm(tended=False) as one, made.vm(tended=False) as other:
+            opened = await asyncio.gather(one.authority.open(), other.authority.open())
+            assert opened[0].certificates == opened[1].certificates, "whoever was later takes what is there"
+            await asyncio.gather(one.authority.tend(), other.authority.tend())
+            members = [made.member("bank-a", url) for url in (one.url, other.url)]
+            members[1].keys = members[0].keys
+            chains = await asyncio.gather(*(member.certificates(1) for member in members))
+            assert chains[0].node_ca == chains[1].node_ca, "two VMs of a bank that ask both VMs of the authority"
+            assert chains[0].identity == chains[1].identity
+            await asyncio.gather(one.authority.tend(), other.authority.tend())
+            parameters = await asyncio.gather(*(member.enrolment.network_parameters() for member in members))
+            assert parameters[0] == parameters[1] is not None, "one file"
+            recorded = [each["decision"] for each in await decisions(made)]
+            assert recorded.count("issued") == 2, "one node CA, one identity: what lost the race was told to nobody"
+            assert recorded.count("parameters") == 1
+
+    play(history)
+
+
+def test_a_vm_of_the_authority_that_dies_leaves_nothing_undone(play):
+    async def history(made: Network) -> None:
+        async with made.vm() as vm:
+            member = made.member("bank-a", vm.url)
+            identity = member.identity(1)
+            key = read_key(member.keys[identity.name], NODE_CA_KEY)
+            request = make_request(identity.legal_name, "a@b", Role.NODE_CA, key)
+            asked = await vm.authority.request("bank-a", request)
+        async with made.vm() as after:
+            assert await after.authority.request("bank-a", request) == asked, "the id is the request's own"
+            chain = await after.authority.answer("bank-a", asked)
+            assert chain is not None
+            assert role_of(chain[0]) is Role.NODE_CA
+
+    play(history)
+
+
+# --- Who may ask ---------------------------------------------------------------------------------------------------
+
+
+def test_what_is_not_proven_is_answered_to_nobody(play):
+    async def history(made: Network) -> None:
+        async with made.vm() as vm:
+            assert await ask(vm.url, "/network") == (200, (await ask(vm.url, "/network"))[1], True), "a proven one"
+            for told in (
+                {"key": "d" * 64},
+                {"member": "bank-c"},
+                {"member": ""},
+                {"member": "bank-a"},
+                {"proven_path": "/certificate/1"},
+                {"proven_method": "POST"},
+                {"proven_time": "1"},
+                {"proven_body": "more"},
+                {"nonce": "1234"},
+                {"nonce": "Z" * 32},
+                {"time": "-1"},
+                {"time": "9" * 40},
+            ):
+                status, _, proven = await ask(vm.url, "/network", **told)
+                assert (status, proven) == (401, False), f"{told}: nobody is proven to have asked"
+
+    play(history)
+
+
+def test_a_request_counts_once_at_all_vms(play):
+    async def history(made: Network) -> None:
+        async with made.vm() as one, made.vm() as other:
+            told = {"nonce": "0" * 32, "time": str(int(time.time()))}
+            assert (await ask(one.url, "/network", **told))[0] == 200
+            for url in (one.url, other.url):
+                assert await ask(url, "/network", **told) == (409, b"this nonce was used before", False), "replayed"
+            answers = await asyncio.gather(
+                *(ask(url, "/network", nonce="1" * 32, time=told["time"]) for url in (one.url, other.url) * 4)
+            )
+            assert sorted(status for status, _, _ in answers) == [200] + [409] * 7, "at once too"
+
+    play(history)
+
+
+def test_an_old_request_is_none(play):
+    async def history(made: Network) -> None:
+        async with made.vm() as vm:
+            for apart in (-301, 301):
+                status, body, proven = await ask(vm.url, "/network", time=str(int(time.time()) + apart))
+                assert (status, proven) == (400, True), "told, since a clock can be set right"
+                assert b"the clocks are 30" in body
+            assert (await ask(vm.url, "/network", time=str(int(time.time()) - 290)))[0] == 200
+            made.clock.ahead = timedelta(hours=1)
+            member = made.member("bank-b", vm.url, BANK_B)
+            member.enrolment._now = lambda: made.clock() - timedelta(minutes=6)
+            with pytest.raises(SoftwareError, match="the clocks are"):
+                await member.certificates()
+
+    play(history)
+
+
+def test_nonces_are_forgotten_when_no_request_can_be_in_time_with_them(play):
+    async def history(made: Network) -> None:
+        async with made.vm() as vm:
+            store = made.store()
+            for _ in range(3):
+                await ask(vm.url, "/network")
+            assert len(await store.names("nonces/")) == 3
+            made.clock.ahead = timedelta(minutes=10)
+            await vm.authority.tend()
+            assert len(await store.names("nonces/")) == 3, "a request of a clock that is ahead is in time still"
+            made.clock.ahead = timedelta(minutes=17)
+            await vm.authority.tend()
+            assert not await store.names("nonces/"), "the register does not grow"
+
+    play(history)
+
+
+def test_a_request_that_is_too_large_is_not_read(play):
+    async def history(made: Network) -> None:
+        async with made.vm() as vm:
+            status, _, proven = await ask(vm.url, "/certificate", method="POST", body=b"x" * 20_000)
+            assert (status, proven) == (413, False)
+
+            async def endless() -> AsyncIterator[bytes]:
+                while True:
+                    yield b"x" * 65_536
+
+            async with session() as client:
+                with contextlib.suppress(aiohttp.ClientError):
+                    async with client.post(f"{vm.url}/certificate", data=endless()) as answer:
+                        assert answer.status == 413
+            assert (await ask(vm.url, "/network"))[0] == 200, "it serves on"
+
+    play(history)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/", 404),
+        ("DELETE", "/certificate", 404),
+        ("GET", "/certificate/nothing", 404),
+        ("PUT", "/network", 404),
+    ],
+)
+def test_what_it_does_not_know_is_not_found(play, method, path, status):
+    async def history(made: Network) -> None:
+        async with made.vm() as vm:
+            assert (await ask(vm.url, path, method=method))[::2] == (status, True)
+
+    play(history)
+
+
+# --- Which names ---------------------------------------------------------------------------------------------------
+
+
+async def refused(made: Network, url: str, legal_name: str, member: str = "bank-b") -> str:
+    request = make_request(legal_name, "a@b", Role.NODE_CA, read_key(make_keys(), NODE_CA_KEY))
+    status, body, proven = await ask(url, "/certificate", method="POST", body=request, member=member)
+    assert (status, proven) == (403, True), "refused, and the member may know why"
+    return body.decode()
+
+
+def test_a_member_gets_no_name_but_those_on_its_card(play):
+    async def history(made: Network) -> None:
+        async with made.vm() as vm:
+            for name in (
+                NOTARY,
+                f"OU=node-3, {BANK_B}",
+                BANK_B,
+                f"OU=node-1, {BANK_B.upper()}".replace("OU=N", "OU=n"),
+            ):
+                with contextlib.suppress(ValueError):
+                    assert "does not stand on the card of bank-b" in await refused(made, vm.url, name)
+            recorded = [each for each in await decisions(made) if each["decision"] == "refused"]
+            assert len(recorded) >= 3, "each refusal is recorded"
+            await refused(made, vm.url, NOTARY)
+            member = made.member("bank-b", vm.url, BANK_A)
+            with pytest.raises(SoftwareError, match="does not stand on the card of bank-b"):
+                await member.certificates()
+
+    play(history)
+
+
+def test_a_card_that_names_a_node_later_is_enough(play):
+    async def history(made: Network) -> None:
+        async with made.vm() as vm:
+            member = made.member("bank-b", vm.url, BANK_B)
+            with pytest.raises(SoftwareError, match="does not stand on the card"):
+                await member.certificates(3)
+            made.cards["bank-b"].append(f"OU=node-3, {BANK_B}")
+            await made.tell()
+            assert await member.certificates(3), "a member grows"
+            made.cards["bank-b"].remove(f"OU=node-3, {BANK_B}")
+            await made.tell()
+            with pytest.raises(SoftwareError, match="does not stand on the card"):
+                await replace_documents(member).certificates(3)
+
+    play(history)
+
+
+def replace_documents(member: Any) -> Any:
+    """The same member, which has lost what it kept."""
+    member.documents = MemoryStore()
+    member.surroundings = replace(member.surroundings, documents=member.documents)
+    member.enrolment = member.vm()
+    return member
+
+
+def test_a_certified_name_gets_no_second_key_and_the_same_key_the_same_certificate(play):
+    async def history(made: Network) -> None:
+        async with made.vm() as vm:
+            member = made.member("bank-b", vm.url, BANK_B)
+            first = await member.certificates()
+            again = await replace_documents(member).certificates()
+            assert again.node_ca == first.node_ca, "a bank that lost its documents gets them again"
+            assert again.identity == first.identity
+            thief = made.member("bank-b", vm.url, BANK_B)
+            with pytest.raises(SoftwareError, match="is certified with another key"):
+                await thief.certificates()
+            refusals = [each for each in await decisions(made) if each["decision"] == "refused"]
+            thiefs = {
+                key_hash(read_key(thief.keys["node-1"], name).public_key()) for name in (NODE_CA_KEY, IDENTITY_KEY)
+            }
+            assert {each["key"] for each in refusals} <= thiefs, "with the key that asked"
+            assert refusals
+
+    play(history)
+
+
+def test_names_that_differ_in_case_are_one_name(play):
+    async def history(made: Network) -> None:
+        made.cards["bank-b"].append("OU=NODE-1, O=BANK B, L=New York, C=US")
+        await made.tell()
+        async with made.vm() as vm:
+            await made.member("bank-b", vm.url, BANK_B).certificates()
+            told = await refused(made, vm.url, "OU=NODE-1, O=BANK B, L=New York, C=US")
+            assert "is certified with another key" in told, "X.500 does not tell them apart, and people hardly"
+
+    play(history)
+
+
+def test_a_request_is_its_members_own_and_its_name_is_looked_for_on_the_card_again(play):
+    async def history(made: Network) -> None:
+        made.options["approval"] = Approval.MANUAL
+        async with made.vm() as vm:
+            key = read_key(make_keys(), NODE_CA_KEY)
+            request = make_request(f"OU=node-1, {BANK_B}", "a@b", Role.NODE_CA, key)
+            _, identifier, _ = await ask(vm.url, "/certificate", method="POST", body=request)
+            path = f"/certificate/{identifier.decode()}"
+            assert (await ask(vm.url, path))[::2] == (204, True)
+            assert (await ask(vm.url, path, member="bank-a", key="a" * 64))[::2] == (404, True), "nobody else's"
+            await vm.authority.approve(identifier.decode(), "alice")
+            names = made.cards.pop("bank-b")
+            made.cards["bank-b"] = names[1:]
+            await made.tell()
+            status, told, proven = await ask(vm.url, path)
+            assert (status, proven) == (401, True), "approved before, but the card has the name no more"
+            assert b"stands no more on the card" in told
+            made.cards["bank-b"] = names
+            await made.tell()
+            assert (await ask(vm.url, path))[0] == 200
+
+    play(history)
+
+
+def test_a_card_that_can_not_be_read_is_waited_for(play):
+    async def history(made: Network) -> None:
+        async with made.vm() as vm:
+            member = made.member("bank-b", vm.url, BANK_B)
+
+            async def judge(request: Any) -> str | None:
+                return "500" if "card-bank-b" in request.path else None
+
+            made.vault.judge = judge
+            with pytest.raises(WaitingError, match="503"):
+                await member.certificates()
+            assert not [each for each in await decisions(made) if each["decision"] == "refused"], "nobody is to blame"
+            made.vault.judge = None
+            assert await member.certificates()
+
+    play(history)
+
+
+def test_what_was_asked_before_the_end_is_answered():
+    async def history() -> None:
+        begun = asyncio.Event()
+
+        async def respond(_: web.BaseRequest) -> web.StreamResponse:
+            begun.set()
+            await asyncio.sleep(0.5)
+            return web.Response(text="done")
+
+        async with AsyncExitStack() as around:
+            port = await around.enter_async_context(serving_requests(respond, None, "127.0.0.1", 0, grace=5))
+            async with aiohttp.ClientSession() as client:
+                asked = asyncio.ensure_future(client.get(f"http://127.0.0.1:{port}/"))
+                await begun.wait()
+                began = time.monotonic()
+                await around.aclose()
+                assert await (await asked).text() == "done"
+                assert time.monotonic() - began < 3, "and not for longer than it takes"
+                with pytest.raises(aiohttp.ClientError):
+                    await client.get(f"http://127.0.0.1:{port}/")
+
+    asyncio.run(history())
+
+
+# --- By hand -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def command(capsys, monkeypatch):
+    """Say a command as a person does on a VM of the authority."""
+    monkeypatch.setenv("SUDO_USER", "alice")
+
+    def prepare(made: Network, tmp_path: Path, **changes: Any) -> Callable[..., Awaitable[tuple[int, str]]]:
+        path = tmp_path / "authority.json"
+        path.write_text(made.configuration(**changes).to_json())
+
+        @asynccontextmanager
+        async def connect(configuration: Configuration, configured: float) -> AsyncIterator[Authority]:
+            assert configured == path.stat().st_mtime
+            assert made.container
+            # Clients of its own: a command has a loop of its own.
+            async with container_client(*made.container) as container:
+                own = replace(made, store=lambda: BlobStore(container))
+                async with own.authority(configured=configured, approval=configuration.approval) as authority:
+                    yield authority
+
+        async def say(*arguments: str) -> tuple[int, str]:
+            capsys.readouterr()
+            given = [*arguments, "--configuration", str(path)]
+            status = await asyncio.to_thread(commands.main, given, connect)
+            printed = capsys.readouterr()
+            return status, printed.out + printed.err
+
+        return say
+
+    return prepare
+
+
+def test_a_person_approves_by_one_command(play, command, tmp_path):
+    async def history(made: Network) -> None:
+        made.options["approval"] = Approval.MANUAL
+        say = command(made, tmp_path)
+        async with made.vm() as vm:
+            assert await say("pending") == (0, "no request waits for approval\n")
+            member = made.member("bank-b", vm.url, BANK_B)
+            with pytest.raises(WaitingError, match="approved by whoever runs the network's authority"):
+                await member.certificates()
+            assert "2 requests wait for approval" in (await vm.authority.tend() or ""), "the alert says so"
+            status, told = await say("pending")
+            lines = told.splitlines()
+            assert status == 0
+            assert len(lines) == 2, "node CA and identity are asked for at once"
+            assert all(f"OU=node-1, {BANK_B}" in line and "bank-b" in line and "key " in line for line in lines)
+            for line in lines:
+                with pytest.raises(WaitingError):
+                    await member.certificates()
+                assert (await say("approve", line.split()[0]))[0] == 0
+            assert await member.certificates(), "what was approved is issued"
+            issued = [each for each in await decisions(made) if each["decision"] == "issued"]
+            assert {each["by"] for each in issued} == {"alice"}, "the record names who approved"
+            assert await say("pending") == (0, "no request waits for approval\n")
+            status, told = await say("approve", "0" * 32)
+            assert (status, "wanted one of those that `pending` tells" in told) == (1, True)
+
+    play(history)
+
+
+def test_a_person_rejects_and_may_think_better_of_it(play, command, tmp_path):
+    async def history(made: Network) -> None:
+        made.options["approval"] = Approval.MANUAL
+        say = command(made, tmp_path)
+        async with made.vm() as vm:
+            member = made.member("bank-b", vm.url, BANK_B)
+            with pytest.raises(WaitingError):
+                await member.certificates()
+            _, told = await say("pending")
+            ids = [line.split()[0] for line in told.splitlines()]
+            for each in ids:
+                await say("reject", each, "who are you?")
+            with pytest.raises(SoftwareError, match=r"rejected: who are you\?"):
+                await member.certificates()
+            assert not isinstance(await caught(member.certificates()), WaitingError), "waiting would not help"
+            for each in ids:
+                await say("approve", each)
+            assert await member.certificates()
+            told = [each["decision"] for each in await decisions(made)]
+            assert told == ["approved"] * 2 + ["issued"] * 2 + ["rejected"] * 2, "nothing is overwritten"
+
+    play(history)
+
+
+async def caught(work: Awaitable[Any]) -> BaseException:
+    try:
+        await work
+    except Exception as error:
+        return error
+    raise AssertionError("nothing was raised")
+
+
+def test_a_revoked_name_is_certified_anew_with_a_new_key_alone(play, command, tmp_path):
+    async def history(made: Network) -> None:
+        say = command(made, tmp_path)
+        async with made.vm() as vm:
+            member = made.member("bank-b", vm.url, BANK_B)
+            before = await member.certificates()
+            status, told = await say("revoke", f"OU=node-1, {BANK_B}")
+            assert status == 0
+            assert told.count("revoked:") == 2, "node CA and identity"
+            lists = await fetch_lists(vm.lists_url)
+            revoked = {each.serial_number for each in lists["identity-ca"]}
+            assert revoked == {before.node_ca[0].serial_number, before.identity[0].serial_number}
+            assert lists["identity-ca"].is_signature_valid(before.node_ca[1].public_key()), (
+                "signed by the identity CA"
+            )
+            with pytest.raises(SoftwareError, match="was revoked; wanted a new key"):
+                await replace_documents(member).certificates()
+            member.keys["node-1"] = make_keys()
+            after = await member.certificates()
+            assert after.identity[0].serial_number not in revoked
+            assert after.trust_root == before.trust_root
+            assert {each.serial_number for each in (await fetch_lists(vm.lists_url))["identity-ca"]} == revoked
+            status, told = await say("revoke", f"OU=node-9, {BANK_B}")
+            assert (status, "nothing is certified under it" in told) == (1, True)
+
+    play(history)
+
+
+def test_revoking_takes_what_is_issued_at_the_same_moment_too(play):
+    async def history(made: Network) -> None:
+        made.lifetimes = Lifetimes(issued=timedelta(days=30))
+        async with made.vm() as one, made.vm() as other:
+            member = made.member("bank-b", one.url, BANK_B)
+            await member.certificates()
+            # From here on each answer renews.
+            made.clock.ahead = timedelta(days=25)
+            asked = [each.split("/")[1] for each in await made.store().names("requests/")]
+            outcomes = await asyncio.gather(
+                other.authority.revoke(f"OU=node-1, {BANK_B}", "alice"),
+                *(one.authority.answer("bank-b", each) for each in asked * 3),
+                return_exceptions=True,
+            )
+            assert not isinstance(outcomes[0], BaseException)
+            given = {each[0].serial_number for each in outcomes[1:] if isinstance(each, tuple)}
+            await other.authority._publish("identity-ca")
+            listed = {each.serial_number for each in (await fetch_lists(other.lists_url))["identity-ca"]}
+            assert given <= listed, "whatever was given out before it is revoked"
+            with pytest.raises(SoftwareError):
+                await replace_documents(member).certificates()
+
+    play(history)
+
+
+# --- Time ----------------------------------------------------------------------------------------------------------
+
+
+async def fetch_lists(url: str) -> dict[str, x509.CertificateRevocationList]:
+    async with aiohttp.ClientSession() as client:
+        found = {}
+        for issuer in ("root", "identity-ca"):
+            async with client.get(f"{url}/{issuer}.crl") as answer:
+                assert (answer.status, answer.content_type) == (200, "application/pkix-crl")
+                found[issuer] = x509.load_der_x509_crl(await answer.read())
+        return found
+
+
+def number(crl: x509.CertificateRevocationList) -> int:
+    return crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+
+
+def test_revocation_lists_are_there_from_the_first_day_and_renewed_each_day(play):
+    async def history(made: Network) -> None:
+        async with made.vm() as vm:
+            first = await fetch_lists(vm.lists_url)
+            assert [number(first[issuer]) for issuer in first] == [1, 1]
+            assert all(each.next_update_utc - each.last_update_utc == timedelta(days=7) for each in first.values())
+            await vm.authority.tend()
+            assert await fetch_lists(vm.lists_url) == first, "one a day is enough"
+            made.clock.ahead = timedelta(days=1, minutes=1)
+            async with made.vm() as other:
+                second = await fetch_lists(other.lists_url)
+                assert [number(second[issuer]) for issuer in second] == [2, 2]
+                assert await fetch_lists(vm.lists_url) == second, "whichever VM renewed them"
+            async with aiohttp.ClientSession() as client:
+                async with client.head(f"{vm.lists_url}/root.crl") as answer:
+                    assert answer.status == 200
+                for path in ("/", "/other.crl", "/root", "/network-parameters.crl"):
+                    async with client.get(vm.lists_url + path) as answer:
+                        assert answer.status == 404
+                async with client.post(f"{vm.lists_url}/root.crl") as answer:
+                    assert answer.status == 405
+
+    play(history)
+
+
+def test_certificates_name_the_lists_by_the_configured_url(play):
+    async def history(made: Network) -> None:
+        async with made.vm() as vm:
+            chains = await made.member("bank-b", vm.url, BANK_B).certificates()
+            told = [
+                point.full_name[0].value
+                for each in chains.node_ca[:2]
+                for point in each.extensions.get_extension_for_class(x509.CRLDistributionPoints).value
+            ]
+            assert told == ["http://127.0.0.1:8445/identity-ca.crl", "http://127.0.0.1:8445/root.crl"]
+
+    play(history)
+
+
+def test_the_same_key_is_certified_anew_when_a_third_of_the_time_is_left(play):
+    async def history(made: Network) -> None:
+        made.lifetimes = Lifetimes(issued=timedelta(days=90))
+        async with made.vm() as vm:
+            member = made.member("bank-b", vm.url, BANK_B)
+            first = await member.certificates()
+            made.clock.ahead = timedelta(days=55)
+            assert await member.certificates() == first, "not yet"
+            assert not member.enrolment.renewal_due(first)
+            made.clock.ahead = timedelta(days=62)
+            assert not member.enrolment.renewal_due(first), "it is asked for first, and the node runs on"
+            for _ in range(100):
+                if member.enrolment.renewal_due(first):
+                    break
+                await asyncio.sleep(0.05)
+            assert member.enrolment.renewal_due(first), "the running node is to be started anew"
+            second = await member.certificates()
+            assert second.identity[0] != first.identity[0]
+            assert second.identity[0].public_key() == first.identity[0].public_key(), "the same party"
+            assert second.identity[0].not_valid_after_utc > first.identity[0].not_valid_after_utc
+            assert not member.enrolment.renewal_due(second)
+            made.clock.ahead = timedelta(days=140)
+            assert (await member.certificates()).identity[0] != second.identity[0], "and so on"
+            await vm.authority.revoke(f"OU=node-1, {BANK_B}", "alice")
+            listed = {each.serial_number for each in (await fetch_lists(vm.lists_url))["identity-ca"]}
+            assert second.identity[0].serial_number in listed, "all that is valid still"
+
+    play(history)
+
+
+# --- The network's parameters --------------------------------------------------------------------------------------
+
+
+async def epoch(made: Network, vm: Any) -> int | None:
+    await vm.authority.tend()
+    return (await vm.authority.network()).epoch
+
+
+def test_each_change_of_settings_or_notaries_raises_the_epoch(play):
+    async def history(made: Network) -> None:
+        async with made.vm(configured=1.0) as vm:
+            assert await epoch(made, vm) is None
+            assert NOTARY in (await vm.authority.tend() or ""), "a person learns what is waited for"
+            member = made.member("bank-a", vm.url)
+            await member.certificates(1)
+            assert [await epoch(made, vm) for _ in range(3)] == [1, 1, 1], "nothing changed"
+        larger = SETTINGS.model_copy(update={"max_message_bytes": 20_000_000})
+        async with made.vm(configured=2.0, parameters=larger) as vm:
+            assert await epoch(made, vm) == 2, "settings"
+        async with made.vm(configured=3.0, parameters=larger, notaries=[NOTARY, NODE_2]) as vm:
+            assert await epoch(made, vm) == 2, "the new notary has no certificate yet"
+            await made.member("bank-a", vm.url).certificates(2)
+            assert await epoch(made, vm) == 3, "notaries"
+            await vm.authority.revoke(NODE_2, "alice")
+            assert await epoch(made, vm) == 3, "the last word stands until there is a better one"
+            await made.member("bank-a", vm.url).certificates(2)
+            assert await epoch(made, vm) == 4, "a notary with another key is another party"
+        assert [each.epoch for each in made.serializer.written] == [1, 2, 3, 4]
+        told = [each for each in await decisions(made) if each["decision"] == "parameters"]
+        assert [each["epoch"] for each in told] == [1, 2, 3, 4], "each is recorded"
+
+    play(history)
+
+
+def test_vms_of_an_older_configuration_leave_the_parameters_alone(play):
+    async def history(made: Network) -> None:
+        larger = SETTINGS.model_copy(update={"max_message_bytes": 20_000_000})
+        async with made.vm(configured=1.0) as old, made.vm(configured=2.0, parameters=larger) as new:
+            await made.member("bank-a", old.url).certificates(1)
+            assert await epoch(made, old) == 1
+            assert await epoch(made, new) == 2
+            assert [await epoch(made, vm) for vm in (old, new, old, new)] == [2] * 4, (
+                "while VMs are replaced one after the other the parameters do not go back and forth"
+            )
+
+    play(history)
+
+
+def test_a_notary_that_renews_its_certificate_stays_the_party_it_is(play):
+    async def history(made: Network) -> None:
+        made.lifetimes = Lifetimes(issued=timedelta(days=90))
+        async with made.vm() as vm:
+            member = made.member("bank-a", vm.url)
+            first = await member.certificates(1)
+            assert await epoch(made, vm) == 1
+            made.clock.ahead = timedelta(days=70)
+            assert await member.certificates(1) != first
+            assert await epoch(made, vm) == 1
+
+    play(history)
+
+
+@pytest.mark.skipif(bool(corda.missing()), reason=corda.missing() or "")
+def test_cordas_own_code_takes_the_parameters_that_the_vaults_key_signed(play):
+    installed = corda.load()
+
+    async def history(made: Network) -> None:
+        made.serializer = JavaSerializer(installed.folder)  # type: ignore[assignment]
+        async with made.vm() as vm:
+            member = made.member("bank-a", vm.url)
+            chains = await member.certificates(1)
+            began = time.monotonic()
+            await vm.authority.tend()
+            print(f"parameters written, signed and put together in {time.monotonic() - began:.1f} s")
+            document = await member.enrolment.network_parameters()
+            assert document
+            given = {"document": base64.b64encode(document).decode(), "trustRoot": corda.encoded(chains.trust_root)}
+            told = await installed.tool("verify-parameters", given)
+            assert (told["epoch"], told["minimumPlatformVersion"]) == (1, 12)
+            assert (told["maxMessageSize"], told["maxTransactionSize"], told["eventHorizonDays"]) == (
+                10_485_760, 524_288_000, 30
+            )  # fmt: skip
+            (notary,) = told["notaries"]
+            assert notary["legalName"] == NOTARY, "CordaX500Name reads the certificate's name as configured"
+            assert not notary["validating"]
+            key = chains.identity[0].public_key()
+            assert base64.b64decode(notary["key"]) == key.public_bytes(
+                Encoding.DER, PublicFormat.SubjectPublicKeyInfo
+            ), "the party is name and key"
+            given["trustRoot"] = corda.encoded(make_network(made.clock()).root)
+            with pytest.raises(ToolError):
+                await installed.tool("verify-parameters", given)
+
+    play(history)
+
+
+# --- What is away or damaged ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fault", ["403", "429", "500", "garble", "cut"])
+def test_a_vault_that_refuses_is_waited_for(play, fault):
+    async def history(made: Network) -> None:
+        async with made.vm() as vm:
+            member = made.member("bank-b", vm.url, BANK_B)
+
+            async def judge(request: Any) -> str | None:
+                return fault if "/sign" in request.path else None
+
+            made.vault.judge = judge
+            with pytest.raises(WaitingError, match="503"):
+                await member.certificates()
+            assert await made.store().names("decisions/"), "approved, and not issued"
+            made.vault.judge = None
+            assert await member.certificates(), "tried again"
+
+    play(history)
+
+
+def test_a_signature_that_does_not_verify_certifies_nothing(play):
+    async def history(made: Network) -> None:
+        async with made.vm() as vm:
+            ((version, key),) = made.vault.keys["identity-ca"].items()
+            made.vault.make_key("stranger")
+            made.vault.keys["identity-ca"][version] = next(iter(made.vault.keys["stranger"].values()))
+            member = made.member("bank-b", vm.url, BANK_B)
+            with pytest.raises(WaitingError, match="503"):
+                await member.certificates()
+            assert not [each for each in await decisions(made) if each["decision"] == "issued"]
+            made.vault.keys["identity-ca"][version] = key
+            assert await member.certificates()
+
+    play(history)
+
+
+def test_a_vault_that_refuses_everything_is_waited_for(play):
+    async def history(made: Network) -> None:
+        async def refuse(_: Any) -> str:
+            return "403"
+
+        made.vault.judge = refuse
+        async with made.vm(tended=False) as vm:
+            with pytest.raises(UnavailableError, match="403"):
+                await vm.authority.tend()
+            with pytest.raises(WaitingError, match="503"):
+                await made.member("bank-b", vm.url, BANK_B).certificates()
+            made.vault.judge = None
+            await vm.authority.tend()
+            assert await made.member("bank-b", vm.url, BANK_B).certificates()
+
+    play(history)
+
+
+def test_keys_that_are_not_the_certificates_are_no_keys(play):
+    async def history(made: Network) -> None:
+        async with made.vm():
+            pass
+        made.vault.make_key("root")
+        async with made.vm() as vm:
+            assert await vm.authority.open(), "a newer version of a key changes nothing"
+        before = dict(made.vault.keys["root"])
+        made.vault.keys["root"].clear()
+        async with made.vm(tended=False) as vm:
+            with pytest.raises(UnavailableError, match="key root: 404"):
+                await vm.authority.tend()
+        made.vault.make_key("root")
+        (version,), (stranger,) = list(before)[:1], made.vault.keys["root"].values()
+        made.vault.keys["root"] = {version: stranger}
+        async with made.vm(tended=False) as vm:
+            with pytest.raises(DamagedError, match=r"wanted .* which the authority's certificate has"):
+                await vm.authority.tend()
+
+    play(history)
+
+
+def test_a_record_that_is_none_is_not_written_over(play):
+    async def history(made: Network) -> None:
+        async with made.vm() as vm:
+            store = made.store()
+            read = await store.read("authority")
+            assert read
+            assert await store.write("authority", b"{}", read.etag)
+            async with made.vm(tended=False) as other:
+                with pytest.raises(DamagedError, match="an earlier version of it restored"):
+                    await other.authority.tend()
+            assert (await ask(vm.url, "/network"))[0] == 200, "who has read it goes on"
+
+    play(history)
+
+
+def test_storage_that_is_away_is_waited_for_and_lists_are_served_on(tls):
+    async def history() -> None:
+        async with network(tls, None) as made, made.vm() as vm:
+            lists = await fetch_lists(vm.lists_url)
+            store = made.store()
+            assert isinstance(store, MemoryStore)
+            store.away = True
+            made.clock.ahead = timedelta(minutes=1)
+            with pytest.raises(WaitingError, match="503"):
+                await made.member("bank-b", vm.url, BANK_B).certificates()
+            assert await fetch_lists(vm.lists_url) == lists, "they are signed, and valid for days"
+            with pytest.raises(UnavailableError):
+                await vm.authority.tend()
+            store.away = False
+            assert await made.member("bank-b", vm.url, BANK_B).certificates()
+
+    asyncio.run(history())
+
+
+def test_nothing_secret_is_logged(play, caplog):
+    async def history(made: Network) -> list[str]:
+        made.options["approval"] = Approval.AUTO
+        async with made.vm() as vm:
+            member = made.member("bank-b", vm.url, BANK_B)
+            await member.certificates()
+            await ask(vm.url, "/network", key="d" * 64)
+            with contextlib.suppress(SoftwareError):
+                await made.member("bank-b", vm.url, BANK_B).certificates()
+            await vm.authority.revoke(f"OU=node-1, {BANK_B}", "alice")
+            await vm.authority.tend()
+            store = made.store()
+            stored = [(await store.read(name)) for name in await store.names("")]
+            secrets_of = [*made.enrolment_keys.values()]
+            secrets_of += [blob.decode().splitlines()[1] for blobs in member.keys.values() for blob in blobs.values()]
+            for each in (*stored, *member.documents.content.values()):
+                assert each
+                assert not any(secret.encode() in each.content for secret in secrets_of), "blobs hold no secret"
+                assert b"PRIVATE KEY" not in each.content
+            return secrets_of
+
+    with caplog.at_level(logging.DEBUG):
+        secrets_of = play(history)
+    assert caplog.records, "it does log"
+    assert not [each for each in caplog.records if any(secret in each.getMessage() for secret in secrets_of)]
+
+
+# --- Configuration and process -------------------------------------------------------------------------------------
+
+
+def test_the_configuration_is_read_as_the_infrastructure_writes_it(tmp_path, tls):
+    path = tmp_path / "authority.json"
+    made = Network(None, "https://vault.example", tmp_path, MemoryStore)  # type: ignore[arg-type]
+    path.write_text(made.configuration().to_json())
+    read, configured = read_configuration(path)
+    assert read == made.configuration()
+    assert configured == path.stat().st_mtime
+    told = json.loads(path.read_text())
+    assert {"legalNames", "clientId", "vaultUrl", "blobUrl", "crlUrl", "connectionString"} <= set(told)
+    assert set(told["parameters"]) == {
+        "minimumPlatformVersion", "maxMessageBytes", "maxTransactionBytes", "eventHorizonDays"
+    }  # fmt: skip
+    for key, value, match in (
+        ("approval", "never", "approval: 'never'"),
+        ("notaries", ["O=x"], "notaries.0"),
+        ("subject", "OU=a, O=Bank A, L=London, C=GB", "subject"),
+        ("crlUrl", "ftp://x", "crlUrl"),
+        ("more", 1, "more"),
+    ):
+        path.write_text(json.dumps(told | {key: value}))
+        with pytest.raises(ConfigurationError, match=match):
+            read_configuration(path)
+    path.write_text(json.dumps({key: value for key, value in told.items() if key != "member"}))
+    with pytest.raises(ConfigurationError, match="member is missing"):
+        read_configuration(path)
+    assert commands.main(["pending", "--configuration", str(tmp_path / "none.json")]) == os.EX_CONFIG
+
+
+def test_a_platform_says_what_an_authority_needs():
+    assert CORDA.authority
+    assert CORDA.authority.module == "ledger.corda.authority"
+    assert CORDA.authority.keys == KEYS
+    assert [each.port for each in CORDA.authority.listeners] == [8444, 8445], "requests first: its URL"
+
+
+def test_a_vm_serves_is_healthy_from_its_first_seconds_and_stops_when_told(play, tmp_path):
+    async def history(made: Network) -> None:
+        given = {
+            "vault": made.vault_url,
+            "certificate": str(made.vault_certificate),
+            "register": made.container,
+            "configuration": json.loads(made.configuration().to_json()),
+        }
+        refuse = True
+
+        async def judge(_: Any) -> str | None:
+            return "403" if refuse else None
+
+        made.vault.judge = judge
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "tests.authority_vm",
+            json.dumps(given),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        try:
+            assert process.stdout
+            ports = json.loads(await asyncio.wait_for(process.stdout.readline(), 20))
+            health = f"http://127.0.0.1:{ports['health']}/health"
+            told = await until(health, lambda told: bool(told["reason"]))
+            assert told["ApplicationHealthState"] == "Healthy", "repair would not help"
+            assert "403" in told["reason"]
+            with pytest.raises(WaitingError):
+                await made.member("bank-b", f"https://127.0.0.1:{ports['requests']}", BANK_B).certificates()
+            refuse = False
+            told = await until(health, lambda told: told["state"] == "holding")
+            assert NOTARY in told["reason"], "what it waits for"
+            url = f"https://127.0.0.1:{ports['requests']}"
+            assert await made.member("bank-a", url).certificates(1)
+            await until(health, lambda told: told["reason"] is None)
+            assert await made.member("bank-b", url, BANK_B).enrolment.network_parameters(), "at once"
+            began = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            _, errors = await asyncio.wait_for(process.communicate(), 20)
+            print(f"stopped in {time.monotonic() - began:.2f} s")
+            assert process.returncode == 0, errors.decode()
+            assert b"Traceback" not in errors, errors.decode()
+            for secret in made.enrolment_keys.values():
+                assert secret.encode() not in errors, "no secret in its log"
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+
+    play(history)
+
+
+async def until(url: str, fits: Callable[[dict[str, Any]], bool], seconds: float = 25) -> dict[str, Any]:
+    told: dict[str, Any] = {}
+    async with AsyncExitStack() as around:
+        client = await around.enter_async_context(aiohttp.ClientSession())
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            with contextlib.suppress(aiohttp.ClientError):
+                async with client.get(url) as answer:
+                    told = await answer.json()
+                    if fits(told):
+                        return told
+            await asyncio.sleep(0.1)
+    raise AssertionError(f"it never came to it; last {told}")

@@ -1,0 +1,682 @@
+"""How nodes get certificates: from an authority that may lie, and from a zone that knows nothing of our proofs."""
+
+import asyncio
+import json
+import time
+import zipfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import timedelta
+from io import BytesIO
+from typing import Any
+
+import pytest
+from aiohttp import web
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
+
+from agent.fence import UnavailableError
+from agent.network_http import serving_requests
+from agent.tls import server_context
+from ledger.corda import proof
+from ledger.corda.authority.server import Requests, zipped
+from ledger.corda.certificates import (
+    IDENTITY_KEY,
+    NODE_CA_KEY,
+    Chains,
+    Role,
+    certificate,
+    fingerprint,
+    key_hash,
+    make_keys,
+    read_key,
+    read_request,
+    role_of,
+    to_pem,
+    x500_name,
+)
+from ledger.corda.enrolment import MAX_BYTES, NETWORK_DOCUMENT, TRUST_ROOT
+from ledger.software import SoftwareError, WaitingError, Zone
+from tests.authority import BANK_A, BANK_B, Member, Network, network
+from tests.key_vault import write_certificate
+from tests.test_corda_certificates import make_network
+
+Respond = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("vault")
+    return write_certificate(folder), folder / "certificate.pem"
+
+
+@pytest.fixture
+def play(tls):
+    """Play a history in a new network whose register is in memory."""
+
+    def run(history: Callable[[Network], Awaitable[Any]], **changes: Any) -> Any:
+        async def in_network() -> Any:
+            async with network(tls, None, **changes) as made:
+                return await history(made)
+
+        return asyncio.run(in_network())
+
+    return run
+
+
+async def caught(work: Awaitable[Any]) -> BaseException:
+    try:
+        await work
+    except Exception as error:
+        return error
+    raise AssertionError("nothing was raised")
+
+
+def plain(error: BaseException) -> bool:
+    """Whether it is an error that waiting does not mend."""
+    return isinstance(error, SoftwareError) and not isinstance(error, WaitingError)
+
+
+@asynccontextmanager
+async def lying(made: Network, lie: Callable[[Respond, web.BaseRequest], Any]) -> AsyncIterator[str]:
+    """An authority in whose place somebody else answers, who may ask it first; gives its URL."""
+    async with made.authority() as authority:
+        await authority.tend()
+        honest = Requests(authority).respond
+
+        async def respond(request: web.BaseRequest) -> web.StreamResponse:
+            answer = lie(honest, request)
+            return await answer if hasattr(answer, "__await__") else answer
+
+        async with serving_requests(respond, server_context(), "127.0.0.1", 0) as port:
+            yield f"https://127.0.0.1:{port}"
+
+
+def proven(made: Network, request: web.BaseRequest, status: int, body: bytes, **headers: str) -> web.Response:
+    """An answer of somebody who has bank B's enrolment key: the authority itself, gone wrong."""
+    told = proof.answer_proof(
+        bytes.fromhex(made.enrolment_keys["bank-b"]),
+        member="bank-b",
+        nonce=request.headers[proof.NONCE],
+        status=status,
+        body=body,
+    )
+    return web.Response(status=status, body=body, headers={proof.ANSWER_PROOF: told, **headers})
+
+
+# --- An authority that is not what it seems ------------------------------------------------------------------------
+
+
+def test_what_another_answers_in_the_authoritys_place_is_not_taken(play):
+    async def history(made: Network) -> None:
+        other = make_network(made.clock())
+        network_of_another = json.dumps(
+            {"schema": "1.0", "trustRoot": to_pem(other.root), "epoch": None, "networkParameters": None}
+        ).encode()
+        last: list[web.Response] = []
+
+        async def replayed(honest: Respond, request: web.BaseRequest) -> web.StreamResponse:
+            answer = await honest(request)
+            assert isinstance(answer, web.Response)
+            last.append(answer)
+            first = last[0]
+            return web.Response(status=first.status, body=first.body, headers=first.headers.copy())
+
+        async def swapped(honest: Respond, request: web.BaseRequest) -> web.StreamResponse:
+            answer = await honest(request)
+            assert isinstance(answer, web.Response)
+            headers = {proof.ANSWER_PROOF: answer.headers[proof.ANSWER_PROOF]}
+            return web.Response(status=answer.status, body=network_of_another, headers=headers)
+
+        async def other_status(honest: Respond, request: web.BaseRequest) -> web.StreamResponse:
+            answer = await honest(request)
+            assert isinstance(answer, web.Response)
+            headers = {proof.ANSWER_PROOF: answer.headers[proof.ANSWER_PROOF]}
+            return web.Response(status=401, body=answer.body, headers=headers)
+
+        lies = {
+            "without a proof": lambda _, request: web.Response(body=network_of_another),
+            "with one of his own": lambda _, request: web.Response(
+                body=network_of_another, headers={proof.ANSWER_PROOF: "0" * 64}
+            ),
+            "another body": swapped,
+            "another status": other_status,
+            "to elsewhere": lambda _, request: web.Response(status=302, headers={"Location": "https://127.0.0.1:1/"}),
+        }
+        for what, lie in lies.items():
+            async with lying(made, lie) as url:
+                member = made.member("bank-b", url, BANK_B)
+                error = await caught(member.certificates())
+                assert plain(error), f"{what}: {error!r}"
+                assert "is not proven by our enrolment key" in str(error), what
+                assert not member.documents.content, f"{what}: nothing of it is kept"
+        async with lying(made, replayed) as url:
+            member = made.member("bank-b", url, BANK_B)
+            assert await member.enrolment.trust_root()
+            error = await caught(member.certificates())
+            assert "is not proven" in str(error), "an older answer answers no newer request"
+
+    play(history)
+
+
+def test_an_authority_that_does_not_know_our_key_is_to_learn_it(play):
+    async def history(made: Network) -> None:
+        async with made.vm() as vm:
+            member = made.member("bank-b", vm.url, BANK_B, key="d" * 64)
+            with pytest.raises(WaitingError, match="does not take our enrolment key; wanted: bank-b known to it"):
+                await member.certificates()
+            member.key = made.enrolment_keys["bank-b"]
+            assert await member.certificates(), "a generation of keys that both have by now"
+            with pytest.raises(WaitingError, match="bank-c known to it"):
+                await made.member("bank-c", vm.url, BANK_B).certificates()
+
+    play(history)
+
+
+def test_answers_that_are_too_large_or_too_late_end(play):
+    async def history(made: Network) -> None:
+        async def huge(_: Respond, request: web.BaseRequest) -> web.StreamResponse:
+            response = web.StreamResponse()
+            await response.prepare(request)
+            for _ in range(40):
+                await response.write(b"x" * 65_536)
+            return response
+
+        async def slow(_: Respond, request: web.BaseRequest) -> web.StreamResponse:
+            response = web.StreamResponse()
+            await response.prepare(request)
+            for _ in range(100):
+                await response.write(b"x")
+                await asyncio.sleep(0.1)
+            return response
+
+        async with lying(made, huge) as url:
+            error = await caught(made.member("bank-b", url, BANK_B).certificates())
+            assert plain(error)
+            assert f"more than {MAX_BYTES} bytes" in str(error)
+        async with lying(made, slow) as url:
+            member = made.member("bank-b", url, BANK_B)
+            member.enrolment._answer_seconds = 1.0
+            began = time.monotonic()
+            assert isinstance(await caught(member.certificates()), WaitingError), "an answer may yet come"
+            assert time.monotonic() - began < 2
+        url = "https://127.0.0.1:1"
+        error = await caught(made.member("bank-b", url, BANK_B).certificates())
+        assert isinstance(error, WaitingError)
+        assert url in str(error), "who must act"
+
+    play(history)
+
+
+def bomb() -> bytes:
+    packed = BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("0.cer", b"\0" * 50_000_000)
+    return packed.getvalue()
+
+
+def many() -> bytes:
+    packed = BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for index in range(20):
+            archive.writestr(f"{index}.cer", b"")
+    return packed.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("answer", "match"),
+    [
+        (b"", "wanted a zip"),
+        (b"PK\x05\x06" + b"\0" * 18, "0 entries"),
+        (many(), "20 entries"),
+        (bomb(), "wanted a zip of certificates in DER"),
+        (b"not a zip", "wanted a zip"),
+    ],
+    ids=["nothing", "empty", "many", "bomb", "other"],
+)
+def test_what_is_no_zip_of_certificates_is_refused(play, answer, match):
+    async def history(made: Network) -> None:
+        async def lie(honest: Respond, request: web.BaseRequest) -> web.StreamResponse:
+            if request.path.startswith("/certificate/"):
+                return proven(made, request, 200, answer)
+            return await honest(request)
+
+        async with lying(made, lie) as url:
+            with pytest.raises(SoftwareError, match=match):
+                await made.member("bank-b", url, BANK_B).certificates()
+
+    play(history)
+
+
+@pytest.mark.parametrize(
+    ("answer", "match"),
+    [
+        (b"", "wanted schema 1.x"),
+        (b"[]", "wanted schema 1.x"),
+        (b'{"schema": "2.0", "trustRoot": "x", "epoch": 1, "networkParameters": null}', "schema"),
+        (
+            b'{"schema": "1.0", "trustRoot": "x", "epoch": 1, "networkParameters": null}',
+            "self-signed certificate in PEM",
+        ),
+        (b'{"schema": "1.0", "trustRoot": "x", "epoch": "many", "networkParameters": null}', "epoch"),
+    ],
+)
+def test_a_network_that_is_told_wrongly_is_none(play, answer, match):
+    async def history(made: Network) -> None:
+        async with lying(made, lambda _, request: proven(made, request, 200, answer)) as url:
+            member = made.member("bank-b", url, BANK_B)
+            with pytest.raises(SoftwareError, match=match):
+                await member.certificates()
+            assert not member.documents.content
+
+    play(history)
+
+
+def test_a_newer_authority_that_tells_more_is_understood(play):
+    async def history(made: Network) -> None:
+        async def newer(honest: Respond, request: web.BaseRequest) -> web.StreamResponse:
+            answer = await honest(request)
+            assert isinstance(answer, web.Response)
+            if request.path != "/network":
+                return answer
+            told = json.loads(bytes(answer.body or b"")) | {"schema": "1.7", "more": [1]}  # type: ignore[arg-type]
+            return proven(made, request, 200, json.dumps(told).encode())
+
+        async with lying(made, newer) as url:
+            assert await made.member("bank-b", url, BANK_B).certificates()
+
+    play(history)
+
+
+def test_certificates_that_prove_nothing_are_not_kept(play):
+    async def history(made: Network) -> None:
+        other = make_network(made.clock())
+        async with made.vm() as vm:
+            own = await vm.authority.open()
+            member = made.member("bank-b", vm.url, BANK_B)
+            name, keys = member.identity(1).legal_name, member.keys["node-1"]
+
+            def issue(role: Role, key: str, subject: str = name) -> tuple[x509.Certificate, ...]:
+                return other.certify(role, read_key(keys, key), subject, now=made.clock())
+
+            answers = {
+                "of another network": issue(Role.NODE_CA, NODE_CA_KEY),
+                "with our root put on top": (
+                    *issue(Role.NODE_CA, NODE_CA_KEY)[:2],
+                    own.certificates["root"],
+                ),
+                "the identity CA's own": (own.certificates["identity-ca"], own.certificates["root"]),
+            }
+            for what, chain in answers.items():
+
+                async def lie(
+                    honest: Respond, request: web.BaseRequest, chain: tuple[x509.Certificate, ...] = chain
+                ) -> web.StreamResponse:
+                    if request.path.startswith("/certificate/"):
+                        return proven(made, request, 200, zipped(chain))
+                    return await honest(request)
+
+                async with lying(made, lie) as url:
+                    liars = Member("bank-b", BANK_B, made, url)
+                    liars.keys = member.keys
+                    assert plain(await caught(liars.certificates())), what
+                    assert set(liars.documents.content) == {TRUST_ROOT}, f"{what}: not kept"
+
+    play(history)
+
+
+# --- The trust root ------------------------------------------------------------------------------------------------
+
+
+def test_the_first_root_that_is_proven_is_kept_and_no_other_taken(play, tls):
+    async def history(made: Network) -> None:
+        async with made.vm() as vm, network(tls, None) as another, another.vm() as other:
+            member = made.member("bank-b", vm.url, BANK_B)
+            first = await member.certificates()
+            assert member.documents.content[TRUST_ROOT].content == to_pem(first.trust_root).encode()
+            # The bank's authority is set up anew, with other keys: a person must say so to every member.
+            moved = Member("bank-b", BANK_B, another, other.url)
+            moved.documents, moved.keys = member.documents, member.keys
+            moved.surroundings = replace(moved.surroundings, documents=member.documents)
+            moved.enrolment = moved.vm()
+            assert await moved.certificates(1) == first, "what is kept needs no authority"
+            error = await caught(moved.certificates(2))
+            assert plain(error)
+            assert "does not end with the network's root" in str(error)
+            error = await caught(moved.enrolment.network_parameters())
+            assert plain(error)
+            assert "wanted the root that this bank first took" in str(error)
+            assert await moved.enrolment.trust_root() == first.trust_root
+
+    play(history)
+
+
+def test_a_pinned_root_is_the_only_one(play):
+    async def history(made: Network) -> None:
+        async with made.vm() as vm:
+            root = (await vm.authority.open()).certificates["root"]
+            member = made.member("bank-b", vm.url, BANK_B, trust_root=fingerprint(root))
+            assert (await member.certificates()).trust_root == root
+            stranger = made.member("bank-b", vm.url, BANK_B, trust_root=f"sha256:{'0' * 64}")
+            error = await caught(stranger.certificates())
+            assert plain(error)
+            assert f"wanted the pinned sha256:{'0' * 64}" in str(error)
+            assert not stranger.documents.content
+            # A pin that is set later than the root was kept.
+            member.surroundings = replace(member.surroundings, trust_root=f"sha256:{'0' * 64}")
+            assert "document trust-root" in str(await caught(member.vm().trust_root()))
+
+    play(history)
+
+
+def test_vms_that_ask_first_at_once_keep_one_root(play):
+    async def history(made: Network) -> None:
+        async with made.vm() as vm:
+            member = made.member("bank-b", vm.url, BANK_B)
+            roots = await asyncio.gather(*(member.vm().trust_root() for _ in range(4)))
+            assert len(set(roots)) == 1
+
+    play(history)
+
+
+# --- What is kept --------------------------------------------------------------------------------------------------
+
+
+def test_kept_certificates_that_are_of_no_use_are_asked_for_anew(play):
+    async def history(made: Network) -> None:
+        async with made.vm() as vm:
+            member = made.member("bank-b", vm.url, BANK_B)
+            whole = await member.certificates()
+            document = member.documents.content["certificates/node-1"]
+            for damage in (b"", b"{}", document.content[:-40], Chains.to_json(await member.certificates(2))):
+                kept = member.documents.content["certificates/node-1"]
+                await member.documents.write("certificates/node-1", damage, kept.etag)
+                again = await member.certificates()
+                assert (again.node_ca, again.identity) == (whole.node_ca, whole.identity)
+                assert member.documents.content["certificates/node-1"].content == again.to_json()
+
+    play(history)
+
+
+def test_another_frontend_needs_another_certificate_for_applications(play):
+    async def history(made: Network) -> None:
+        async with made.vm() as vm:
+            member = made.member("bank-b", vm.url, BANK_B)
+            before = await member.certificates()
+            member.surroundings = replace(member.surroundings, frontend="10.1.255.5")
+            after = await member.vm().certificates(member.identity(1), member.keys["node-1"])
+            assert after.rpc != before.rpc
+            assert after.identity == before.identity, "the party stays what it was"
+
+    play(history)
+
+
+def test_documents_that_are_away_are_told_as_such(play):
+    async def history(made: Network) -> None:
+        async with made.vm() as vm:
+            member = made.member("bank-b", vm.url, BANK_B)
+            member.documents.away = True
+            with pytest.raises(UnavailableError):
+                await member.certificates()
+            member.documents.away = False
+            chains = await member.certificates()
+            member.documents.away = True
+            with pytest.raises(UnavailableError):
+                await member.certificates()
+            assert not member.enrolment.renewal_due(chains), "a node that runs, runs on"
+
+    play(history)
+
+
+def test_a_renewal_that_fails_leaves_the_node_its_certificates(play):
+    async def history(made: Network) -> None:
+        async with made.vm() as vm:
+            member = made.member("bank-b", vm.url, BANK_B)
+            chains = await member.certificates()
+        made.clock.ahead = timedelta(days=2500)
+        assert await member.certificates() == chains, "the authority is away, and there are years left"
+        assert not member.enrolment.renewal_due(chains), "within the hour nobody is asked again"
+        made.clock.ahead = timedelta(days=3660)
+        assert isinstance(await caught(member.certificates()), WaitingError), "now they are of no use any more"
+
+    play(history)
+
+
+def test_parameters_are_kept_for_when_the_authority_is_away(play):
+    async def history(made: Network) -> None:
+        async with made.vm() as vm:
+            bank_a, bank_b = made.member("bank-a", vm.url, BANK_A), made.member("bank-b", vm.url, BANK_B)
+            await bank_a.certificates(1)
+            await vm.authority.tend()
+            parameters = await bank_b.enrolment.network_parameters()
+            assert parameters
+            assert bank_b.documents.content[NETWORK_DOCUMENT].content == parameters, "as nodes read them"
+        assert await bank_b.enrolment.network_parameters() == parameters
+        assert isinstance(await caught(bank_a.vm().network_parameters()), WaitingError), "never told to it"
+        async with lying(made, lambda _, request: proven(made, request, 200, b"{}")) as url:
+            bank_b.surroundings = replace(
+                bank_b.surroundings, network=replace(bank_b.surroundings.network, url=url)  # type: ignore[type-var]
+            )  # fmt: skip
+            assert plain(await caught(bank_b.vm().network_parameters())), "a lie is not to be waited out"
+
+    play(history)
+
+
+def test_parameters_that_are_no_base64_are_none(play):
+    async def history(made: Network) -> None:
+        async def lie(honest: Respond, request: web.BaseRequest) -> web.StreamResponse:
+            answer = await honest(request)
+            assert isinstance(answer, web.Response)
+            told = json.loads(bytes(answer.body or b"")) | {"networkParameters": "?", "epoch": 1}  # type: ignore[arg-type]
+            return proven(made, request, 200, json.dumps(told).encode())
+
+        async with lying(made, lie) as url:
+            error = await caught(made.member("bank-b", url, BANK_B).enrolment.network_parameters())
+            assert plain(error)
+            assert "no base64" in str(error)
+
+    play(history)
+
+
+def test_without_anybody_who_certifies_a_node_waits(play):
+    async def history(made: Network) -> None:
+        member = made.member("bank-b", "https://127.0.0.1:1", BANK_B)
+        member.surroundings = replace(member.surroundings, network=None)
+        with pytest.raises(WaitingError, match=r"wanted ledger\.network"):
+            await member.vm().certificates(member.identity(1), member.keys["node-1"])
+        assert await member.vm().network_parameters() is None
+
+    play(history)
+
+
+# --- A zone --------------------------------------------------------------------------------------------------------
+
+
+class Doorman:
+    """A registration service as a zone has it: Corda's protocol, and nothing of ours."""
+
+    def __init__(self, now: Any) -> None:
+        self.network = make_network(now)
+        self.requests: dict[str, bytes] = {}
+        self.posted: list[dict[str, str]] = []
+        self.pending, self.rejected, self.now = 0, "", now
+
+    async def respond(self, request: web.BaseRequest) -> web.StreamResponse:
+        if (request.method, request.path) == ("POST", "/zone/certificate"):
+            self.posted.append(dict(request.headers))
+            identifier = f"C1.F0-{len(self.posted)}"
+            self.requests[identifier] = await request.read()
+            return web.Response(text=identifier)
+        identifier = request.path.removeprefix("/zone/certificate/")
+        if request.method != "GET" or identifier not in self.requests:
+            return web.Response(status=404)
+        if self.rejected:
+            return web.Response(status=401, text=self.rejected)
+        if self.pending:
+            self.pending -= 1
+            return web.Response(status=204, headers={"Cache-Control": "max-age=1"})
+        asked = read_request(self.requests[identifier])
+        builder = certificate(
+            asked.role, x500_name(asked.legal_name), asked.public_key, self.network.ca, now=self.now
+        )
+        leaf = builder.sign(self.network.ca_key, SHA256())
+        return web.Response(body=zipped((leaf, self.network.ca, self.network.root)), content_type="application/zip")
+
+
+def zoned(made: Network, doorman: Doorman, port: int, root: x509.Certificate | None = None) -> Member:
+    url = f"http://127.0.0.1:{port}/zone/"
+    trusted = to_pem(root or doorman.network.root).encode()
+    return Member("bank-b", BANK_B, made, url, zone=Zone(url, url, trusted))
+
+
+def test_a_zone_certifies_the_node_ca_and_that_the_identity(play):
+    async def history(made: Network) -> None:
+        doorman = Doorman(made.clock())
+        doorman.pending = 2
+        async with serving_requests(doorman.respond, None, "127.0.0.1", 0) as port:
+            member = zoned(made, doorman, port)
+            with pytest.raises(WaitingError, match=r"request C1\.F0-1 waits"):
+                await member.certificates()
+            member.enrolment = member.vm()
+            with pytest.raises(WaitingError):
+                await member.certificates()
+            chains = await member.certificates()
+            assert len(doorman.posted) == 1, "asked once, whichever VM asks on"
+            asked = read_request(doorman.requests["C1.F0-1"])
+            assert (asked.legal_name, asked.role) == (f"OU=node-1, {BANK_B}", Role.NODE_CA)
+            headers = doorman.posted[0]
+            assert (headers["Platform-Version"], headers["Client-Version"]) == ("12", "4.10"), "as a node says it"
+            assert not {proof.MEMBER, proof.NONCE, proof.REQUEST_PROOF} & set(headers), "a zone has no key of ours"
+            assert [role_of(each) for each in chains.identity] == [
+                Role.LEGAL_IDENTITY,
+                Role.NODE_CA,
+                Role.DOORMAN_CA,
+                None,
+            ], "the node CA certifies the identity"
+            assert chains.identity[1:] == chains.node_ca == chains.tls[1:]
+            key = read_key(member.keys["node-1"], IDENTITY_KEY).public_key()
+            assert key_hash(chains.identity[0].public_key()) == key_hash(key)
+            assert await member.certificates() == chains
+            assert await member.enrolment.network_parameters() is None, "the zone's network map tells them"
+
+    play(history)
+
+
+def test_a_request_that_a_zone_rejects_is_made_anew_when_a_person_starts_again(play):
+    async def history(made: Network) -> None:
+        doorman = Doorman(made.clock())
+        doorman.rejected = "the name is\r\nforbidden\x1b[31m"
+        async with serving_requests(doorman.respond, None, "127.0.0.1", 0) as port:
+            member = zoned(made, doorman, port)
+            error = await caught(member.certificates())
+            assert plain(error)
+            assert "refused: the name isforbidden[31m" in str(error), "no control characters in a log"
+            doorman.rejected = ""
+            assert await member.certificates()
+            assert len(doorman.posted) == 2
+
+    play(history)
+
+
+def test_a_request_that_a_zone_does_not_know_any_more_is_made_anew(play):
+    async def history(made: Network) -> None:
+        doorman = Doorman(made.clock())
+        doorman.pending = 1
+        async with serving_requests(doorman.respond, None, "127.0.0.1", 0) as port:
+            member = zoned(made, doorman, port)
+            assert isinstance(await caught(member.certificates()), WaitingError)
+            doorman.requests.clear()
+            assert plain(await caught(member.certificates()))
+            assert await member.certificates()
+            # Another key is another request.
+            member.keys["node-1"] = make_keys()
+            assert await member.certificates()
+            assert len(doorman.posted) == 3
+
+    play(history)
+
+
+def test_a_zone_with_another_root_than_configured_is_refused(play):
+    async def history(made: Network) -> None:
+        doorman, other = Doorman(made.clock()), make_network(made.clock())
+        async with serving_requests(doorman.respond, None, "127.0.0.1", 0) as port:
+            member = zoned(made, doorman, port, other.root)
+            error = await caught(member.certificates())
+            assert plain(error)
+            assert "does not end with the network's root" in str(error)
+            # Configuration that names another zone than the one whose root is kept.
+            moved = zoned(made, doorman, port)
+            moved.surroundings = replace(moved.surroundings, documents=member.documents)
+            assert "wanted the root that this bank first took" in str(await caught(moved.vm().trust_root()))
+
+    play(history)
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 504, 429])
+def test_a_zone_that_is_ill_is_waited_for(play, status):
+    async def history(made: Network) -> None:
+        async def respond(_: web.BaseRequest) -> web.StreamResponse:
+            return web.Response(status=status)
+
+        async with serving_requests(respond, None, "127.0.0.1", 0) as port:
+            error = await caught(zoned(made, Doorman(made.clock()), port).certificates())
+            assert isinstance(error, WaitingError)
+            assert str(status) in str(error)
+
+    play(history)
+
+
+@pytest.mark.parametrize("identifier", ["", "../admin", "a b", "x" * 200, "ü"])
+def test_a_zones_id_that_is_none_is_not_asked_for(play, identifier):
+    async def history(made: Network) -> None:
+        async def respond(request: web.BaseRequest) -> web.StreamResponse:
+            assert request.method == "POST", "nothing else is asked"
+            return web.Response(text=identifier)
+
+        async with serving_requests(respond, None, "127.0.0.1", 0) as port:
+            error = await caught(zoned(made, Doorman(made.clock()), port).certificates())
+            assert plain(error)
+            assert "is no request id" in str(error)
+
+    play(history)
+
+
+# --- Proofs --------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_moves_from_one_part_of_a_proven_message_into_the_next():
+    told = {"member": "bank-b", "method": "GET", "path": "/a", "nonce": "00", "time": "1", "body": b"x"}
+    proofs = {proof.request_proof(b"k" * 32, **told)}
+    for changes in (
+        {"member": "bank-bGET", "method": ""},
+        {"path": "/a00", "nonce": ""},
+        {"nonce": "001", "time": ""},
+        {"body": b"y"},
+        {"path": '/a","00'},
+    ):
+        proofs.add(proof.request_proof(b"k" * 32, **told | changes))
+    proofs.add(proof.request_proof(b"l" * 32, **told))
+    proofs.add(proof.answer_proof(b"k" * 32, member="bank-b", nonce="00", status=200, body=b"x"))
+    assert len(proofs) == 8, "each is another"
+
+
+def test_the_proof_of_a_request_is_this_one():
+    told = proof.request_proof(
+        bytes(32), member="bank-b", method="GET", path="/network", nonce="00" * 16, time="1", body=b""
+    )
+    assert told == "a1138a43d1502f29285282fa29184a7e32ebddcff817fc5fb3df2fd5c33fbe8e", (
+        "both sides run different releases for a while: the form stays"
+    )
+
+
+def test_trust_root_documents_hold_a_certificate_alone(play):
+    async def history(made: Network) -> None:
+        async with made.vm() as vm:
+            member = made.member("bank-b", vm.url, BANK_B)
+            await member.documents.write(TRUST_ROOT, b"nothing", None)
+            error = await caught(member.certificates())
+            assert plain(error)
+            assert "wanted a self-signed certificate in PEM" in str(error)
+
+    play(history)
