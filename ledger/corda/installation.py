@@ -71,6 +71,8 @@ class Runtime:
     """Quasar, where not the one in the capsule; that one knows Java 8 alone."""
     heap_megabytes: int | None = None
     """Of a node; None takes its share of the machine's memory."""
+    node_options: tuple[str, ...] = ("-XX:+UseG1GC",)
+    """More of Java's options for a node."""
 
 
 def java_version(version: str) -> int:
@@ -116,6 +118,7 @@ class _Manifest(BaseModel):
     """The Java agent that a node's flows need."""
     classpath: tuple[str, ...]
     heap_megabytes: int | None
+    node_options: tuple[str, ...]
     files: dict[str, str]
     """SHA-256 of every file, by its path in the folder."""
 
@@ -173,6 +176,7 @@ def install(installation: Installation, runtime: Runtime | None = None) -> None:
                 *sorted(f"drivers/{path.name}" for path in (made / "drivers").iterdir()),
             ),
             heap_megabytes=runtime.heap_megabytes,
+            node_options=runtime.node_options,
             files=dict(_hashes(made)),
         )
         (made / MANIFEST).write_text(manifest.model_dump_json(by_alias=True, indent=1), encoding="utf-8")
@@ -263,7 +267,7 @@ class Installed:
         return self._java(
             (
                 f"-Xmx{heap}m",
-                "-XX:+UseG1GC",
+                *self.manifest.node_options,
                 "-XX:+ExitOnOutOfMemoryError",
                 f"-javaagent:{self.folder / fibers.jar}={fibers.options}",
                 *self._logging,
