@@ -1,13 +1,16 @@
 """What an agent is told by the infrastructure: a JSON document without secrets, on the VM as a file."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 PATH = Path("/etc/decentralized-trust/agent.json")
 """Where the file lies."""
+
+
+_M = TypeVar("_M", bound=BaseModel)
 
 
 class ConfigurationError(ValueError):
@@ -92,15 +95,20 @@ class Configuration(_Section):
 
 
 def read_configuration(path: Path) -> Configuration:
-    """The configuration in a file.
+    """The agent's configuration in a file; raises as `read` does."""
+    return read(path, Configuration, "the agent's configuration")
+
+
+def read(path: Path, model: type[_M], wanted: str) -> _M:
+    """What a VM is told in a file.
 
     Raises:
         ConfigurationError: there is none, or it can't be used.
     """
     try:
-        return Configuration.model_validate_json(path.read_bytes())
+        return model.model_validate_json(path.read_bytes())
     except OSError as error:
-        raise ConfigurationError(f"{path}: {error.strerror}; wanted the agent's configuration") from error
+        raise ConfigurationError(f"{path}: {error.strerror}; wanted {wanted}") from error
     except ValidationError as error:
         raise ConfigurationError("\n".join(_line(path, dict(each)) for each in error.errors())) from error
 

@@ -16,10 +16,6 @@ from ledger.corda import CORDA
 from ledger.corda.authority import __main__ as program
 from ledger.corda.authority.authority import Authority
 from ledger.corda.authority.configuration import Configuration, read_configuration
-from ledger.corda.authority.keys import VaultKeys
-from ledger.corda.authority.members import VaultMembers
-from ledger.corda.authority.parameters import JavaSerializer
-from ledger.corda.authority.register import BlobStore
 from ledger.corda.authority.service import serve
 from local.vm import VM_FILE, Vm
 from tests.azurite import CREDENTIAL
@@ -51,14 +47,7 @@ async def _connect(vm: Vm, configuration: Configuration, configured: float) -> A
         certificate = vm.vault_certificate
         secrets = await clients.enter_async_context(client_of(configuration.vault_url, certificate))
         keys = await clients.enter_async_context(key_client_of(configuration.vault_url, certificate))
-        yield Authority(
-            configuration,
-            BlobStore(container),
-            VaultKeys(keys),
-            VaultMembers(secrets, configuration.member, configuration.legal_names),
-            JavaSerializer(configuration.installation),
-            configured=configured,
-        )
+        yield program.authority_of(configuration, configured, container, secrets, keys)
 
 
 def main(folder: Path, command: list[str]) -> int:

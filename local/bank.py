@@ -3,6 +3,7 @@
 import json
 import secrets
 import shutil
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -229,7 +230,7 @@ class Bank:
             connection_string=None,
         )
         (folder / vm.AGENT_FILE).write_text(configuration.to_json(), encoding="utf-8")
-        started = VmProcess(name, address, ["local.vm", str(folder)], folder / "log")
+        started = VmProcess(name, address, [sys.executable, "-m", "local.vm", str(folder)], folder / "log")
         self.vms.append(started)
         return started
 
@@ -262,7 +263,7 @@ class Bank:
             connection_string=None,
         )
         (folder / AUTHORITY_FILE).write_text(configuration.to_json(), encoding="utf-8")
-        started = VmProcess(name, address, ["local.authority", str(folder)], folder / "log")
+        started = VmProcess(name, address, [sys.executable, "-m", "local.authority", str(folder)], folder / "log")
         self.authority_vms.append(started)
         return started
 

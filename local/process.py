@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Callable, Sequence
@@ -18,14 +17,14 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 class VmProcess:
-    """A Python module that is run as a VM's agent."""
+    """A command that is run as a VM's agent."""
 
-    def __init__(self, name: str, address: str, arguments: Sequence[str], log: Path) -> None:
+    def __init__(self, name: str, address: str, command: Sequence[str], log: Path) -> None:
         self.name, self.address, self.log = name, address, log
         self.started = time.monotonic()
         with log.open("a") as opened:
             self.process = subprocess.Popen(  # noqa: S603
-                [sys.executable, "-m", *arguments], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=opened, stderr=opened
+                command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=opened, stderr=opened
             )
 
     def health(self) -> dict[str, Any]:

@@ -19,9 +19,11 @@ from agent.documents import BlobDocuments
 from agent.network_info import NETWORK_DOCUMENT
 from agent.ports import NETWORK_INFO_PATH, NETWORK_INFO_PORT
 from delivery.cloud_config import units
+from local.process import until
 from tests import azurite, echo
+from tests.azurite import CREDENTIAL
 from tests.seccomp import restrictable
-from tests.vms import CREDENTIAL, IDENTITY, Bank, Vm, ready, until
+from tests.vms import IDENTITY, Bank, Vm, ready
 
 pytestmark = [
     pytest.mark.skipif(not azurite.available(), reason="no node and npm here; wanted them for Azurite"),
@@ -150,7 +152,7 @@ def test_a_stale_node_starts_anew_in_the_same_epoch(banks: tuple[Bank, Bank]) ->
 
 
 def connected(vm: Vm) -> socket.socket:
-    made = socket.create_connection((vm.host, P2P_PORT), 5)
+    made = socket.create_connection((vm.address, P2P_PORT), 5)
     made.sendall(b"begun\n")
     assert made.recv(100) == b"begun\n"
     return made
@@ -158,7 +160,7 @@ def connected(vm: Vm) -> socket.socket:
 
 def refuses(vm: Vm) -> bool:
     try:
-        socket.create_connection((vm.host, P2P_PORT), 5).close()
+        socket.create_connection((vm.address, P2P_PORT), 5).close()
     except OSError:
         return True
     return False

@@ -10,8 +10,9 @@ import pytest
 
 from agent.lease import KILL_SECONDS, LEASE_SECONDS
 from ledger.platform import P2P
+from local.process import until
 from tests import azurite, echo, postgres
-from tests.vms import IDENTITY, Bank, Vm, ready, until
+from tests.vms import IDENTITY, Bank, Vm, ready
 
 pytestmark = [
     pytest.mark.skipif(postgres.programs() is None, reason="no PostgreSQL here; wanted its initdb and postgres"),
@@ -92,7 +93,7 @@ def test_an_identity_goes_from_vm_to_vm_and_nothing_is_lost(site: Bank) -> None:
 
 async def line(vm: Vm, text: str) -> str:
     """Send a line to the node on a VM; what comes back."""
-    reader, writer = await asyncio.open_connection(vm.host, P2P_PORT)
+    reader, writer = await asyncio.open_connection(vm.address, P2P_PORT)
     writer.write(f"{text}\n".encode())
     answer = (await reader.readline()).decode().strip()
     writer.close()

@@ -3,38 +3,30 @@
 Its control group is made of its process tree.
 """
 
-import contextlib
 import json
-import os
 import shutil
-import signal
-import subprocess
 import sys
 import tempfile
-import time
-import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from azure.storage.blob import ContainerClient
 
 from agent.lease import Record
-from agent.ports import HEALTH_PORT
-from tests import azurite, postgres
-from tests.agent_vm import ROOT
+from local.process import VmProcess
+from tests import postgres
+from tests.azurite import CREDENTIAL
 
 IDENTITY = "node-1"
-CREDENTIAL: Any = {"account_name": azurite.ACCOUNT, "account_key": azurite.KEY}
 
 
-class Vm:
-    """One VM's agent, and all that it started."""
+class Vm(VmProcess):
+    """One VM whose node is an echo."""
 
     def __init__(self, name: str, host: str, bank: "Bank", unit: Path | None = None) -> None:
-        self.name, self.host = name, host
         folder = bank.folder / name
         folder.mkdir(exist_ok=True)
+        self.runtime = Path(tempfile.mkdtemp(dir="/dev/shm"))
         given = {
             "vm": name,
             "host": host,
@@ -46,51 +38,14 @@ class Vm:
             "postgres": bank.server and bank.server.port,
             "document": bank.document,
             "state": str(folder),
-            "runtime": tempfile.mkdtemp(dir="/dev/shm"),
+            "runtime": str(self.runtime),
         }
-        self.runtime = Path(given["runtime"])
-        self.log = folder / "log"
-        self.started = time.monotonic()
-        with self.log.open("a") as log:
-            restricted = [sys.executable, "-m", "tests.seccomp", str(unit)] if unit else []
-            self.process = subprocess.Popen(
-                [*restricted, sys.executable, "-m", "tests.agent_vm", json.dumps(given)],
-                cwd=ROOT,
-                stdout=log,
-                stderr=log,
-            )
-
-    def health(self) -> dict[str, Any]:
-        try:
-            with urllib.request.urlopen(f"http://{self.host}:{HEALTH_PORT}/health", timeout=1) as answer:
-                return dict(json.load(answer))
-        except OSError:
-            return {}
-
-    def tree(self) -> list[int]:
-        """The agent's process and all below it."""
-        parents = {}
-        for stat in Path("/proc").glob("[0-9]*/stat"):
-            try:
-                fields = stat.read_text().rsplit(") ", 1)[1].split()
-            except OSError:
-                continue
-            parents[int(stat.parent.name)] = int(fields[1])
-        found = [self.process.pid]
-        for pid in found:
-            found.extend(child for child, parent in parents.items() if parent == pid)
-        return found
-
-    def send(self, number: signal.Signals) -> None:
-        """A signal to the whole VM."""
-        for pid in self.tree():
-            # The node may be gone already: the kernel kills it with its agent.
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
+        restricted = [sys.executable, "-m", "tests.seccomp", str(unit)] if unit else []
+        command = [*restricted, sys.executable, "-m", "tests.agent_vm", json.dumps(given)]
+        super().__init__(name, host, command, folder / "log")
 
     def end(self) -> None:
-        self.send(signal.SIGKILL)
-        self.process.wait()
+        super().end()
         shutil.rmtree(self.runtime, ignore_errors=True)
 
 
@@ -166,14 +121,6 @@ class Bank:
     def end(self) -> None:
         for vm in self.vms:
             vm.end()
-
-
-def until(condition: Callable[[], Any], seconds: float, what: str) -> Any:
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end, f"{what}: not within {seconds} s"
-        time.sleep(0.05)
-    return found
 
 
 def ready(vm: Vm) -> bool:

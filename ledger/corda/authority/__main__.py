@@ -9,7 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agent.configuration import ConfigurationError
 from agent.fence import DamagedError, UnavailableError
@@ -19,10 +19,37 @@ from ledger.corda.authority.authority import Authority
 from ledger.corda.authority.configuration import PATH, Configuration, read_configuration
 from ledger.corda.authority.register import BlobStore, RequestRecord
 
+if TYPE_CHECKING:
+    from azure.keyvault.keys.aio import KeyClient
+    from azure.keyvault.secrets.aio import SecretClient
+    from azure.storage.blob.aio import ContainerClient
+
 _NO_RETRIES: dict[str, Any] = {"retry_total": 0, "connection_timeout": 5, "read_timeout": 10}
 """The authority decides when to ask again."""
 
 Connect = Callable[[Configuration, float], AbstractAsyncContextManager[Authority]]
+
+
+def authority_of(
+    configuration: Configuration,
+    configured: float,
+    container: "ContainerClient",
+    secrets: "SecretClient",
+    keys: "KeyClient",
+) -> Authority:
+    """The authority whose register, vault and keys these clients reach."""
+    from ledger.corda.authority.keys import VaultKeys  # noqa: PLC0415
+    from ledger.corda.authority.members import VaultMembers  # noqa: PLC0415
+    from ledger.corda.authority.parameters import JavaSerializer  # noqa: PLC0415
+
+    return Authority(
+        configuration,
+        BlobStore(container),
+        VaultKeys(keys),
+        VaultMembers(secrets, configuration.member, configuration.legal_names),
+        JavaSerializer(configuration.installation),
+        configured=configured,
+    )
 
 
 @asynccontextmanager
@@ -34,10 +61,6 @@ async def connect(configuration: Configuration, configured: float) -> AsyncItera
     from azure.keyvault.secrets.aio import SecretClient  # noqa: PLC0415
     from azure.storage.blob.aio import ContainerClient  # noqa: PLC0415
 
-    from ledger.corda.authority.keys import VaultKeys  # noqa: PLC0415
-    from ledger.corda.authority.members import VaultMembers  # noqa: PLC0415
-    from ledger.corda.authority.parameters import JavaSerializer  # noqa: PLC0415
-
     async with AsyncExitStack() as clients:
         credential = await clients.enter_async_context(ManagedIdentityCredential(client_id=configuration.client_id))
         container = await clients.enter_async_context(
@@ -45,14 +68,7 @@ async def connect(configuration: Configuration, configured: float) -> AsyncItera
         )
         secrets = await clients.enter_async_context(SecretClient(configuration.vault_url, credential, **_NO_RETRIES))
         keys = await clients.enter_async_context(KeyClient(configuration.vault_url, credential, **_NO_RETRIES))
-        yield Authority(
-            configuration,
-            BlobStore(container),
-            VaultKeys(keys),
-            VaultMembers(secrets, configuration.member, configuration.legal_names),
-            JavaSerializer(configuration.installation),
-            configured=configured,
-        )
+        yield authority_of(configuration, configured, container, secrets, keys)
 
 
 async def _serve(configuration: Configuration, configured: float, connect: Connect) -> None:

@@ -2,12 +2,12 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 
-from agent.configuration import ConfigurationError
+from agent.configuration import read
 from ledger.corda import check_bank_legal_name, parse_legal_name
 
 PATH = Path("/etc/decentralized-trust/authority.json")
@@ -85,16 +85,4 @@ def read_configuration(path: Path) -> tuple[Configuration, float]:
     Raises:
         ConfigurationError: there is none, or it can't be used.
     """
-    try:
-        return Configuration.model_validate_json(path.read_bytes()), path.stat().st_mtime
-    except OSError as error:
-        raise ConfigurationError(f"{path}: {error.strerror}; wanted the authority's configuration") from error
-    except ValidationError as error:
-        raise ConfigurationError("\n".join(_line(path, dict(each)) for each in error.errors())) from error
-
-
-def _line(path: Path, fault: dict[str, Any]) -> str:
-    key = ".".join(str(step) for step in fault["loc"]) or "the document"
-    if fault["type"] == "missing":
-        return f"{path}: {key} is missing"
-    return f"{path}: {key}: {fault['input']!r:.80}: {fault['msg']}"
+    return read(path, Configuration, "the authority's configuration"), path.stat().st_mtime
