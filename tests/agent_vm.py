@@ -152,7 +152,7 @@ async def run(given: Mapping[str, Any]) -> None:
         vault = BankVault(secrets, poll_seconds=0.5)
         network = exchange(configuration, echo.PLATFORM, every, documents, vault)
         network.rhythm = Rhythm(fetch=0.5, refresh=0.5, peers=0.5)
-        told = dataclasses.replace(surroundings(configuration, documents, vault), listen=host)
+        told = surroundings(configuration, documents, vault, host)
         database = given.get("postgres")
         workplace = Workplace(
             software=Committing(told) if database else echo.EchoSoftware(told),
