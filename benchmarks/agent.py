@@ -76,7 +76,7 @@ async def main():
     ):
         documents, vault = BlobDocuments(shared), BankVault(Secrets())
         Asleep.network = network = exchange(configuration, PLATFORM, nodes, documents, vault)
-        Asleep.software = PLATFORM.software(surroundings(configuration, documents, vault))
+        Asleep.software = PLATFORM.software(surroundings(configuration, documents, vault, "127.0.0.1"))
         async with network.serving(host, int(info_port)):
             await serve(Agent(nodes, BlobLeases(leases), Asleep, status), status, host=host, port=int(port))
 asyncio.run(main())
