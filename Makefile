@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 export PULUMI_ERROR_OUTPUT_STRING := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help preview consortium down test test-engine lint bench soak docs lock clean
+.PHONY: help preview consortium down test test-engine ledger-test lint bench soak docs lock clean
 
 help: ## What there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,8 +26,11 @@ consortium: $(READY) ## Bring three banks up, without Azure
 down: $(READY) ## Take the three banks apart again
 	@$(BIN)/python -m offline.consortium down
 
-test: $(READY) ## All tests that need no Pulumi CLI
-	@$(BIN)/python -m pytest -m "not engine"
+test: $(READY) ## All tests that need neither a Pulumi CLI nor a running ledger
+	@$(BIN)/python -m pytest -m "not engine and not ledger"
+
+ledger-test: $(READY) ## The tests with real Corda nodes; want a JDK, Maven, PostgreSQL, Node.js and HAProxy
+	@$(BIN)/python -m pytest -m ledger -ra
 
 test-engine: $(READY) ## The tests on the real Pulumi engine; wants a CLI on PATH or in ~/.pulumi/bin
 	@$(BIN)/python -m pytest -m engine -ra

@@ -24,6 +24,7 @@ from local.process import VmProcess, until
 from tests import azurite, corda
 
 pytestmark = [
+    pytest.mark.ledger,
     pytest.mark.skipif(corda.missing() is not None, reason=f"no Corda here: {corda.missing()}"),
     pytest.mark.skipif(not azurite.available(), reason="no node and npm here; wanted them for Azurite"),
     pytest.mark.skipif(not balancer.available(), reason="no HAProxy here; wanted it as the banks' balancer"),
