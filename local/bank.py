@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from azure.storage.blob import ContainerClient
+from cryptography import x509
 
 import membership
 from agent.configuration import Configuration, DatabaseServer, Network, NetworkAuthority
@@ -21,6 +22,7 @@ from agent.lease import Record
 from agent.ports import NETWORK_INFO, NETWORK_INFO_PATH, NETWORK_INFO_PORT
 from agent.vault import CARD, ENROLMENT_KEY, ENROLMENT_KEYS, PEERS, RPC_USERS
 from ledger.corda import CORDA
+from ledger.corda.certificates import Chains
 from ledger.corda.authority import configuration as authority_configuration
 from ledger.platform import P2P, Identity, identities, listeners
 from local import balancer, vault, vm
@@ -31,6 +33,8 @@ from tests import postgres
 from tests.azurite import CREDENTIAL
 
 _LEASES, _NETWORK, _REGISTER = "leases", "network", "authority"
+_UNENDED = (0, 3, 5)
+"""Of Corda's Checkpoint.FlowStatus: RUNNABLE, HOSPITALIZED, PAUSED."""
 _FRONTEND, _AUTHORITY_FRONTEND, _FIRST_VM, _FIRST_AUTHORITY_VM = 254, 253, 10, 20
 
 
@@ -314,6 +318,24 @@ class Bank:
         with self.server.connect(identity) as connection:
             rows = connection.execute("SELECT party_name FROM corda.node_link_nodeinfo_party").fetchall()
         return {name for (name,) in rows}
+
+    def flows_in_flight(self, identity: str) -> int:
+        """Flows of an identity's node that have not ended: running, in the hospital, or paused."""
+        with self.server.connect(identity) as connection:
+            row = connection.execute(
+                "SELECT count(*) FROM corda.node_checkpoints WHERE status = ANY(%s)", [list(_UNENDED)]
+            ).fetchone()
+        return int(row[0])
+
+    def rpc_certificates(self) -> dict[str, x509.Certificate]:
+        """What the nodes show to applications, by identities: the bank keeps it among its documents."""
+        with self._container(_NETWORK) as container:
+            return {
+                identity.name: Chains.from_json(
+                    container.download_blob(f"certificates/{identity.name}").readall()
+                ).rpc
+                for identity in self.identities
+            }
 
     def end(self) -> None:
         """End all of it, at once."""

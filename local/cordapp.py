@@ -1,0 +1,146 @@
+"""The credit record's CorDapp: built once for what its sources are, and the bank's application that uses it."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
+from cryptography.hazmat.primitives.serialization.pkcs12 import PKCS12Certificate, serialize_java_truststore
+
+from ledger.platform import Artifact
+from local.process import ROOT
+
+SOURCES = ROOT / "examples" / "credit-record"
+FLOWS = tuple(
+    f"StartFlow.decentralizedtrust.creditrecord.workflows.{flow}"
+    for flow in ("CreateRecord", "UpdateRecord", "ShareRecord", "ReadRecord", "RecordHistory", "CountRecords")
+)
+"""What its application may do."""
+
+_VERSION = "1.0"
+_CORDAPPS = ("contracts", "workflows")
+_TRUST_STORE_PASSWORD = "changeit"  # noqa: S105  # It holds certificates alone, and they are public.
+
+
+@dataclass(frozen=True)
+class Built:
+    """A build of the CorDapp."""
+
+    folder: Path
+
+    @property
+    def artifacts(self) -> tuple[Artifact, ...]:
+        """What goes onto every node."""
+        return tuple(
+            Artifact(
+                f"decentralizedtrust:credit-record-{part}:{_VERSION}",
+                hashlib.sha256((self.folder / part / "target" / _jar(part)).read_bytes()).hexdigest(),
+            )
+            for part in _CORDAPPS
+        )
+
+    @property
+    def client(self) -> Path:
+        """The application's program."""
+        return self.folder / "client" / "target" / _jar("client")
+
+
+def _jar(part: str) -> str:
+    return f"credit-record-{part}-{_VERSION}.jar"
+
+
+def build(cache: Path) -> Built:
+    """Build the CorDapp, with a signing key of the cache's own, unless it was built from these sources before.
+
+    Raises:
+        RuntimeError: Maven can't build it; the message has its last lines.
+    """
+    sources = sorted(path for path in SOURCES.rglob("*") if path.is_file() and "target" not in path.parts)
+    made_of = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
+    folder = cache / f"credit-record-{made_of}"
+    if not folder.exists():
+        unfinished = folder.with_suffix(".unfinished")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        shutil.copytree(SOURCES, unfinished, ignore=shutil.ignore_patterns("target"))
+        done = subprocess.run(  # noqa: S603
+            [
+                *("mvn", "--batch-mode", "--quiet", "-DskipTests"),
+                *("install", f"-Dsigning.keystore={cache / 'signing.p12'}"),
+            ],
+            cwd=unfinished,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise RuntimeError(f"the CorDapp can't be built: {(done.stdout + done.stderr)[-2000:]}")
+        unfinished.rename(folder)
+    return Built(folder)
+
+
+class RefusedError(Exception):
+    """What the application was refused, or was not answered; the message is the ledger's."""
+
+
+@dataclass(frozen=True)
+class Application:
+    """An application server of a bank's, which uses the bank's nodes by RPC."""
+
+    java: Path
+    program: Path
+    node: str
+    """`HOST:PORT` of a node, or of what spreads over the bank's nodes."""
+    user: str
+    password: str
+    trust_store: Path
+
+    def ask(self, command: str, **options: object) -> list[dict[str, Any]]:
+        """What a command of the client's answers, a document a line; an option's list stands for several.
+
+        Raises:
+            RefusedError: it was refused for good, or not answered in time.
+        """
+        done = subprocess.run(  # noqa: S603
+            self._command(command, options), env=self._environment(), capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise RefusedError(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"{done.returncode}")
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    def begin(self, command: str, log: Path, **options: object) -> "subprocess.Popen[str]":
+        """The same, going on in the background; its output is read from the process."""
+        with log.open("w") as errors:
+            return subprocess.Popen(  # noqa: S603
+                self._command(command, options),
+                env=self._environment(),
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            )
+
+    def _command(self, command: str, options: Mapping[str, object]) -> list[str]:
+        given = [*("--node", self.node), *("--user", self.user), *("--trust-store", str(self.trust_store))]
+        for name, value in options.items():
+            for each in value if isinstance(value, list | tuple) else [value]:
+                given += [f"--{name.rstrip('_')}", str(each)]
+        return [str(self.java), "-Xmx256m", "-jar", str(self.program), command, *given]
+
+    def _environment(self) -> dict[str, str]:
+        return {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "CREDIT_RECORD_PASSWORD": self.password,
+            "CREDIT_RECORD_TRUST_STORE_PASSWORD": _TRUST_STORE_PASSWORD,
+        }
+
+
+def write_trust_store(path: Path, certificates: Mapping[str, x509.Certificate]) -> None:
+    """Write what an application trusts: the certificates of its bank's nodes, by any names."""
+    entries = [PKCS12Certificate(each, name.encode()) for name, each in certificates.items()]
+    path.write_bytes(serialize_java_truststore(entries, BestAvailableEncryption(_TRUST_STORE_PASSWORD.encode())))
