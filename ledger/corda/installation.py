@@ -32,6 +32,24 @@ DRIVER = Artifact(
 MANIFEST = "manifest.json"
 _REFUSED = "refused: "
 _SOURCES = Path(__file__).parent / "java"
+_LOGGING_FILE = "log4j2.xml"
+_LOGGING = """\
+<?xml version="1.0" encoding="UTF-8"?>
+<!-- To the agent's output, and so to the VM's journal, which sets the time; no file of its own. -->
+<Configuration status="ERROR" shutdownHook="disable">
+  <Appenders>
+    <Console name="journal" target="SYSTEM_OUT">
+      <!-- Of each queue that Corda makes: it has no address for letters that can't be delivered, as it means to. -->
+      <RegexFilter regex=".*AMQ22216[56].*" onMatch="DENY" onMismatch="NEUTRAL"/>
+      <PatternLayout pattern="%p %c{1}: %m%n%xThrowable{20}"/>
+    </Console>
+  </Appenders>
+  <Loggers>
+    <Root level="${sys:ledger.log:-warn}"><AppenderRef ref="journal"/></Root>
+    <Logger name="net.corda" level="${sys:ledger.log:-info}"/>
+  </Loggers>
+</Configuration>
+"""
 _FETCH_SECONDS = 900
 _COMPILE_SECONDS = 120
 _TOOL_SECONDS = 60
@@ -162,7 +180,7 @@ def install(installation: Installation, runtime: Runtime | None = None) -> None:
         shutil.copy(jars[DRIVER], made / "drivers")
         for each in applications:
             shutil.copy(jars[each], made / "cordapps")
-        shutil.copy(_SOURCES / "log4j2.xml", made)
+        (made / _LOGGING_FILE).write_text(_LOGGING, encoding="utf-8")
         _compile(runtime, made)
         manifest = _Manifest(
             version=installation.version,
@@ -328,7 +346,7 @@ class Installed:
 
     @property
     def _logging(self) -> tuple[str, ...]:
-        return (f"-Dlog4j.configurationFile={self.folder / 'log4j2.xml'}", "-Dlog4j2.formatMsgNoLookups=true")
+        return (f"-Dlog4j.configurationFile={self.folder / _LOGGING_FILE}", "-Dlog4j2.formatMsgNoLookups=true")
 
     def _java(self, options: Sequence[str], main: str, arguments: Sequence[str]) -> tuple[str, ...]:
         return (
