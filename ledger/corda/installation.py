@@ -57,11 +57,8 @@ _TOOL_SECONDS = 60
 _COMMAND_OPTIONS = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 _TOOL_OPTIONS = ("-Xmx256m", *_COMMAND_OPTIONS[1:])
 # What a capsule before 4.12 opens by itself where Java has modules.
-_OPENED = (
-    *(
-        f"java.base/java.{package}"
-        for package in ("io", "lang", "lang.invoke", "lang.reflect", "nio", "time", "util")
-    ),
+_OPENED = tuple(
+    f"java.base/java.{package}" for package in ("io", "lang", "lang.invoke", "lang.reflect", "nio", "time", "util")
 )
 # This one stands in the capsule's manifest, which counts only for `java -jar`.
 _OPENED_FOR_FIGURES = "java.management/com.sun.jmx.mbeanserver"
