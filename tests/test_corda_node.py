@@ -204,6 +204,26 @@ class Lab:
         return Vm(self.server, self.network, around, self.folder / member, identity, self.runner)
 
 
+def generate_info(vm: Vm, installed: Installed) -> bytes:
+    """What a node says of itself as it starts, without the rest of a start."""
+    done = subprocess.run(
+        installed.command(("generate-node-info",)),
+        cwd=vm.place.scratch,
+        env=vm.process.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    return read_info(vm)
+
+
+def read_info(vm: Vm) -> bytes:
+    info = vm.run(vm.software.info(vm.place))
+    assert info, "a node writes it as it starts"
+    return info
+
+
 @pytest.fixture(scope="module")
 def lab(
     installed: Installed,
@@ -234,16 +254,7 @@ def peer(lab: Lab) -> Member:
     # A VM of its own: its ports are those of bank A's.
     made = lab.vm("bank-b", "127.94.255.254")
     made.run(made.prepare())
-    done = subprocess.run(
-        lab.installed.command(("generate-node-info",)),
-        cwd=made.place.scratch,
-        env=made.process.environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    info = made.run(made.software.info(made.place))
-    assert info, done.stdout[-3000:]
+    info = generate_info(made, lab.installed)
     return Member("bank-b", {made.identity.legal_name: "127.94.255.254:10000"}, b"{}", (info,))
 
 
@@ -309,9 +320,7 @@ def test_it_counts(vm: Vm) -> None:
 
 
 def test_its_information_is_its_own(vm: Vm, installed: Installed, network: Network) -> None:
-    info = vm.run(vm.software.info(vm.place))
-    assert info, "a node writes it as it starts"
-    told = vm.run(tool_node_info(installed, network, info))
+    told = vm.run(tool_node_info(installed, network, read_info(vm)))
     assert (told["legalNames"], told["addresses"]) == ([vm.identity.legal_name], [f"{HOST}:10000"]), (
         "its name, and the frontend's address"
     )
@@ -411,9 +420,7 @@ def test_what_a_member_can_not_prove_is_not_taken(vm: Vm, peer: Member) -> None:
 
 
 def test_a_nodes_own_information_is_not_for_itself(vm: Vm) -> None:
-    info = vm.run(vm.software.info(vm.place))
-    assert info
-    own = Member("bank-a", {vm.identity.legal_name: f"{HOST}:10000"}, None, (info,))
+    own = Member("bank-a", {vm.identity.legal_name: f"{HOST}:10000"}, None, (read_info(vm),))
     vm.run(vm.software.admit(vm.place, own))
     assert not (vm.place.kept / "members" / "bank-a.json").exists(), "the bank's other nodes are what it may learn of"
 
@@ -455,7 +462,7 @@ def test_it_drains_stops_and_goes_on_in_the_next_epoch(vm: Vm, peer: Member, ins
     assert vm.running
     vm.run(vm.software.admit(vm.place, peer))
     vm.run(vm.until(KNOWN, [(vm.identity.legal_name,), *((name,) for name in peer.addresses)]))
-    info = vm.run(vm.software.info(vm.place))
+    info = read_info(vm)
     (vm.place.kept / "failures.json").write_text(json.dumps({"failures": 7}))
     journal = sorted(path.name for path in (vm.place.kept / "artemis" / "journal").iterdir())
 
@@ -484,8 +491,6 @@ def test_it_drains_stops_and_goes_on_in_the_next_epoch(vm: Vm, peer: Member, ins
     )
     assert len(list((vm.place.scratch / "additional-node-infos").iterdir())) == 1, "it knows whom it knew, at once"
     vm.run(vm.start())
-    assert vm.run(vm.software.info(vm.place)) is not None
-    assert info is not None
     own = [vm.run(tool_node_info(installed, vm.network, each))["serial"] for each in (info, read_info(vm))]
     assert own[0] == own[1], "peers learn nothing new: a takeover is none of their business"
     assert vm.run(vm.software.figures(vm.place))[Figure.FAILURES] == 7, "counted from its first start"
@@ -494,12 +499,6 @@ def test_it_drains_stops_and_goes_on_in_the_next_epoch(vm: Vm, peer: Member, ins
     assert not list((vm.place.kept / "members").iterdir()), "nor does the next node learn of it again"
     timings = {"draining": draining, "stopping": stopping, "preparing": preparing, "starting": vm.seen[-1][1]}
     print({name: round(seconds, 1) for name, seconds in timings.items()})
-
-
-def read_info(vm: Vm) -> bytes:
-    info = vm.run(vm.software.info(vm.place))
-    assert info
-    return info
 
 
 # --- What can't be started -----------------------------------------------------------------------------------------
@@ -586,6 +585,18 @@ def test_in_a_zone_the_node_fetches_the_parameters_itself(unstarted: Vm) -> None
     unstarted.run(software.prepare(unstarted.place))
     assert not (unstarted.place.scratch / "network-parameters").exists(), "of its network map"
     assert '"networkMapURL": "https://map.invalid"' in (unstarted.place.scratch / "node.conf").read_text()
+
+
+def test_a_renewed_certificate_is_published(vm: Vm, installed: Installed, network: Network) -> None:
+    before = vm.run(tool_node_info(installed, network, read_info(vm)))
+    assert vm.running
+    vm.run(vm.running.stop(vm.process.stop_seconds))
+    network.renew()
+    vm.run(vm.prepare())
+    after = vm.run(tool_node_info(installed, network, generate_info(vm, installed)))
+    renewed = vm.run(network.certificates(vm.identity, vm.keys)).identity[0]
+    assert after["certificates"] == [corda.encoded(renewed)] != before["certificates"], "peers see it in time"
+    assert after["serial"] > before["serial"], "and take it for newer"
 
 
 def test_a_migration_that_was_cut_off_is_no_obstacle(vm: Vm) -> None:

@@ -32,6 +32,24 @@ DRIVER = Artifact(
 MANIFEST = "manifest.json"
 _REFUSED = "refused: "
 _SOURCES = Path(__file__).parent / "java"
+_LOGGING_FILE = "log4j2.xml"
+_LOGGING = """\
+<?xml version="1.0" encoding="UTF-8"?>
+<!-- To the agent's output, and so to the VM's journal, which sets the time; no file of its own. -->
+<Configuration status="ERROR" shutdownHook="disable">
+  <Appenders>
+    <Console name="journal" target="SYSTEM_OUT">
+      <!-- Of each queue that Corda makes: it has no address for letters that can't be delivered, as it means to. -->
+      <RegexFilter regex=".*AMQ22216[56].*" onMatch="DENY" onMismatch="NEUTRAL"/>
+      <PatternLayout pattern="%p %c{1}: %m%n%xThrowable{20}"/>
+    </Console>
+  </Appenders>
+  <Loggers>
+    <Root level="${sys:ledger.log:-warn}"><AppenderRef ref="journal"/></Root>
+    <Logger name="net.corda" level="${sys:ledger.log:-info}"/>
+  </Loggers>
+</Configuration>
+"""
 _FETCH_SECONDS = 900
 _COMPILE_SECONDS = 120
 _TOOL_SECONDS = 60
@@ -39,11 +57,8 @@ _TOOL_SECONDS = 60
 _COMMAND_OPTIONS = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 _TOOL_OPTIONS = ("-Xmx256m", *_COMMAND_OPTIONS[1:])
 # What a capsule before 4.12 opens by itself where Java has modules.
-_OPENED = (
-    *(
-        f"java.base/java.{package}"
-        for package in ("io", "lang", "lang.invoke", "lang.reflect", "nio", "time", "util")
-    ),
+_OPENED = tuple(
+    f"java.base/java.{package}" for package in ("io", "lang", "lang.invoke", "lang.reflect", "nio", "time", "util")
 )
 # This one stands in the capsule's manifest, which counts only for `java -jar`.
 _OPENED_FOR_FIGURES = "java.management/com.sun.jmx.mbeanserver"
@@ -162,7 +177,7 @@ def install(installation: Installation, runtime: Runtime | None = None) -> None:
         shutil.copy(jars[DRIVER], made / "drivers")
         for each in applications:
             shutil.copy(jars[each], made / "cordapps")
-        shutil.copy(_SOURCES / "log4j2.xml", made)
+        (made / _LOGGING_FILE).write_text(_LOGGING, encoding="utf-8")
         _compile(runtime, made)
         manifest = _Manifest(
             version=installation.version,
@@ -328,7 +343,7 @@ class Installed:
 
     @property
     def _logging(self) -> tuple[str, ...]:
-        return (f"-Dlog4j.configurationFile={self.folder / 'log4j2.xml'}", "-Dlog4j2.formatMsgNoLookups=true")
+        return (f"-Dlog4j.configurationFile={self.folder / _LOGGING_FILE}", "-Dlog4j2.formatMsgNoLookups=true")
 
     def _java(self, options: Sequence[str], main: str, arguments: Sequence[str]) -> tuple[str, ...]:
         return (

@@ -327,14 +327,14 @@ class CordaSoftware:
         """Have the node publish a renewed certificate.
 
         It writes its information anew only where addresses, names, keys or the platform's version changed, so the
-        record of the last one is given a version that no node has.
+        record of the last one is given the first version, which no node has any more.
         """
         mark = start.place.kept / "identity-certificate"
         fingerprint = certificates.fingerprint(start.chains.identity[0])
         last = mark.read_text(encoding="utf-8") if mark.exists() else None
         if last != fingerprint:
             await connection.execute(
-                "UPDATE node_infos SET platform_version = 0 WHERE node_info_id IN (SELECT node_info_id FROM"
+                "UPDATE node_infos SET platform_version = 1 WHERE node_info_id IN (SELECT node_info_id FROM"
                 " node_link_nodeinfo_party WHERE party_name = %s)",
                 [start.place.identity.legal_name],
             )

@@ -179,9 +179,11 @@ public final class Tool {
         amqp.read(signed.getRaw().getBytes(), NodeInfo.class);
         NodeInfo info = signed.verified();
         List<String> names = new ArrayList<>();
+        List<String> certificates = new ArrayList<>();
         for (PartyAndCertificate each : info.getLegalIdentitiesAndCerts()) {
             X509Utilities.INSTANCE.validateCertPath(trustRoot, each.getCertPath());
             names.add(each.getName().toString());
+            certificates.add(encoded(each.getCertificate().getEncoded()));
         }
         List<String> addresses = new ArrayList<>();
         for (NetworkHostAndPort each : info.getAddresses()) {
@@ -189,6 +191,7 @@ public final class Tool {
         }
         Map<String, Object> answer = new LinkedHashMap<>();
         answer.put("legalNames", names);
+        answer.put("certificates", certificates);
         answer.put("addresses", addresses);
         answer.put("serial", info.getSerial());
         answer.put("platformVersion", info.getPlatformVersion());
