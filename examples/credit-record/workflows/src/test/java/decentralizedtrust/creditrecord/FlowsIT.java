@@ -102,6 +102,10 @@ public class FlowsIT {
         return new UpdateRecord(person, version, score, Status.LATE, request);
     }
 
+    private static CountRecords count(String prefix, CordaX500Name... with) {
+        return new CountRecords(prefix, Arrays.asList(with));
+    }
+
     private static CreditRecord data(StateAndRef<CreditRecord> state) {
         return state.getState().getData();
     }
@@ -186,7 +190,7 @@ public class FlowsIT {
         assertThat(committed).hasSize(1);
         for (StartedMockNode node : Arrays.asList(a1, a2, b1, b2)) {
             assertThat(run(node, new ReadRecord(BANK_A, "at-once")).getRef()).isEqualTo(committed.get(0).getRef());
-            assertThat(run(node, new CountRecords("at-once", null)).getRecords()).isEqualTo(1);
+            assertThat(run(node, count("at-once")).getRecords()).isEqualTo(1);
         }
     }
 
@@ -231,14 +235,14 @@ public class FlowsIT {
         run(a2, create("count-2", 710, "r-1", BANK_B, BANK_C));
         run(a2, create("count-3", 720, "r-1"));
         run(a1, update("count-1", 1, 640, "r-2"));
-        assertThat(run(a1, new CountRecords("count-", null)).getRecords()).isEqualTo(3);
-        assertThat(run(a1, new CountRecords("count-", null)).getVersions()).isEqualTo(4);
-        assertThat(run(a1, new CountRecords("count-", null)).getDigest()).isEqualTo(run(a2, new CountRecords("count-", null)).getDigest());
-        assertThat(run(b1, new CountRecords("count-", null)).getRecords()).isEqualTo(2);
-        assertThat(run(b1, new CountRecords("count-", null)).getDigest())
-                .isEqualTo(run(a1, new CountRecords("count-", BANK_B)).getDigest())
-                .isNotEqualTo(run(a1, new CountRecords("count-", BANK_C)).getDigest());
-        assertThat(run(c1, new CountRecords("count-", null)).getDigest()).isEqualTo(run(a2, new CountRecords("count-", BANK_C)).getDigest());
+        assertThat(run(a1, count("count-")).getRecords()).isEqualTo(3);
+        assertThat(run(a1, count("count-")).getVersions()).isEqualTo(4);
+        assertThat(run(a1, count("count-")).getDigest()).isEqualTo(run(a2, count("count-")).getDigest());
+        assertThat(run(b1, count("count-")).getRecords()).isEqualTo(2);
+        assertThat(run(b1, count("count-")).getDigest())
+                .isEqualTo(run(a1, count("count-", BANK_B)).getDigest())
+                .isNotEqualTo(run(a1, count("count-", BANK_C)).getDigest());
+        assertThat(run(c1, count("count-")).getDigest()).isEqualTo(run(a2, count("count-", BANK_C)).getDigest());
     }
 
     /** A node that runs other code than ours: it says that its own key is bank A's. */

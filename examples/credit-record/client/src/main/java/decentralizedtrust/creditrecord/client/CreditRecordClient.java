@@ -146,10 +146,10 @@ public final class CreditRecordClient {
     @Command(description = "How many records the node has, and a digest to compare banks by.")
     int count(@Mixin Node node,
             @Option(names = "--prefix", defaultValue = "", description = "How the persons' references begin; default: all.") String prefix,
-            @Option(names = "--with", paramLabel = "BANK", description = "Only those that this bank has too.") CordaX500Name bank)
+            @Option(names = "--with", paramLabel = "BANK", description = "Only those that this bank has too; may be repeated.") List<CordaX500Name> banks)
             throws Exception {
         try (Connection connection = node.connection()) {
-            RecordCount count = connection.answer(CountRecords.class, prefix, bank);
+            RecordCount count = connection.answer(CountRecords.class, prefix, list(banks));
             Map<String, Object> line = new LinkedHashMap<>();
             line.put("records", count.getRecords());
             line.put("versions", count.getVersions());

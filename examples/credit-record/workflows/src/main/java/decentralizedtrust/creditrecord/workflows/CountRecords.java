@@ -18,15 +18,16 @@ public final class CountRecords extends FlowLogic<RecordCount> {
     private static final int PAGE = 500;
 
     private final String prefix;
-    private final CordaX500Name with;
+    private final List<CordaX500Name> with;
 
     /**
      * @param prefix how the persons' references begin; empty for all
-     * @param with a bank that has the record too, by the name of any of its nodes or without OU; null for all
+     * @param with banks that have the record too, by the name of any of their nodes or without OU; empty for all
      */
-    public CountRecords(String prefix, CordaX500Name with) {
+    public CountRecords(String prefix, List<CordaX500Name> with) {
         this.prefix = prefix;
-        this.with = with == null ? null : CreditRecord.bankOf(with);
+        this.with = new ArrayList<>();
+        with.forEach(bank -> this.with.add(CreditRecord.bankOf(bank)));
     }
 
     @Override
@@ -40,8 +41,7 @@ public final class CountRecords extends FlowLogic<RecordCount> {
             page = getServiceHub().getVaultService().queryBy(CreditRecord.class, current, new PageSpecification(number++, PAGE));
             for (StateAndRef<CreditRecord> state : page.getStates()) {
                 CreditRecord record = state.getState().getData();
-                if (record.person().startsWith(prefix)
-                        && (with == null || CreditRecord.banksOf(record.parties()).contains(with))) {
+                if (record.person().startsWith(prefix) && CreditRecord.banksOf(record.parties()).containsAll(with)) {
                     records.add(record);
                 }
             }
