@@ -1,0 +1,121 @@
+package decentralizedtrust.creditrecord.client;
+
+import decentralizedtrust.creditrecord.workflows.Refusal;
+import java.time.Duration;
+import java.util.concurrent.ExecutionException;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.TimeoutException;
+import net.corda.client.rpc.CordaRPCClient;
+import net.corda.client.rpc.CordaRPCClientConfiguration;
+import net.corda.client.rpc.CordaRPCConnection;
+import net.corda.client.rpc.PermissionException;
+import net.corda.core.flows.FlowLogic;
+import net.corda.core.messaging.ClientRpcSslOptions;
+import net.corda.core.messaging.CordaRPCOps;
+import net.corda.core.utilities.NetworkHostAndPort;
+import org.apache.activemq.artemis.api.core.ActiveMQSecurityException;
+
+/**
+ * One caller's connection to a bank's node, or to whichever the bank's load balancer chooses. A request that was not answered,
+ * for whatever reason, is made again: all requests may be.
+ */
+final class Connection implements AutoCloseable {
+    private static final Duration PAUSE = Duration.ofSeconds(1);
+
+    private final CordaRPCClient client;
+    private final NetworkHostAndPort node;
+    private final String user;
+    private final String password;
+    private final Duration timeout;
+    private final Duration patience;
+    private CordaRPCConnection connection;
+    private long attempts;
+
+    /**
+     * @param tls null for a connection without TLS
+     * @param timeout how long one attempt may take
+     * @param patience for how long a request is made again
+     */
+    Connection(NetworkHostAndPort node, ClientRpcSslOptions tls, String user, String password, Duration timeout, Duration patience) {
+        // A lost connection is made anew here, so that a load balancer may choose another node.
+        CordaRPCClientConfiguration configuration = new CordaRPCClientConfiguration(timeout) {
+            @Override
+            public int getMaxReconnectAttempts() {
+                return 0;
+            }
+        };
+        this.client = tls == null ? new CordaRPCClient(node, configuration) : new CordaRPCClient(node, configuration, tls);
+        this.node = node;
+        this.user = user;
+        this.password = password;
+        this.timeout = timeout;
+        this.patience = patience;
+    }
+
+    /** How often requests were made, the repeated ones too. */
+    long attempts() {
+        return attempts;
+    }
+
+    /**
+     * @throws Refusal when it is final
+     * @throws Unanswered when patience has ended; the request may have been done or may still be
+     */
+    <T> T answer(Class<? extends FlowLogic<T>> flow, Object... arguments) throws Refusal, Unanswered, InterruptedException {
+        long deadline = System.nanoTime() + patience.toNanos();
+        while (true) {
+            String reason;
+            try {
+                attempts++;
+                return connected().startFlowDynamic(flow, arguments).getReturnValue().get(timeout.toMillis(), TimeUnit.MILLISECONDS);
+            } catch (InterruptedException e) {
+                throw e;
+            } catch (TimeoutException e) {
+                reason = "no answer within " + timeout.getSeconds() + " s";
+                close();
+            } catch (Exception e) {
+                Throwable cause = e instanceof ExecutionException ? e.getCause() : e;
+                if (cause instanceof Refusal) {
+                    if (!((Refusal) cause).isAgain()) {
+                        throw (Refusal) cause;
+                    }
+                } else if (cause instanceof PermissionException || cause instanceof ActiveMQSecurityException) {
+                    throw new Refusal("user " + user + ": " + cause.getMessage(), false);
+                } else {
+                    close();
+                }
+                reason = cause.getMessage() == null ? cause.getClass().getSimpleName() : cause.getMessage();
+            }
+            if (System.nanoTime() + PAUSE.toNanos() > deadline) {
+                throw new Unanswered(node + ": " + reason.split("\n")[0]);
+            }
+            Thread.sleep(PAUSE.toMillis());
+        }
+    }
+
+    private CordaRPCOps connected() {
+        if (connection == null) {
+            connection = client.start(user, password);
+        }
+        return connection.getProxy();
+    }
+
+    @Override
+    public void close() {
+        if (connection != null) {
+            try {
+                connection.forceClose();
+            } catch (RuntimeException e) {
+                // It is the connection that is given up.
+            }
+            connection = null;
+        }
+    }
+
+    /** Nobody knows whether the request was done. */
+    static final class Unanswered extends Exception {
+        Unanswered(String message) {
+            super(message);
+        }
+    }
+}

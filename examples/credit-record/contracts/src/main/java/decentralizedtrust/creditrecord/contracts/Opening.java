@@ -1,0 +1,41 @@
+package decentralizedtrust.creditrecord.contracts;
+
+import java.util.Collections;
+import java.util.List;
+import net.corda.core.contracts.BelongsToContract;
+import net.corda.core.contracts.LinearState;
+import net.corda.core.contracts.UniqueIdentifier;
+import net.corda.core.identity.AbstractParty;
+import net.corda.core.identity.CordaX500Name;
+
+/**
+ * Where a record begins. It says nothing but whose record of whom it will be, so all of a bank's nodes make the very same
+ * transaction of it, and the notary lets one first report only consume it: no retry, through whichever node, opens a
+ * second record of a person.
+ */
+@BelongsToContract(CreditRecordContract.class)
+public final class Opening implements LinearState {
+    private final UniqueIdentifier linearId;
+    private final CordaX500Name bank;
+
+    /** @param linearId of {@link CreditRecord#idOf} for the bank and the person */
+    public Opening(UniqueIdentifier linearId, CordaX500Name bank) {
+        this.linearId = linearId;
+        this.bank = bank;
+    }
+
+    @Override
+    public UniqueIdentifier getLinearId() {
+        return linearId;
+    }
+
+    public CordaX500Name getBank() {
+        return bank;
+    }
+
+    /** Nobody's vault keeps it. */
+    @Override
+    public List<AbstractParty> getParticipants() {
+        return Collections.emptyList();
+    }
+}

@@ -1,0 +1,122 @@
+package decentralizedtrust.creditrecord.workflows;
+
+import co.paralleluniverse.fibers.Suspendable;
+import decentralizedtrust.creditrecord.contracts.CreditRecord;
+import decentralizedtrust.creditrecord.contracts.CreditRecord.Status;
+import decentralizedtrust.creditrecord.contracts.CreditRecordContract;
+import decentralizedtrust.creditrecord.contracts.CreditRecordContract.Commands;
+import java.security.PublicKey;
+import java.util.ArrayList;
+import java.util.List;
+import net.corda.core.contracts.StateAndRef;
+import net.corda.core.contracts.TimeWindow;
+import net.corda.core.contracts.TransactionVerificationException;
+import net.corda.core.flows.CollectSignaturesFlow;
+import net.corda.core.flows.FinalityFlow;
+import net.corda.core.flows.FlowException;
+import net.corda.core.flows.FlowLogic;
+import net.corda.core.flows.FlowSession;
+import net.corda.core.flows.InitiatingFlow;
+import net.corda.core.flows.NotaryError;
+import net.corda.core.flows.NotaryException;
+import net.corda.core.identity.CordaX500Name;
+import net.corda.core.identity.Party;
+import net.corda.core.transactions.SignedTransaction;
+import net.corda.core.transactions.TransactionBuilder;
+
+/** Commits one version of a record: signed by an identity of each bank that has it, notarised, sent to all of their identities. */
+@InitiatingFlow
+final class CommitRecord extends FlowLogic<StateAndRef<CreditRecord>> {
+    private final StateAndRef<?> input;
+    private final Commands command;
+    private final CreditRecord record;
+
+    CommitRecord(StateAndRef<?> input, Commands command, CreditRecord record) {
+        this.input = input;
+        this.command = command;
+        this.record = record;
+    }
+
+    /** The version that a repeated request made, which must have been the same. */
+    static StateAndRef<CreditRecord> repeated(StateAndRef<CreditRecord> made, int score, Status status, String request)
+            throws Refusal {
+        CreditRecord record = made.getState().getData();
+        if (!record.getRequest().equals(request)) {
+            throw Refusal.of("%s was made by request %s, not by %s; wanted a change of the current version", record,
+                    record.getRequest(), request);
+        }
+        if (record.getScore() != score || record.getStatus() != status) {
+            throw Refusal.of("request %s reported %s %s before and %s %s now; wanted a request of its own for each report", request,
+                    record.getScore(), record.getStatus(), score, status);
+        }
+        return made;
+    }
+
+    @Override
+    @Suspendable
+    public StateAndRef<CreditRecord> call() throws FlowException {
+        List<Party> cosigners = cosigners();
+        List<PublicKey> keys = new ArrayList<>();
+        keys.add(getOurIdentity().getOwningKey());
+        cosigners.forEach(party -> keys.add(party.getOwningKey()));
+        TransactionBuilder builder = new TransactionBuilder(input.getState().getNotary())
+                .addInputState(input)
+                .addOutputState(record)
+                .addCommand(command, keys)
+                .setTimeWindow(TimeWindow.fromOnly(record.getReportedAt().minus(CreditRecordContract.CLOCK_TOLERANCE)));
+        SignedTransaction proposed = getServiceHub().signInitialTransaction(verified(builder));
+
+        List<FlowSession> sessions = new ArrayList<>();
+        open(sessions, cosigners, true);
+        SignedTransaction signed = subFlow(new CollectSignaturesFlow(proposed, new ArrayList<>(sessions)));
+        // The own nodes come last: one that is being taken over keeps the record from no other bank.
+        open(sessions, others(record.getReaders(), cosigners), false);
+        open(sessions, others(record.getOwners(), cosigners), false);
+        try {
+            return subFlow(new FinalityFlow(signed, sessions)).getTx().outRef(0);
+        } catch (NotaryException e) {
+            throw e.getError() instanceof NotaryError.Conflict
+                    ? Refusal.askAgain("another change came before %s and has not come to this node yet", record)
+                    : Refusal.askAgain("the notary did not commit %s: %s", record, e.getError());
+        }
+    }
+
+    /** One identity of each bank that the record is shared with: the first by name of those that had it before. */
+    private List<Party> cosigners() {
+        List<Party> cosigners = new ArrayList<>();
+        for (CordaX500Name bank : CreditRecord.banksOf(record.getReaders())) {
+            for (Party party : record.getReaders()) {
+                if (CreditRecord.bankOf(party.getName()).equals(bank)) {
+                    cosigners.add(party);
+                    break;
+                }
+            }
+        }
+        return cosigners;
+    }
+
+    private List<Party> others(List<Party> parties, List<Party> cosigners) {
+        List<Party> others = new ArrayList<>(parties);
+        others.removeAll(cosigners);
+        others.remove(getOurIdentity());
+        return others;
+    }
+
+    @Suspendable
+    private void open(List<FlowSession> sessions, List<Party> parties, boolean sign) {
+        for (Party party : parties) {
+            FlowSession session = initiateFlow(party);
+            session.send(sign);
+            sessions.add(session);
+        }
+    }
+
+    private TransactionBuilder verified(TransactionBuilder builder) throws FlowException {
+        try {
+            builder.verify(getServiceHub());
+            return builder;
+        } catch (TransactionVerificationException.ContractRejection e) {
+            throw Refusal.of("%s", e.getCause().getMessage());
+        }
+    }
+}

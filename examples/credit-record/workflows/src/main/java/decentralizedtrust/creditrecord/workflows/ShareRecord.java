@@ -1,0 +1,44 @@
+package decentralizedtrust.creditrecord.workflows;
+
+import co.paralleluniverse.fibers.Suspendable;
+import decentralizedtrust.creditrecord.contracts.CreditRecord;
+import decentralizedtrust.creditrecord.contracts.CreditRecordContract.Commands;
+import net.corda.core.contracts.StateAndRef;
+import net.corda.core.flows.FlowException;
+import net.corda.core.flows.FlowLogic;
+import net.corda.core.flows.StartableByRPC;
+import net.corda.core.identity.CordaX500Name;
+
+/**
+ * Gives a record of the node's own bank to all identities of a bank: a further reader, or identities that a reader or the
+ * owner itself has got since. Gives what there is already if all of them have it.
+ */
+@StartableByRPC
+public final class ShareRecord extends FlowLogic<StateAndRef<CreditRecord>> {
+    private final String person;
+    private final CordaX500Name with;
+    private final String request;
+
+    /**
+     * @param person the bank's own, opaque reference
+     * @param with the bank, by the name of any of its nodes or without OU
+     * @param request the application's reference of this change
+     */
+    public ShareRecord(String person, CordaX500Name with, String request) {
+        this.person = person;
+        this.with = with;
+        this.request = request;
+    }
+
+    @Override
+    @Suspendable
+    public StateAndRef<CreditRecord> call() throws FlowException {
+        StateAndRef<CreditRecord> current = subFlow(new OwnRecord(person, 1));
+        CreditRecord record = current.getState().getData();
+        CreditRecord next = Ledger.next(getServiceHub(), record, record.getScore(), record.getStatus(),
+                CreditRecord.bankOf(with), request);
+        return next.parties().size() == record.parties().size()
+                ? current
+                : subFlow(new CommitRecord(current, new Commands.Update(), next));
+    }
+}

@@ -1,0 +1,282 @@
+package decentralizedtrust.creditrecord;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
+
+import decentralizedtrust.creditrecord.contracts.CreditRecord;
+import decentralizedtrust.creditrecord.contracts.CreditRecord.Status;
+import decentralizedtrust.creditrecord.contracts.CreditRecordContract.Commands;
+import decentralizedtrust.creditrecord.contracts.Opening;
+import decentralizedtrust.creditrecord.workflows.CountRecords;
+import decentralizedtrust.creditrecord.workflows.CreateRecord;
+import decentralizedtrust.creditrecord.workflows.ReadRecord;
+import decentralizedtrust.creditrecord.workflows.RecordHistory;
+import decentralizedtrust.creditrecord.workflows.Refusal;
+import decentralizedtrust.creditrecord.workflows.ShareRecord;
+import decentralizedtrust.creditrecord.workflows.UpdateRecord;
+import java.lang.reflect.Constructor;
+import java.lang.reflect.InvocationTargetException;
+import java.lang.reflect.Method;
+import java.time.Instant;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.Collections;
+import java.util.List;
+import java.util.concurrent.ExecutionException;
+import java.util.concurrent.Future;
+import java.util.concurrent.TimeUnit;
+import java.util.stream.Collectors;
+import net.corda.core.contracts.StateAndRef;
+import net.corda.core.contracts.UniqueIdentifier;
+import net.corda.core.flows.FlowLogic;
+import net.corda.core.identity.CordaX500Name;
+import net.corda.core.identity.Party;
+import net.corda.testing.common.internal.ParametersUtilitiesKt;
+import net.corda.testing.node.MockNetwork;
+import net.corda.testing.node.MockNetworkParameters;
+import net.corda.testing.node.StartedMockNode;
+import net.corda.testing.node.TestCordapp;
+import org.junit.AfterClass;
+import org.junit.BeforeClass;
+import org.junit.Test;
+
+/** Three banks on the packaged jars: A and B with two nodes each, C with one. A test is about persons of its own. */
+public class FlowsIT {
+    private static final CordaX500Name BANK_A = CordaX500Name.parse("O=Bank A, L=London, C=GB");
+    private static final CordaX500Name BANK_B = CordaX500Name.parse("O=Bank B, L=Paris, C=FR");
+    private static final CordaX500Name BANK_C = CordaX500Name.parse("O=Bank C, L=Oslo, C=NO");
+
+    private static MockNetwork network;
+    private static StartedMockNode a1;
+    private static StartedMockNode a2;
+    private static StartedMockNode b1;
+    private static StartedMockNode b2;
+    private static StartedMockNode c1;
+
+    @BeforeClass
+    public static void start() throws ClassNotFoundException {
+        // Ready before Corda's test network switches its check of instrumentation on, which Quasar 0.8.0 fails on Corda's own classes.
+        Class.forName("co.paralleluniverse.fibers.Fiber");
+        network = new MockNetwork(new MockNetworkParameters(Arrays.asList(
+                TestCordapp.findCordapp("decentralizedtrust.creditrecord.contracts"),
+                TestCordapp.findCordapp("decentralizedtrust.creditrecord.workflows")))
+                .withNetworkParameters(ParametersUtilitiesKt.testNetworkParameters(Collections.emptyList(), 12)));
+        a1 = node("OU=node-1, O=Bank A, L=London, C=GB");
+        a2 = node("OU=node-2, O=Bank A, L=London, C=GB");
+        b1 = node("OU=node-1, O=Bank B, L=Paris, C=FR");
+        b2 = node("OU=node-2, O=Bank B, L=Paris, C=FR");
+        c1 = node("O=Bank C, L=Oslo, C=NO");
+    }
+
+    @AfterClass
+    public static void stop() {
+        network.stopNodes();
+    }
+
+    private static StartedMockNode node(String name) {
+        return network.createPartyNode(CordaX500Name.parse(name));
+    }
+
+    private static Party party(StartedMockNode node) {
+        return node.getInfo().getLegalIdentities().get(0);
+    }
+
+    private static <T> T answer(Future<T> flow) throws Exception {
+        network.runNetwork();
+        try {
+            return flow.get(20, TimeUnit.SECONDS);
+        } catch (ExecutionException e) {
+            throw e.getCause() instanceof Exception ? (Exception) e.getCause() : e;
+        }
+    }
+
+    private static <T> T run(StartedMockNode node, FlowLogic<T> flow) throws Exception {
+        return answer(node.startFlow(flow));
+    }
+
+    private static CreateRecord create(String person, int score, String request, CordaX500Name... readers) {
+        return new CreateRecord(person, score, Status.CURRENT, Arrays.asList(readers), request);
+    }
+
+    private static UpdateRecord update(String person, int version, int score, String request) {
+        return new UpdateRecord(person, version, score, Status.LATE, request);
+    }
+
+    private static CountRecords count(String prefix, CordaX500Name... with) {
+        return new CountRecords(prefix, Arrays.asList(with));
+    }
+
+    private static CreditRecord data(StateAndRef<CreditRecord> state) {
+        return state.getState().getData();
+    }
+
+    private static String refused(StartedMockNode node, FlowLogic<?> flow, boolean again) {
+        try {
+            run(node, flow);
+        } catch (Refusal e) {
+            assertThat(e.isAgain()).as(e.getMessage()).isEqualTo(again);
+            return e.getMessage();
+        } catch (Exception e) {
+            throw new AssertionError(e);
+        }
+        throw new AssertionError("was not refused");
+    }
+
+    @Test
+    public void everyNodeOfBothBanksHasIt() throws Exception {
+        StateAndRef<CreditRecord> created = run(a1, create("every", 700, "r-1", BANK_B));
+        assertThat(data(created).getOwners()).containsExactly(party(a1), party(a2));
+        assertThat(data(created).getReaders()).containsExactly(party(b1), party(b2));
+        for (StartedMockNode node : Arrays.asList(a1, a2, b1, b2)) {
+            assertThat(run(node, new ReadRecord(BANK_A, "every")).getRef()).isEqualTo(created.getRef());
+        }
+        assertThat(refused(c1, new ReadRecord(BANK_A, "every"), false)).contains("has shared no record of every with this bank");
+    }
+
+    @Test
+    public void anyOfTheOwnersNodesUpdates() throws Exception {
+        run(a1, create("any", 700, "r-1", BANK_B));
+        StateAndRef<CreditRecord> updated = run(a2, update("any", 1, 640, "r-2"));
+        assertThat(data(updated).getVersion()).isEqualTo(2);
+        assertThat(data(run(a1, update("any", 2, 620, "r-3"))).getVersion()).isEqualTo(3);
+        List<StateAndRef<CreditRecord>> history = run(b2, new RecordHistory(party(a1).getName(), "any"));
+        assertThat(history.stream().map(state -> data(state).getScore()).collect(Collectors.toList())).containsExactly(700, 640, 620);
+        assertThat(history.get(1).getRef()).isEqualTo(updated.getRef());
+    }
+
+    @Test
+    public void aBankThatJoinsReadersLaterHasTheHistory() throws Exception {
+        run(a1, create("later", 700, "r-1", BANK_B));
+        run(a1, update("later", 1, 640, "r-2"));
+        StateAndRef<CreditRecord> shared = run(a2, new ShareRecord("later", BANK_C, "r-3"));
+        assertThat(data(shared).getVersion()).isEqualTo(3);
+        assertThat(run(c1, new RecordHistory(BANK_A, "later"))).hasSize(3);
+        assertThat(run(a1, new ShareRecord("later", BANK_C, "r-3")).getRef()).isEqualTo(shared.getRef());
+        assertThat(run(a1, new ShareRecord("later", BANK_A, "r-4")).getRef()).isEqualTo(shared.getRef());
+        run(a1, update("later", 3, 630, "r-5"));
+        assertThat(data(run(c1, new ReadRecord(BANK_A, "later"))).getScore()).isEqualTo(630);
+    }
+
+    @Test
+    public void aRepeatedRequestGivesWhatThereIs() throws Exception {
+        StateAndRef<CreditRecord> created = run(a1, create("repeated", 700, "r-1", BANK_B));
+        StateAndRef<CreditRecord> updated = run(a1, update("repeated", 1, 640, "r-2"));
+        run(a1, update("repeated", 2, 620, "r-3"));
+        for (StartedMockNode node : Arrays.asList(a1, a2)) {
+            assertThat(run(node, create("repeated", 700, "r-1", BANK_B)).getRef()).isEqualTo(created.getRef());
+            assertThat(run(node, update("repeated", 1, 640, "r-2")).getRef()).isEqualTo(updated.getRef());
+        }
+        assertThat(refused(a2, create("repeated", 700, "r-9"), false)).contains("was made by request r-1, not by r-9");
+        assertThat(refused(a2, update("repeated", 1, 500, "r-9"), false)).contains("was made by request r-2, not by r-9");
+        assertThat(refused(a2, update("repeated", 1, 500, "r-2"), false)).contains("wanted a request of its own for each report");
+        assertThat(run(b1, new RecordHistory(BANK_A, "repeated"))).hasSize(3);
+    }
+
+    @Test
+    public void ofTwoThatCreateAtOnceOneIsCommitted() throws Exception {
+        List<Future<StateAndRef<CreditRecord>>> attempts = Arrays.asList(
+                a1.startFlow(create("at-once", 700, "r-1", BANK_B)), a2.startFlow(create("at-once", 700, "r-1", BANK_B)),
+                a1.startFlow(create("at-once", 700, "r-1", BANK_B)), a2.startFlow(create("at-once", 710, "r-2", BANK_B)));
+        network.runNetwork();
+        List<StateAndRef<CreditRecord>> committed = new ArrayList<>();
+        for (Future<StateAndRef<CreditRecord>> attempt : attempts) {
+            try {
+                committed.add(attempt.get());
+            } catch (ExecutionException e) {
+                assertThat(e.getCause()).isInstanceOf(Refusal.class);
+                assertThat(((Refusal) e.getCause()).isAgain()).as(e.getMessage()).isTrue();
+            }
+        }
+        assertThat(committed).hasSize(1);
+        for (StartedMockNode node : Arrays.asList(a1, a2, b1, b2)) {
+            assertThat(run(node, new ReadRecord(BANK_A, "at-once")).getRef()).isEqualTo(committed.get(0).getRef());
+            assertThat(run(node, count("at-once")).getRecords()).isEqualTo(1);
+        }
+    }
+
+    @Test
+    public void ofTwoThatUpdateAtOnceOneIsCommitted() throws Exception {
+        run(a1, create("race", 700, "r-1", BANK_B));
+        Future<StateAndRef<CreditRecord>> one = a1.startFlow(update("race", 1, 640, "r-2"));
+        Future<StateAndRef<CreditRecord>> other = a2.startFlow(update("race", 1, 640, "r-2"));
+        network.runNetwork();
+        int refusals = 0;
+        for (Future<StateAndRef<CreditRecord>> attempt : Arrays.asList(one, other)) {
+            try {
+                attempt.get();
+            } catch (ExecutionException e) {
+                assertThat(e.getCause()).hasMessageContaining("another change came before version 2 of race");
+                refusals++;
+            }
+        }
+        assertThat(refusals).isEqualTo(1);
+        StateAndRef<CreditRecord> again = run(a1, update("race", 1, 640, "r-2"));
+        assertThat(run(a2, update("race", 1, 640, "r-2")).getRef()).isEqualTo(again.getRef());
+        assertThat(run(b2, new RecordHistory(BANK_A, "race"))).hasSize(2);
+    }
+
+    @Test
+    public void everyRefusalSaysWhatWasWanted() throws Exception {
+        run(a1, create("refused", 700, "r-1", BANK_B));
+        assertThat(refused(a1, create("refused-2", 851, "r-1"), false)).isEqualTo("score is 851; wanted 300 to 850");
+        assertThat(refused(a1, create("two words", 700, "r-1"), false)).contains("person is two words; wanted");
+        assertThat(refused(a1, create("refused-2", 700, "r-1", CordaX500Name.parse("O=Bank X, L=Rome, C=IT")), false))
+                .isEqualTo("O=Bank X, L=Rome, C=IT has no node in the network map; wanted a member of the network");
+        assertThat(refused(b1, update("refused", 1, 640, "r-2"), false))
+                .isEqualTo("O=Bank B, L=Paris, C=FR has no record of refused; wanted one that was created before");
+        assertThat(refused(a1, update("refused", 2, 640, "r-2"), true)).contains("has come to this node; wanted version 2; ask again");
+        assertThat(refused(a1, update("refused", 1, 100, "r-2"), false)).isEqualTo("score is 100; wanted 300 to 850");
+        assertThat(run(b1, new RecordHistory(BANK_A, "refused"))).hasSize(1);
+    }
+
+    @Test
+    public void banksCountTheSame() throws Exception {
+        run(a1, create("count-1", 700, "r-1", BANK_B));
+        run(a2, create("count-2", 710, "r-1", BANK_B, BANK_C));
+        run(a2, create("count-3", 720, "r-1"));
+        run(a1, update("count-1", 1, 640, "r-2"));
+        assertThat(run(a1, count("count-")).getRecords()).isEqualTo(3);
+        assertThat(run(a1, count("count-")).getVersions()).isEqualTo(4);
+        assertThat(run(a1, count("count-")).getDigest()).isEqualTo(run(a2, count("count-")).getDigest());
+        assertThat(run(b1, count("count-")).getRecords()).isEqualTo(2);
+        assertThat(run(b1, count("count-")).getDigest())
+                .isEqualTo(run(a1, count("count-", BANK_B)).getDigest())
+                .isNotEqualTo(run(a1, count("count-", BANK_C)).getDigest());
+        assertThat(run(c1, count("count-")).getDigest()).isEqualTo(run(a2, count("count-", BANK_C)).getDigest());
+    }
+
+    /** A node that runs other code than ours: it says that its own key is bank A's. */
+    @Test
+    public void nobodyReportsAsAnotherBank() {
+        Party forged = new Party(CordaX500Name.parse("OU=node-9, O=Bank A, L=London, C=GB"), party(c1).getOwningKey());
+        assertThat(refused(c1, commit(c1, "forged", Collections.singletonList(forged), party(b1), party(b2)), true))
+                .contains("OU=node-9, O=Bank A, L=London, C=GB is not known at OU=node-1, O=Bank B, L=Paris, C=FR by the key in the record");
+        Party renamed = new Party(party(a1).getName(), party(c1).getOwningKey());
+        assertThat(refused(c1, commit(c1, "renamed", Collections.singletonList(renamed), party(b1), party(b2)), true))
+                .contains("OU=node-1, O=Bank A, L=London, C=GB is not known at OU=node-1, O=Bank B, L=Paris, C=FR by the key in the record");
+    }
+
+    private static FlowLogic<?> commit(StartedMockNode node, String person, List<Party> owners, Party... readers) {
+        UniqueIdentifier id = CreditRecord.idOf(BANK_A, person);
+        try {
+            Method opening = Class.forName("decentralizedtrust.creditrecord.workflows.Ledger").getDeclaredMethod("opening",
+                    net.corda.core.node.ServiceHub.class, UniqueIdentifier.class, CordaX500Name.class);
+            opening.setAccessible(true);
+            Constructor<?> commit = Class.forName("decentralizedtrust.creditrecord.workflows.CommitRecord")
+                    .getDeclaredConstructor(StateAndRef.class, Commands.class, CreditRecord.class);
+            commit.setAccessible(true);
+            CreditRecord record = new CreditRecord(id, owners, Arrays.asList(readers), 700, Status.CURRENT, 1,
+                    Instant.now(), "r-1");
+            Object input = node.transaction(() -> {
+                try {
+                    return opening.invoke(null, node.getServices(), id, BANK_A);
+                } catch (ReflectiveOperationException e) {
+                    throw new AssertionError(e);
+                }
+            });
+            return (FlowLogic<?>) commit.newInstance(input, new Commands.Create(), record);
+        } catch (ReflectiveOperationException e) {
+            throw new AssertionError(e);
+        }
+    }
+}
