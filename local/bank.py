@@ -22,8 +22,8 @@ from agent.lease import Record
 from agent.ports import NETWORK_INFO, NETWORK_INFO_PATH, NETWORK_INFO_PORT
 from agent.vault import CARD, ENROLMENT_KEY, ENROLMENT_KEYS, PEERS, RPC_USERS
 from ledger.corda import CORDA
-from ledger.corda.certificates import Chains
 from ledger.corda.authority import configuration as authority_configuration
+from ledger.corda.certificates import Chains
 from ledger.platform import P2P, Identity, identities, listeners
 from local import balancer, vault, vm
 from local.authority import AUTHORITY_FILE

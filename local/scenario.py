@@ -190,9 +190,7 @@ class Scenario:
         told = json.loads(answered.splitlines()[-1])
         self.say(f"the stream went on and has ended: {told}")
         until(self._settled, TAKEOVER_SECONDS, "no flow is in flight")
-        counts = {
-            bank.name: self.application(bank).ask("count", prefix=f"{run}-")[0] for bank in (self.a, self.b)
-        }
+        counts = {bank.name: self.application(bank).ask("count", prefix=f"{run}-")[0] for bank in (self.a, self.b)}
         self.say(f"counted: {counts}")
         return self._outcome(told, counts, took)
 
