@@ -1054,6 +1054,32 @@ def test_a_platform_without_an_authority_has_none(monkeypatch: pytest.MonkeyPatc
     )
 
 
+@pytest.mark.parametrize(
+    ("permission", "accepted"),
+    [
+        ("ALL", True),
+        ("InvokeRpc.vaultQueryBy", True),
+        ("InvokeRpc:net.corda.core.messaging.CordaRPCOps#READONLY", True),
+        ("StartFlow.com.bank.credit.Report$Initiator", True),
+        ("all", False),
+        ("InvokeRpc.", False),
+        ("InvokeRpc.net.corda.nodeInfo", False),
+        ("InvokeRpc:CordaRPCOps", False),
+        ("StartFlow.", False),
+        ("StartFlow.com..Report", False),
+        ("StartFlow.com.bank.*", False),
+        ("ALL\n", False),
+    ],
+)
+def test_permissions_are_those_that_a_node_reads(permission: str, accepted: bool) -> None:
+    changes = ledger(rpcUsers=[{**RPC_USER, "permissions": [permission]}])
+    if accepted:
+        assert parsed(**changes).ledger.rpc_users[0].permissions == (permission,), "as Corda's resolver has it"
+    else:
+        (line,) = mistakes(**changes)
+        assert "permissions of reports: " in line, "a node would not start with it"
+
+
 def test_the_ledger_is_what_was_configured() -> None:
     found = parsed(
         **ledger(
