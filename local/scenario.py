@@ -1,7 +1,7 @@
 """The five steps on this machine, and what must not happen on the way: `python -m local.scenario`.
 
-Two banks' real Corda nodes, run by the project's agents, share a credit record; a VM is killed while a stream of updates
-runs; a third bank joins by its card alone. Each bank knows of the others what their cards tell, and nothing else.
+Two banks' real Corda nodes, run by the project's agents, share a credit record; a VM is killed during a stream of
+updates; a third bank joins by its card alone. Each bank knows of the others what their cards tell, and nothing else.
 """
 
 import json
