@@ -34,7 +34,7 @@ from pydantic.alias_generators import to_camel
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from ledger.platform import MAX_IDENTITIES, AuthorityNeeds, Platform, identity_name
+from ledger.platform import AGENT_USER, MAX_IDENTITIES, AuthorityNeeds, Platform, identity_name
 from ledger.platforms import PLATFORMS
 from membership import Asn, IpsecPolicy, KeyGenerations, LinkKind, MemberName, PrivateSpace
 from regions import REGIONS, Region
@@ -286,8 +286,8 @@ class Artifact(_Section):
 class RpcUser(_Section):
     """One of the bank's applications, as its nodes know it."""
 
-    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,31}$")] = Field(
-        description="unique; letters, digits, `_` and `-`, a letter first, 32 at most"
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,31}$")] = Field(
+        description=f"unique; letters, digits and `_`, a letter first, 32 at most; `{AGENT_USER}` is the agent's"
     )
     permissions: Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_unique)] = Field(
         description="what it may do, in the platform's words, such as `StartFlow.com.bank.credit.Report` or "
@@ -438,7 +438,9 @@ class Ledger(_Section):
     @field_validator("rpc_users")
     @classmethod
     def _known_permissions(cls, users: tuple[RpcUser, ...], info: ValidationInfo) -> tuple[RpcUser, ...]:
-        _unique(tuple(user.name for user in users))
+        names = _unique(tuple(user.name for user in users))
+        if AGENT_USER in names:
+            raise ValueError(f"{AGENT_USER} is the agent's own; wanted other names")
         if "platform" in info.data:
             for user in users:
                 for permission in user.permissions:

@@ -20,6 +20,9 @@ MAX_BLOB_BYTES = 18_000
 P2P = "p2p"
 """The port that every role has: the membership card tells it to the peers."""
 
+AGENT_USER = "ledger_agent"
+"""The agent's own RPC user at a node; no application has its name."""
+
 _NUMBERS = range(1024, 32768)
 _BLOB_NAME = re.compile(r"[a-z][a-z0-9-]{0,63}")
 

@@ -197,7 +197,19 @@ REJECTIONS = {
         ledger(rpcUsers=[{**RPC_USER, "name": "credit reports"}]),
         "ledger.rpcUsers[0].name",
         "credit reports",
-        "wanted unique; letters, digits, _ and -",
+        "wanted unique; letters, digits and _",
+    ),
+    "rpc-user-with-a-hyphen": (
+        ledger(rpcUsers=[{**RPC_USER, "name": "credit-reports"}]),
+        "ledger.rpcUsers[0].name",
+        "credit-reports",
+        "wanted unique; letters, digits and _",
+    ),
+    "rpc-user-of-the-agent": (
+        ledger(rpcUsers=[{**RPC_USER, "name": "ledger_agent"}]),
+        "ledger.rpcUsers",
+        "ledger_agent",
+        "ledger_agent is the agent's own",
     ),
     "rpc-user-twice": (
         ledger(rpcUsers=[RPC_USER, {**RPC_USER, "permissions": ["ALL"]}]),

@@ -24,7 +24,7 @@ from ledger.corda import POOL, certificates, parse_legal_name
 from ledger.corda.certificates import CertificateError, Chains
 from ledger.corda.installation import InstallationError, Installed, ToolError
 from ledger.corda.node_conf import FILE, SCHEMA, Database, KeyStore, NetworkServices, NodeConf, User, Variable
-from ledger.platform import P2P, Identity
+from ledger.platform import AGENT_USER, P2P, Identity
 from ledger.software import (
     DatabaseAccess,
     Figure,
@@ -41,8 +41,6 @@ from ledger.software import (
 )
 
 PROCESS = "corda"
-AGENT_USER = "ledger_agent"
-"""The agent's own RPC user; its password lives as long as the process."""
 _USER = re.compile(r"\w+", re.ASCII)
 
 _RPC, _RPC_ADMIN, _MONITORING = "rpc", "rpc-admin", "monitoring"
