@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from agent.lease import LEASE_SECONDS
-from tests import azurite
+from local import azurite
 from tests.simulation import play, power_loss
 
 _HISTORIES = 300

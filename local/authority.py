@@ -17,9 +17,9 @@ from ledger.corda.authority import __main__ as program
 from ledger.corda.authority.authority import Authority
 from ledger.corda.authority.configuration import Configuration, read_configuration
 from ledger.corda.authority.service import serve
+from local.azurite import CREDENTIAL
+from local.key_vault import client_of, key_client_of
 from local.vm import VM_FILE, Vm
-from tests.azurite import CREDENTIAL
-from tests.key_vault import client_of, key_client_of
 
 AUTHORITY_FILE = "authority.json"
 
@@ -31,7 +31,7 @@ def _of(folder: Path) -> Vm:
 async def _serve(folder: Path) -> None:
     vm = _of(folder)
     configuration, configured = read_configuration(folder / AUTHORITY_FILE)
-    assert CORDA.authority  # noqa: S101
+    assert CORDA.authority
     requests, lists = (listener.port for listener in CORDA.authority.listeners)
     async with _connect(vm, configuration, configured) as authority:
         await serve(authority, Status(vm=vm.name), vm.address, HEALTH_PORT, requests, lists)

@@ -69,7 +69,7 @@ def balancing(
     path = folder / "haproxy.cfg"
     path.write_text(configuration(frontend, listeners, vms), encoding="utf-8")
     with (folder / "haproxy.log").open("wb") as log:
-        process = subprocess.Popen(["haproxy", "-db", "-f", str(path)], stdout=log, stderr=log)  # noqa: S603, S607
+        process = subprocess.Popen(["haproxy", "-db", "-f", str(path)], stdout=log, stderr=log)
     try:
         end = time.monotonic() + _START_SECONDS
         while not _open(frontend, listeners[0].port):

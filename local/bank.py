@@ -25,12 +25,11 @@ from ledger.corda import CORDA
 from ledger.corda.authority import configuration as authority_configuration
 from ledger.corda.certificates import Chains
 from ledger.platform import P2P, Identity, identities, listeners
-from local import balancer, vault, vm
+from local import balancer, key_vault, postgres, vm
 from local.authority import AUTHORITY_FILE
+from local.azurite import CREDENTIAL
 from local.process import VmProcess, until
 from membership import Party
-from tests import postgres
-from tests.azurite import CREDENTIAL
 
 _LEASES, _NETWORK, _REGISTER = "leases", "network", "authority"
 _UNENDED = (0, 3, 5)
@@ -111,7 +110,7 @@ class Bank:
         self.server = self._services.enter_context(postgres.server(tls=True))
         for identity in self.identities:
             self.server.make_database(identity.name)
-        self._vault = self._services.enter_context(vault.serving(self.folder / "vault"))
+        self._vault = self._services.enter_context(key_vault.in_process(self.folder / "vault"))
         self._tell({CARD: json.dumps(self.card), RPC_USERS: self._users()})
         self._tell({ENROLMENT_KEY: self._enrolment_key(self._authority)})
         behind = (*listeners(self.identities), NETWORK_INFO)
@@ -119,7 +118,9 @@ class Bank:
         self._balance(self.plan.frontend, behind, names, "balancer")
         if self.plan.authority_vms and CORDA.authority:
             keys = CORDA.authority.keys
-            self._authority_vault = self._services.enter_context(vault.serving(self.folder / "authority-vault"))
+            self._authority_vault = self._services.enter_context(
+                key_vault.in_process(self.folder / "authority-vault")
+            )
             self._authority_vault.make_keys(keys)
             vms = {
                 f"authority-{number}": self.plan.address(_FIRST_AUTHORITY_VM + number)
@@ -197,7 +198,7 @@ class Bank:
     @property
     def authority_url(self) -> str:
         """Base of the authority's requests."""
-        assert CORDA.authority  # noqa: S101
+        assert CORDA.authority
         return f"https://{self.plan.address(_AUTHORITY_FRONTEND)}:{CORDA.authority.listeners[0].port}"
 
     # --- VMs ---
@@ -240,7 +241,7 @@ class Bank:
 
     def start_authority_vm(self, number: int) -> VmProcess:
         """Start a VM of the authority's."""
-        assert CORDA.authority  # noqa: S101
+        assert CORDA.authority
         name, address = f"{self.name}-authority-{number}", self.plan.address(_FIRST_AUTHORITY_VM + number)
         folder = self._vm_folder(name, address, self._authority_vault.certificate)
         frontend = self.plan.address(_AUTHORITY_FRONTEND)

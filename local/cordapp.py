@@ -26,7 +26,7 @@ FLOWS = tuple(
 
 _VERSION = "1.0"
 _CORDAPPS = ("contracts", "workflows")
-_TRUST_STORE_PASSWORD = "changeit"  # noqa: S105  # It holds certificates alone, and they are public.
+_TRUST_STORE_PASSWORD = "changeit"  # It holds certificates alone, and they are public.
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def build(cache: Path) -> Built:
         unfinished = folder.with_suffix(".unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
         shutil.copytree(SOURCES, unfinished, ignore=shutil.ignore_patterns("target"))
-        done = subprocess.run(  # noqa: S603
+        done = subprocess.run(
             [
                 *("mvn", "--batch-mode", "--quiet", "-DskipTests"),
                 *("install", f"-Dsigning.keystore={cache / 'signing.p12'}"),
@@ -107,7 +107,7 @@ class Application:
         Raises:
             RefusedError: it was refused for good, or not answered in time.
         """
-        done = subprocess.run(  # noqa: S603
+        done = subprocess.run(
             self._command(command, options), env=self._environment(), capture_output=True, text=True, check=False
         )
         if done.returncode:
@@ -117,7 +117,7 @@ class Application:
     def begin(self, command: str, log: Path, **options: object) -> "subprocess.Popen[str]":
         """The same, going on in the background; its output is read from the process."""
         with log.open("w") as errors:
-            return subprocess.Popen(  # noqa: S603
+            return subprocess.Popen(
                 self._command(command, options),
                 env=self._environment(),
                 stdout=subprocess.PIPE,

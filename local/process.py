@@ -23,9 +23,7 @@ class VmProcess:
         self.name, self.address, self.log = name, address, log
         self.started = time.monotonic()
         with log.open("a") as opened:
-            self.process = subprocess.Popen(  # noqa: S603
-                command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=opened, stderr=opened
-            )
+            self.process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=opened, stderr=opened)
 
     def health(self) -> dict[str, Any]:
         """What it answers to the platform's probe; nothing where it does not."""

@@ -17,11 +17,10 @@ from typing import Any
 
 from ledger.corda.installation import Installed
 from ledger.platform import application_port
-from local import balancer, cordapp
+from local import azurite, balancer, corda, cordapp
 from local.bank import Bank, Plan, User
 from local.cordapp import FLOWS, Application, Built
 from local.process import until
-from tests import azurite, corda
 
 A, B, C = "O=Bank A, L=London, C=GB", "O=Bank B, L=Paris, C=FR", "O=Bank C, L=Milan, C=IT"
 USER = User("application", FLOWS)
@@ -67,7 +66,7 @@ class Scenario:
 
     def say(self, what: str) -> None:
         """Show progress."""
-        print(f"{time.monotonic() - self.began:7.1f} s  {what}", flush=True)  # noqa: T201
+        print(f"{time.monotonic() - self.began:7.1f} s  {what}", flush=True)
 
     # --- The banks ---
 
@@ -148,7 +147,7 @@ class Scenario:
         else:
             (port,) = (each.ports["rpc"] for each in bank.identities if each.name == identity)
             vm = bank.holder(identity)
-            assert vm, f"{bank.name}: nobody holds {identity}"  # noqa: S101
+            assert vm, f"{bank.name}: nobody holds {identity}"
             node = f"{vm.address}:{port}"
         java = Installed.load(self.installation).manifest.java_home / "bin" / "java"
         return Application(java, self.built.client, node, USER.name, bank.passwords[USER.name], store)
@@ -163,11 +162,11 @@ class Scenario:
         self.say(f"2. a node of bank A took the request; 3. it proposed transaction {record['transaction'][:16]}")
         self.say(f"4. signed by {A}, by {', '.join(record['readers'])} and the notary, it is committed")
         (read,) = theirs.ask("read", bank=A, person=_PERSON)
-        assert read["transaction"] == record["transaction"], f"bank B reads {read}"  # noqa: S101
+        assert read["transaction"] == record["transaction"], f"bank B reads {read}"
         self.say(f"5. bank B reads it from its own node: score {read['score']}, version {read['version']}")
         (changed,) = ours.ask("update", person=_PERSON, version=1, score=720, request="r-2")
         (read,) = theirs.ask("read", bank=A, person=_PERSON)
-        assert read["version"] == changed["version"] == 2, f"bank B reads {read}"  # noqa: S101
+        assert read["version"] == changed["version"] == 2, f"bank B reads {read}"
         self.say(f"   bank A updates it, and bank B sees version {read['version']}, score {read['score']}")
 
     def takeover(self, seconds: int = STREAM_SECONDS) -> Outcome:
@@ -179,7 +178,7 @@ class Scenario:
         time.sleep(seconds / 4)
         identity = "node-2"
         vm = self.a.holder(identity)
-        assert vm, f"nobody holds {identity}"  # noqa: S101
+        assert vm, f"nobody holds {identity}"
         self.say(f"bank A's application updates records all the time; {vm.name}, which holds {identity}, is killed")
         vm.end()
         killed = time.monotonic()
@@ -217,7 +216,7 @@ class Scenario:
         """Bank A shares the record with bank C, which reads it from its own node."""
         (shared,) = self.application(self.a).ask("share", person=_PERSON, with_=C, request="r-3")
         (read,) = self.application(self.c).ask("read", bank=A, person=_PERSON)
-        assert read["transaction"] == shared["transaction"], f"bank C reads {read}"  # noqa: S101
+        assert read["transaction"] == shared["transaction"], f"bank C reads {read}"
         self.say(f"bank C reads the record from its own node: score {read['score']}, version {read['version']}")
 
 
@@ -245,13 +244,13 @@ def play(folder: Path) -> Outcome:
 def main() -> int:
     """Play it once; returns the exit status."""
     if reason := missing():
-        print(f"error: {reason}", file=sys.stderr)  # noqa: T201
+        print(f"error: {reason}", file=sys.stderr)
         return 1
     folder = Path(tempfile.mkdtemp(prefix="banks-"))
     outcome = play(folder)
-    print(outcome)  # noqa: T201
+    print(outcome)
     if not outcome.whole:
-        print(f"error: what the banks have is not what was answered; see {folder}", file=sys.stderr)  # noqa: T201
+        print(f"error: what the banks have is not what was answered; see {folder}", file=sys.stderr)
         return 1
     shutil.rmtree(folder)
     return 0

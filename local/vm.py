@@ -17,8 +17,8 @@ from pydantic import BaseModel
 from agent.__main__ import NO_RETRIES, Cloud, LocalDisk, run
 from agent.configuration import Configuration, read_configuration
 from agent.share import LedgerShare
-from tests.azurite import CREDENTIAL
-from tests.key_vault import client_of
+from local.azurite import CREDENTIAL
+from local.key_vault import client_of
 
 AGENT_FILE, VM_FILE = "agent.json", "vm.json"
 
@@ -41,7 +41,7 @@ async def cloud(configuration: Configuration, vm: Vm, folder: Path) -> AsyncIter
     """The services on this machine."""
 
     async def administrator() -> tuple[str, str]:
-        assert configuration.database  # noqa: S101
+        assert configuration.database
         return configuration.database.administrator, vm.database_password
 
     async with AsyncExitStack() as clients:

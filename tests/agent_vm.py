@@ -39,9 +39,9 @@ from agent.status import Status
 from agent.vault import BankVault
 from ledger.platform import Identity, identities
 from ledger.software import Place, Process
+from local.azurite import ACCOUNT, KEY
+from local.postgres import ADMINISTRATOR, PASSWORD
 from tests import echo
-from tests.azurite import ACCOUNT, KEY
-from tests.postgres import ADMINISTRATOR, PASSWORD
 
 ROOT = Path(__file__).resolve().parent.parent
 

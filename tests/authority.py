@@ -34,8 +34,8 @@ from ledger.corda.enrolment import Enrolment
 from ledger.platform import Identity, identities
 from ledger.software import Authority as AuthorityAccess
 from ledger.software import Document, Surroundings, Zone
-from tests.azurite import ACCOUNT, KEY
-from tests.key_vault import Vault, client_of, key_client_of, serving
+from local.azurite import ACCOUNT, KEY
+from local.key_vault import Vault, client_of, key_client_of, serving
 
 BANK_A, BANK_B = "O=Bank A, L=London, C=GB", "O=Bank B, L=New York, C=US"
 SETTINGS = Parameters(

@@ -16,8 +16,8 @@ from ledger.corda.authority.keys import VaultKeys
 from ledger.corda.authority.members import VaultMembers
 from ledger.corda.authority.register import BlobStore
 from ledger.corda.authority.service import serve
+from local.key_vault import client_of, key_client_of
 from tests.authority import PlainSerializer, container_client
-from tests.key_vault import client_of, key_client_of
 
 
 def free_port() -> int:

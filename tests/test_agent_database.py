@@ -12,7 +12,7 @@ from agent import database
 from agent.database import PostgresFence
 from agent.fence import SupersededError, UnavailableError
 from ledger.software import DatabaseAccess
-from tests.postgres import ADMINISTRATOR, PASSWORD, Server, programs, server
+from local.postgres import ADMINISTRATOR, PASSWORD, Server, programs, server
 
 pytestmark = pytest.mark.skipif(programs() is None, reason="no PostgreSQL here; wanted its initdb and postgres")
 

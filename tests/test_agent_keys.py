@@ -33,7 +33,7 @@ from agent.keys import (
     file_system,
     write_files,
 )
-from tests.key_vault import Fault, Vault, client_of, serving, write_certificate
+from local.key_vault import Fault, Vault, client_of, serving, write_certificate
 
 NODE = "node-1"
 MANIFEST = "node-1-keys"

@@ -19,9 +19,10 @@ from agent.documents import BlobDocuments
 from agent.network_info import NETWORK_DOCUMENT
 from agent.ports import NETWORK_INFO_PATH, NETWORK_INFO_PORT
 from delivery.cloud_config import units
+from local import azurite
+from local.azurite import CREDENTIAL
 from local.process import until
-from tests import azurite, echo
-from tests.azurite import CREDENTIAL
+from tests import echo
 from tests.seccomp import restrictable
 from tests.vms import IDENTITY, Bank, Vm, ready
 

@@ -10,8 +10,9 @@ import pytest
 
 from agent.lease import KILL_SECONDS, LEASE_SECONDS
 from ledger.platform import P2P
+from local import azurite, postgres
 from local.process import until
-from tests import azurite, echo, postgres
+from tests import echo
 from tests.vms import IDENTITY, Bank, Vm, ready
 
 pytestmark = [

@@ -14,7 +14,7 @@ from azure.core.exceptions import HttpResponseError, ResourceNotFoundError, Serv
 from agent import vault
 from agent.fence import UnavailableError
 from agent.vault import BankVault, Card, SecretDamagedError, parse_enrolment_key
-from tests import key_vault
+from local import key_vault
 from tests.cards import make_card
 
 KEY = "0f" * 32

@@ -47,9 +47,9 @@ from ledger.corda.certificates import (
 )
 from ledger.corda.installation import ToolError
 from ledger.software import SoftwareError, WaitingError
-from tests import azurite, corda
+from local import azurite, corda
+from local.key_vault import write_certificate
 from tests.authority import BANK_A, BANK_B, SETTINGS, MemoryStore, Network, container_client, network
-from tests.key_vault import write_certificate
 from tests.test_corda_certificates import make_network
 
 pytestmark = pytest.mark.skipif(not azurite.available(), reason="no node and npm here; wanted them for Azurite")

@@ -12,7 +12,7 @@ import pytest
 from ledger.corda import CORDA, POOL
 from ledger.corda.node_conf import Database, KeyStore, NetworkServices, NodeConf, User, Variable
 from ledger.platform import MAX_IDENTITIES, P2P, Identity, identities
-from tests import corda
+from local import corda
 
 PASSWORDS = {
     "STORE": "the-password-of-the-stores",

@@ -38,8 +38,8 @@ from ledger.corda.certificates import (
 )
 from ledger.corda.enrolment import MAX_BYTES, NETWORK_DOCUMENT, TRUST_ROOT
 from ledger.software import SoftwareError, WaitingError, Zone
+from local.key_vault import write_certificate
 from tests.authority import BANK_A, BANK_B, Member, Network, network
-from tests.key_vault import write_certificate
 from tests.test_corda_certificates import make_network
 
 Respond = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]

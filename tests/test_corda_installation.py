@@ -16,7 +16,7 @@ from ledger.corda import installation
 from ledger.corda.installation import InstallationError, Installed, Runtime, ToolError, find_runtime, install
 from ledger.install import main
 from ledger.platform import Artifact, Installation
-from tests import corda
+from local import corda
 
 AGENT = "quasar-core-0.7.15_r3.jar"
 # As in the capsule: lines of 72 characters, each further one begins with a space.

@@ -18,10 +18,9 @@ import pytest
 
 from agent.lease import LEASE_SECONDS
 from ledger.corda import certificates
-from local import balancer
+from local import azurite, balancer, corda
 from local.bank import Bank, Plan
 from local.process import VmProcess, until
-from tests import azurite, corda
 
 pytestmark = [
     pytest.mark.ledger,

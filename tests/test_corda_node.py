@@ -39,8 +39,8 @@ from ledger.software import (
     WaitingError,
     Zone,
 )
-from tests import corda, postgres
-from tests.corda import Network
+from local import corda, postgres
+from local.corda import Network
 
 pytestmark = pytest.mark.skipif(corda.missing() is not None, reason=str(corda.missing()))
 

@@ -13,9 +13,9 @@ from typing import Any
 from azure.storage.blob import ContainerClient
 
 from agent.lease import Record
+from local import postgres
+from local.azurite import CREDENTIAL
 from local.process import VmProcess
-from tests import postgres
-from tests.azurite import CREDENTIAL
 
 IDENTITY = "node-1"
 

@@ -1,6 +1,6 @@
 """A vault's REST endpoint for secrets and keys, as far as agent, authority and a person use it; with faults to order.
 
-Started as `python -m tests.key_vault PORT FOLDER` it writes `FOLDER/certificate.pem`, which clients are to trust.
+Started as `python -m local.key_vault PORT FOLDER` it writes `FOLDER/certificate.pem`, which clients are to trust.
 `PUT /fault` with `{"fault": "429", "times": 3}` orders a fault for the next requests.
 """
 
@@ -9,10 +9,12 @@ import base64
 import ipaddress
 import json
 import ssl
+import subprocess
 import sys
+import urllib.request
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,6 +30,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, decode_dss_signature
+
+from local.process import ROOT
 
 # learn.microsoft.com/azure/key-vault/general/authentication-requests-and-responses
 CHALLENGE = (
@@ -58,6 +62,7 @@ class Vault:
     """Authorised requests as `METHOD path`."""
 
     def application(self) -> web.Application:
+        """What answers its requests."""
         application = web.Application(middlewares=[self._guard])
         application.router.add_routes(
             [
@@ -83,7 +88,9 @@ class Vault:
         return application
 
     @web.middleware
-    async def _guard(self, request: web.Request, handler: Any) -> web.StreamResponse:
+    async def _guard(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
         if request.path == "/fault":
             return await handler(request)
         if request.headers.get("Authorization") != f"Bearer {TOKEN}":
@@ -103,7 +110,7 @@ class Vault:
         answer = await handler(request)
         if fault == "lose":
             return _cut(request)
-        if fault == "garble":
+        if fault == "garble" and isinstance(answer, web.Response) and isinstance(answer.body, bytes):
             answer = web.Response(body=answer.body[:-2], content_type="application/json")
         return answer
 
@@ -320,12 +327,13 @@ async def serving(vault: Vault, context: ssl.SSLContext, port: int = 0) -> Async
 class Credential:
     """Gives the token that the vault takes."""
 
-    async def get_token(self, *scopes: str, **options: Any) -> AccessToken:
+    async def get_token(self, *scopes: str, **_: Any) -> AccessToken:
+        """See `azure.core.credentials_async.AsyncTokenCredential`."""
         assert scopes == ("https://vault.azure.net/.default",), "the challenge names the resource"
         return AccessToken(TOKEN, int(time()) + 3600)
 
     async def close(self) -> None:
-        pass
+        """See there."""
 
     async def __aenter__(self) -> "Credential":
         return self
@@ -352,6 +360,51 @@ def _transport(certificate: Path, options: dict[str, Any]) -> dict[str, Any]:
         auto_decompress=False,
     )
     return {"retry_total": 0, "read_timeout": 5, "transport": AioHttpTransport(session=session)} | options
+
+
+@dataclass(frozen=True)
+class Served:
+    """A running vault."""
+
+    url: str
+    certificate: Path
+    """What clients trust."""
+
+    def set(self, values: Mapping[str, str]) -> None:
+        """Write secrets, as the infrastructure does."""
+        for name, value in values.items():
+            self._send("PUT", f"/secrets/{name}", {"value": value})
+
+    def make_keys(self, names: Iterable[str]) -> None:
+        """Make keys that never leave the vault."""
+        for name in names:
+            self._send("POST", f"/keys/{name}/create", {"kty": "EC-HSM", "crv": "P-256", "key_ops": ["sign"]})
+
+    def _send(self, method: str, path: str, body: Mapping[str, object]) -> None:
+        request = urllib.request.Request(
+            f"{self.url}{path}?api-version=7.5",
+            method=method,
+            data=json.dumps(body).encode(),
+            headers={"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"},
+        )
+        context = ssl.create_default_context(cafile=str(self.certificate))
+        urllib.request.urlopen(request, timeout=10, context=context).close()
+
+
+@contextmanager
+def in_process(folder: Path) -> Iterator[Served]:
+    """Serve a vault from a process of its own for as long as the block lasts; its secrets are gone with it."""
+    folder.mkdir(parents=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "local.key_vault", "0", str(folder)], cwd=ROOT, stdout=subprocess.PIPE
+    )
+    assert process.stdout
+    try:
+        yield Served(json.loads(process.stdout.readline())["url"], folder / "certificate.pem")
+    finally:
+        process.kill()
+        process.stdout.close()
+        process.wait()
 
 
 async def _main(port: int, folder: Path) -> None:

@@ -28,7 +28,7 @@ from ledger.corda import certificates, installation
 from ledger.corda.certificates import Chains, Role
 from ledger.corda.installation import Installed, Runtime, install
 from ledger.platform import Artifact, Identity, Installation
-from tests import postgres
+from local import postgres
 
 VERSION = "4.10"
 HEAP_MEGABYTES = 512
@@ -133,6 +133,7 @@ class Network:
         self._chains: dict[str, Chains] = {}
 
     async def certificates(self, identity: Identity, keys: Mapping[str, bytes]) -> Chains:
+        """See `Enroller`."""
         if identity.legal_name not in self._chains:
             node_ca = (
                 self._certify(Role.NODE_CA, identity, keys, certificates.NODE_CA_KEY),
@@ -156,9 +157,11 @@ class Network:
         self._chains.clear()
 
     async def network_parameters(self) -> bytes | None:
+        """See `Enroller`."""
         return self.parameters
 
-    def renewal_due(self, chains: Chains) -> bool:
+    def renewal_due(self, chains: Chains) -> bool:  # noqa: ARG002
+        """See `Enroller`."""
         return self.due
 
     async def sign_parameters(self, notaries: Sequence[Chains] = (), epoch: int = 1, platform: int = 4) -> bytes:

@@ -33,6 +33,7 @@ class Server:
     """What its certificate is verified by; None where it speaks without TLS."""
 
     def connect(self, database: str = "postgres", user: str = SUPERUSER, password: str = PASSWORD) -> Any:
+        """A connection, for a test's own eyes."""
         return psycopg.connect(
             host="127.0.0.1", port=self.port, dbname=database, user=user, password=password, connect_timeout=5
         )
@@ -49,6 +50,7 @@ class Server:
 
     @property
     def log(self) -> str:
+        """What the server wrote, each statement among it."""
         return (self.folder / "log").read_text()
 
 
