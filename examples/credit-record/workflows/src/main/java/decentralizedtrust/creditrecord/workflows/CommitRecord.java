@@ -11,14 +11,16 @@ import java.util.List;
 import net.corda.core.contracts.StateAndRef;
 import net.corda.core.contracts.TimeWindow;
 import net.corda.core.contracts.TransactionVerificationException;
+import net.corda.core.crypto.TransactionSignature;
 import net.corda.core.flows.CollectSignaturesFlow;
-import net.corda.core.flows.FinalityFlow;
 import net.corda.core.flows.FlowException;
 import net.corda.core.flows.FlowLogic;
 import net.corda.core.flows.FlowSession;
 import net.corda.core.flows.InitiatingFlow;
 import net.corda.core.flows.NotaryError;
 import net.corda.core.flows.NotaryException;
+import net.corda.core.flows.NotaryFlow;
+import net.corda.core.flows.SendTransactionFlow;
 import net.corda.core.identity.CordaX500Name;
 import net.corda.core.identity.Party;
 import net.corda.core.transactions.SignedTransaction;
@@ -67,13 +69,27 @@ final class CommitRecord extends FlowLogic<StateAndRef<CreditRecord>> {
         SignedTransaction proposed = getServiceHub().signInitialTransaction(verified(builder));
 
         List<FlowSession> sessions = new ArrayList<>();
-        open(sessions, cosigners, true);
-        SignedTransaction signed = subFlow(new CollectSignaturesFlow(proposed, new ArrayList<>(sessions)));
-        // The own nodes come last: one that is being taken over keeps the record from no other bank.
-        open(sessions, others(record.getReaders(), cosigners), false);
-        open(sessions, others(record.getOwners(), cosigners), false);
+        for (Party party : cosigners) {
+            sessions.add(opened(party, true));
+        }
+        SignedTransaction signed = subFlow(new CollectSignaturesFlow(proposed, sessions));
+        SignedTransaction committed = signed.plus(notarised(signed));
+        getServiceHub().recordTransactions(committed);
+        for (FlowSession session : sessions) {
+            subFlow(new SendTransactionFlow(session, committed));
+        }
+        // Not before: a node that is being taken over would go on waiting for a change that came to nothing. The own nodes
+        // come last: one that is away keeps the record from no other bank.
+        for (Party party : others(cosigners)) {
+            subFlow(new SendTransactionFlow(opened(party, false), committed));
+        }
+        return committed.getTx().outRef(0);
+    }
+
+    @Suspendable
+    private List<TransactionSignature> notarised(SignedTransaction signed) throws FlowException {
         try {
-            return subFlow(new FinalityFlow(signed, sessions)).getTx().outRef(0);
+            return subFlow(new NotaryFlow.Client(signed));
         } catch (NotaryException e) {
             throw e.getError() instanceof NotaryError.Conflict
                     ? Refusal.askAgain("another change came before %s and has not come to this node yet", record)
@@ -95,20 +111,20 @@ final class CommitRecord extends FlowLogic<StateAndRef<CreditRecord>> {
         return cosigners;
     }
 
-    private List<Party> others(List<Party> parties, List<Party> cosigners) {
-        List<Party> others = new ArrayList<>(parties);
+    /** Who has the record besides: readers first, then the own nodes. */
+    private List<Party> others(List<Party> cosigners) {
+        List<Party> others = new ArrayList<>(record.getReaders());
+        others.addAll(record.getOwners());
         others.removeAll(cosigners);
         others.remove(getOurIdentity());
         return others;
     }
 
     @Suspendable
-    private void open(List<FlowSession> sessions, List<Party> parties, boolean sign) {
-        for (Party party : parties) {
-            FlowSession session = initiateFlow(party);
-            session.send(sign);
-            sessions.add(session);
-        }
+    private FlowSession opened(Party party, boolean sign) {
+        FlowSession session = initiateFlow(party);
+        session.send(sign);
+        return session;
     }
 
     private TransactionBuilder verified(TransactionBuilder builder) throws FlowException {
