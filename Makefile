@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 export PULUMI_ERROR_OUTPUT_STRING := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help preview consortium down test test-engine ledger-test lint bench soak docs lock clean
+.PHONY: help preview consortium down ledger test test-engine ledger-test lint bench soak docs lock clean
 
 help: ## What there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ consortium: $(READY) ## Bring three banks up, without Azure
 
 down: $(READY) ## Take the three banks apart again
 	@$(BIN)/python -m offline.consortium down
+
+ledger: $(READY) ## The five steps with real Corda nodes of three banks on this machine, a takeover among them
+	@$(BIN)/python -m local.scenario
 
 test: $(READY) ## All tests that need neither a Pulumi CLI nor a running ledger
 	@$(BIN)/python -m pytest -m "not engine and not ledger"

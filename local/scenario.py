@@ -229,13 +229,13 @@ def missing() -> str | None:
     return None if balancer.available() else "no haproxy on PATH; wanted it as the banks' load balancer"
 
 
-def play(folder: Path) -> Outcome:
+def play(folder: Path, stream_seconds: int = STREAM_SECONDS) -> Outcome:
     """All of it, in a folder of its own."""
     with ExitStack() as stack:
         scenario = Scenario(folder, stack)
         scenario.start()
         scenario.five_steps()
-        outcome = scenario.takeover()
+        outcome = scenario.takeover(stream_seconds)
         scenario.join()
         scenario.share()
         return outcome
