@@ -89,7 +89,7 @@ final class CommitRecord extends FlowLogic<StateAndRef<CreditRecord>> {
     @Suspendable
     private List<TransactionSignature> notarised(SignedTransaction signed) throws FlowException {
         try {
-            return subFlow(new NotaryFlow.Client(signed));
+            return new ArrayList<>(subFlow(new NotaryFlow.Client(signed)));
         } catch (NotaryException e) {
             throw e.getError() instanceof NotaryError.Conflict
                     ? Refusal.askAgain("another change came before %s and has not come to this node yet", record)
