@@ -29,12 +29,13 @@ import picocli.CommandLine;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Option;
+import picocli.CommandLine.ScopeType;
 
 /**
  * A bank's application server, from the command line: the owner's creates, updates and shares records, a reader's reads them.
  * Answers are JSON lines on stdout; whatever else there is to say is one line on stderr.
  */
-@Command(name = "credit-record", mixinStandardHelpOptions = true, synopsisSubcommandLabel = "COMMAND",
+@Command(name = "credit-record", synopsisSubcommandLabel = "COMMAND",
         description = "Credit records between banks, through a node's RPC.",
         footer = {"", "Exit codes: 0 done, 2 wrong usage, 3 refused for good, 4 not answered in time: ask again with the same --request."})
 public final class CreditRecordClient {
@@ -44,6 +45,9 @@ public final class CreditRecordClient {
     private static final String PASSWORD = "CREDIT_RECORD_PASSWORD";
     private static final String TRUST_STORE_PASSWORD = "CREDIT_RECORD_TRUST_STORE_PASSWORD";
     private static final ObjectMapper JSON = new ObjectMapper();
+
+    @Option(names = "--help", usageHelp = true, scope = ScopeType.INHERIT, description = "The options of a command.")
+    private boolean help;
 
     /** Which node, as whom, and for how long. */
     static final class Node {
