@@ -29,14 +29,15 @@ import picocli.CommandLine;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Option;
+import picocli.CommandLine.ScopeType;
 
 /**
  * A bank's application server, from the command line: the owner's creates, updates and shares records, a reader's reads them.
  * Answers are JSON lines on stdout; whatever else there is to say is one line on stderr.
  */
-@Command(name = "credit-record", mixinStandardHelpOptions = true, synopsisSubcommandLabel = "COMMAND",
+@Command(name = "credit-record", synopsisSubcommandLabel = "COMMAND",
         description = "Credit records between banks, through a node's RPC.",
-        footer = {"", "Exit codes: 0 done, 2 wrong usage, 3 refused for good, 4 not answered in time (ask again with the same --request)."})
+        footer = {"", "Exit codes: 0 done, 2 wrong usage, 3 refused for good, 4 not answered in time: ask again with the same --request."})
 public final class CreditRecordClient {
     private static final int USAGE = 2;
     private static final int REFUSED = 3;
@@ -45,9 +46,13 @@ public final class CreditRecordClient {
     private static final String TRUST_STORE_PASSWORD = "CREDIT_RECORD_TRUST_STORE_PASSWORD";
     private static final ObjectMapper JSON = new ObjectMapper();
 
+    @Option(names = "--help", usageHelp = true, scope = ScopeType.INHERIT, description = "The options of a command.")
+    private boolean help;
+
     /** Which node, as whom, and for how long. */
     static final class Node {
-        @Option(names = "--node", required = true, paramLabel = "HOST:PORT", description = "RPC address of a node or of a bank's balancer.")
+        @Option(names = "--node", required = true, paramLabel = "HOST:PORT",
+                description = "RPC address of a node or of a bank's balancer.")
         NetworkHostAndPort address;
 
         @Option(names = "--user", required = true, description = "RPC user; the password is read from " + PASSWORD + ".")
@@ -57,7 +62,8 @@ public final class CreditRecordClient {
                 description = "JKS with the CA of the RPC server; its password is read from " + TRUST_STORE_PASSWORD + ". Without it: no TLS.")
         Path trustStore;
 
-        @Option(names = "--timeout", defaultValue = "30", paramLabel = "SECONDS", description = "For one attempt; default ${DEFAULT-VALUE}.")
+        @Option(names = "--timeout", defaultValue = "30", paramLabel = "SECONDS",
+                description = "For one attempt; default ${DEFAULT-VALUE}.")
         int timeout;
 
         @Option(names = "--patience", defaultValue = "120", paramLabel = "SECONDS",
@@ -90,8 +96,10 @@ public final class CreditRecordClient {
             @Option(names = "--person", required = true, description = "The bank's own, opaque reference.") String person,
             @Option(names = "--score", required = true, description = "300 to 850.") int score,
             @Option(names = "--status", defaultValue = "CURRENT", description = "${COMPLETION-CANDIDATES}") Status status,
-            @Option(names = "--with", paramLabel = "BANK", description = "A bank to share it with; may be repeated.") List<CordaX500Name> readers,
-            @Option(names = "--request", required = true, description = "The application's reference of this change.") String request)
+            @Option(names = "--with", paramLabel = "BANK",
+                    description = "A bank to share it with; may be repeated.") List<CordaX500Name> readers,
+            @Option(names = "--request", required = true,
+                    description = "The application's reference of this change.") String request)
             throws Exception {
         try (Connection connection = node.connection()) {
             return print(connection.answer(CreateRecord.class, person, score, status, list(readers), request));
@@ -104,7 +112,8 @@ public final class CreditRecordClient {
             @Option(names = "--version", required = true, description = "The version that the score was decided on.") int version,
             @Option(names = "--score", required = true, description = "300 to 850.") int score,
             @Option(names = "--status", defaultValue = "CURRENT", description = "${COMPLETION-CANDIDATES}") Status status,
-            @Option(names = "--request", required = true, description = "The application's reference of this change.") String request)
+            @Option(names = "--request", required = true,
+                    description = "The application's reference of this change.") String request)
             throws Exception {
         try (Connection connection = node.connection()) {
             return print(connection.answer(UpdateRecord.class, person, version, score, status, request));
@@ -114,8 +123,10 @@ public final class CreditRecordClient {
     @Command(description = "Shares a record of the node's own bank with one more bank.")
     int share(@Mixin Node node,
             @Option(names = "--person", required = true, description = "The bank's own, opaque reference.") String person,
-            @Option(names = "--with", required = true, paramLabel = "BANK", description = "The bank to share it with.") CordaX500Name bank,
-            @Option(names = "--request", required = true, description = "The application's reference of this change.") String request)
+            @Option(names = "--with", required = true, paramLabel = "BANK",
+                    description = "The bank to share it with.") CordaX500Name bank,
+            @Option(names = "--request", required = true,
+                    description = "The application's reference of this change.") String request)
             throws Exception {
         try (Connection connection = node.connection()) {
             return print(connection.answer(ShareRecord.class, person, bank, request));
@@ -145,8 +156,10 @@ public final class CreditRecordClient {
 
     @Command(description = "How many records the node has, and a digest to compare banks by.")
     int count(@Mixin Node node,
-            @Option(names = "--prefix", defaultValue = "", description = "How the persons' references begin; default: all.") String prefix,
-            @Option(names = "--with", paramLabel = "BANK", description = "Only those that this bank has too; may be repeated.") List<CordaX500Name> banks)
+            @Option(names = "--prefix", defaultValue = "",
+                    description = "How the persons' references begin; default: all.") String prefix,
+            @Option(names = "--with", paramLabel = "BANK",
+                    description = "Only those that this bank has too; may be repeated.") List<CordaX500Name> banks)
             throws Exception {
         try (Connection connection = node.connection()) {
             RecordCount count = connection.answer(CountRecords.class, prefix, list(banks));
@@ -161,11 +174,15 @@ public final class CreditRecordClient {
 
     @Command(description = "Creates and updates records for some time, counts, and gives the digest that count --prefix RUN- must give.")
     int stream(@Mixin Node node,
-            @Option(names = "--run", required = true, description = "How the persons' references begin; one that was not used before.") String run,
-            @Option(names = "--callers", defaultValue = "4", description = "Callers at once; default ${DEFAULT-VALUE}.") int callers,
+            @Option(names = "--run", required = true,
+                    description = "How the persons' references begin; one that was not used before.") String run,
+            @Option(names = "--callers", defaultValue = "4",
+                    description = "Callers at once; default ${DEFAULT-VALUE}.") int callers,
             @Option(names = "--seconds", defaultValue = "60", description = "Default ${DEFAULT-VALUE}.") int seconds,
-            @Option(names = "--versions", defaultValue = "5", description = "Versions of each record; default ${DEFAULT-VALUE}.") int versions,
-            @Option(names = "--with", paramLabel = "BANK", description = "A bank to share with; may be repeated.") List<CordaX500Name> readers,
+            @Option(names = "--versions", defaultValue = "5",
+                    description = "Versions of each record; default ${DEFAULT-VALUE}.") int versions,
+            @Option(names = "--with", paramLabel = "BANK",
+                    description = "A bank to share with; may be repeated.") List<CordaX500Name> readers,
             @Option(names = "--each", description = "A line for each answer, too.") boolean each) throws Exception {
         node.connection().close();
         Stream stream = new Stream(node::connection, run, list(readers), versions,

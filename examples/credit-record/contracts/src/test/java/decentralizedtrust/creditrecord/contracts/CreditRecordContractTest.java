@@ -153,7 +153,8 @@ public class CreditRecordContractTest {
 
     @Test
     public void idIsThatOfBankAndPerson() {
-        for (UniqueIdentifier id : Arrays.asList(new UniqueIdentifier("p-1"), CreditRecord.idOf(CreditRecord.bankOf(B1.getName()), "p-1"))) {
+        UniqueIdentifier ofBankB = CreditRecord.idOf(CreditRecord.bankOf(B1.getName()), "p-1");
+        for (UniqueIdentifier id : Arrays.asList(new UniqueIdentifier("p-1"), ofBankB)) {
             Report report = Report.first();
             report.id = id;
             create(report, "wanted that of p-1 at O=Bank A", A1, B1);

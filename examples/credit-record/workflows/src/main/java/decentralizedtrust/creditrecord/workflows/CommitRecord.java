@@ -23,10 +23,11 @@ import net.corda.core.flows.NotaryFlow;
 import net.corda.core.flows.SendTransactionFlow;
 import net.corda.core.identity.CordaX500Name;
 import net.corda.core.identity.Party;
+import net.corda.core.node.ServiceHub;
 import net.corda.core.transactions.SignedTransaction;
 import net.corda.core.transactions.TransactionBuilder;
 
-/** Commits one version of a record: signed by an identity of each bank that has it, notarised, sent to all of their identities. */
+/** Commits a version of a record: signed by an identity of each bank that has it, notarised, sent to all their identities. */
 @InitiatingFlow
 final class CommitRecord extends FlowLogic<StateAndRef<CreditRecord>> {
     private final StateAndRef<?> input;
@@ -66,7 +67,7 @@ final class CommitRecord extends FlowLogic<StateAndRef<CreditRecord>> {
                 .addOutputState(record)
                 .addCommand(command, keys)
                 .setTimeWindow(TimeWindow.fromOnly(record.getReportedAt().minus(CreditRecordContract.CLOCK_TOLERANCE)));
-        SignedTransaction proposed = getServiceHub().signInitialTransaction(verified(builder));
+        SignedTransaction proposed = getServiceHub().signInitialTransaction(verified(getServiceHub(), builder));
 
         List<FlowSession> sessions = new ArrayList<>();
         for (Party party : cosigners) {
@@ -127,9 +128,9 @@ final class CommitRecord extends FlowLogic<StateAndRef<CreditRecord>> {
         return session;
     }
 
-    private TransactionBuilder verified(TransactionBuilder builder) throws FlowException {
+    static TransactionBuilder verified(ServiceHub services, TransactionBuilder builder) throws FlowException {
         try {
-            builder.verify(getServiceHub());
+            builder.verify(services);
             return builder;
         } catch (TransactionVerificationException.ContractRejection e) {
             throw Refusal.of("%s", e.getCause().getMessage());

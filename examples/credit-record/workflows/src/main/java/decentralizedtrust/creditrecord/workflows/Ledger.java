@@ -118,19 +118,19 @@ final class Ledger {
 
     /**
      * The opening of a record, kept at this node. Its transaction is the same to the byte at all of the bank's nodes that have
-     * the same contracts and network parameters: salt and key follow from the id. The key guards nothing; Corda
-     * wants a signature of each transaction.
+     * the same contracts and network parameters: salt and key follow from the id. The key guards nothing; Corda wants a
+     * signature of each transaction.
      */
     static StateAndRef<Opening> opening(ServiceHub services, UniqueIdentifier id, CordaX500Name bank) throws FlowException {
         SecureHash seed = SecureHash.sha256((bank + "\n" + id.getExternalId()).getBytes(StandardCharsets.UTF_8));
         KeyPair key = Crypto.deriveKeyPairFromEntropy(Crypto.EDDSA_ED25519_SHA512, new BigInteger(1, seed.getBytes()));
         // The first of the network parameters, which are the same everywhere.
         Party notary = services.getNetworkMapCache().getNotaryIdentities().get(0);
-        WireTransaction transaction = new TransactionBuilder(notary)
+        TransactionBuilder builder = new TransactionBuilder(notary)
                 .addOutputState(new Opening(id, bank))
                 .addCommand(new Commands.Open(), key.getPublic())
-                .setPrivacySalt(new PrivacySalt(seed.getBytes()))
-                .toWireTransaction(services);
+                .setPrivacySalt(new PrivacySalt(seed.getBytes()));
+        WireTransaction transaction = CommitRecord.verified(services, builder).toWireTransaction(services);
         SignatureMetadata metadata = new SignatureMetadata(services.getMyInfo().getPlatformVersion(),
                 Crypto.EDDSA_ED25519_SHA512.getSchemeNumberID());
         SignedTransaction signed;

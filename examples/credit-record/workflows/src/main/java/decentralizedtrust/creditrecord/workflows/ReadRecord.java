@@ -27,7 +27,8 @@ public final class ReadRecord extends FlowLogic<StateAndRef<CreditRecord>> {
     public StateAndRef<CreditRecord> call() throws Refusal {
         StateAndRef<CreditRecord> current = Ledger.current(getServiceHub(), CreditRecord.idOf(CreditRecord.bankOf(bank), person));
         if (current == null) {
-            throw Refusal.of("%s has shared no record of %s with this bank; wanted one that is", CreditRecord.bankOf(bank), person);
+            throw Refusal.of("this node has no record of %s by %s; wanted one that its bank owns or reads", person,
+                    CreditRecord.bankOf(bank));
         }
         return current;
     }
