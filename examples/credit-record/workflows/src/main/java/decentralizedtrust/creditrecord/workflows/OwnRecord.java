@@ -35,7 +35,8 @@ final class OwnRecord extends FlowLogic<StateAndRef<CreditRecord>> {
             }
         }
         if (current == null) {
-            throw Refusal.of("%s has no record of %s; wanted one that was created before",
+            // The caller has seen a version: another node of the bank has it, and this one may have been away.
+            throw Refusal.askAgain("this node of %s has no record of %s yet; wanted one that was created before",
                     CreditRecord.bankOf(getOurIdentity().getName()), person);
         }
         throw Refusal.askAgain("%s has come to this node; wanted version %s", current.getState().getData(), version);
