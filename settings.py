@@ -518,7 +518,7 @@ class Settings(_Section):
     )
     application_networks: Annotated[
         tuple[Annotated[IPv4Network, AfterValidator(_application_network)], ...], AfterValidator(_unique)
-    ] = Field((), description="CIDRs of the bank's own applications, which may use RPC")
+    ] = Field((), description="CIDRs of the bank's own applications: RPC, and HTTPS to the private endpoints")
     operators: Annotated[tuple[UUID, ...], AfterValidator(_unique)] = Field(
         (), description="object ids of the Entra groups that may read secrets and logs"
     )
