@@ -534,7 +534,9 @@ class Settings(_Section):
         KeyGenerations(), description="`{link, signing}`: raised by one to make a new key pair"
     )
     deletion_protection: bool = Field(
-        True, description="protects what can't be made again: vault, storage, database, gateway and its addresses"
+        True,
+        description="protects what can't be made again: vaults, an authority's keys, storage with its containers and "
+        "share, database, gateway and its addresses",
     )
 
     @field_validator("location")
