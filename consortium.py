@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import pulumi
 from pulumi import Output, StackReference
@@ -109,6 +110,7 @@ async def _read_peers(settings: Settings, identities: Sequence[Identity], tenant
         )
     except MembershipError as error:
         mistakes.append(str(error))
+    mistakes.extend(_no_way_to_ask(settings, peers))
     if not mistakes:
         mistakes.extend(_no_notaries(settings, identities, peers))
     mistakes.extend(
@@ -137,6 +139,17 @@ def notaries(settings: Settings, identities: Sequence[Identity], peers: Sequence
     if not network.notaries:
         return tuple(each.legal_name for each in identities if each.role.name == needs.notary_role)
     return tuple(name for wanted in network.notaries for name in roles if same_name(name, wanted))
+
+
+def _no_way_to_ask(settings: Settings, peers: Sequence[PeerMember]) -> list[str]:
+    """Nodes reach an authority on its platform's ports alone: another port would be denied without a word."""
+    peer, needs = authority_peer(settings, peers), settings.platform.authority
+    if peer is None or needs is None or peer.card.authority is None:
+        return []
+    wanted = needs.listeners[0].port
+    if urlsplit(peer.authority_url).port == wanted:
+        return []
+    return [f"{peer.name}: its authority is at {peer.authority_url}; wanted port {wanted}, as everywhere"]
 
 
 def _no_notaries(settings: Settings, identities: Sequence[Identity], peers: Sequence[PeerMember]) -> list[str]:

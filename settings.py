@@ -151,7 +151,8 @@ def _unique(values: tuple[_T, ...]) -> tuple[_T, ...]:
 
 
 Pin = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
-HttpsUrl = Annotated[str, StringConstraints(pattern=r"^https://[^\s/]+(/\S*)?$")]
+# Without a user, since whoever is on a VM reads it; on the one port that security rules let nodes reach.
+HttpsUrl = Annotated[str, StringConstraints(pattern=r"^https://[^\s/:@?#]+(:443)?(/[^\s?#]*)?$")]
 
 
 class _Section(BaseModel):
@@ -305,8 +306,10 @@ class Approval(StrEnum):
 class Zone(_Section):
     """A network that others run."""
 
-    registration_url: HttpsUrl = Field(description="`https://` URL of its registration service")
-    network_map_url: HttpsUrl = Field(description="`https://` URL of its network map")
+    registration_url: HttpsUrl = Field(
+        description="`https://` URL, port 443, without a user, of its registration service"
+    )
+    network_map_url: HttpsUrl = Field(description="`https://` URL, port 443, without a user, of its network map")
     trust_root: Annotated[FilePath, AfterValidator(_certificate)] = Field(
         description="PEM file with its root certificate"
     )
@@ -395,7 +398,9 @@ class Ledger(_Section):
         None, description="`{coordinates, sha256}` of the software itself, where it is not the platform's default"
     )
     repository: HttpsUrl | None = Field(
-        None, description="`https://` URL of the Maven repository; what the VM's Maven is set up for, if not set"
+        None,
+        description="`https://` URL, port 443, without a user, of the Maven repository; "
+        "what the VM's Maven is set up for, if not set",
     )
     applications: tuple[Artifact, ...] = Field(
         (), description="what the bank runs on its nodes: `{coordinates, sha256}` each"
@@ -518,7 +523,7 @@ class Settings(_Section):
     )
     application_networks: Annotated[
         tuple[Annotated[IPv4Network, AfterValidator(_application_network)], ...], AfterValidator(_unique)
-    ] = Field((), description="CIDRs of the bank's own applications, which may use RPC")
+    ] = Field((), description="CIDRs of the bank's own applications: RPC, and HTTPS to the private endpoints")
     operators: Annotated[tuple[UUID, ...], AfterValidator(_unique)] = Field(
         (), description="object ids of the Entra groups that may read secrets and logs"
     )
@@ -529,7 +534,9 @@ class Settings(_Section):
         KeyGenerations(), description="`{link, signing}`: raised by one to make a new key pair"
     )
     deletion_protection: bool = Field(
-        True, description="protects what can't be made again: vault, storage, database, gateway and its addresses"
+        True,
+        description="protects what can't be made again: vaults, an authority's keys, storage with its containers and "
+        "share, database, gateway and its addresses",
     )
 
     @field_validator("location")
@@ -589,7 +596,13 @@ class Settings(_Section):
                 raise ValueError(
                     f"roles of {', '.join(unknown)}; wanted identities that there are, {running[0]} to {running[-1]}"
                 )
-        needs, network = PLATFORMS[ledger.platform].authority, ledger.network
+        platform = PLATFORMS[ledger.platform]
+        chosen = ledger.version not in (None, platform.default_version)
+        if nodes and chosen and platform.install and ledger.artifact is None and nodes.image is None:
+            raise ValueError(
+                f"version {ledger.version} has no `artifact`; wanted its coordinates and SHA-256, or `nodes.image`"
+            )
+        needs, network = platform.authority, ledger.network
         own = network is not None and network.authority == (info.context or {}).get("member")
         if needs and network and own and not network.notaries and needs.notary_role not in ledger.roles.values():
             raise ValueError(

@@ -1,9 +1,9 @@
 """The agent's own listeners, next to those of the ledger platform."""
 
-from ledger.platform import Audience, Listener, Probe, ProbeProtocol
+from ledger.platform import HEALTH_PATH, HEALTH_PORT, Audience, Listener, Probe, ProbeProtocol
 
-HEALTH_PORT = 8080
-HEALTH_PATH = "/health"
+__all__ = ["HEALTH_PATH", "HEALTH_PORT", "NETWORK_INFO", "NETWORK_INFO_PATH", "NETWORK_INFO_PORT"]
+
 NETWORK_INFO_PORT = 8443
 NETWORK_INFO_PATH = "/networkinfo"
 

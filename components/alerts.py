@@ -57,7 +57,13 @@ _RULES: dict[str, _Rule] = {
         Watched.LOAD_BALANCER, "VipAvailability", _BELOW, 90, _AVERAGE, 1, "The frontend does not answer."
     ),
     "vault-availability": _Rule(
-        Watched.VAULT, "Availability", _BELOW, 90, _AVERAGE, 1, "Nodes can't read their keys."
+        Watched.VAULT,
+        "Availability",
+        _BELOW,
+        90,
+        _AVERAGE,
+        1,
+        "A vault does not answer: nodes can't read their keys, or the authority can't sign.",
     ),
     "vault-saturation": _Rule(
         Watched.VAULT, "SaturationShoebox", _ABOVE, 75, _AVERAGE, 2, "The vault is close to its limits."

@@ -90,7 +90,7 @@ class MemberNetworkArgs:
     peer_address_spaces: Sequence[str] = ()
     """Optional. Address spaces of the peers; nobody else beyond the gateway reaches a node."""
     application_networks: Sequence[str] = ()
-    """Optional. CIDRs of the bank's own applications, which may use RPC."""
+    """Optional. CIDRs of the bank's own applications and operators: RPC, and HTTPS to the private endpoints."""
     authority_listeners: Sequence[Listener] = ()
     """Optional. What the VMs of the member's own network authority listen on; without any it has no subnet."""
     peer_authority: Endpoint | None = None
@@ -400,6 +400,13 @@ class MemberNetwork(ComponentResource):
                     name="AuthorityToEndpoints",
                     description="The network authority uses its keys and keeps its register; it mounts nothing.",
                     source=[str(plan.authority)] if self._args.authority_listeners else [],
+                    destination=[str(plan.endpoints)],
+                    ports=[HTTPS_PORT],
+                ),
+                Flow(
+                    name="ApplicationsToEndpoints",
+                    description="The bank's operators read secrets; roles decide which. They mount nothing.",
+                    source=self._args.application_networks,
                     destination=[str(plan.endpoints)],
                     ports=[HTTPS_PORT],
                 ),

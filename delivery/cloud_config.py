@@ -23,8 +23,8 @@ from delivery.bare import bare
 from delivery.sources import every_file, files_of
 from ledger.platforms import PLATFORMS
 
-MAX_CUSTOM_DATA_BYTES = 65_536
-"""Azure's limit, learn.microsoft.com/azure/virtual-machines/custom-data."""
+MAX_CUSTOM_DATA_BYTES = 65_535
+"""Azure's limit, as the reference of osProfile.customData has it: one less than the 64 KB of the guide."""
 MAX_USER_DATA_BYTES = 49_152
 """64 KB in base64: learn.microsoft.com/azure/virtual-machines/user-data does not say which of both may be 64 KB."""
 SHARE = Path("/mnt/ledger")

@@ -27,8 +27,14 @@ if [ -f "$archive.sha256" ]; then
 fi
 
 if [ $# -gt 0 ]; then
+    # A repository may be away for a while, and nothing runs this again: a VM that gave up is ill until it is made anew.
+    attempt=1
     # Root's home, since Maven keeps what it fetches there.
-    (cd "$prefix/source" && HOME=/root PYTHONDONTWRITEBYTECODE=1 "$prefix/venv/bin/python" -m ledger.install "$@")
+    until (cd "$prefix/source" && HOME=/root PYTHONDONTWRITEBYTECODE=1 "$prefix/venv/bin/python" -m ledger.install "$@"); do
+        [ "$attempt" -lt 20 ] || exit 1
+        attempt=$((attempt + 1))
+        sleep 30
+    done
 fi
 
 # Where the share is mounted; empty, and nobody's, until it is.

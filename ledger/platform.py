@@ -27,6 +27,8 @@ _NUMBERS = range(1024, 32768)
 _BLOB_NAME = re.compile(r"[a-z][a-z0-9-]{0,63}")
 
 
+HEALTH_PORT, HEALTH_PATH = 8080, "/health"
+"""Where each VM says how it is, a node's or an authority's."""
 PROBE_SECONDS, PROBE_FAILURES = 5, 2
 """How often the load balancer asks, and how many probes in a row decide: a VM that is gone is left after 10 s."""
 
@@ -254,7 +256,7 @@ class AuthorityNeeds:
     keys: tuple[str, ...]
     """Keys of its vault, EC P-256 in hardware, that sign and never leave it."""
     listeners: tuple[Listener, ...]
-    """What its VMs listen on, for peers; the first is that of its URL."""
+    """What its VMs listen on, for peers; the first is that of its URL, the last that of its revocation lists."""
     notary_role: str = "notary"
     """The role whose identities its network document names."""
 

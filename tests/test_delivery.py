@@ -283,7 +283,7 @@ def script(folder: Path, name: str, body: str = ":") -> None:
 
 
 @pytest.mark.skipif(not (shutil.which("curl") and shutil.which("xz")), reason="no curl and xz here")
-@pytest.mark.parametrize("fault", [None, "late", "altered"])
+@pytest.mark.parametrize("fault", [None, "late", "altered", "repository away", "repository gone"])
 def test_the_boot_puts_both_halves_together_and_installs_the_ledger(tmp_path: Path, fault: str | None) -> None:
     """The very script, with another prefix; what only a VM has is played."""
     prefix, bin_folder, asked = tmp_path / "opt", tmp_path / "bin", list[str]()
@@ -296,8 +296,14 @@ def test_the_boot_puts_both_halves_together_and_installs_the_ledger(tmp_path: Pa
             path.write_bytes(base64.b64decode(content) if "encoding" in each else content.encode())
     for name in ("getent", "systemctl"):
         script(bin_folder, name)
+    script(bin_folder, "sleep", f'echo "$@" >>{tmp_path}/slept')
     script(prefix, "venv/bin/pip")
-    script(prefix, "venv/bin/python", f'echo "$PWD $@" >>{tmp_path}/ran')
+    fails = {"repository away": 19, "repository gone": 99}.get(fault or "", 0)
+    script(
+        prefix,
+        "venv/bin/python",
+        f'echo "$PWD $@" >>{tmp_path}/ran\n[ "$(wc -l <{tmp_path}/ran)" -gt {fails} ]',
+    )
 
     class Metadata(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -318,7 +324,7 @@ def test_the_boot_puts_both_halves_together_and_installs_the_ledger(tmp_path: Pa
             "PATH": f"{bin_folder}:/usr/bin:/bin",
             "METADATA": f"http://127.0.0.1:{server.server_address[1]}",
         }
-        for _ in range(2):
+        for _ in range(1 if fault == "repository gone" else 2):
             run = subprocess.run(
                 ["sh", str(prefix / "install.sh"), *INSTALLS],
                 env=environment,
@@ -332,13 +338,20 @@ def test_the_boot_puts_both_halves_together_and_installs_the_ledger(tmp_path: Pa
         assert "FAILED" in run.stdout
         assert not (prefix / "source").exists()
         return
+    ran = (tmp_path / "ran").read_text().splitlines()
+    if fails:
+        assert (tmp_path / "slept").read_text().splitlines() == ["30"] * 19, "a repository has ten minutes to be back"
+    if fault == "repository gone":
+        assert run.returncode == 1, "the boot says that it failed"
+        assert len(ran) == 20, "then the VM is for others to make anew"
+        return
     assert run.returncode == 0, run.stderr
-    assert len(asked) == (2 if fault else 1), "what is there is not fetched again"
+    assert len(asked) == (2 if fault == "late" else 1), "what is there is not fetched again"
     assert asked[0] == "/metadata/instance/compute/userData?api-version=2021-02-01&format=text"
     assert (prefix / "source" / "agent" / "__main__.py").exists()
-    assert (tmp_path / "ran").read_text().splitlines() == [
-        f"{prefix}/source -m ledger.install corda {CORDA.default_version} {INSTALLATION}"
-    ] * 2, "run again at will"
+    assert ran == [f"{prefix}/source -m ledger.install corda {CORDA.default_version} {INSTALLATION}"] * (fails + 2), (
+        "run again at will"
+    )
 
 
 def test_sources_are_stripped_of_what_only_people_read() -> None:

@@ -673,6 +673,11 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
         {BANK_B: {"member": make_card()}},
         ["bank-b: it is to certify names, but its card has no authority", "wanted it to say so first"],
     ),
+    "an authority on a port that no rule opens": (
+        {"peers": PEERS[:1], "ledger": {"network": {"authority": "bank-b"}}},
+        {BANK_B: {"member": make_card(authority={"url": "https://10.98.1.126:9444"})}},
+        ["bank-b: its authority is at https://10.98.1.126:9444", "wanted port 8444"],
+    ),
     "a notary that is nobody": (
         {"ledger": own_network("OU=node-9, O=Bank A, L=London, C=GB")},
         {},

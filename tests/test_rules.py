@@ -14,6 +14,7 @@ from uuid import UUID
 
 import pytest
 
+from delivery.cloud_config import MAX_CUSTOM_DATA_BYTES
 from offline import arm, rules
 from offline.azure import Account, OfflineAzure, Subscription, digest
 from offline.rules import AzureError, Resource
@@ -939,8 +940,9 @@ CASES = [
         rules._custom_data,
         "65536 bytes",
         "customData has 65536 bytes; wanted 65535 at most",
-        broken=lambda w: w.a.vms(custom_data=base64_of(65_536)),
-        legal=lambda w: w.a.vms(custom_data=base64_of(65_535)),
+        # The program's own limit is the rule's, not one byte more.
+        broken=lambda w: w.a.vms(custom_data=base64_of(MAX_CUSTOM_DATA_BYTES + 1)),
+        legal=lambda w: w.a.vms(custom_data=base64_of(MAX_CUSTOM_DATA_BYTES)),
     ),
     Case(
         rules._custom_data,

@@ -178,7 +178,31 @@ REJECTIONS = {
         ledger(repository="http://repository.example"),
         "ledger.repository",
         "http://repository.example",
-        "wanted https:// URL of the Maven repository",
+        "wanted https:// URL, port 443, without a user, of the Maven repository",
+    ),
+    "repository-with-a-user": (
+        ledger(repository="https://reader:secret@repository.example"),
+        "ledger.repository",
+        "https://",
+        "wanted https:// URL, port 443, without a user",
+    ),
+    "repository-on-another-port": (
+        ledger(repository="https://repository.example:8443/maven"),
+        "ledger.repository",
+        "https://repository.example:8443/maven",
+        "wanted https:// URL, port 443",
+    ),
+    "repository-with-a-query": (
+        ledger(repository="https://repository.example/maven?token=secret"),
+        "ledger.repository",
+        "https://repository.example/maven",
+        "wanted https:// URL, port 443",
+    ),
+    "version-without-its-artifact": (
+        ledger(version="4.12"),
+        "ledger",
+        '{"version": "4.12"}',
+        "version 4.12 has no artifact; wanted its coordinates and SHA-256, or nodes.image",
     ),
     "role-unknown": (
         ledger(roles={"node-1": "oracle"}),
@@ -965,7 +989,7 @@ def test_default_policy_is_what_a_card_says_by_default() -> None:
 def test_values_are_what_was_configured() -> None:
     settings = parsed(
         deletionProtection="false",
-        ledger={"platform": "corda", "version": "4.12"},
+        ledger={"platform": "corda", "version": "4.12", "artifact": ARTIFACT},
         connectivity={"vpn": {"sku": "VpnGw4AZ", "ipsecPolicy": {"pfsGroup": "ECP256"}}},
         applicationNetworks=["10.0.0.0/8", "192.168.7.0/24"],
         operators=[GROUP],
@@ -1040,7 +1064,10 @@ def test_a_zone_says_all_of_itself(tmp_path: Path) -> None:
     (line,) = mistakes(**ledger(network={"zone": {**zone, "trustRoot": pem(tmp_path / "two.pem", "ab")}}))
     assert "2 certificates in it; wanted a PEM file with the network's root certificate alone" in line
     (line,) = mistakes(**ledger(network={"zone": {**zone, "networkMapUrl": "http://map.example"}}))
-    assert "zone.networkMapUrl: http://map.example: wanted https:// URL of its network map" in line
+    assert (
+        "zone.networkMapUrl: http://map.example: wanted https:// URL, port 443, without a user, of its network map"
+        in line
+    )
 
 
 def test_a_member_may_certify_names_or_be_certified() -> None:
@@ -1090,6 +1117,20 @@ def test_permissions_are_those_that_a_node_reads(permission: str, accepted: bool
     else:
         (line,) = mistakes(**changes)
         assert "permissions of reports: " in line, "a node would not start with it"
+
+
+@pytest.mark.parametrize("url", ["https://maven.example", "https://maven.example:443/", "https://10.9.0.4/a/b"])
+def test_a_repository_is_where_nodes_may_go(url: str) -> None:
+    assert parsed(**ledger(repository=url)).ledger.repository == url, "port 443, as security rules have it"
+
+
+def test_another_version_comes_with_its_artifact_or_in_an_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert parsed(**ledger(version=CORDA.default_version)).ledger.artifact is None, "the platform knows its own"
+    image = {"id": "/subscriptions/s/resourceGroups/g/providers/Microsoft.Compute/images/ledger"}
+    found = parsed(**ledger(version="4.12"), **nodes(image=image))
+    assert found.ledger_version == "4.12", "the image has it"
+    monkeypatch.setitem(PLATFORMS, "corda", replace(CORDA, install=None))
+    assert parsed(**ledger(version="4.12")).ledger_version == "4.12", "where packages are all, nothing is fetched"
 
 
 def test_the_ledger_is_what_was_configured() -> None:

@@ -5,6 +5,8 @@ import unicodedata
 from typing import TYPE_CHECKING
 
 from ledger.platform import (
+    HEALTH_PATH,
+    HEALTH_PORT,
     P2P,
     Audience,
     AuthorityNeeds,
@@ -154,7 +156,7 @@ _STATE = (
 _SECRETS = tuple(SecretBlob(name, 1024) for name in ("node-ca-key", "identity-key", "tls-key", "rpc-tls-key"))
 
 # Of an authority's VMs, which are asked for their health like the nodes'.
-_HEALTH = Probe(8080, ProbeProtocol.HTTP, "/health")
+_HEALTH = Probe(HEALTH_PORT, ProbeProtocol.HTTP, HEALTH_PATH)
 
 CORDA = Platform(
     name="corda",
