@@ -1,0 +1,131 @@
+"""What an agent asks of a Corda node's software, without any Java: the share, the database, and who is known."""
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from agent.fence import UnavailableError
+from ledger.corda import CORDA, software
+from ledger.corda.software import CordaSoftware
+from ledger.platform import identities
+from ledger.software import DatabaseAccess, Place, RpcUser, SoftwareError, Surroundings, Zone
+from local import postgres
+from local.corda import VERSION, Network
+
+FRONTEND = "127.0.0.1"
+(IDENTITY,) = identities(CORDA, "O=Bank A, L=London, C=GB", 1)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[postgres.Server]:
+    if postgres.programs() is None:
+        pytest.skip("no PostgreSQL here; wanted its initdb and postgres")
+    with postgres.server() as running:
+        with running.connect() as connection:
+            connection.autocommit = True
+            connection.execute("CREATE DATABASE ledger")
+        yield running
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    """As an agent makes it; its database is away."""
+    for name in ("kept", "scratch", "secrets"):
+        (tmp_path / name).mkdir()
+    return Place(
+        identity=IDENTITY,
+        epoch=1,
+        kept=tmp_path / "kept",
+        scratch=tmp_path / "scratch",
+        secrets=tmp_path / "secrets",
+        database=DatabaseAccess("127.0.0.1", 1, "ledger", postgres.SUPERUSER, postgres.PASSWORD),
+        network_document=None,
+    )
+
+
+@pytest.fixture
+def corda(place: Place, monkeypatch: pytest.MonkeyPatch) -> CordaSoftware:
+    """With an installation that is never run."""
+
+    async def rpc_users() -> list[RpcUser]:
+        return []
+
+    nothing: Any = None
+    network, documents = Network(nothing, FRONTEND), nothing
+    around = Surroundings(
+        member="bank-a",
+        version=VERSION,
+        installation=place.scratch / "nowhere",
+        frontend=FRONTEND,
+        documents=documents,
+        network=Zone("https://a.invalid", "https://b.invalid", network.root.public_bytes(Encoding.PEM)),
+        trust_root=None,
+        rpc_users=rpc_users,
+    )
+    made = CordaSoftware(around, network)
+    for name, blob in made.make_secrets(IDENTITY).items():
+        (place.secrets / name).write_bytes(blob)
+    installed = SimpleNamespace(applications=place.scratch / "cordapps", fingerprint="of these jars")
+    monkeypatch.setattr(made, "_verified", lambda: installed)
+    return made
+
+
+def at(place: Place, server: postgres.Server) -> Place:
+    assert place.database
+    return replace(place, database=replace(place.database, port=server.port))
+
+
+async def ask(place: Place, *statements: str) -> Any:
+    async with software._connected(place) as connection:
+        for statement in statements:
+            rows = await connection.execute(statement)
+        return connection.info.get_parameters(), await rows.fetchall()
+
+
+# --- Outages -------------------------------------------------------------------------------------------------------
+
+
+def test_a_database_that_is_away_is_an_outage(corda: CordaSoftware, place: Place) -> None:
+    with pytest.raises(UnavailableError, match=r"^node-1: database: .*refused"):
+        asyncio.run(corda.prepare(place))
+
+
+def test_what_the_database_refuses_is_none(place: Place, server: postgres.Server) -> None:
+    with pytest.raises(SoftwareError, match=r"^node-1: database: .*does not exist"):
+        asyncio.run(ask(at(place, server), "SELECT * FROM nothing_of_this_name"))
+
+
+def test_a_database_that_does_not_answer_is_waited_for_so_long(
+    place: Place, server: postgres.Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parameters, rows = asyncio.run(ask(at(place, server), "SHOW statement_timeout"))
+    assert rows == [("1min",)]
+    assert {name: parameters.get(name) for name in software._ALIVE} == {
+        "keepalives_idle": "10",
+        "keepalives_interval": "5",
+        "keepalives_count": "3",
+        "tcp_user_timeout": "20000",
+    }, "one that is gone without a word"
+    monkeypatch.setattr(software, "_STATEMENT_SECONDS", 1)
+    with pytest.raises(UnavailableError, match=r"^node-1: database: .*statement timeout"):
+        asyncio.run(ask(at(place, server), "SELECT pg_sleep(30)"))
+
+
+def test_figures_that_can_not_be_had_are_left_out(corda: CordaSoftware, place: Place) -> None:
+    start: Any = SimpleNamespace(place=place, figures={}, refreshed=0.0)
+    asyncio.run(corda._refresh(start))
+    assert start.figures == {}
+    assert start.refreshed > 0, "asked again later"
+
+
+@pytest.mark.parametrize("name", ["artemis", "failures.json"])
+def test_a_share_that_does_not_work_is_an_outage(corda: CordaSoftware, place: Place, name: str) -> None:
+    (place.kept / name).symlink_to(place.kept / name)
+    with pytest.raises(UnavailableError, match=r"^node-1: share: "):
+        asyncio.run(corda.prepare(place))
