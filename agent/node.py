@@ -147,7 +147,7 @@ class Roster:
     names: frozenset[str]
     """All members; who does not stand here is none any more."""
     members: tuple[Member, ...]
-    """Those of whom anything is known, this bank among them."""
+    """Those of whom it is known what they tell, if only nothing yet; this bank among them."""
     troubles: Mapping[str, str]
     """What is wrong with what a member tells, by its name."""
 

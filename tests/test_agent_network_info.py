@@ -21,6 +21,7 @@ from agent.fence import SupersededError, UnavailableError
 from agent.network_http import MAX_ANSWER_BYTES, fetch, serving
 from agent.network_info import (
     NETWORK_DOCUMENT,
+    PEERS,
     AnswerError,
     Bank,
     Exchange,
@@ -34,7 +35,7 @@ from agent.ports import NETWORK_INFO_PATH
 from agent.tls import client_context, server_context
 from agent.vault import Card, Peers
 from ledger.platform import NetworkDocument
-from ledger.software import Member, WaitingError
+from ledger.software import Document, Member, WaitingError
 from tests.surroundings import MemoryDocuments
 
 HOST = "127.0.0.1"
@@ -455,6 +456,42 @@ def test_what_a_peer_told_outlives_its_silence_and_the_vm() -> None:
                 return not await infos_of(another, "bank-b")
 
             await until(gone, "what is kept of a node that stands on the card no more")
+
+    asyncio.run(story())
+
+
+def test_what_is_kept_and_not_read_yet_is_not_nothing() -> None:
+    class Away(MemoryDocuments):
+        away = True
+
+        async def read(self, name: str) -> Document | None:
+            if self.away and name.startswith(PEERS):
+                raise UnavailableError("the documents are away")
+            return await super().read(name)
+
+    async def story() -> None:
+        documents, vault = Away(), Shared()
+        vault.cards["bank-b"] = card("bank-b", f"https://{HOST}:1{NETWORK_INFO_PATH}")
+        await documents.write(PEERS + "bank-b", document("bank-b", ("bank-b node-1", b"b1")), None)
+        a = exchange("bank-a", vault, documents)
+        await a._look_for_peers()
+        assert await trouble_of(a, "bank-b") == "bank-b: what it told last is not read yet"
+        async with following(a):
+
+            async def away() -> bool:
+                return await trouble_of(a, "bank-b") == "the documents are away"
+
+            await until(away, "a reason")
+            roster = await a.roster()
+            assert "bank-b" in roster.names, "it is a member, whom nobody expels"
+            assert [each.name for each in roster.members] == ["bank-a"], "and no node forgets what it knows of it"
+            documents.away = False
+            await until(lambda: infos_of(a, "bank-b"), "what was kept")
+        await documents.write(PEERS + "bank-b", b"{torn", (await documents.read(PEERS + "bank-b")).etag)  # type: ignore[union-attr]
+        another = exchange("bank-a", vault, documents)
+        async with following(another):
+            await until(lambda: trouble_of(another, "bank-b"), "a reason")
+            assert await member_of(another, "bank-b") is None, "what can't be read is not nothing either"
 
     asyncio.run(story())
 
