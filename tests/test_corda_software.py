@@ -14,7 +14,7 @@ from agent.fence import UnavailableError
 from ledger.corda import CORDA, software
 from ledger.corda.software import CordaSoftware
 from ledger.platform import identities
-from ledger.software import DatabaseAccess, Place, RpcUser, SoftwareError, Surroundings, Zone
+from ledger.software import DatabaseAccess, Member, Place, RpcUser, SoftwareError, Surroundings, Zone
 from local import postgres
 from local.corda import VERSION, Network
 
@@ -86,6 +86,32 @@ async def ask(place: Place, *statements: str) -> Any:
         for statement in statements:
             rows = await connection.execute(statement)
         return connection.info.get_parameters(), await rows.fetchall()
+
+
+# --- Members -------------------------------------------------------------------------------------------------------
+
+
+INFO = software._Info("nodeInfo-B", b"signed", ("O=Bank B, L=London, C=GB",), ("10.0.0.1:10000",), 1)
+
+
+@pytest.mark.parametrize("torn", [b"", b'{"member": "bank-b", "inf', b'{"member": "bank-b"}', b"[]", b"\xff"])
+def test_what_is_torn_of_a_member_is_left_out_and_told_anew(
+    corda: CordaSoftware, place: Place, torn: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (place.scratch / "additional-node-infos").mkdir()
+    for name in ("bank-b", "bank-c"):
+        software._keep_member(place, name, {INFO.file_name: INFO}, set())
+    path = place.kept / "members" / "bank-b.json"
+    path.write_bytes(torn)
+    assert software._known_members(place.kept) == {"bank-c": (INFO,)}, "no VM would fare better with it"
+
+    async def proven(*_: Any) -> list[software._Info]:
+        return [INFO]
+
+    monkeypatch.setattr(corda, "_start", lambda _: None)
+    monkeypatch.setattr(corda, "_proven", proven)
+    asyncio.run(corda.admit(place, Member("bank-b", {}, None, (INFO.content,))))
+    assert set(software._known_members(place.kept)) == {"bank-b", "bank-c"}
 
 
 # --- Outages -------------------------------------------------------------------------------------------------------

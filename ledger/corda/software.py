@@ -623,20 +623,24 @@ class _Info:
 
 
 def _known_members(kept: Path) -> dict[str, tuple[_Info, ...]]:
-    """Whom this identity's nodes know, by members' names."""
+    """Whom this identity's nodes know, by members' names; what can't be read its agent tells anew."""
     known = {}
     for path in (kept / _MEMBERS).glob("*.json"):
-        document = json.loads(path.read_bytes())
-        known[document["member"]] = tuple(
-            _Info(
-                each["fileName"],
-                base64.b64decode(each["content"]),
-                tuple(each["legalNames"]),
-                tuple(each["addresses"]),
-                each["serial"],
+        content = path.read_bytes()
+        try:
+            document = json.loads(content)
+            known[document["member"]] = tuple(
+                _Info(
+                    each["fileName"],
+                    base64.b64decode(each["content"]),
+                    tuple(each["legalNames"]),
+                    tuple(each["addresses"]),
+                    each["serial"],
+                )
+                for each in document["infos"]
             )
-            for each in document["infos"]
-        )
+        except (ValueError, KeyError, TypeError) as error:
+            log.warning("%s can't be read, and is left out: %r", path, error)
     return known
 
 
