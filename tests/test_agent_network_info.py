@@ -10,6 +10,8 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
@@ -17,7 +19,10 @@ import pytest
 from aiohttp import web
 
 from agent import network_http
+from agent.acquaintance import Acquaintance
+from agent.clock import Clock
 from agent.fence import SupersededError, UnavailableError
+from agent.lease import Lease
 from agent.network_http import MAX_ANSWER_BYTES, fetch, serving
 from agent.network_info import (
     NETWORK_DOCUMENT,
@@ -32,6 +37,7 @@ from agent.network_info import (
     parse,
 )
 from agent.ports import NETWORK_INFO_PATH
+from agent.status import Status
 from agent.tls import client_context, server_context
 from agent.vault import Card, Peers
 from ledger.platform import NetworkDocument
@@ -571,6 +577,48 @@ def test_a_late_holder_speaks_for_nobody() -> None:
         with pytest.raises(SupersededError, match="document nodes/node-1: another VM wrote it"):
             await old.publish("node-1", b"1", before)
         assert documents.kept["nodes/node-1"].content == b"2"
+
+    asyncio.run(story())
+
+
+def test_an_older_epochs_writing_on_its_way_is_not_the_last_word() -> None:
+    """The newer one writes over it, but only once its lease was renewed after it read anew."""
+
+    async def story() -> None:
+        now, documents = 100.0, MemoryDocuments()
+        store: Any = None
+        old, new = (exchange("bank-a", documents=documents) for _ in range(2))
+        lease = Lease(store, Clock(now=lambda: now, utc=lambda: datetime.now(UTC)), "node-1", "id", now)
+
+        async def info(_: Any) -> bytes:
+            return b"2"
+
+        some: Any = SimpleNamespace(info=info, identity=SimpleNamespace(name="node-1"))
+        acquaintance = Acquaintance(
+            software=some,
+            network=new,
+            place=some,
+            folder=some,
+            lease=lease,
+            status=Status("vm-2"),
+            published=await new.published("node-1"),
+        )
+        await old.publish("node-1", b"1", None)
+        with pytest.raises(SupersededError):
+            await acquaintance._publish()
+        await acquaintance._publish()
+        assert documents.kept["nodes/node-1"].content == b"1", "it may be a newer epoch's for all that is known"
+        now += 5
+        lease._sent = now
+        await acquaintance._publish()
+        assert documents.kept["nodes/node-1"].content == b"2"
+        await old.publish("node-1", b"3", await old.published("node-1"))
+        acquaintance._published = Document(b"0", "of an older writing")
+        with pytest.raises(SupersededError):
+            await acquaintance._publish()
+        now += 60
+        await acquaintance._publish()
+        assert documents.kept["nodes/node-1"].content == b"3", "a late holder speaks for nobody"
 
     asyncio.run(story())
 

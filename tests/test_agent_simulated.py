@@ -43,6 +43,7 @@ def test_no_older_epoch_writes_and_every_identity_is_held_again() -> None:
         assert not outcome.violations, f"{outcome.violations}\n{story(outcome)}"
         assert not outcome.unheld, f"{outcome.unheld} not held after {HELD_AGAIN_SECONDS} s of calm\n{story(outcome)}"
         assert not outcome.strangers, f"{outcome.strangers} known in the end\n{story(outcome)}"
+        assert not outcome.silent, f"what {outcome.silent} says reaches nobody in the end\n{story(outcome)}"
         happened += outcome.happened
         commits, takings = commits + outcome.commits, takings + outcome.takings
         longest = max(longest, outcome.calm_seconds)
