@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from agent.acquaintance import ANSWER_SECONDS
 from agent.fence import UnavailableError
 from ledger.corda import CORDA, software
+from ledger.corda.installation import Installed, _Agent, _Manifest
 from ledger.corda.software import CordaSoftware
 from ledger.platform import identities
-from ledger.software import DatabaseAccess, Member, Place, RpcUser, SoftwareError, Surroundings, Zone
+from ledger.software import DatabaseAccess, Member, Place, RpcUser, SoftwareError, Surroundings, UntrustedError, Zone
 from local import postgres
 from local.corda import VERSION, Network
 
@@ -112,6 +114,34 @@ def test_what_is_torn_of_a_member_is_left_out_and_told_anew(
     monkeypatch.setattr(corda, "_proven", proven)
     asyncio.run(corda.admit(place, Member("bank-b", {}, None, (INFO.content,))))
     assert set(software._known_members(place.kept)) == {"bank-b", "bank-c"}
+
+
+def test_what_takes_long_to_prove_is_not_trusted(
+    corda: CordaSoftware, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    java = tmp_path / "java" / "bin" / "java"
+    java.parent.mkdir(parents=True)
+    java.write_text("#!/bin/sh\nexec sleep 30\n")
+    java.chmod(0o700)
+    manifest = _Manifest(
+        version=VERSION,
+        platform_version=12,
+        java_home=tmp_path / "java",
+        options=(),
+        fibers=_Agent(jar="", options=""),
+        classpath=(),
+        heap_megabytes=None,
+        node_options=(),
+        files={},
+    )
+    nothing: Any = None
+    chains = asyncio.run(Network(nothing, FRONTEND).certificates(IDENTITY, corda.make_secrets(IDENTITY)))
+    start: Any = SimpleNamespace(place=place, chains=chains, installed=Installed(tmp_path, manifest))
+    assert software._PROOF_SECONDS < ANSWER_SECONDS / 2, "else the agent's own patience ends first, again and again"
+    monkeypatch.setattr(software, "_PROOF_SECONDS", 0.2)
+    monkeypatch.setattr(corda, "_start", lambda _: start)
+    with pytest.raises(UntrustedError, match=r"^node information: node-info: no answer in "):
+        asyncio.run(corda.admit(place, Member("bank-b", {}, None, (INFO.content,))))
 
 
 # --- Outages -------------------------------------------------------------------------------------------------------

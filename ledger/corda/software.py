@@ -78,6 +78,8 @@ _ALIVE: dict[str, Any] = {
 """A server that is gone without a word, as in its failover, is noticed after some 20 s; else it takes hours."""
 _TOOL_START_SECONDS = 15
 """What the tool needs beside the draining itself."""
+_PROOF_SECONDS = 20
+"""Three are usual. Less than the caller waits: what takes longer is not trusted, and left alone for a while."""
 _REFRESH_SECONDS = 20
 _COUNTING_SHARE = 100
 """Counting takes one in so many seconds at most: a table that has grown large is counted less often."""
@@ -582,6 +584,7 @@ class CordaSoftware:
                         "documents": [base64.b64encode(content).decode() for content in asked],
                         "trustRoot": _encoded(start.chains),
                     },
+                    seconds=_PROOF_SECONDS,
                 )
             except ToolError as error:
                 raise UntrustedError(f"node information: {error}") from error
