@@ -46,6 +46,8 @@ class Acquaintance:
         self._folder, self._lease, self._status = folder, lease, status
         self._now = asyncio.get_running_loop().time
         self._published = published
+        self._read: float | None = None
+        """When that was read anew, by the lease's clock."""
         self._admitted: dict[str, Member] = {}
         """As they are known to the running node."""
         self._refused: dict[str, tuple[Member, float, str]] = {}
@@ -95,8 +97,19 @@ class Acquaintance:
     async def _publish(self) -> None:
         info = await self._software.info(self._place)
         # What a late holder says of itself, nobody wants to know.
-        if info is not None and self._lease.fresh:
-            self._published = await self._network.publish(self._place.identity.name, info, self._published)
+        if info is None or not self._lease.fresh:
+            return
+        # What was read anew may be a newer epoch's, unless the lease was still ours afterwards.
+        if self._read is not None and not self._lease.held_after(self._read):
+            return
+        name = self._place.identity.name
+        try:
+            self._published = await self._network.publish(name, info, self._published)
+        except SupersededError:
+            # Of an older epoch, whose writing was on its way when this one began: that is not to be the last word.
+            self._published = await self._network.published(name)
+            self._read = self._lease.now()
+            raise
 
     async def _expel(self, name: str) -> None:
         await self._software.expel(self._place, name)

@@ -71,8 +71,9 @@ class PostgresFence:
                     f"database {identity}: epoch {max(newer)} has a role; wanted none above {epoch}"
                 )
             await self._make_owner(connection, identity, owner)
-            for older in roles:
-                if older < epoch:
+            for older, can_login in roles.items():
+                # Both below were done at once: of hundreds of epochs before nothing is left to do.
+                if older < epoch and can_login:
                     name = sql.Identifier(f"{prefix}{older}")
                     await connection.execute(sql.SQL("ALTER ROLE {} NOLOGIN").format(name))
                     await connection.execute(sql.SQL("REVOKE {} FROM {}").format(sql.Identifier(owner), name))

@@ -170,6 +170,14 @@ class Lease:
         """Whether the node may run."""
         return not self.lost and self._clock.now() < self._sent + STOP_SECONDS
 
+    def now(self) -> float:
+        """By the clock that it is reckoned with."""
+        return self._clock.now()
+
+    def held_after(self, moment: float) -> bool:
+        """Whether a renewal sent after a moment of `now` succeeded: then nobody had taken the identity before it."""
+        return self.fresh and self._sent > moment
+
     @property
     def seconds_to_kill(self) -> float:
         """How long processes of the node may still take to end."""

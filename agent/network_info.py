@@ -446,6 +446,10 @@ class Exchange:
         members = [Member(me, self.bank.addresses, None, own)]
         troubles = {} if self._trouble is None else {me: self._trouble}
         for name, peer in sorted(self._peers.items()):
+            if peer.told is None and (not peer.looked or peer.kept):
+                # Not the same as nothing: the node would forget it.
+                troubles[name] = peer.trouble or f"{name}: what it told last is not read yet"
+                continue
             told = peer.told.nodes if peer.told else ()
             infos = tuple(node.info for node in told if node.legal_name in peer.card.addresses)
             members.append(Member(name, peer.card.addresses, peer.card.document, infos))

@@ -14,10 +14,21 @@ from agent.fence import UnavailableError
 from agent.lease import Lease
 from agent.status import Status
 from ledger.platform import Identity, NetworkDocument
-from ledger.software import DatabaseAccess, Document, Member, Place, Process, Readiness, Software
+from ledger.software import (
+    MIGRATION_SECONDS,
+    DatabaseAccess,
+    Document,
+    Member,
+    Place,
+    Process,
+    Readiness,
+    Software,
+)
 
 START_SECONDS = 300
 """A node that does not answer so long after its start is started anew."""
+PREPARE_SECONDS = START_SECONDS + MIGRATION_SECONDS
+"""So is the preparing of one that is not done by then."""
 SILENT_SECONDS = 60
 """So is one that answered before, and has not for so long."""
 LOOK_SECONDS = 5
@@ -136,7 +147,7 @@ class Roster:
     names: frozenset[str]
     """All members; who does not stand here is none any more."""
     members: tuple[Member, ...]
-    """Those of whom anything is known, this bank among them."""
+    """Those of whom it is known what they tell, if only nothing yet; this bank among them."""
     troubles: Mapping[str, str]
     """What is wrong with what a member tells, by its name."""
 
@@ -234,7 +245,7 @@ class Node:
             database=access,
             network_document=_written(scratch, work.document.name, document) if work.document and document else None,
         )
-        await work.software.prepare(place)
+        await _answer("ledger's software", work.software.prepare(place), PREPARE_SECONDS)
         for process in work.software.processes(place):
             if not self._lease.fresh:
                 raise UnavailableError(f"{name}: the lease is too old to start {process.name}")
@@ -385,12 +396,12 @@ class Node:
         return f"the node has not answered for {limit * LOOK_SECONDS} s"
 
 
-async def _answer(resource: str, asked: Awaitable[T]) -> T:
+async def _answer(resource: str, asked: Awaitable[T], seconds: float = ANSWER_SECONDS) -> T:
     try:
-        async with asyncio.timeout(ANSWER_SECONDS):
+        async with asyncio.timeout(seconds):
             return await asked
     except TimeoutError as error:
-        raise UnavailableError(f"the {resource} has not answered for {ANSWER_SECONDS} s") from error
+        raise UnavailableError(f"the {resource} has not answered for {seconds:.0f} s") from error
 
 
 def _written(folder: Path, name: str, content: bytes) -> Path:

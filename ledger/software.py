@@ -8,6 +8,9 @@ from typing import Protocol
 
 from ledger.platform import Identity
 
+MIGRATION_SECONDS = 1800
+"""Within `prepare` the migration of a database may take so long."""
+
 
 @dataclass(frozen=True)
 class DatabaseAccess:
@@ -176,6 +179,7 @@ class Software(Protocol):
 
         Raises:
             SoftwareError: the node can't be started as things are.
+            UnavailableError: of `agent.fence`: share or database do not answer.
         """
 
     def processes(self, place: Place) -> Sequence[Process]:

@@ -817,6 +817,8 @@ class Outcome:
     """How many VMs held each identity, told by its record."""
     strangers: dict[str, list[str]]
     """Identities whose nodes know others than the members, in the end, and whom."""
+    silent: list[str]
+    """Identities of whose running node nobody learned in the end."""
     happened: Counter[str]
 
 
@@ -928,12 +930,16 @@ def play(seed: int, *, trouble: Callable[[World], Awaitable[None]] = anything, m
     unheld: list[str] = []
 
     strangers: dict[str, list[str]] = {}
+    silent: list[str] = []
 
     def held() -> set[str]:
         return {ledger.identity for machine in world.machines for ledger in machine.running}
 
     def acquainted() -> bool:
         return all(world.kept[name].admitted == {OWN, *world.peers} for name in world.names)
+
+    def unspoken() -> list[str]:
+        return [name for name in world.names if world.kept[name].published != world.kept[name].started]
 
     async def history() -> float:
         for machine in world.machines:
@@ -952,13 +958,14 @@ def play(seed: int, *, trouble: Callable[[World], Awaitable[None]] = anything, m
         # Held for a while: what was sent long ago may still arrive.
         while loop.time() < since + SETTLED_SECONDS and loop.time() < calm + HELD_AGAIN_SECONDS:
             await asyncio.sleep(0.5)
-            if held() != set(world.names) or not acquainted():
+            if held() != set(world.names) or not acquainted() or unspoken():
                 since = loop.time()
         seconds = since - calm
         unheld.extend(sorted(set(world.names) - held()))
         strangers.update(
             {name: sorted(world.kept[name].admitted) for name in world.names if not acquainted() and name in held()}
         )
+        silent.extend(name for name in unspoken() if name in held())
         await world.end()
         return seconds
 
@@ -983,5 +990,6 @@ def play(seed: int, *, trouble: Callable[[World], Awaitable[None]] = anything, m
             for name, blob in world.blobs.items()
         },
         strangers=strangers,
+        silent=silent,
         happened=world.happened,
     )

@@ -77,6 +77,17 @@ def test_an_older_epoch_is_told_that_it_is(postgres: Server, identity: str) -> N
     sign_in(postgres, newer).close()
 
 
+def test_an_epoch_that_is_shut_out_is_not_shut_out_again(postgres: Server, identity: str) -> None:
+    for epoch in range(1, 5):
+        access = close_older(postgres, identity, epoch)
+    altered = [
+        f"{access.user[:-1]}{epoch}"
+        for epoch in range(1, 4)
+        for _ in range(postgres.log.count(f'ALTER ROLE "{access.user[:-1]}{epoch}" NOLOGIN'))
+    ]
+    assert altered == [f"{access.user[:-1]}{epoch}" for epoch in range(1, 4)], "each once, by the next one"
+
+
 def test_asking_again_gives_a_new_password(postgres: Server, identity: str) -> None:
     first, second = close_older(postgres, identity, 3), close_older(postgres, identity, 3)
     sign_in(postgres, second).close()

@@ -10,6 +10,8 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
@@ -17,10 +19,14 @@ import pytest
 from aiohttp import web
 
 from agent import network_http
+from agent.acquaintance import Acquaintance
+from agent.clock import Clock
 from agent.fence import SupersededError, UnavailableError
+from agent.lease import Lease
 from agent.network_http import MAX_ANSWER_BYTES, fetch, serving
 from agent.network_info import (
     NETWORK_DOCUMENT,
+    PEERS,
     AnswerError,
     Bank,
     Exchange,
@@ -31,10 +37,11 @@ from agent.network_info import (
     parse,
 )
 from agent.ports import NETWORK_INFO_PATH
+from agent.status import Status
 from agent.tls import client_context, server_context
 from agent.vault import Card, Peers
 from ledger.platform import NetworkDocument
-from ledger.software import Member, WaitingError
+from ledger.software import Document, Member, WaitingError
 from tests.surroundings import MemoryDocuments
 
 HOST = "127.0.0.1"
@@ -459,6 +466,42 @@ def test_what_a_peer_told_outlives_its_silence_and_the_vm() -> None:
     asyncio.run(story())
 
 
+def test_what_is_kept_and_not_read_yet_is_not_nothing() -> None:
+    class Away(MemoryDocuments):
+        away = True
+
+        async def read(self, name: str) -> Document | None:
+            if self.away and name.startswith(PEERS):
+                raise UnavailableError("the documents are away")
+            return await super().read(name)
+
+    async def story() -> None:
+        documents, vault = Away(), Shared()
+        vault.cards["bank-b"] = card("bank-b", f"https://{HOST}:1{NETWORK_INFO_PATH}")
+        await documents.write(PEERS + "bank-b", document("bank-b", ("bank-b node-1", b"b1")), None)
+        a = exchange("bank-a", vault, documents)
+        await a._look_for_peers()
+        assert await trouble_of(a, "bank-b") == "bank-b: what it told last is not read yet"
+        async with following(a):
+
+            async def away() -> bool:
+                return await trouble_of(a, "bank-b") == "the documents are away"
+
+            await until(away, "a reason")
+            roster = await a.roster()
+            assert "bank-b" in roster.names, "it is a member, whom nobody expels"
+            assert [each.name for each in roster.members] == ["bank-a"], "and no node forgets what it knows of it"
+            documents.away = False
+            await until(lambda: infos_of(a, "bank-b"), "what was kept")
+        await documents.write(PEERS + "bank-b", b"{torn", (await documents.read(PEERS + "bank-b")).etag)  # type: ignore[union-attr]
+        another = exchange("bank-a", vault, documents)
+        async with following(another):
+            await until(lambda: trouble_of(another, "bank-b"), "a reason")
+            assert await member_of(another, "bank-b") is None, "what can't be read is not nothing either"
+
+    asyncio.run(story())
+
+
 def test_who_is_no_peer_any_more_is_none() -> None:
     async def story() -> None:
         vault = Shared()
@@ -534,6 +577,48 @@ def test_a_late_holder_speaks_for_nobody() -> None:
         with pytest.raises(SupersededError, match="document nodes/node-1: another VM wrote it"):
             await old.publish("node-1", b"1", before)
         assert documents.kept["nodes/node-1"].content == b"2"
+
+    asyncio.run(story())
+
+
+def test_an_older_epochs_writing_on_its_way_is_not_the_last_word() -> None:
+    """The newer one writes over it, but only once its lease was renewed after it read anew."""
+
+    async def story() -> None:
+        now, documents = 100.0, MemoryDocuments()
+        store: Any = None
+        old, new = (exchange("bank-a", documents=documents) for _ in range(2))
+        lease = Lease(store, Clock(now=lambda: now, utc=lambda: datetime.now(UTC)), "node-1", "id", now)
+
+        async def info(_: Any) -> bytes:
+            return b"2"
+
+        some: Any = SimpleNamespace(info=info, identity=SimpleNamespace(name="node-1"))
+        acquaintance = Acquaintance(
+            software=some,
+            network=new,
+            place=some,
+            folder=some,
+            lease=lease,
+            status=Status("vm-2"),
+            published=await new.published("node-1"),
+        )
+        await old.publish("node-1", b"1", None)
+        with pytest.raises(SupersededError):
+            await acquaintance._publish()
+        await acquaintance._publish()
+        assert documents.kept["nodes/node-1"].content == b"1", "it may be a newer epoch's for all that is known"
+        now += 5
+        lease._sent = now
+        await acquaintance._publish()
+        assert documents.kept["nodes/node-1"].content == b"2"
+        await old.publish("node-1", b"3", await old.published("node-1"))
+        acquaintance._published = Document(b"0", "of an older writing")
+        with pytest.raises(SupersededError):
+            await acquaintance._publish()
+        now += 60
+        await acquaintance._publish()
+        assert documents.kept["nodes/node-1"].content == b"3", "a late holder speaks for nobody"
 
     asyncio.run(story())
 

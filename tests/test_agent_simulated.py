@@ -1,5 +1,6 @@
 """The agent's promises over random histories in virtual time, and that breaking a guard breaks a promise."""
 
+import asyncio
 import os
 import random
 from collections import Counter
@@ -7,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from agent import lease
+from agent import lease, node
 from agent.acquaintance import Acquaintance
 from agent.network_info import Exchange
-from ledger.software import Document, SoftwareError
+from ledger.software import Document, Place, SoftwareError
 from tests.simulation import (
     HELD_AGAIN_SECONDS,
     TROUBLE_SECONDS,
@@ -42,6 +43,7 @@ def test_no_older_epoch_writes_and_every_identity_is_held_again() -> None:
         assert not outcome.violations, f"{outcome.violations}\n{story(outcome)}"
         assert not outcome.unheld, f"{outcome.unheld} not held after {HELD_AGAIN_SECONDS} s of calm\n{story(outcome)}"
         assert not outcome.strangers, f"{outcome.strangers} known in the end\n{story(outcome)}"
+        assert not outcome.silent, f"what {outcome.silent} says reaches nobody in the end\n{story(outcome)}"
         happened += outcome.happened
         commits, takings = commits + outcome.commits, takings + outcome.takings
         longest = max(longest, outcome.calm_seconds)
@@ -126,6 +128,23 @@ def test_a_node_that_never_starts_is_handed_on_and_kills_no_agent(
     assert not outcome.violations, f"an agent that ends takes its VM's health with it\n{story(outcome)}"
     assert outcome.takings == 0, "no node ran"
     assert outcome.taken_by["node-1"] > 1, "after three failed starts another VM has its turn"
+
+
+def test_a_preparation_that_never_ends_is_begun_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    prepare, hung = Software.prepare, set[str]()
+
+    async def hangs_once(self: Software, place: Place) -> None:
+        if place.identity.name not in hung:
+            hung.add(place.identity.name)
+            await asyncio.sleep(1e6)
+        await prepare(self, place)
+
+    monkeypatch.setattr(Software, "prepare", hangs_once)
+    monkeypatch.setattr(node, "PREPARE_SECONDS", 20)
+    outcome = play(1, trouble=nothing)
+    assert not outcome.violations, story(outcome)
+    assert outcome.takings == 2, "both nodes run in the end"
+    assert set(outcome.taken_by.values()) == {1}, "an outage is no failure of the VM"
 
 
 def test_a_holder_that_is_killed_is_replaced_when_its_lease_lapses() -> None:

@@ -18,6 +18,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from agent.database import PostgresFence
+from agent.fence import UnavailableError
 from agent.processes import ChildProcess, launch
 from ledger.corda import CORDA, certificates
 from ledger.corda.installation import Installed, ToolError
@@ -542,7 +543,7 @@ def test_a_database_that_is_not_the_verified_one_gets_no_password(unstarted: Vm,
     other.write_bytes(unstarted.network.root.public_bytes(Encoding.PEM))
     assert unstarted.place.database
     place = replace(unstarted.place, database=replace(unstarted.place.database, root_certificates=other))
-    with pytest.raises(SoftwareError, match=r"^node-1: database: .*certificate verify failed"):
+    with pytest.raises(UnavailableError, match=r"^node-1: database: .*certificate verify failed"):
         unstarted.run(unstarted.software.prepare(place))
 
 

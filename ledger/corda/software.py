@@ -11,7 +11,7 @@ import re
 import secrets
 import subprocess
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,12 +20,14 @@ import psycopg
 from cryptography.hazmat.primitives.serialization import Encoding
 from psycopg import AsyncConnection, sql
 
+from agent.fence import UnavailableError
 from ledger.corda import POOL, certificates, parse_legal_name
 from ledger.corda.certificates import CertificateError, Chains
 from ledger.corda.installation import InstallationError, Installed, ToolError
 from ledger.corda.node_conf import FILE, SCHEMA, Database, KeyStore, NetworkServices, NodeConf, User, Variable
 from ledger.platform import AGENT_USER, P2P, Identity
 from ledger.software import (
+    MIGRATION_SECONDS,
     DatabaseAccess,
     Figure,
     Member,
@@ -64,11 +66,20 @@ _REVOCATION = {
 }
 _STOP_SECONDS = 30.0
 """Six are usual; flows that have not ended go on after the next start."""
-_MIGRATION_SECONDS = 1800
 _ANSWER_SECONDS = 3
 _CONNECT_SECONDS = 5
+_STATEMENT_SECONDS = 60
+_ALIVE: dict[str, Any] = {
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
+"""A server that is gone without a word, as in its failover, is noticed after some 20 s; else it takes hours."""
 _TOOL_START_SECONDS = 15
 """What the tool needs beside the draining itself."""
+_PROOF_SECONDS = 20
+"""Three are usual. Less than the caller waits: what takes longer is not trusted, and left alone for a while."""
 _REFRESH_SECONDS = 20
 _COUNTING_SHARE = 100
 """Counting takes one in so many seconds at most: a table that has grown large is counted less often."""
@@ -150,6 +161,7 @@ class CordaSoftware:
         Raises:
             WaitingError: the authority has not certified the identity, or signed no parameters yet.
             SoftwareError: the node can't be started as things are.
+            UnavailableError: share, database or documents do not answer.
         """
         name = place.identity.name
         if place.database is None:
@@ -174,7 +186,7 @@ class CordaSoftware:
             installed=installed,
             parameters=await self._parameters(place, chains, installed),
             users=users,
-            failures=await asyncio.to_thread(_read_failures, place.kept),
+            failures=await asyncio.to_thread(_read_failures, place),
         )
         await asyncio.to_thread(self._write, start, keys)
         await self._prepare_database(start)
@@ -222,13 +234,15 @@ class CordaSoftware:
             # The node has what it needs of them in its key stores, and no business with the CA's.
             (place.secrets / name).unlink(missing_ok=True)
         (place.scratch / _CERTIFICATES).symlink_to(stores)
-        (place.kept / _ARTEMIS).mkdir(mode=0o700, exist_ok=True)
+        with _share(place):
+            (place.kept / _ARTEMIS).mkdir(mode=0o700, exist_ok=True)
+            members = _known_members(place.kept)
         (place.scratch / _ARTEMIS).symlink_to(place.kept / _ARTEMIS)
         if start.parameters is not None:
             (place.scratch / _PARAMETERS).write_bytes(start.parameters)
         infos = place.scratch / _INFOS
         infos.mkdir()
-        for known in _known_members(place.kept).values():
+        for known in members.values():
             for info in known:
                 _replace(infos / info.file_name, info.content)
         (place.scratch / FILE).write_text(self._conf(start, stores).render(), encoding="utf-8")
@@ -307,10 +321,10 @@ class CordaSoftware:
             start_new_session=True,
         )
         try:
-            async with asyncio.timeout(_MIGRATION_SECONDS):
+            async with asyncio.timeout(MIGRATION_SECONDS):
                 output, _ = await process.communicate()
         except TimeoutError as error:
-            raise SoftwareError(f"{name}: the database's migration was not done in {_MIGRATION_SECONDS} s") from error
+            raise SoftwareError(f"{name}: the database's migration was not done in {MIGRATION_SECONDS} s") from error
         finally:
             if process.returncode is None:
                 process.kill()
@@ -329,14 +343,16 @@ class CordaSoftware:
         """
         mark = start.place.kept / "identity-certificate"
         fingerprint = certificates.fingerprint(start.chains.identity[0])
-        last = mark.read_text(encoding="utf-8") if mark.exists() else None
+        with _share(start.place):
+            last = mark.read_text(encoding="utf-8") if mark.exists() else None
         if last != fingerprint:
             await connection.execute(
                 "UPDATE node_infos SET platform_version = 1 WHERE node_info_id IN (SELECT node_info_id FROM"
                 " node_link_nodeinfo_party WHERE party_name = %s)",
                 [start.place.identity.legal_name],
             )
-            _replace(mark, fingerprint.encode())
+            with _share(start.place):
+                _replace(mark, fingerprint.encode())
 
     # --- The process -----------------------------------------------------------------------------------------------
 
@@ -523,7 +539,11 @@ class CordaSoftware:
         counting = 0.0
         try:
             async with _connected(start.place) as connection:
-                rows = await connection.execute("SELECT count(*) FROM node_transactions WHERE status = 'V'")
+                try:
+                    rows = await connection.execute("SELECT count(*) FROM node_transactions WHERE status = 'V'")
+                except psycopg.errors.QueryCanceled:
+                    counting = time.monotonic() - began
+                    raise
                 row = await rows.fetchone()
                 counting = time.monotonic() - began
                 if row:
@@ -534,7 +554,7 @@ class CordaSoftware:
                 )
                 addresses = await rows.fetchall()
             start.figures |= await self._members(start.place.identity, addresses)
-        except (SoftwareError, psycopg.Error) as error:
+        except (SoftwareError, UnavailableError) as error:
             log.warning("%s: figures can't be had: %s", start.place.identity.name, error)
         finally:
             start.refreshed = time.monotonic() + max(_REFRESH_SECONDS, counting * _COUNTING_SHARE)
@@ -564,6 +584,7 @@ class CordaSoftware:
                         "documents": [base64.b64encode(content).decode() for content in asked],
                         "trustRoot": _encoded(start.chains),
                     },
+                    seconds=_PROOF_SECONDS,
                 )
             except ToolError as error:
                 raise UntrustedError(f"node information: {error}") from error
@@ -605,20 +626,24 @@ class _Info:
 
 
 def _known_members(kept: Path) -> dict[str, tuple[_Info, ...]]:
-    """Whom this identity's nodes know, by members' names."""
+    """Whom this identity's nodes know, by members' names; what can't be read its agent tells anew."""
     known = {}
     for path in (kept / _MEMBERS).glob("*.json"):
-        document = json.loads(path.read_bytes())
-        known[document["member"]] = tuple(
-            _Info(
-                each["fileName"],
-                base64.b64decode(each["content"]),
-                tuple(each["legalNames"]),
-                tuple(each["addresses"]),
-                each["serial"],
+        content = path.read_bytes()
+        try:
+            document = json.loads(content)
+            known[document["member"]] = tuple(
+                _Info(
+                    each["fileName"],
+                    base64.b64decode(each["content"]),
+                    tuple(each["legalNames"]),
+                    tuple(each["addresses"]),
+                    each["serial"],
+                )
+                for each in document["infos"]
             )
-            for each in document["infos"]
-        )
+        except (ValueError, KeyError, TypeError) as error:
+            log.warning("%s can't be read, and is left out: %r", path, error)
     return known
 
 
@@ -687,18 +712,27 @@ def _encoded(chains: Chains) -> str:
 
 @contextlib.asynccontextmanager
 async def _connected(place: Place) -> AsyncIterator[AsyncConnection[Any]]:
-    """A connection to the node's tables."""
+    """A connection to the node's tables.
+
+    Raises:
+        UnavailableError: the server does not answer, or not in time.
+        SoftwareError: it refuses what it is asked.
+    """
     access = place.database
     assert access  # noqa: S101
     try:
         async with await AsyncConnection.connect(
             **_access(access),
+            **_ALIVE,
             connect_timeout=_CONNECT_SECONDS,
             autocommit=True,
             application_name="ledger-agent",
-            options=f"-c search_path={SCHEMA}",
+            options=f"-c search_path={SCHEMA} -c statement_timeout={_STATEMENT_SECONDS}s",
         ) as connection:
             yield connection
+    except psycopg.OperationalError as error:
+        # Another VM would fare no better.
+        raise UnavailableError(f"{place.identity.name}: database: {str(error).strip()}") from error
     except psycopg.Error as error:
         raise SoftwareError(f"{place.identity.name}: database: {str(error).strip()}") from error
 
@@ -759,11 +793,22 @@ def _read(path: Path, name: str) -> bytes:
         raise SoftwareError(f"{name}: no secret {path.name}; wanted it as a file") from error
 
 
-def _read_failures(kept: Path) -> int:
+@contextlib.contextmanager
+def _share(place: Place) -> Iterator[None]:
+    """An outage of the share is not the node's failure."""
     try:
-        return int(json.loads((kept / _FAILURES).read_bytes())["failures"])
-    except (OSError, ValueError, KeyError):
-        return 0
+        yield
+    except OSError as error:
+        raise UnavailableError(f"{place.identity.name}: share: {error}") from error
+
+
+def _read_failures(place: Place) -> int:
+    try:
+        with _share(place), contextlib.suppress(FileNotFoundError):
+            return int(json.loads((place.kept / _FAILURES).read_bytes())["failures"])
+    except (ValueError, KeyError, TypeError):
+        log.warning("%s: %s can't be read, failures are counted anew", place.identity.name, _FAILURES)
+    return 0
 
 
 def _write_private(path: Path, content: bytes) -> None:

@@ -69,16 +69,25 @@ final class Spread extends Thread {
 
     private void serve(ServerSocket door) {
         Socket client = null;
+        boolean admitted = false;
+        boolean begun = false;
         try {
             client = door.accept();
-            if (!room.tryAcquire()) {
-                client.close();
-                return;
+            admitted = room.tryAcquire();
+            if (admitted) {
+                Socket accepted = client;
+                thread(() -> connect(accepted)).start();
+                begun = true;
             }
-            Socket accepted = client;
-            thread(() -> connect(accepted)).start();
-        } catch (IOException shut) {
-            close(client);
+        } catch (IOException | OutOfMemoryError gone) {
+            // The door is shut, or there is no thread to be had: then others may still be served.
+        } finally {
+            if (!begun) {
+                close(client);
+                if (admitted) {
+                    room.release();
+                }
+            }
         }
     }
 
@@ -104,6 +113,7 @@ final class Spread extends Thread {
         }
     }
 
+    /** Until one of them ends, and with it both: no TLS connection goes on half, and its place is needed. */
     private static void copy(Socket from, Socket to) {
         byte[] buffer = new byte[BUFFER_BYTES];
         try {
@@ -112,8 +122,9 @@ final class Spread extends Thread {
             for (int count = in.read(buffer); count >= 0; count = in.read(buffer)) {
                 out.write(buffer, 0, count);
             }
-            to.shutdownOutput();
         } catch (IOException gone) {
+            // As good an end as any.
+        } finally {
             close(from);
             close(to);
         }
