@@ -49,7 +49,7 @@ from ledger.corda.installation import ToolError
 from ledger.software import SoftwareError, WaitingError
 from local import azurite, corda
 from local.key_vault import write_certificate
-from tests.authority import BANK_A, BANK_B, SETTINGS, MemoryStore, Network, container_client, network
+from tests.authority import BANK_A, BANK_B, SETTINGS, MemoryStore, Network, container_client, epoch_of, network
 from tests.test_corda_certificates import make_network
 
 pytestmark = pytest.mark.skipif(not azurite.available(), reason="no node and npm here; wanted them for Azurite")
@@ -125,7 +125,7 @@ def test_all_material_of_a_first_network_comes_from_nothing(play, tmp_path):
         began = time.monotonic()
         async with made.vm() as vm:
             bank_a, bank_b = made.member("bank-a", vm.url, BANK_A), made.member("bank-b", vm.url, BANK_B)
-            assert await bank_b.enrolment.network_parameters() is None, "the notary has no certificate yet"
+            assert await bank_b.enrolment.network_parameters(epoch_of) is None, "the notary has no certificate yet"
             chains = {
                 (member.surroundings.member, number): await member.certificates(number)
                 for member, numbers in ((bank_a, (1, 2)), (bank_b, (1, 2)))
@@ -133,14 +133,14 @@ def test_all_material_of_a_first_network_comes_from_nothing(play, tmp_path):
             }
             assert vm.authority.due.is_set(), "parameters are signed as soon as the notary is certified"
             assert await vm.authority.tend() is None, "nothing is left to do"
-            parameters = await bank_b.enrolment.network_parameters()
+            parameters = await bank_b.enrolment.network_parameters(epoch_of)
             seconds = time.monotonic() - began
             print(f"a first network of four identities: {seconds:.2f} s")
             assert parameters is not None
             told = json.loads(parameters)
             assert told["epoch"] == 1
             assert told["notaries"] == ["OU=node-1,O=Bank A,L=London,C=GB"], "the notary by its certificate"
-            assert parameters == await bank_a.enrolment.network_parameters(), "one file for all"
+            assert parameters == await bank_a.enrolment.network_parameters(epoch_of), "one file for all"
             roots = {chain.trust_root for chain in chains.values()}
             assert len(roots) == 1, "one network"
             for (member, number), chain in chains.items():
@@ -191,7 +191,7 @@ def test_two_vms_that_start_at_once_agree_on_one_root_and_one_certificate_a_key(
             assert chains[0].node_ca == chains[1].node_ca, "two VMs of a bank that ask both VMs of the authority"
             assert chains[0].identity == chains[1].identity
             await asyncio.gather(one.authority.tend(), other.authority.tend())
-            parameters = await asyncio.gather(*(member.enrolment.network_parameters() for member in members))
+            parameters = await asyncio.gather(*(member.enrolment.network_parameters(epoch_of) for member in members))
             assert parameters[0] == parameters[1] is not None, "one file"
             recorded = [each["decision"] for each in await decisions(made)]
             assert recorded.count("issued") == 2, "one node CA, one identity: what lost the race was told to nobody"
@@ -792,7 +792,15 @@ def test_cordas_own_code_takes_the_parameters_that_the_vaults_key_signed(play):
             began = time.monotonic()
             await vm.authority.tend()
             print(f"parameters written, signed and put together in {time.monotonic() - began:.1f} s")
-            document = await member.enrolment.network_parameters()
+
+            async def verify(document: bytes) -> int:
+                given = {
+                    "document": base64.b64encode(document).decode(),
+                    "trustRoot": corda.encoded(chains.trust_root),
+                }
+                return int((await installed.tool("verify-parameters", given))["epoch"])
+
+            document = await member.enrolment.network_parameters(verify)
             assert document
             given = {"document": base64.b64encode(document).decode(), "trustRoot": corda.encoded(chains.trust_root)}
             told = await installed.tool("verify-parameters", given)
@@ -1028,7 +1036,7 @@ def test_a_vm_serves_is_healthy_from_its_first_seconds_and_stops_when_told(play,
             url = f"https://127.0.0.1:{ports['requests']}"
             assert await made.member("bank-a", url).certificates(1)
             await until(health, lambda told: told["reason"] is None)
-            assert await made.member("bank-b", url, BANK_B).enrolment.network_parameters(), "at once"
+            assert await made.member("bank-b", url, BANK_B).enrolment.network_parameters(epoch_of), "at once"
             began = time.monotonic()
             process.send_signal(signal.SIGTERM)
             _, errors = await asyncio.wait_for(process.communicate(), 20)
