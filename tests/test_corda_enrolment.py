@@ -327,6 +327,24 @@ def test_certificates_that_prove_nothing_are_not_kept(play):
     play(history)
 
 
+@pytest.mark.parametrize(("status", "waits"), [(401, True), (403, True), (404, True), (400, False), (418, False)])
+def test_what_an_authority_refuses_is_no_fault_of_the_vm(play, status, waits):
+    async def history(made: Network) -> None:
+        async def lie(honest: Respond, request: web.BaseRequest) -> web.StreamResponse:
+            if request.path == "/network":
+                return await honest(request)
+            return proven(made, request, status, b"no such name here")
+
+        async with lying(made, lie) as url:
+            error = await caught(made.member("bank-b", url, BANK_B).certificates())
+            assert isinstance(error, WaitingError) is waits, "another VM would be told the same"
+            assert f"{url}: certificate" in str(error), "who was asked"
+            assert "refused: no such name here" in str(error)
+            assert ("wanted: whoever runs the network's authority" in str(error)) is waits
+
+    play(history)
+
+
 # --- The trust root ------------------------------------------------------------------------------------------------
 
 

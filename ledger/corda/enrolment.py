@@ -353,7 +353,7 @@ class Enrolment:
             )
         if isinstance(network, Zone) and status in {401, 404}:
             await self._forget(identity)
-        raise _refused(status, body, what)
+        raise _refused(network, status, body, what)
 
     async def _requested(self, network: Authority | Zone, identity: Identity, role: Role, key: Any, what: str) -> str:
         """The id of the request. The authority gives one key the same one each time; a zone's is remembered."""
@@ -367,7 +367,7 @@ class Enrolment:
             network, "POST", "/certificate", make_request(identity.legal_name, self._email, role, key)
         )
         if status != 200:
-            raise _refused(status, body, what)
+            raise _refused(network, status, body, what)
         request_id = body.decode("ascii", "replace").strip()
         if not _ID.fullmatch(request_id):
             raise SoftwareError(f"{what}: the answer is no request id; wanted 128 letters and digits at most")
@@ -393,7 +393,7 @@ class Enrolment:
     async def _told(self, network: Authority) -> NetworkAnswer:
         status, body = await self._exchange(network, "GET", "/network", b"")
         if status != 200:
-            raise _refused(status, body, f"{network.url}: the network")
+            raise _refused(network, status, body, f"{network.url}: the network")
         try:
             return NetworkAnswer.model_validate_json(body)
         except ValidationError as error:
@@ -509,10 +509,16 @@ def _same_root(told: x509.Certificate, known: x509.Certificate, who: str) -> Non
         )
 
 
-def _refused(status: int, body: bytes, what: str) -> SoftwareError:
+def _refused(network: Authority | Zone, status: int, body: bytes, what: str) -> SoftwareError:
     reason = "".join(c for c in body.decode("utf-8", "replace")[:_MAX_REASON] if c.isprintable()).strip()
     if status == 429 or status >= 500:
         return WaitingError(f"{what}: {status} {reason}; wanted: whoever certifies names to mend it")
+    if isinstance(network, Authority) and status in {401, 403, 404}:
+        # Another VM of ours would be told the same: a person acts, here or there.
+        return WaitingError(
+            f"{what}: refused: {reason or status}; wanted: whoever runs the network's authority, or keeps the card of"
+            " this member, to mend that"
+        )
     return SoftwareError(f"{what}: refused: {reason or status}")
 
 
