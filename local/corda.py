@@ -156,7 +156,7 @@ class Network:
         """Have all identities get new certificates."""
         self._chains.clear()
 
-    async def network_parameters(self) -> bytes | None:
+    async def network_parameters(self, verify: object = None) -> bytes | None:  # noqa: ARG002
         """See `Enroller`."""
         return self.parameters
 

@@ -33,7 +33,7 @@ from ledger.corda.certificates import Chains, make_keys
 from ledger.corda.enrolment import Enrolment
 from ledger.platform import Identity, identities
 from ledger.software import Authority as AuthorityAccess
-from ledger.software import Document, Surroundings, Zone
+from ledger.software import Document, SoftwareError, Surroundings, Zone
 from local.azurite import ACCOUNT, KEY
 from local.key_vault import Vault, client_of, key_client_of, serving
 
@@ -104,6 +104,14 @@ class PlainSerializer:
         except InvalidSignature as error:
             raise UnavailableError("the signature does not fit") from error
         return raw
+
+
+async def epoch_of(document: bytes) -> int:
+    """What the node's own code says of what `PlainSerializer` wrote."""
+    try:
+        return int(json.loads(document)["epoch"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise SoftwareError(f"network parameters: {error}") from error
 
 
 class Clock:

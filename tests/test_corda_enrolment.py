@@ -1,6 +1,7 @@
 """How nodes get certificates: from an authority that may lie, and from a zone that knows nothing of our proofs."""
 
 import asyncio
+import base64
 import json
 import time
 import zipfile
@@ -16,7 +17,7 @@ from aiohttp import web
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from agent.fence import UnavailableError
+from agent.fence import DamagedError, UnavailableError
 from agent.network_http import serving_requests
 from agent.tls import server_context
 from ledger.corda import proof
@@ -39,7 +40,7 @@ from ledger.corda.certificates import (
 from ledger.corda.enrolment import MAX_BYTES, NETWORK_DOCUMENT, TRUST_ROOT
 from ledger.software import SoftwareError, WaitingError, Zone
 from local.key_vault import write_certificate
-from tests.authority import BANK_A, BANK_B, Member, Network, network
+from tests.authority import BANK_A, BANK_B, Member, Network, epoch_of, network
 from tests.test_corda_certificates import make_network
 
 Respond = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -326,6 +327,24 @@ def test_certificates_that_prove_nothing_are_not_kept(play):
     play(history)
 
 
+@pytest.mark.parametrize(("status", "waits"), [(401, True), (403, True), (404, True), (400, False), (418, False)])
+def test_what_an_authority_refuses_is_no_fault_of_the_vm(play, status, waits):
+    async def history(made: Network) -> None:
+        async def lie(honest: Respond, request: web.BaseRequest) -> web.StreamResponse:
+            if request.path == "/network":
+                return await honest(request)
+            return proven(made, request, status, b"no such name here")
+
+        async with lying(made, lie) as url:
+            error = await caught(made.member("bank-b", url, BANK_B).certificates())
+            assert isinstance(error, WaitingError) is waits, "another VM would be told the same"
+            assert f"{url}: certificate" in str(error), "who was asked"
+            assert "refused: no such name here" in str(error)
+            assert ("wanted: whoever runs the network's authority" in str(error)) is waits
+
+    play(history)
+
+
 # --- The trust root ------------------------------------------------------------------------------------------------
 
 
@@ -344,7 +363,7 @@ def test_the_first_root_that_is_proven_is_kept_and_no_other_taken(play, tls):
             error = await caught(moved.certificates(2))
             assert plain(error)
             assert "does not end with the network's root" in str(error)
-            error = await caught(moved.enrolment.network_parameters())
+            error = await caught(moved.enrolment.network_parameters(epoch_of))
             assert plain(error)
             assert "wanted the root that this bank first took" in str(error)
             assert await moved.enrolment.trust_root() == first.trust_root
@@ -449,16 +468,102 @@ def test_parameters_are_kept_for_when_the_authority_is_away(play):
             bank_a, bank_b = made.member("bank-a", vm.url, BANK_A), made.member("bank-b", vm.url, BANK_B)
             await bank_a.certificates(1)
             await vm.authority.tend()
-            parameters = await bank_b.enrolment.network_parameters()
+            parameters = await bank_b.enrolment.network_parameters(epoch_of)
             assert parameters
             assert bank_b.documents.content[NETWORK_DOCUMENT].content == parameters, "as nodes read them"
-        assert await bank_b.enrolment.network_parameters() == parameters
-        assert isinstance(await caught(bank_a.vm().network_parameters()), WaitingError), "never told to it"
-        async with lying(made, lambda _, request: proven(made, request, 200, b"{}")) as url:
+        assert await bank_b.enrolment.network_parameters(epoch_of) == parameters
+        assert isinstance(await caught(bank_a.vm().network_parameters(epoch_of)), WaitingError), "never told to it"
+
+    play(history)
+
+
+def telling(document: bytes, made: Network) -> Callable[[Respond, web.BaseRequest], Any]:
+    """An authority that tells this as the network's parameters, and the truth in all else."""
+
+    async def lie(honest: Respond, request: web.BaseRequest) -> web.StreamResponse:
+        answer = await honest(request)
+        assert isinstance(answer, web.Response)
+        if request.path != "/network":
+            return answer
+        told = json.loads(bytes(answer.body or b""))  # type: ignore[arg-type]
+        told["networkParameters"] = base64.b64encode(document).decode()
+        return proven(made, request, 200, json.dumps(told).encode())
+
+    return lie
+
+
+def test_no_wrong_answer_takes_the_kept_parameters_and_certificates_from_a_node(play):
+    async def history(made: Network) -> None:
+        other = make_network(made.clock())
+        another_root = json.dumps(
+            {"schema": "1.0", "trustRoot": to_pem(other.root), "epoch": 1, "networkParameters": None}
+        ).encode()
+
+        async def no_base64(honest: Respond, request: web.BaseRequest) -> web.StreamResponse:
+            answer = await honest(request)
+            assert isinstance(answer, web.Response)
+            told = json.loads(bytes(answer.body or b"")) | {"networkParameters": "?"}  # type: ignore[arg-type]
+            return proven(made, request, 200, json.dumps(told).encode())
+
+        lies: dict[str, Callable[[Respond, web.BaseRequest], Any]] = {
+            "no network": lambda _, request: proven(made, request, 200, b"{}"),
+            "our clock is wrong": lambda _, request: proven(made, request, 400, b"the clocks are 400 s apart"),
+            "not proven": lambda _, request: web.Response(status=404),
+            "of another network": lambda _, request: proven(made, request, 200, another_root),
+            "no base64": no_base64,
+            "not signed by the network": telling(b"nobody signed this", made),
+            "an older epoch": telling(b'{"epoch": 0}', made),
+        }
+        async with made.vm() as vm:
+            bank_a, bank_b = made.member("bank-a", vm.url, BANK_A), made.member("bank-b", vm.url, BANK_B)
+            await bank_a.certificates(1)
+            await vm.authority.tend()
+            chains, parameters = await bank_b.certificates(), await bank_b.enrolment.network_parameters(epoch_of)
+        for what, lie in lies.items():
+            async with lying(made, lie) as url:
+                bank_b.surroundings = replace(
+                    bank_b.surroundings, network=replace(bank_b.surroundings.network, url=url)  # type: ignore[type-var]
+                )  # fmt: skip
+                told = await bank_b.vm().network_parameters(epoch_of)
+                assert told == parameters, f"{what}: what is kept is good"
+                assert bank_b.documents.content[NETWORK_DOCUMENT].content == parameters, f"{what}: not written over"
+                if what not in {"of another network", "an older epoch"}:
+                    stranger = made.member("bank-b", url, BANK_B)
+                    assert plain(await caught(stranger.enrolment.network_parameters(epoch_of))), what
+                    assert NETWORK_DOCUMENT not in stranger.documents.content, f"{what}: not kept"
+        async with lying(made, telling(b'{"epoch": 7}', made)) as url:
             bank_b.surroundings = replace(
                 bank_b.surroundings, network=replace(bank_b.surroundings.network, url=url)  # type: ignore[type-var]
             )  # fmt: skip
-            assert plain(await caught(bank_b.vm().network_parameters())), "a lie is not to be waited out"
+            assert await bank_b.vm().network_parameters(epoch_of) == b'{"epoch": 7}', "a later epoch is taken"
+
+        async def damaged() -> bytes:
+            raise DamagedError("secret enrolment-key is none")
+
+        bank_b.surroundings = replace(
+            bank_b.surroundings, network=replace(bank_b.surroundings.network, key=damaged)  # type: ignore[type-var]
+        )  # fmt: skip
+        vm_b = bank_b.vm()
+        assert await vm_b.network_parameters(epoch_of) == b'{"epoch": 7}', "nor does a damaged enrolment key"
+        made.clock.ahead = timedelta(days=2500)
+        kept = await vm_b.certificates(bank_b.identity(1), bank_b.keys["node-1"])
+        assert kept == chains, "it is time to renew, and there are years left"
+        await vm_b._renew(bank_b.identity(1), bank_b.keys["node-1"])
+
+    play(history)
+
+
+def test_kept_parameters_that_are_damaged_are_taken_anew(play):
+    async def history(made: Network) -> None:
+        async with made.vm() as vm:
+            bank_a = made.member("bank-a", vm.url, BANK_A)
+            await bank_a.certificates(1)
+            await vm.authority.tend()
+            parameters = await bank_a.enrolment.network_parameters(epoch_of)
+            kept = bank_a.documents.content[NETWORK_DOCUMENT]
+            await bank_a.documents.write(NETWORK_DOCUMENT, b"torn", kept.etag)
+            assert await bank_a.vm().network_parameters(epoch_of) == parameters
+            assert bank_a.documents.content[NETWORK_DOCUMENT].content == parameters
 
     play(history)
 
@@ -472,7 +577,7 @@ def test_parameters_that_are_no_base64_are_none(play):
             return proven(made, request, 200, json.dumps(told).encode())
 
         async with lying(made, lie) as url:
-            error = await caught(made.member("bank-b", url, BANK_B).enrolment.network_parameters())
+            error = await caught(made.member("bank-b", url, BANK_B).enrolment.network_parameters(epoch_of))
             assert plain(error)
             assert "no base64" in str(error)
 
@@ -485,7 +590,7 @@ def test_without_anybody_who_certifies_a_node_waits(play):
         member.surroundings = replace(member.surroundings, network=None)
         with pytest.raises(WaitingError, match=r"wanted ledger\.network"):
             await member.vm().certificates(member.identity(1), member.keys["node-1"])
-        assert await member.vm().network_parameters() is None
+        assert await member.vm().network_parameters(epoch_of) is None
 
     play(history)
 
@@ -558,7 +663,7 @@ def test_a_zone_certifies_the_node_ca_and_that_the_identity(play):
             key = read_key(member.keys["node-1"], IDENTITY_KEY).public_key()
             assert key_hash(chains.identity[0].public_key()) == key_hash(key)
             assert await member.certificates() == chains
-            assert await member.enrolment.network_parameters() is None, "the zone's network map tells them"
+            assert await member.enrolment.network_parameters(epoch_of) is None, "the zone's network map tells them"
 
     play(history)
 

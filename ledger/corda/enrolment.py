@@ -7,14 +7,13 @@ they are kept in the bank's documents, so whichever VM holds the identity next f
 
 import asyncio
 import base64
-import binascii
 import io
 import json
 import logging
 import re
 import secrets
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
@@ -24,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 from yarl import URL
 
-from agent.fence import UnavailableError
+from agent.fence import DamagedError, UnavailableError
 from ledger.corda import proof
 from ledger.corda.certificates import (
     IDENTITY_KEY,
@@ -146,7 +145,7 @@ class Enrolment:
     async def _renew(self, identity: Identity, keys: Mapping[str, bytes]) -> None:
         try:
             await self.certificates(identity, keys)
-        except (SoftwareError, UnavailableError) as error:
+        except (SoftwareError, UnavailableError, DamagedError) as error:
             log.warning("%s: certificates are not renewed yet: %s", identity.name, error)
             self._renewal_failed[identity.name] = self._now()
 
@@ -158,7 +157,7 @@ class Enrolment:
             return kept
         try:
             chains = await self._obtain(identity, keys, root)
-        except (SoftwareError, UnavailableError) as error:
+        except (SoftwareError, UnavailableError, DamagedError) as error:
             if kept is None:
                 raise
             log.warning("%s: certificates are not renewed yet: %s", identity.name, error)
@@ -173,36 +172,54 @@ class Enrolment:
             raise SoftwareError(f"{_document(identity)}: changed by another VM meanwhile; wanted: to be tried again")
         return theirs
 
-    async def network_parameters(self) -> bytes | None:
+    async def network_parameters(self, verify: Callable[[bytes], Awaitable[int]]) -> bytes | None:
         """The network's signed parameters, for the node's file; None where there are none, or a zone tells them.
 
-        When the authority is away it is what it said last. The signature is for the node's own code to verify.
+        When the authority is away, or what it says is of no use, it is what it said last: parameters that were good
+        are good, and no wrong answer stops every node of the bank.
+
+        Args:
+            verify: gives the epoch of signed parameters, and raises SoftwareError if they are not the network's; the
+                node's own code does. Nothing is kept that it has not verified.
 
         Raises:
             WaitingError: the authority is away and never told them.
-            SoftwareError: what it said proves nothing.
+            SoftwareError: what it said proves nothing, and nothing is kept.
             UnavailableError: the documents are away.
+            DamagedError: the enrolment key can't be used, and nothing is kept.
         """
         if not isinstance(self._surroundings.network, Authority):
             return None
         kept = await self._documents.read(NETWORK_DOCUMENT)
         try:
             told = await self._network(self._surroundings.network, await self.trust_root())
-        except (WaitingError, UnavailableError) as error:
+            content = _signed_parameters(told)
+            if content is None or (kept and kept.content == content):
+                return kept.content if kept else None
+            await self._check_newer(content, kept, verify)
+        except (SoftwareError, UnavailableError, DamagedError) as error:
             if kept is None:
                 raise
             log.warning("network parameters: %s; goes on with what it said last", error)
             return kept.content
-        if told.network_parameters is None:
-            return kept.content if kept else None
-        try:
-            content = base64.b64decode(told.network_parameters, validate=True)
-        except binascii.Error as error:
-            raise SoftwareError("the authority's networkParameters are no base64; wanted the signed file") from error
-        if kept is None or kept.content != content:
-            # Whoever is faster has the authority's word of the same minute.
-            await self._documents.write(NETWORK_DOCUMENT, content, kept.etag if kept else None)
+        # Whoever is faster has the authority's word of the same minute.
+        await self._documents.write(NETWORK_DOCUMENT, content, kept.etag if kept else None)
         return content
+
+    async def _check_newer(
+        self, content: bytes, kept: Document | None, verify: Callable[[bytes], Awaitable[int]]
+    ) -> None:
+        """Refuse parameters that are not the network's, or older than those that are kept."""
+        epoch = await verify(content)
+        if kept is None:
+            return
+        try:
+            known = await verify(kept.content)
+        except SoftwareError as error:
+            log.warning("document %s is of no use: %s", NETWORK_DOCUMENT, error)
+            return
+        if epoch < known:
+            raise SoftwareError(f"the authority tells parameters of epoch {epoch}; wanted {known} or later")
 
     async def trust_root(self) -> x509.Certificate:
         """The network's root certificate. The first one that is proven is kept, and no other taken later.
@@ -336,7 +353,7 @@ class Enrolment:
             )
         if isinstance(network, Zone) and status in {401, 404}:
             await self._forget(identity)
-        raise _refused(status, body, what)
+        raise _refused(network, status, body, what)
 
     async def _requested(self, network: Authority | Zone, identity: Identity, role: Role, key: Any, what: str) -> str:
         """The id of the request. The authority gives one key the same one each time; a zone's is remembered."""
@@ -350,7 +367,7 @@ class Enrolment:
             network, "POST", "/certificate", make_request(identity.legal_name, self._email, role, key)
         )
         if status != 200:
-            raise _refused(status, body, what)
+            raise _refused(network, status, body, what)
         request_id = body.decode("ascii", "replace").strip()
         if not _ID.fullmatch(request_id):
             raise SoftwareError(f"{what}: the answer is no request id; wanted 128 letters and digits at most")
@@ -376,7 +393,7 @@ class Enrolment:
     async def _told(self, network: Authority) -> NetworkAnswer:
         status, body = await self._exchange(network, "GET", "/network", b"")
         if status != 200:
-            raise _refused(status, body, f"{network.url}: the network")
+            raise _refused(network, status, body, f"{network.url}: the network")
         try:
             return NetworkAnswer.model_validate_json(body)
         except ValidationError as error:
@@ -477,6 +494,13 @@ def _root(text: str) -> x509.Certificate:
     return root
 
 
+def _signed_parameters(told: NetworkAnswer) -> bytes | None:
+    try:
+        return None if told.network_parameters is None else base64.b64decode(told.network_parameters, validate=True)
+    except ValueError as error:
+        raise SoftwareError("the authority's networkParameters are no base64; wanted the signed file") from error
+
+
 def _same_root(told: x509.Certificate, known: x509.Certificate, who: str) -> None:
     if told != known:
         raise SoftwareError(
@@ -485,10 +509,16 @@ def _same_root(told: x509.Certificate, known: x509.Certificate, who: str) -> Non
         )
 
 
-def _refused(status: int, body: bytes, what: str) -> SoftwareError:
+def _refused(network: Authority | Zone, status: int, body: bytes, what: str) -> SoftwareError:
     reason = "".join(c for c in body.decode("utf-8", "replace")[:_MAX_REASON] if c.isprintable()).strip()
     if status == 429 or status >= 500:
         return WaitingError(f"{what}: {status} {reason}; wanted: whoever certifies names to mend it")
+    if isinstance(network, Authority) and status in {401, 403, 404}:
+        # Another VM of ours would be told the same: a person acts, here or there.
+        return WaitingError(
+            f"{what}: refused: {reason or status}; wanted: whoever runs the network's authority, or keeps the card of"
+            " this member, to mend that"
+        )
     return SoftwareError(f"{what}: refused: {reason or status}")
 
 

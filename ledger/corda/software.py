@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import contextlib
+import functools
 import ipaddress
 import json
 import logging
@@ -11,7 +12,7 @@ import re
 import secrets
 import subprocess
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -93,8 +94,8 @@ class Enroller(Protocol):
     async def certificates(self, identity: Identity, keys: Mapping[str, bytes]) -> Chains:
         """The identity's certificates, renewed where it is time. Raises WaitingError while they are not issued."""
 
-    async def network_parameters(self) -> bytes | None:
-        """The newest signed parameters of the network; None while there are none."""
+    async def network_parameters(self, verify: Callable[[bytes], Awaitable[int]]) -> bytes | None:
+        """The newest signed parameters that `verify` takes, which gives their epoch; None while there are none."""
 
     def renewal_due(self, chains: Chains) -> bool:
         """Whether a certificate should be renewed."""
@@ -207,7 +208,7 @@ class CordaSoftware:
         elif isinstance(self._surroundings.network, Zone):
             return None
         else:
-            found = await self._enroller.network_parameters()
+            found = await self._enroller.network_parameters(functools.partial(_epoch, installed, chains))
             if found is None:
                 raise WaitingError(
                     f"{place.identity.name}: the network has no parameters yet; wanted its authority to sign them, "
@@ -477,7 +478,7 @@ class CordaSoftware:
             return "its certificates are to be renewed"
         if place.network_document or isinstance(self._surroundings.network, Zone):
             return None
-        newest = await self._enroller.network_parameters()
+        newest = await self._enroller.network_parameters(functools.partial(_epoch, start.installed, start.chains))
         if newest is None or newest == start.parameters:
             return None
         assert start.parameters is not None  # noqa: S101
@@ -704,6 +705,10 @@ async def _verify_parameters(installed: Installed, document: bytes, chains: Chai
         )
     except ToolError as error:
         raise SoftwareError(f"network parameters: {error}; wanted them signed under the network's root") from error
+
+
+async def _epoch(installed: Installed, chains: Chains, document: bytes) -> int:
+    return int((await _verify_parameters(installed, document, chains))["epoch"])
 
 
 def _encoded(chains: Chains) -> str:

@@ -37,7 +37,6 @@ from ledger.corda.authority.register import (
     Store,
     change,
     find,
-    records,
 )
 from ledger.corda.certificates import (
     LIFETIME,
@@ -62,8 +61,15 @@ CRLS = (ROOT, IDENTITY_CA)
 """Whose revocation lists there are."""
 NONCE_MINUTES = 15
 """A nonce is forgotten when no request with it can be in time any more."""
+NONCES_AT_ONCE = 1000
+"""So many are forgotten each time that an authority tends what is due; the rest the next time."""
+KEYS_AT_MOST = 8
+"""So many keys a member may ask for under one name and role: it fills no register."""
 
 _RACES = 20
+_SHORT = 24
+"""Hex digits of a hash in an id."""
+_DELETED_TOGETHER = 20
 _FRESH_SECONDS = 10.0
 _NAMES = {ROOT: "Network Root CA", IDENTITY_CA: "Network Identity CA", NETWORK_PARAMETERS: "Network Parameters"}
 
@@ -220,9 +226,17 @@ class Authority:
         found = await find(self._store, NameRecord, _name_blob(asked.legal_name))
         if found:
             await self._check_key(found[0], member, asked.role, hashed)
-        identifier = hashlib.sha256(
-            json.dumps([name_key(asked.legal_name), asked.role.name, hashed]).encode()
-        ).hexdigest()[:32]
+        place = _short(member, name_key(asked.legal_name), asked.role.name)
+        identifier = f"{place}-{hashed[:_SHORT]}"
+        there = await find(self._store, RequestRecord, _request_blob(identifier))
+        if there:
+            # A VM may have ended between the two.
+            if there[0].state is State.PENDING:
+                await self._store.write(_open_blob(identifier), b"", None)
+            return identifier
+        if await self._asked(place, found[0].revoked if found else ()) >= KEYS_AT_MOST:
+            reason = f"{KEYS_AT_MOST} keys were asked for {asked.legal_name}, {asked.role.name}; wanted one of them"
+            await self._refused(member, asked.legal_name, asked.role.name, hashed, reason)
         record = RequestRecord(
             id=identifier,
             member=member,
@@ -233,8 +247,19 @@ class Authority:
             asked=self._time(),
         )
         if await self._store.write(_request_blob(identifier), record.to_json(), None):
+            await self._store.write(_open_blob(identifier), b"", None)
             log.info("request %s of %s: %s of %s, key %s", identifier, member, *_told(record))
         return identifier
+
+    async def _asked(self, place: str, revoked: Sequence[str]) -> int:
+        """How many keys of a place stand in the register, without those that a person has decided against."""
+        prefix = _request_blob(f"{place}-")
+        gone = {prefix + each[:_SHORT] for each in revoked}
+        names = [name for name in await self._store.names(prefix) if name not in gone]
+        if len(names) < KEYS_AT_MOST:
+            return len(names)
+        found = [await find(self._store, RequestRecord, name) for name in names]
+        return sum(each is not None and each[0].state is not State.REJECTED for each in found)
 
     async def answer(self, member: str, identifier: str) -> tuple[x509.Certificate, ...] | None:
         """The chain that a member's request got, from leaf to root; None while a person is to approve it.
@@ -328,8 +353,9 @@ class Authority:
 
     async def _refused(self, member: str, legal_name: str, role: str, hashed: str, reason: str) -> None:
         now = self._time()
-        # One a day: a member that asks each minute fills no register.
-        case = hashlib.sha256(json.dumps([member, legal_name, role, hashed, reason]).encode()).hexdigest()[:32]
+        log.warning("refused: %s of %s, key %s: %s", role, member, hashed, reason)
+        # The first of a day: a member that asks each minute, each time for something else, fills no register.
+        case = _short(member, role)
         await self._record(
             f"refused-{case}",
             now,
@@ -346,11 +372,16 @@ class Authority:
 
     async def pending(self) -> Sequence[RequestRecord]:
         """The requests that wait for a person, oldest first."""
-        waiting = [
-            each
-            for each in await records(self._store, RequestRecord, "requests/")
-            if each.state is State.PENDING and self._configuration.approval is Approval.MANUAL
-        ]
+        waiting: list[RequestRecord] = []
+        # Of all that was ever asked only what is open is read.
+        for name in await self._store.names(_open_blob("")):
+            identifier = name.removeprefix(_open_blob(""))
+            found = await find(self._store, RequestRecord, _request_blob(identifier))
+            if found is None or found[0].state is not State.PENDING:
+                # A VM ended between the two; whoever opens it anew and asks again marks it again.
+                await self._store.delete(name)
+            elif self._configuration.approval is Approval.MANUAL:
+                waiting.append(found[0])
         return sorted(waiting, key=lambda each: (each.asked, each.id))
 
     async def approve(self, identifier: str, by: str) -> RequestRecord:
@@ -380,6 +411,7 @@ class Authority:
             return record.model_copy(update={"state": state, "decided": now, "by": by, "reason": reason})
 
         record = await change(self._store, RequestRecord, blob, None, step)
+        await self._store.delete(_open_blob(identifier))
         decided = record.decided or now
         await self._record(
             f"{state}-{identifier}-{decided}",
@@ -493,9 +525,10 @@ class Authority:
             await self._publish(issuer)
         await self._parameters()
         oldest = int(self.now().timestamp()) // 60 - NONCE_MINUTES
-        for name in await self._store.names("nonces/"):
-            if int(name.split("/")[1]) < oldest:
-                await self._store.delete(name)
+        old = [name for name in await self._store.names("nonces/") if int(name.split("/")[1]) < oldest]
+        for start in range(0, min(len(old), NONCES_AT_ONCE), _DELETED_TOGETHER):
+            together = old[start : min(start + _DELETED_TOGETHER, NONCES_AT_ONCE)]
+            await asyncio.gather(*(self._store.delete(name) for name in together))
         told = [f"the network's parameters wait for the certificate of {name}" for name in self._missing]
         if waiting := await self.pending():
             told.append(f"{len(waiting)} requests wait for approval")
@@ -512,17 +545,17 @@ class Authority:
                     for serial, each in found[0].certificates.items()
                 }
             document = await self._store.read(blob)
-            before = x509.load_der_x509_crl(document.content) if document else None
-            if (
-                before is not None
-                and {each.serial_number for each in before} == set(revoked)
-                and now < before.last_update_utc + self._lifetimes.revocation_list_renewal
-            ):
-                return
             number = 0
-            # A list of nothing is false.
-            if before is not None:
-                number = before.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+            if document:
+                try:
+                    number, listed, since = _read_list(document.content)
+                except (ValueError, x509.ExtensionNotFound) as error:
+                    # It is made anew, with a number that is above every one that was counted up to.
+                    log.error("register: blob %s is no revocation list: %s", blob, error)
+                    number = int(now.timestamp())
+                else:
+                    if listed == set(revoked) and now < since + self._lifetimes.revocation_list_renewal:
+                        return
             builder = revocation_list(
                 own.certificates[issuer],
                 number + 1,
@@ -617,6 +650,22 @@ def _told(record: RequestRecord) -> tuple[str, str, str]:
 def _name_blob(legal_name: str) -> str:
     # A name may have what a blob's name may not, and X.500 does not tell all ways of writing one apart.
     return f"names/{hashlib.sha256(name_key(legal_name).encode()).hexdigest()}"
+
+
+def _short(*parts: str) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:_SHORT]
+
+
+def _read_list(content: bytes) -> tuple[int, set[int], datetime]:
+    """Number of a revocation list, the serial numbers in it, and since when it is."""
+    read = x509.load_der_x509_crl(content)
+    number = read.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+    return number, {each.serial_number for each in read}, read.last_update_utc
+
+
+def _open_blob(identifier: str) -> str:
+    # Of a request that nobody has decided.
+    return f"open/{identifier}"
 
 
 def _request_blob(identifier: str) -> str:

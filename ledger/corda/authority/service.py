@@ -45,10 +45,14 @@ async def serve(  # noqa: PLR0917
     async def tend() -> None:
         while True:
             try:
-                reason, seconds = await authority.tend(), TEND_SECONDS
+                await authority.open()
+                # What else is due may fail, or take its time: members are answered.
                 opened.set()
-            except (UnavailableError, DamagedError) as error:
-                reason, seconds = str(error), RETRY_SECONDS
+                reason, seconds = await authority.tend(), TEND_SECONDS
+            except (UnavailableError, DamagedError, ValueError, LookupError) as error:
+                if not isinstance(error, UnavailableError | DamagedError):
+                    log.exception("what is due is not done")
+                reason, seconds = str(error) or type(error).__name__, RETRY_SECONDS
             if reason != status.reason:
                 log.info("%s", reason or "all is well")
                 status.reason = reason
