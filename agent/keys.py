@@ -3,7 +3,7 @@
 Each blob is a secret of its own. A manifest, written last, names their versions and hashes: a key that it does not
 name was never in use. Key Vault can't make a write depend on what is there, so nothing here relies on being alone
 with the vault: of several manifests the one that the identity's record knows counts, and before there is a record
-the oldest.
+the oldest. A person who tags that one gives its keys up: then the oldest manifest that says to replace it counts.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ import os
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -32,7 +33,8 @@ REQUEST_SECONDS = 15
 SETTLE_SECONDS = 2.0
 """Vault times are whole seconds: after so long no older manifest can appear any more."""
 ABANDONED = "abandoned"
-"""A person sets this tag to "yes" on what a cut-off storing left: new keys may be stored as its next version."""
+"""A person sets this tag to "yes" on what a cut-off storing left, or on the manifest in use, whose keys are given up
+thereby: new keys may be stored as the next version."""
 
 _MANIFEST = "keys"
 _NAME = re.compile(r"[0-9a-zA-Z-]{1,127}")
@@ -92,6 +94,8 @@ class _Stored(_Model):
 class _Manifest(_Model):
     identity: str
     blobs: dict[str, _Stored]
+    replaces: str | None = None
+    """SHA-256 of the manifest whose keys were given up for these."""
 
 
 @dataclass(frozen=True)
@@ -119,10 +123,10 @@ class KeyVaultKeys:
         settle_seconds: float = SETTLE_SECONDS,
     ) -> None:
         self._client, self._request_seconds, self._settle_seconds = client, request_seconds, settle_seconds
-        self._begun: dict[str, Mapping[str, bytes]] = {}
+        self._begun: dict[tuple[str, str | None], Mapping[str, bytes]] = {}
 
     async def obtain(self, identity: str, make: Callable[[], Mapping[str, bytes]], known: str | None) -> Keys:
-        """Restore an identity's keys, or make and store them where there never were any.
+        """Restore an identity's keys, or make and store them where there never were any or a person gave them up.
 
         Args:
             identity: its name; the names of its secrets begin with it.
@@ -135,57 +139,82 @@ class KeyVaultKeys:
             ValueError: a name or a blob is not fit for Key Vault.
         """
         stored = None
-        content = await self._find(identity, known)
+        content, given_up = await self._find(identity, known)
         if content is None:
-            if known:
+            if known and not given_up:
                 raise VanishedError(
                     f"{self._named(_manifest_name(identity))} is not there, but the record of {identity} knows keys"
                     f" of fingerprint {known}; wanted: the vault's secrets of {identity} restored from their backup"
                 )
-            stored = await self._store(identity, make)
+            stored = await self._store(identity, make, given_up)
             await asyncio.sleep(self._settle_seconds)
             # Not what was written but what is found: another first holder may have been there a moment earlier.
-            content = await self._find(identity, None)
+            content, _ = await self._find(identity, known)
             if content is None:
                 raise VaultUnavailableError(f"{self._named(_manifest_name(identity))} can't be read yet")
         manifest = self._parse(identity, content)
         blobs = {name: await self._restore(each) for name, each in manifest.blobs.items()}
-        self._begun.pop(identity, None)
+        for begun in [each for each in self._begun if each[0] == identity]:
+            del self._begun[begun]
         if made := content == stored:
             log.info("%s: new keys are stored, fingerprint %s", identity, _sha256(content))
         return Keys(blobs, _sha256(content), made)
 
-    async def _find(self, identity: str, known: str | None) -> str | None:
-        """The content of the manifest that counts; None where there is none."""
+    async def _find(self, identity: str, known: str | None) -> tuple[str | None, str | None]:
+        """The content of the manifest that counts; where there is none, the fingerprint of one that was given up."""
         name = _manifest_name(identity)
         latest = await self._get(name)
         if latest is None:
-            return None
+            return None, None
         # A holder that was late may have written another manifest over the known one: that one was never in use.
-        if known and _sha256(_value(latest)) == known:
-            return _value(latest)
-        for each in await self._ask(name, self._versions(name)):
-            content = _value(await self._get(name, each.version))
-            if known in {None, _sha256(content)}:
-                return content
-        if known is None:
-            raise VaultUnavailableError(f"{self._named(name)} has a value but lists no version yet")
-        raise MismatchError(
-            f"{self._named(name)} has no version of fingerprint {known}, which the record of {identity} knows;"
-            " wanted: that version of it, and of the secrets it names, restored from their backup"
-        )
+        if known and _sha256(_value(latest)) == known and not _abandoned(latest.properties):
+            return _value(latest), None
+        versions = await self._ask(name, self._versions(name))
+        read: dict[str, str] = {}
 
-    async def _store(self, identity: str, make: Callable[[], Mapping[str, bytes]]) -> str:
+        async def content_of(version: str) -> str:
+            if version not in read:
+                read[version] = _value(await self._get(name, version))
+            return read[version]
+
+        async def oldest(fits: Callable[[str], bool]) -> tuple[str, str] | None:
+            for each in versions:
+                if fits(content := await content_of(str(each.version))):
+                    return str(each.version), content
+            return None
+
+        # One content may have two versions, where the SDK repeated a write: it does not matter which has the tag.
+        given_up = {_sha256(await content_of(str(each.version))) for each in versions if _abandoned(each)}
+        found = await oldest(lambda each: _sha256(each) == known if known else _replaces(each) is None)
+        if found is None and known is None:
+            raise VaultUnavailableError(f"{self._named(name)} has a value but lists no version yet")
+        if found is None:
+            raise MismatchError(
+                f"{self._named(name)} has no version of fingerprint {known}, which the record of {identity} knows;"
+                " wanted: that version of it, and of the secrets it names, restored from their backup"
+            )
+        while (replaced := _sha256(found[1])) in given_up:
+            found = await oldest(partial(_is_for, replaced))
+            if found is None:
+                return None, replaced
+        version, content = found
+        if version != latest.properties.version:
+            log.info("%s, version %s, is in use, though not the latest", self._named(name), version)
+        return content, None
+
+    async def _store(self, identity: str, make: Callable[[], Mapping[str, bytes]], replaces: str | None) -> str:
         """Write the blobs, then the manifest; returns its content."""
-        if identity not in self._begun:
-            self._begun[identity] = _checked(identity, await asyncio.to_thread(make))
-        blobs = {_secret_name(identity, name): (name, blob) for name, blob in self._begun[identity].items()}
+        # What was begun before other keys were given up may be as old as they are.
+        begun = identity, replaces
+        if begun not in self._begun:
+            self._begun[begun] = _checked(identity, await asyncio.to_thread(make))
+        blobs = {_secret_name(identity, name): (name, blob) for name, blob in self._begun[begun].items()}
         there = {secret: await self._get(secret) for secret in blobs}
         if left := [
             secret
             for secret, found in there.items()
-            # What has our value is ours, of an attempt before.
-            if found and _value(found) != _text(blobs[secret][1]) and not _abandoned(found)
+            # What has our value is ours, of an attempt before. Over keys that were given up a person wants others.
+            if found and _value(found) != _text(blobs[secret][1]) and not (replaces or _abandoned(found.properties))
         ]:
             raise HalfStoredError(
                 f"{self._named(', '.join(left))} there, but not {_manifest_name(identity)}: the storing of"
@@ -196,7 +225,7 @@ class KeyVaultKeys:
         for secret, (name, blob) in blobs.items():
             version = await self._written(identity, secret, there[secret], blob)
             manifest[name] = _Stored(secret=secret, version=version, sha256=_sha256(blob))
-        content = _Manifest(identity=identity, blobs=manifest).model_dump_json()
+        content = _Manifest(identity=identity, blobs=manifest, replaces=replaces).model_dump_json(exclude_none=True)
         await self._set(identity, _manifest_name(identity), content, "application/json")
         return content
 
@@ -381,8 +410,19 @@ def _value(secret: KeyVaultSecret | None) -> str:
     return (secret and secret.value) or ""
 
 
-def _abandoned(secret: KeyVaultSecret) -> bool:
-    return (secret.properties.tags or {}).get(ABANDONED) == "yes"
+def _abandoned(properties: SecretProperties) -> bool:
+    return (properties.tags or {}).get(ABANDONED) == "yes"
+
+
+def _is_for(replaced: str, content: str) -> bool:
+    return _replaces(content) == replaced
+
+
+def _replaces(content: str) -> str | None:
+    try:
+        return _Manifest.model_validate_json(content).replaces
+    except ValidationError:
+        return None
 
 
 def _sha256(content: str | bytes) -> str:

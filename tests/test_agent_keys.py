@@ -2,6 +2,8 @@
 
 import asyncio
 import base64
+import copy
+import hashlib
 import itertools
 import json
 import logging
@@ -369,6 +371,237 @@ def test_versions_that_came_later_change_nothing(at_bank):
             await person.set_secret("node-1-tls", "AAAA")
         for known in (None, keys.fingerprint):
             assert (await bank.obtain(known)).blobs == keys.blobs, "exactly the versions that the manifest names"
+
+    at_bank(history)
+
+
+# --- Given up ------------------------------------------------------------------------------------------------------
+
+
+async def give_up(bank: Bank, version: str = "", name: str = MANIFEST, said: str = "yes") -> None:
+    async with bank.person() as person:
+        await person.update_secret_properties(name, version, tags={"abandoned": said})
+
+
+def kept(bank: Bank, before: dict[str, dict[str, dict[str, Any]]]) -> bool:
+    """Whether each version of before is still there, with its value."""
+    return all(
+        bank.vault.secrets[name][version]["value"] == each["value"]
+        for name, versions in before.items()
+        for version, each in versions.items()
+    )
+
+
+def test_keys_that_a_person_gives_up_are_replaced_once(at_bank):
+    clock = itertools.count(1_800_000_000)
+
+    async def history(bank: Bank):
+        old = await bank.obtain()
+        before = copy.deepcopy(bank.vault.secrets)
+        await give_up(bank)
+        new = await bank.obtain(old.fingerprint)
+        assert new.made, "the old ones are not wanted any more"
+        assert new.fingerprint != old.fingerprint, "the record is to follow"
+        assert new.blobs == bank.made[1], "none of the old ones"
+        assert kept(bank, before), "what was signed with them may have to be proven"
+        for known in (old.fingerprint, new.fingerprint, None, new.fingerprint):
+            later = await bank.obtain(known)
+            assert (later.blobs, later.fingerprint, later.made) == (new.blobs, new.fingerprint, False), (
+                "whether the record was written, was not, or is lost"
+            )
+        assert len(bank.made) == 2, "once"
+        await give_up(bank)
+        third = await bank.obtain(new.fingerprint)
+        assert third.blobs == bank.made[2], "a name may lose its key again"
+        for known in (old.fingerprint, new.fingerprint, None, third.fingerprint):
+            assert (await bank.obtain(known)).blobs == third.blobs, "however far the record is behind"
+
+    at_bank(history, now=lambda: next(clock))
+
+
+async def tag_nothing(bank: Bank) -> None:
+    pass
+
+
+async def tag_otherwise(bank: Bank) -> None:
+    await give_up(bank, said="no")
+
+
+async def tag_a_blob(bank: Bank) -> None:
+    await give_up(bank, name="node-1-tls")
+
+
+async def tag_another_identity(bank: Bank) -> None:
+    await bank.obtain(identity="node-10")
+    await give_up(bank, name="node-10-keys")
+
+
+async def tag_a_newer_one(bank: Bank) -> None:
+    """A manifest that a holder wrote late."""
+    async with bank.person() as person:
+        content = bank.vault.secrets[MANIFEST][_only(bank, MANIFEST)]["value"]
+        await person.set_secret(MANIFEST, content.replace("node-1-tls", "node-1-late"))
+    await give_up(bank)
+
+
+async def write_over_it_late(bank: Bank) -> None:
+    """A manifest that says to replace the one in use, which nobody gave up."""
+    async with bank.person() as person:
+        content = bank.vault.secrets[MANIFEST][_only(bank, MANIFEST)]["value"]
+        replaces = hashlib.sha256(content.encode()).hexdigest()
+        await person.set_secret(MANIFEST, json.dumps(json.loads(content) | {"replaces": replaces}))
+
+
+@pytest.mark.parametrize(
+    "tag",
+    [tag_nothing, tag_otherwise, tag_a_blob, tag_another_identity, tag_a_newer_one, write_over_it_late],
+)
+def test_keys_are_given_up_by_the_tag_on_the_manifest_in_use_alone(at_bank, tag):
+    clock = itertools.count(1_800_000_000)
+
+    async def history(bank: Bank):
+        keys = await bank.obtain()
+        await tag(bank)
+        there = json.dumps(bank.vault.secrets)
+        for known in (keys.fingerprint, None):
+            assert (await bank.obtain(known)).fingerprint == keys.fingerprint, "nobody gave it up"
+        assert json.dumps(bank.vault.secrets) == there, "nothing is written"
+
+    at_bank(history, now=lambda: next(clock))
+
+
+def test_a_tag_on_an_older_manifest_changes_nothing(at_bank, caplog):
+    caplog.set_level(logging.INFO)
+    clock = itertools.count(1_800_000_000)
+
+    async def history(bank: Bank):
+        first = await bank.obtain()
+        (older,) = bank.vault.secrets[MANIFEST].items()
+        await give_up(bank)
+        keys = await bank.obtain(first.fingerprint)
+        # The record knows the second; a late holder's lies over it, and the first has had its tag for long.
+        async with bank.person() as person:
+            await person.set_secret(MANIFEST, older[1]["value"].replace("node-1-tls", "node-1-late"))
+        await give_up(bank, older[0])
+        assert (await bank.obtain(keys.fingerprint)).blobs == keys.blobs, "it is not in use"
+        in_use = list(bank.vault.secrets[MANIFEST])[1]
+        assert f"version {in_use}, is in use" in caplog.text, "a person finds where the tag has to be"
+        await give_up(bank, in_use)
+        assert (await bank.obtain(keys.fingerprint)).blobs == bank.made[2], "that one"
+
+    at_bank(history, now=lambda: next(clock))
+
+
+def test_the_set_that_lost_once_does_not_come_back(at_bank):
+    clock = itertools.count(1_800_000_000)
+
+    async def history(bank: Bank):
+        await bank.obtain()
+        first = copy.deepcopy(bank.vault.secrets)
+        bank.vault.secrets.clear()
+        await bank.obtain()
+        for name, versions in bank.vault.secrets.items():
+            bank.vault.secrets[name] = first[name] | versions
+        known = await bank.obtain()
+        assert known.blobs == bank.made[0], "two first holders, of whom the first counts"
+        await give_up(bank, next(iter(bank.vault.secrets[MANIFEST])))
+        new = await bank.obtain(known.fingerprint)
+        assert new.made, "what leaked with the first set is as old as it"
+        assert new.blobs == bank.made[2] == (await bank.obtain(known.fingerprint)).blobs, "others"
+
+    at_bank(history, now=lambda: next(clock))
+
+
+@pytest.mark.parametrize("fault", ["cut", "lose"])
+@pytest.mark.parametrize("lives_on", [False, True])
+def test_a_crash_at_any_request_of_the_replacing_is_continued(at_bank, fault, lives_on):
+    clock = itertools.count(1_800_000_000)
+
+    async def history(bank: Bank):
+        old = await bank.obtain()
+        await give_up(bank)
+        before = copy.deepcopy(bank.vault.secrets)
+        continued = 0
+        for step in range(100):
+            bank.vault.secrets = copy.deepcopy(before)
+            del bank.made[1:]
+            bank.fails_after(step, fault)
+            async with bank.holder() as holder:
+                try:
+                    keys = await holder.obtain(NODE, bank.make, old.fingerprint)
+                except VaultUnavailableError:
+                    bank.heals()
+                    if lives_on:
+                        keys = await holder.obtain(NODE, bank.make, old.fingerprint)
+                        assert len(bank.made) == 2, "what it began it goes on with"
+                    else:
+                        keys = await bank.obtain(old.fingerprint)
+                    continued += 1
+                else:
+                    break
+            assert keys.blobs in bank.made[1:], "never the old ones"
+            assert kept(bank, before), "which stay as they were"
+            for known in (old.fingerprint, keys.fingerprint, None):
+                assert (await bank.obtain(known)).fingerprint == keys.fingerprint, "one set"
+        assert continued > 3 * len(BLOBS), "each step was tried"
+
+    at_bank(history, now=lambda: next(clock))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_two_holders_that_meet_over_given_up_keys_end_with_the_same(at_bank, seed):
+    chance = random.Random(seed)
+    start = 1_800_000_000
+    times = {"now": start}
+
+    async def history(bank: Bank):
+        old = await bank.obtain()
+        await give_up(bank)
+        before = copy.deepcopy(bank.vault.secrets)
+        times["now"] += 1
+        bank.options = {"settle_seconds": 0.2}
+        both = asyncio.Barrier(2)
+        writes = 0
+
+        async def judge(request: web.Request) -> Fault:
+            nonlocal writes
+            if request.method == "PUT":
+                writes += 1
+                # Neither sees anything of the other before both write.
+                if writes <= 2:
+                    await both.wait()
+            await asyncio.sleep(chance.uniform(0, 0.01))
+            return None
+
+        bank.vault.judge = judge
+        one, other = await asyncio.wait_for(
+            asyncio.gather(bank.obtain(old.fingerprint), bank.obtain(old.fingerprint)), 5
+        )
+        bank.heals()
+        assert len(bank.vault.secrets[MANIFEST]) == 3, "both stored"
+        assert (one.blobs, one.fingerprint) == (other.blobs, other.fingerprint), "they are one identity"
+        assert one.made != other.made, "one of them lost"
+        assert one.blobs in bank.made[1:], "new ones"
+        assert kept(bank, before), "the old ones stay"
+        for known in (old.fingerprint, one.fingerprint, None):
+            assert (await bank.obtain(known)).blobs == one.blobs, "and it stays so"
+
+    # All within one second, which is as fine as a vault tells time.
+    at_bank(history, now=lambda: times["now"])
+
+
+def test_what_was_begun_before_the_keys_were_given_up_is_not_used_for_the_new_ones(at_bank):
+    async def history(bank: Bank):
+        async with bank.holder() as late:
+            bank.fails_after(len(BLOBS) + 2)
+            with pytest.raises(VaultUnavailableError):
+                await late.obtain(NODE, bank.make, None)
+            bank.heals()
+            bank.vault.secrets.clear()
+            old = await bank.obtain()
+            await give_up(bank)
+            new = await late.obtain(NODE, bank.make, old.fingerprint)
+            assert new.blobs == bank.made[2], "the first began when the leaked ones did"
 
     at_bank(history)
 

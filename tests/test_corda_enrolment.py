@@ -18,9 +18,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from agent.fence import DamagedError, UnavailableError
+from agent.keys import KeyVaultKeys
 from agent.network_http import serving_requests
 from agent.tls import server_context
 from ledger.corda import proof
+from ledger.corda.authority.configuration import Approval
 from ledger.corda.authority.server import Requests, zipped
 from ledger.corda.certificates import (
     IDENTITY_KEY,
@@ -39,7 +41,7 @@ from ledger.corda.certificates import (
 )
 from ledger.corda.enrolment import MAX_BYTES, NETWORK_DOCUMENT, TRUST_ROOT
 from ledger.software import SoftwareError, WaitingError, Zone
-from local.key_vault import write_certificate
+from local.key_vault import Vault, client_of, serving, write_certificate
 from tests.authority import BANK_A, BANK_B, Member, Network, epoch_of, network
 from tests.test_corda_certificates import make_network
 
@@ -783,5 +785,50 @@ def test_trust_root_documents_hold_a_certificate_alone(play):
             error = await caught(member.certificates())
             assert plain(error)
             assert "wanted a self-signed certificate in PEM" in str(error)
+
+    play(history)
+
+
+# --- A new key for a name ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("approval", [Approval.AUTO, Approval.MANUAL])
+def test_a_revoked_name_whose_keys_are_given_up_is_certified_anew(play, tls, approval):
+    async def history(made: Network) -> None:
+        made.options["approval"] = approval
+        context, certificate = tls
+        async with (
+            made.vm() as vm,
+            serving(Vault(), context) as url,
+            client_of(url, certificate) as vault,
+        ):
+            bank = made.member("bank-b", vm.url, BANK_B)
+
+            async def started(known: str | None) -> tuple[str, Chains]:
+                """What a holder's agent does, anew each time: the keys, then their certificates."""
+                keys = await KeyVaultKeys(vault, settle_seconds=0).obtain("node-1", make_keys, known)
+                enrolment = bank.vm()
+                try:
+                    return keys.fingerprint, await enrolment.certificates(bank.identity(), keys.blobs)
+                except WaitingError:
+                    mine = {key_hash(read_key(keys.blobs, name).public_key()) for name in (NODE_CA_KEY, IDENTITY_KEY)}
+                    waiting = [each for each in await vm.authority.pending() if each.key_hash in mine]
+                    assert len(waiting) == 2, "a person sees what is asked for the keys in use"
+                    for each in waiting:
+                        await vm.authority.approve(each.id, "alice")
+                    return keys.fingerprint, await enrolment.certificates(bank.identity(), keys.blobs)
+
+            old, before = await started(None)
+            assert await started(old) == (old, before), "a restart changes nothing"
+            await vm.authority.revoke(bank.identity().legal_name, "alice")
+            assert await started(old) == (old, before), "nor does a revocation alone: that takes the voice, no more"
+            await vault.update_secret_properties("node-1-keys", tags={"abandoned": "yes"})
+            new, after = await started(old)
+            assert new != old, "the record follows"
+            for one, other in ((before.node_ca, after.node_ca), (before.identity, after.identity)):
+                assert key_hash(one[0].public_key()) != key_hash(other[0].public_key()), "another key"
+                assert one[0].subject == other[0].subject, "under the same name"
+            assert after.trust_root == before.trust_root, "in the same network"
+            assert await started(new) == (new, after), "and it stays so"
 
     play(history)
