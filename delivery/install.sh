@@ -27,7 +27,7 @@ if [ -f "$archive.sha256" ]; then
 fi
 
 if [ $# -gt 0 ]; then
-    # Root's home, since Maven keeps what it fetches there.
+    # Root's home: without --repository Maven fetches, and keeps there what it got, its own plugins unverified among it.
     (cd "$prefix/source" && HOME=/root PYTHONDONTWRITEBYTECODE=1 "$prefix/venv/bin/python" -m ledger.install "$@")
 fi
 

@@ -8,12 +8,16 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from http.client import HTTPException, HTTPMessage
 from pathlib import Path
-from typing import Any
-from xml.sax.saxutils import escape
+from typing import IO, Any
+from urllib.error import HTTPError
+from urllib.parse import quote, urlsplit
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
@@ -50,7 +54,15 @@ _LOGGING = """\
   </Loggers>
 </Configuration>
 """
+# Maven would take whatever version of its plugin the repository calls the newest.
+_MAVEN_GOAL = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy"
 _FETCH_SECONDS = 900
+_SILENT_SECONDS = 60
+_ATTEMPTS = 3
+_PAUSE_SECONDS = 5.0
+# Several times Corda's capsule.
+_MAX_ARTIFACT_BYTES = 512 << 20
+_PART_BYTES = 1 << 20
 _COMPILE_SECONDS = 120
 _TOOL_SECONDS = 60
 # They live for seconds.
@@ -392,26 +404,32 @@ def _check_names(artifacts: Sequence[Artifact]) -> None:
 
 
 def _fetch(artifact: Artifact, folder: Path, repository: str | None) -> Path:
-    """The artifact's file, by whatever repository the machine's Maven is set up for, or by the one that is given."""
+    """The artifact's file, from the repository that is given, or by the machine's Maven; verified."""
     _, name, version = artifact.coordinates.split(":")
     folder.mkdir(exist_ok=True)
-    settings: list[str] = []
+    jar = folder / f"{name}-{version}.jar"
     if repository:
-        # Of everything, Maven's own parts too: a closed network has one repository.
-        path = folder / "settings.xml"
-        path.write_text(
-            "<settings><mirrors><mirror><id>ledger</id><mirrorOf>*</mirrorOf>"
-            f"<url>{escape(repository)}</url></mirror></mirrors></settings>",
-            encoding="utf-8",
-        )
-        settings = ["--settings", str(path)]
+        _download(_address(artifact, repository), jar)
+    else:
+        _ask_maven(artifact, folder)
+    if not jar.is_file():
+        raise InstallationError(f"{artifact.coordinates}: Maven brought no {jar.name}; wanted a jar")
+    if (found := _sha256(jar)) != artifact.sha256.lower():
+        raise InstallationError(f"{artifact.coordinates}: SHA-256 is {found}; wanted {artifact.sha256}")
+    return jar
+
+
+def _ask_maven(artifact: Artifact, folder: Path) -> None:
+    """Copy the artifact's file from whatever repository the machine's Maven is set up for.
+
+    Maven runs plugins of its own from there, as root, and verifies no hash that is known here.
+    """
     _run(
         [
             "mvn",
-            *settings,
             "--batch-mode",
             "--quiet",
-            "dependency:copy",
+            _MAVEN_GOAL,
             f"-Dartifact={artifact.coordinates}",
             f"-DoutputDirectory={folder}",
             "-Dmdep.useBaseVersion=true",
@@ -419,12 +437,57 @@ def _fetch(artifact: Artifact, folder: Path, repository: str | None) -> Path:
         _FETCH_SECONDS,
         folder,
     )
-    jar = folder / f"{name}-{version}.jar"
-    if not jar.is_file():
-        raise InstallationError(f"{artifact.coordinates}: Maven brought no {jar.name}; wanted a jar")
-    if (found := _sha256(jar)) != artifact.sha256.lower():
-        raise InstallationError(f"{artifact.coordinates}: SHA-256 is {found}; wanted {artifact.sha256}")
-    return jar
+
+
+def _address(artifact: Artifact, repository: str) -> str:
+    """Where a repository in Maven's layout has the artifact's file."""
+    parts = urlsplit(repository)
+    if parts.scheme != "https" or not parts.hostname or "@" in parts.netloc or parts.query or parts.fragment:
+        raise InstallationError(
+            "the repository's URL can't be used; wanted https://HOST/PATH, with no user, no query"
+        )
+    group, name, version = artifact.coordinates.split(":")
+    path = "/".join(quote(each, safe="") for each in (*group.split("."), name, version, f"{name}-{version}.jar"))
+    return f"{repository.rstrip('/')}/{path}"
+
+
+class _HttpsAlone(HTTPRedirectHandler):
+    """A repository may lead to where its files are, but not out of TLS."""
+
+    def redirect_request(  # noqa: PLR0917  # The base class has them so.
+        self, req: Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
+    ) -> Request | None:
+        where = urlsplit(newurl)
+        if where.scheme != "https":
+            raise InstallationError(f"{req.full_url}: leads to {where.scheme}://{where.netloc}; wanted https://")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _download(address: str, path: Path) -> None:
+    """Fetch a file over HTTPS, again where the repository is only busy; its content is not verified."""
+    until = time.monotonic() + _FETCH_SECONDS
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            _download_once(address, path, until)
+        except (OSError, HTTPException, ValueError) as error:
+            final = isinstance(error, HTTPError) and error.code < 500 and error.code != 429
+            if final or attempt == _ATTEMPTS:
+                raise InstallationError(f"{address}: {error}; wanted the artifact") from error
+            time.sleep(_PAUSE_SECONDS)
+        else:
+            return
+
+
+def _download_once(address: str, path: Path, until: float) -> None:
+    # Some repositories turn away Python's own name.
+    request = Request(address, headers={"User-Agent": "decentralized-trust"})  # noqa: S310  # It is https.
+    with build_opener(_HttpsAlone).open(request, timeout=_SILENT_SECONDS) as answer, path.open("wb") as file:
+        while part := answer.read1(_PART_BYTES):
+            file.write(part)
+            if file.tell() > _MAX_ARTIFACT_BYTES:
+                raise InstallationError(f"{address}: more than {_MAX_ARTIFACT_BYTES} bytes; wanted no more")
+            if time.monotonic() > until:
+                raise InstallationError(f"{address}: not done in {_FETCH_SECONDS} s")
 
 
 @dataclass(frozen=True)
