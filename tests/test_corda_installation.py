@@ -9,18 +9,34 @@ import re
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
 import pytest
 
+from agent.fence import UnavailableError
+from ledger.corda import PLATFORM as CORDA
 from ledger.corda import installation
-from ledger.corda.installation import InstallationError, Installed, Runtime, ToolError, find_runtime, install
+from ledger.corda.authority.configuration import Parameters
+from ledger.corda.authority.parameters import JavaSerializer, NetworkParameters
+from ledger.corda.installation import (
+    InstallationError,
+    Installed,
+    Runtime,
+    ToolError,
+    find_runtime,
+    install,
+    wanted_artifacts,
+)
+from ledger.corda.software import CordaSoftware
 from ledger.install import main
-from ledger.platform import Artifact, Installation
+from ledger.platform import Artifact, Installation, identities
+from ledger.software import DatabaseAccess, Place, SoftwareError
 from local import corda
 from local.key_vault import write_certificate
+from tests.surroundings import surroundings
 
 AGENT = "quasar-core-0.7.15_r3.jar"
 # As in the capsule: lines of 72 characters, each further one begins with a space.
@@ -293,6 +309,77 @@ def test_an_installation_that_was_meddled_with_is_refused(
 def test_another_version_than_the_configured_one_is_refused(machine: Machine) -> None:
     with pytest.raises(InstallationError, match=r"ledger: Corda 4\.10 is installed; wanted 4\.9$"):
         machine.install().verify("4.9")
+
+
+def test_what_it_was_made_of_is_recorded(machine: Machine) -> None:
+    record = machine.put("example.bank:record:1.2", b"application")
+    made_of = {each.coordinates: each.sha256 for each in (machine.artifacts["corda"], record)}
+    installed = machine.install(replace(record, sha256=record.sha256.upper()))
+    assert installed.manifest.artifacts == made_of, "what the bank chose, in one spelling"
+    installed.verify("4.10", wanted_artifacts("4.10", machine.artifacts["corda"], [record]))
+    known = installation.KNOWN["4.10"]
+    assert wanted_artifacts("4.10", None, []) == {known.coordinates: known.sha256}, (
+        "the platform's own if none is given"
+    )
+
+
+OLD, NEW = (Artifact(f"example.bank:record:{version}", version[-1] * 64) for version in ("1.2", "1.3"))
+OTHERS: dict[str, tuple[bool, bool, bool, str]] = {
+    # What is installed: an application. What is wanted: another Corda, that application, another.
+    "changed": (
+        True,
+        False,
+        True,
+        rf"installed example\.bank:record:1\.2 with .*; wanted {NEW.coordinates} with SHA",
+    ),
+    "added": (
+        False,
+        False,
+        True,
+        rf"installed nothing besides; wanted {NEW.coordinates} with SHA-256 {NEW.sha256}: ",
+    ),
+    "dropped": (True, False, False, r"installed example\.bank:record:1\.2 with .*; wanted nothing besides: an image"),
+    "corda": (
+        False,
+        True,
+        False,
+        r"installed net\.corda:corda:4\.10 with .*; wanted net\.corda:corda:4\.10 with .*5a: ",
+    ),
+}
+
+
+@pytest.mark.parametrize(("has", "other_corda", "wants", "reason"), OTHERS.values(), ids=OTHERS)
+def test_another_artifact_than_the_configured_one_is_refused(
+    machine: Machine, *, has: bool, other_corda: bool, wants: bool, reason: str
+) -> None:
+    """As in an image that was not made anew: the same files, whole, and not those that the bank chose since."""
+    record = machine.put(OLD.coordinates, b"application")
+    installed = machine.install(*([record] if has else ()))
+    corda = machine.artifacts["corda"]
+    wanted = replace(corda, sha256="5a" * 32) if other_corda else corda
+    around = surroundings(
+        version="4.10", installation=installed.folder, artifact=wanted, applications=(NEW,) if wants else ()
+    )
+    identity = identities(CORDA, "O=Bank A, L=London, C=GB", 1)[0]
+    place = Place(
+        identity,
+        1,
+        *(machine.folder / name for name in ("kept", "scratch", "secrets")),
+        DatabaseAccess("localhost", 1, "none", "none", "none"),
+        None,
+    )
+    with pytest.raises(SoftwareError, match=reason):
+        asyncio.run(CordaSoftware(around).prepare(place))
+    serializer = JavaSerializer(
+        Installation("4.10", installed.folder, artifact=wanted, applications=around.applications)
+    )
+    settings = Parameters(
+        minimum_platform_version=1, max_message_bytes=65_536, max_transaction_bytes=65_536, event_horizon_days=1
+    )
+    parameters = NetworkParameters(1, datetime.now(UTC), settings, ())
+    with pytest.raises(UnavailableError, match=reason) as refused:
+        asyncio.run(serializer.raw(parameters))
+    assert "\n" not in str(refused.value), "an authority signs nothing that another Corda wrote"
 
 
 def test_where_nothing_was_installed(tmp_path: Path) -> None:

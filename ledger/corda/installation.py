@@ -146,8 +146,31 @@ class _Manifest(BaseModel):
     classpath: tuple[str, ...]
     heap_megabytes: int | None
     node_options: tuple[str, ...]
+    artifacts: dict[str, str]
+    """What it was made of, as `wanted_artifacts` tells it."""
     files: dict[str, str]
     """SHA-256 of every file, by its path in the folder."""
+
+
+def wanted_artifacts(version: str, artifact: Artifact | None, applications: Sequence[Artifact]) -> dict[str, str]:
+    """SHA-256 of what a bank can choose, by coordinates: the ledger software, and the applications.
+
+    Raises:
+        InstallationError: the software of that version is not known here, and not given.
+    """
+    return {
+        each.coordinates: each.sha256.lower() for each in (_software(version, artifact), *dict.fromkeys(applications))
+    }
+
+
+def _software(version: str, artifact: Artifact | None) -> Artifact:
+    found = artifact or KNOWN.get(version)
+    if found is None:
+        raise InstallationError(
+            f"version {version}: its artifact is not known here; wanted one of {', '.join(KNOWN)}, "
+            "or COORDINATES=SHA256 of it"
+        )
+    return found
 
 
 def install(installation: Installation, runtime: Runtime | None = None) -> None:
@@ -160,12 +183,7 @@ def install(installation: Installation, runtime: Runtime | None = None) -> None:
     Raises:
         InstallationError: an artifact is not the one that is wanted, or a program fails.
     """
-    artifact = installation.artifact or KNOWN.get(installation.version)
-    if artifact is None:
-        raise InstallationError(
-            f"version {installation.version}: its artifact is not known here; wanted one of {', '.join(KNOWN)}, "
-            "or COORDINATES=SHA256 of it"
-        )
+    artifact = _software(installation.version, installation.artifact)
     runtime = runtime or find_runtime(installation.version)
     _check_java(runtime)
     folder = installation.folder
@@ -204,6 +222,7 @@ def install(installation: Installation, runtime: Runtime | None = None) -> None:
             ),
             heap_megabytes=runtime.heap_megabytes,
             node_options=runtime.node_options,
+            artifacts=wanted_artifacts(installation.version, artifact, applications),
             files=dict(_hashes(made)),
         )
         (made / MANIFEST).write_text(manifest.model_dump_json(by_alias=True, indent=1), encoding="utf-8")
@@ -246,17 +265,26 @@ class Installed:
         except ValidationError as error:
             raise InstallationError(f"{path}: {error.errors()[0]['msg']}; wanted the manifest of one") from error
 
-    def verify(self, version: str | None = None) -> None:
+    def verify(self, version: str | None = None, artifacts: Mapping[str, str] | None = None) -> None:
         """Read every file again; about half a second.
 
         Args:
             version: the one that is wanted.
+            artifacts: what is wanted, as `wanted_artifacts` tells it.
 
         Raises:
-            InstallationError: a file is missing, another, or not of the installation.
+            InstallationError: a file is missing, another, or not of the installation; or another one is wanted.
         """
         if version is not None and self.manifest.version != version:
             raise InstallationError(f"{self.folder}: Corda {self.manifest.version} is installed; wanted {version}")
+        if artifacts is not None and artifacts != self.manifest.artifacts:
+            made_of = self.manifest.artifacts
+            others = dict(made_of.items() - artifacts.items())
+            lacking = dict(artifacts.items() - made_of.items())
+            raise InstallationError(
+                f"{self.folder}: installed {_told(others) or 'nothing besides'}; wanted "
+                f"{_told(lacking) or 'nothing besides'}: an image brings what it was built with"
+            )
         found = dict(_hashes(self.folder))
         found.pop(MANIFEST, None)
         for path, wanted in self.manifest.files.items():
@@ -367,6 +395,10 @@ class Installed:
             main,
             *arguments,
         )
+
+
+def _told(artifacts: Mapping[str, str]) -> str:
+    return ", ".join(f"{coordinates} with SHA-256 {digest}" for coordinates, digest in sorted(artifacts.items()))
 
 
 def _environment(secrets: Mapping[str, str] | None) -> dict[str, str]:
