@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from addressing import AddressPlan
@@ -9,7 +10,7 @@ from agent.configuration import Configuration, DatabaseServer
 from components.network_authority import AuthorityPlace
 from consortium import PeerMember, notaries, told_network
 from delivery.cloud_config import AGENT, INSTALLATION, SHARE, cloud_config, custom_data, user_data
-from ledger.platform import Identity
+from ledger.platform import Artifact, Identity
 from settings import Settings
 
 
@@ -28,6 +29,15 @@ def installation(settings: Settings) -> list[str]:
         *(("--artifact", f"{ledger.artifact.coordinates}={ledger.artifact.sha256}") if ledger.artifact else ()),
         *(part for each in ledger.applications for part in ("--application", f"{each.coordinates}={each.sha256}")),
     ]
+
+
+def _artifact(settings: Settings) -> Artifact | None:
+    given = settings.ledger.artifact
+    return Artifact(given.coordinates, given.sha256) if given else None
+
+
+def _applications(settings: Settings) -> tuple[Artifact, ...]:
+    return tuple(Artifact(each.coordinates, each.sha256) for each in settings.ledger.applications)
 
 
 def agent_document(
@@ -52,6 +62,8 @@ def agent_document(
         frontend=str(plan.frontend),
         network=told_network(settings, peers, authority_url(settings, plan)),
         installation=INSTALLATION,
+        artifact=_artifact(settings),
+        applications=_applications(settings),
         client_id=known["client_id"],
         vault_url=known["vault_url"],
         blob_url=_blob_url(known["blob_account"]),
@@ -90,6 +102,7 @@ def authority_document(
     network, needs = settings.ledger.network, settings.authority_needs
     if network is None or needs is None:
         raise ValueError(f"{settings.bank.name} is no network authority; wanted one")
+    artifact = _artifact(settings)
     return json.dumps(
         {
             "member": settings.bank.name,
@@ -110,6 +123,9 @@ def authority_document(
                 "eventHorizonDays": network.event_horizon_days,
             },
             "installation": str(INSTALLATION),
+            "version": settings.ledger_version,
+            "artifact": asdict(artifact) if artifact else None,
+            "applications": [asdict(each) for each in _applications(settings)],
             "connectionString": known["connection_string"],
         },
         indent=1,

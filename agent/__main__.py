@@ -128,6 +128,8 @@ def surroundings(configuration: Configuration, documents: Documents, vault: Bank
         member=configuration.member,
         version=configuration.version,
         installation=configuration.installation,
+        artifact=configuration.artifact,
+        applications=configuration.applications,
         frontend=configuration.frontend,
         documents=documents,
         network=Authority(network.authority.url, vault.enrolment_key)

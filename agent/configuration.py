@@ -6,6 +6,8 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
+from ledger.platform import Artifact
+
 PATH = Path("/etc/decentralized-trust/agent.json")
 """Where the file lies."""
 
@@ -77,6 +79,10 @@ class Configuration(_Section):
     network: Network = Network()
     installation: Path
     """Where the ledger's artifacts are."""
+    artifact: Artifact | None = None
+    """The ledger software that should lie there, where it is not the one that the platform knows."""
+    applications: tuple[Artifact, ...] = ()
+    """What the bank runs on its nodes, and should lie there."""
     client_id: str
     """The VMs' user-assigned identity."""
     vault_url: str

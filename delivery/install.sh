@@ -29,7 +29,7 @@ fi
 if [ $# -gt 0 ]; then
     # A repository may be away for a while, and nothing runs this again: a VM that gave up is ill until it is made anew.
     attempt=1
-    # Root's home, since Maven keeps what it fetches there.
+    # Root's home: without --repository Maven fetches, and keeps there what it got, its own plugins unverified among it.
     until (cd "$prefix/source" && HOME=/root PYTHONDONTWRITEBYTECODE=1 "$prefix/venv/bin/python" -m ledger.install "$@"); do
         [ "$attempt" -lt 20 ] || exit 1
         attempt=$((attempt + 1))

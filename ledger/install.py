@@ -30,7 +30,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("platform", choices=sorted(PLATFORMS))
     parser.add_argument("version")
     parser.add_argument("folder", type=Path, help="made anew")
-    parser.add_argument("--repository", help="URL of a Maven repository; else the one Maven is set up for")
+    parser.add_argument(
+        "--repository",
+        help="https:// URL of a repository in Maven's layout; else Maven fetches from the one it is set up for",
+    )
     parser.add_argument("--artifact", type=_artifact, help="the ledger software, COORDINATES=SHA256")
     parser.add_argument("--application", type=_artifact, action="append", default=[], help="COORDINATES=SHA256")
     given = parser.parse_args(arguments)

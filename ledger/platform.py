@@ -240,7 +240,7 @@ class Installation:
     folder: Path
     """Where; made anew."""
     repository: str | None = None
-    """URL of a Maven repository; None takes what the machine's Maven is set up for."""
+    """`https://` URL of a repository in Maven's layout; None has the machine's Maven fetch what it is set up for."""
     artifact: Artifact | None = None
     """The ledger software itself, where it is not the one that the platform knows."""
     applications: tuple[Artifact, ...] = ()

@@ -6,7 +6,7 @@ from enum import IntEnum, StrEnum
 from pathlib import Path
 from typing import Protocol
 
-from ledger.platform import Identity
+from ledger.platform import Artifact, Identity
 
 MIGRATION_SECONDS = 1800
 """Within `prepare` the migration of a database may take so long."""
@@ -117,6 +117,10 @@ class Surroundings:
     rpc_users: Callable[[], Awaitable[Sequence[RpcUser]]]
     listen: str = "0.0.0.0"  # noqa: S104  # The network's rules say who gets in.
     """The address that nodes listen on."""
+    artifact: Artifact | None = None
+    """The ledger software that should be installed, where it is not the one that the platform knows."""
+    applications: tuple[Artifact, ...] = ()
+    """What of the bank's should be installed with it."""
 
 
 @dataclass(frozen=True)

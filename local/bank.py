@@ -24,7 +24,7 @@ from agent.vault import CARD, ENROLMENT_KEY, ENROLMENT_KEYS, PEERS, RPC_USERS
 from ledger.corda import CORDA
 from ledger.corda.authority import configuration as authority_configuration
 from ledger.corda.certificates import Chains
-from ledger.platform import P2P, Identity, identities, listeners
+from ledger.platform import P2P, Artifact, Identity, identities, listeners
 from local import balancer, key_vault, postgres, vm
 from local.authority import AUTHORITY_FILE
 from local.azurite import CREDENTIAL
@@ -73,7 +73,16 @@ class Plan:
 class Bank:
     """One member, as its stack would make it."""
 
-    def __init__(self, plan: Plan, folder: Path, blobs: str, installation: Path, authority: "Bank | None") -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        folder: Path,
+        blobs: str,
+        installation: Path,
+        authority: "Bank | None",
+        *,
+        applications: tuple[Artifact, ...] = (),
+    ) -> None:
         """Make its keys and its services' folders; `start` starts the services.
 
         Args:
@@ -82,9 +91,10 @@ class Bank:
             blobs: URL of a blob account, which banks share here; containers are each bank's own.
             installation: where Corda is installed.
             authority: the member that certifies names; None if it is this one.
+            applications: what is installed there besides.
         """
         self.plan, self.folder, self._blobs, self._installation = plan, folder, blobs, installation
-        self._authority = authority or self
+        self._authority, self._applications = authority or self, applications
         self._secret, self._seed = secrets.token_bytes(32), secrets.token_bytes(32)
         self.identities: tuple[Identity, ...] = identities(CORDA, plan.legal_name, plan.identities, plan.roles)
         self.passwords = {user.name: secrets.token_urlsafe(16) for user in plan.users}
@@ -220,6 +230,7 @@ class Bank:
             frontend=self.plan.frontend,
             network=Network(authority=NetworkAuthority(url=self._authority.authority_url)),
             installation=self._installation,
+            applications=self._applications,
             client_id="none",
             vault_url=self._vault.url,
             blob_url=self._blobs,
@@ -265,6 +276,8 @@ class Bank:
                 event_horizon_days=30,
             ),
             installation=self._installation,
+            version=CORDA.default_version,
+            applications=self._applications,
             connection_string=None,
         )
         (folder / AUTHORITY_FILE).write_text(configuration.to_json(), encoding="utf-8")

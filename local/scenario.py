@@ -108,7 +108,14 @@ class Scenario:
         self._await_everyone(5)
 
     def _bank(self, plan: Plan, authority: Bank | None) -> Bank:
-        bank = Bank(plan, self.folder / plan.name, self.blobs, self.installation, authority)
+        bank = Bank(
+            plan,
+            self.folder / plan.name,
+            self.blobs,
+            self.installation,
+            authority,
+            applications=self.built.artifacts,
+        )
         self.stack.callback(bank.end)
         bank.start()
         return bank

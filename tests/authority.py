@@ -177,6 +177,7 @@ class Network:
             "notaries": [f"OU=node-1, {BANK_A}"],
             "parameters": SETTINGS,
             "installation": Path("/nowhere"),
+            "version": "4.10",
             "connection_string": None,
         }
         return Configuration.model_validate(given | self.options | changes)

@@ -48,6 +48,7 @@ from ledger.corda.certificates import (
     role_of,
 )
 from ledger.corda.installation import ToolError
+from ledger.platform import Installation
 from ledger.software import SoftwareError, WaitingError
 from local import azurite, corda
 from local.key_vault import write_certificate
@@ -901,7 +902,7 @@ def test_cordas_own_code_takes_the_parameters_that_the_vaults_key_signed(play):
     installed = corda.load()
 
     async def history(made: Network) -> None:
-        made.serializer = JavaSerializer(installed.folder)  # type: ignore[assignment]
+        made.serializer = JavaSerializer(Installation(corda.VERSION, installed.folder))  # type: ignore[assignment]
         async with made.vm() as vm:
             member = made.member("bank-a", vm.url)
             chains = await member.certificates(1)

@@ -5,18 +5,38 @@ import base64
 import hashlib
 import json
 import os
+import re
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
+from agent.fence import UnavailableError
+from ledger.corda import PLATFORM as CORDA
 from ledger.corda import installation
-from ledger.corda.installation import InstallationError, Installed, Runtime, ToolError, find_runtime, install
+from ledger.corda.authority.configuration import Parameters
+from ledger.corda.authority.parameters import JavaSerializer, NetworkParameters
+from ledger.corda.installation import (
+    InstallationError,
+    Installed,
+    Runtime,
+    ToolError,
+    find_runtime,
+    install,
+    wanted_artifacts,
+)
+from ledger.corda.software import CordaSoftware
 from ledger.install import main
-from ledger.platform import Artifact, Installation
+from ledger.platform import Artifact, Installation, identities
+from ledger.software import DatabaseAccess, Place, SoftwareError
 from local import corda
+from local.key_vault import write_certificate
+from tests.surroundings import surroundings
 
 AGENT = "quasar-core-0.7.15_r3.jar"
 # As in the capsule: lines of 72 characters, each further one begins with a space.
@@ -166,11 +186,12 @@ def test_a_new_installation_takes_the_place_of_the_last(machine: Machine) -> Non
     assert [path.name for path in machine.folder.glob(".installing-*")] == [], "nothing is left behind"
 
 
-def test_a_repository_of_the_banks_own_is_asked_for_all(machine: Machine) -> None:
-    machine.install(repository="https://maven.bank.example/all?a=1&b=2")
-    assert all("--settings" in line for line in machine.asked), "a closed network has no other"
+def test_without_a_repository_maven_runs_one_version_of_its_plugin(machine: Machine) -> None:
     machine.install()
-    assert "--settings" not in machine.asked[-1], "else it is the machine's own"
+    assert len(machine.asked) == 2, "Corda and the driver"
+    goal = re.compile(r"org\.apache\.maven\.plugins:maven-dependency-plugin:\d+\.\d+\.\d+:copy")
+    assert all(goal.search(line) for line in machine.asked), "the newest one is whatever the repository says it is"
+    assert not [line for line in machine.asked if "--settings" in line], "from where the machine says"
 
 
 # --- What is refused -----------------------------------------------------------------------------------------------
@@ -290,6 +311,77 @@ def test_another_version_than_the_configured_one_is_refused(machine: Machine) ->
         machine.install().verify("4.9")
 
 
+def test_what_it_was_made_of_is_recorded(machine: Machine) -> None:
+    record = machine.put("example.bank:record:1.2", b"application")
+    made_of = {each.coordinates: each.sha256 for each in (machine.artifacts["corda"], record)}
+    installed = machine.install(replace(record, sha256=record.sha256.upper()))
+    assert installed.manifest.artifacts == made_of, "what the bank chose, in one spelling"
+    installed.verify("4.10", wanted_artifacts("4.10", machine.artifacts["corda"], [record]))
+    known = installation.KNOWN["4.10"]
+    assert wanted_artifacts("4.10", None, []) == {known.coordinates: known.sha256}, (
+        "the platform's own if none is given"
+    )
+
+
+OLD, NEW = (Artifact(f"example.bank:record:{version}", version[-1] * 64) for version in ("1.2", "1.3"))
+OTHERS: dict[str, tuple[bool, bool, bool, str]] = {
+    # What is installed: an application. What is wanted: another Corda, that application, another.
+    "changed": (
+        True,
+        False,
+        True,
+        rf"installed example\.bank:record:1\.2 with .*; wanted {NEW.coordinates} with SHA",
+    ),
+    "added": (
+        False,
+        False,
+        True,
+        rf"installed nothing besides; wanted {NEW.coordinates} with SHA-256 {NEW.sha256}: ",
+    ),
+    "dropped": (True, False, False, r"installed example\.bank:record:1\.2 with .*; wanted nothing besides: an image"),
+    "corda": (
+        False,
+        True,
+        False,
+        r"installed net\.corda:corda:4\.10 with .*; wanted net\.corda:corda:4\.10 with .*5a: ",
+    ),
+}
+
+
+@pytest.mark.parametrize(("has", "other_corda", "wants", "reason"), OTHERS.values(), ids=OTHERS)
+def test_another_artifact_than_the_configured_one_is_refused(
+    machine: Machine, *, has: bool, other_corda: bool, wants: bool, reason: str
+) -> None:
+    """As in an image that was not made anew: the same files, whole, and not those that the bank chose since."""
+    record = machine.put(OLD.coordinates, b"application")
+    installed = machine.install(*([record] if has else ()))
+    corda = machine.artifacts["corda"]
+    wanted = replace(corda, sha256="5a" * 32) if other_corda else corda
+    around = surroundings(
+        version="4.10", installation=installed.folder, artifact=wanted, applications=(NEW,) if wants else ()
+    )
+    identity = identities(CORDA, "O=Bank A, L=London, C=GB", 1)[0]
+    place = Place(
+        identity,
+        1,
+        *(machine.folder / name for name in ("kept", "scratch", "secrets")),
+        DatabaseAccess("localhost", 1, "none", "none", "none"),
+        None,
+    )
+    with pytest.raises(SoftwareError, match=reason):
+        asyncio.run(CordaSoftware(around).prepare(place))
+    serializer = JavaSerializer(
+        Installation("4.10", installed.folder, artifact=wanted, applications=around.applications)
+    )
+    settings = Parameters(
+        minimum_platform_version=1, max_message_bytes=65_536, max_transaction_bytes=65_536, event_horizon_days=1
+    )
+    parameters = NetworkParameters(1, datetime.now(UTC), settings, ())
+    with pytest.raises(UnavailableError, match=reason) as refused:
+        asyncio.run(serializer.raw(parameters))
+    assert "\n" not in str(refused.value), "an authority signs nothing that another Corda wrote"
+
+
 def test_where_nothing_was_installed(tmp_path: Path) -> None:
     with pytest.raises(
         InstallationError, match=r"manifest\.json: No such file .*; wanted an installation of the ledger$"
@@ -307,6 +399,160 @@ def test_the_java_of_a_version(version: str, java: int) -> None:
         assert find_runtime(version).version == java
     except InstallationError as error:
         assert f"package openjdk-{java}-jdk-headless" in str(error), "whoever makes the image learns what to add"  # noqa: PT017
+
+
+# --- A repository of the bank's own -------------------------------------------------------------------------------
+
+
+class Repository(ThreadingHTTPServer):
+    """Serves the machine's artifacts in Maven's layout, with a certificate of its own that the machine trusts."""
+
+    def __init__(self, machine: Machine) -> None:
+        super().__init__(("127.0.0.1", 0), Files)
+        self.machine = machine
+        self.url = f"https://localhost:{self.server_address[1]}/maven"
+        self.asked_paths: list[str] = []
+        self.leads: dict[str, str] = {}
+        """Redirects by path."""
+        self.busy = 0
+        """How many requests it turns away first."""
+        self.socket = write_certificate(machine.folder).wrap_socket(self.socket, server_side=True)
+
+    def path(self, name: str) -> str:
+        """Where it has an artifact, in Maven's layout."""
+        group, name, version = self.machine.artifacts[name].coordinates.split(":")
+        return f"/maven/{group.replace('.', '/')}/{name}/{version}/{name}-{version}.jar"
+
+    def handle_error(self, *_: object) -> None:
+        """A client went away."""
+
+
+class Files(BaseHTTPRequestHandler):
+    server: Repository
+
+    def do_GET(self) -> None:
+        of = self.server
+        of.asked_paths.append(self.path)
+        if of.busy:
+            of.busy -= 1
+            self.send_error(503)
+            return
+        if self.path in of.leads:
+            self.send_response(302)
+            self.send_header("Location", of.leads[self.path])
+            self.end_headers()
+            return
+        kept = of.machine.folder / "repository" / self.path.rsplit("/", 1)[1]
+        if self.path not in {of.path(name) for name in of.machine.artifacts} or not kept.exists():
+            self.send_error(404)
+            return
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(kept.read_bytes())
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def repository(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Repository]:
+    monkeypatch.setattr(installation, "_PAUSE_SECONDS", 0.0)
+    monkeypatch.setenv("no_proxy", "localhost")
+    program(machine.folder / "bin" / "mvn", f"touch {machine.folder}/asked; exit 1")
+    with Repository(machine) as server:
+        monkeypatch.setenv("SSL_CERT_FILE", str(machine.folder / "certificate.pem"))
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def test_a_repository_of_the_banks_own_serves_files_and_nothing_of_it_runs(repository: Repository) -> None:
+    machine = repository.machine
+    record = machine.put("example.bank:record:1.2", b"application")
+    installed = machine.install(record, repository=repository.url)
+    installed.verify("4.10")
+    assert (installed.applications / "record-1.2.jar").read_bytes() == b"application"
+    assert repository.asked_paths == [
+        "/maven/net/corda/corda/4.10/corda-4.10.jar",
+        "/maven/org/postgresql/postgresql/42.7.7/postgresql-42.7.7.jar",
+        "/maven/example/bank/record/1.2/record-1.2.jar",
+    ], "these, and nothing of Maven's own"
+    assert not (machine.folder / "asked").exists(), "no Maven that would run what it downloads"
+
+
+def test_a_busy_repository_is_asked_again(repository: Repository) -> None:
+    repository.busy = 2
+    repository.machine.install(repository=repository.url + "/").verify("4.10")
+    assert repository.asked_paths[:3] == [repository.path("corda")] * 3
+
+
+def test_a_repository_may_lead_elsewhere_over_tls_alone(repository: Repository) -> None:
+    machine = repository.machine
+    repository.leads = {repository.path("corda"): "/moved", "/moved": "http://localhost:1/corda.jar?token=secret"}
+    with pytest.raises(InstallationError, match=r"/moved: leads to http://localhost:1; wanted https://$"):
+        machine.install(repository=repository.url)
+    repository.leads = {repository.path("postgresql"): "/other", "/other": repository.path("postgresql") + "?again"}
+    with pytest.raises(InstallationError, match="HTTP Error 404"):
+        machine.install(repository=repository.url)
+    assert repository.asked_paths[-2:] == ["/other", repository.path("postgresql") + "?again"], "that was followed"
+
+
+def another(repository: Repository, _: pytest.MonkeyPatch) -> None:
+    (repository.machine.folder / "repository" / "postgresql-42.7.7.jar").write_bytes(b"another")
+
+
+def gone(repository: Repository, _: pytest.MonkeyPatch) -> None:
+    (repository.machine.folder / "repository" / "postgresql-42.7.7.jar").unlink()
+
+
+def little(_: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(installation, "_MAX_ARTIFACT_BYTES", 5)
+
+
+def slow(_: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(installation, "_FETCH_SECONDS", -1)
+
+
+def unknown(_: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", "/dev/null")
+
+
+def down(repository: Repository, _: pytest.MonkeyPatch) -> None:
+    repository.busy = 99
+
+
+REFUSED: dict[str, tuple[Callable[[Repository, pytest.MonkeyPatch], None], str]] = {
+    "another": (another, r"^org\.postgresql:postgresql:42\.7\.7: SHA-256 is [0-9a-f]{64}; wanted [0-9a-f]{64}$"),
+    "gone": (gone, r"/postgresql-42\.7\.7\.jar: HTTP Error 404: Not Found; wanted the artifact$"),
+    "too-large": (little, r"/corda-4\.10\.jar: more than 5 bytes; wanted no more$"),
+    "too-slow": (slow, r"/corda-4\.10\.jar: not done in -1 s$"),
+    "unknown": (unknown, r"/corda-4\.10\.jar: .*CERTIFICATE_VERIFY_FAILED.*; wanted the artifact$"),
+    "down": (down, r"/corda-4\.10\.jar: HTTP Error 503: .*; wanted the artifact$"),
+}
+
+
+@pytest.mark.parametrize(("fault", "reason"), REFUSED.values(), ids=REFUSED)
+def test_what_a_repository_can_not_do(
+    repository: Repository,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: Callable[[Repository, pytest.MonkeyPatch], None],
+    reason: str,
+) -> None:
+    fault(repository, monkeypatch)
+    with pytest.raises(InstallationError, match=reason):
+        repository.machine.install(repository=repository.url)
+    assert not (repository.machine.folder / "ledger").exists()
+
+
+@pytest.mark.parametrize(
+    "url", ["http://localhost/maven", "https://", "file:///maven", "https://a:secret@localhost/m", "https://b/m?c=1"]
+)
+def test_a_repository_that_can_not_be_used_is_told_without_its_url(machine: Machine, url: str) -> None:
+    with pytest.raises(InstallationError) as refused:
+        machine.install(repository=url)
+    assert str(refused.value) == (
+        "the repository's URL can't be used; wanted https://HOST/PATH, with no user, no query"
+    ), "a password in it stays out of the logs"
 
 
 # --- The command ---------------------------------------------------------------------------------------------------

@@ -133,6 +133,8 @@ def test_what_is_told_holds_no_secret() -> None:
             "frontend",
             "network",
             "installation",
+            "artifact",
+            "applications",
         ),
         *("client_id", "vault_url", "blob_url", "lease_container", "network_container", "share", "database"),
         "connection_string",

@@ -9,12 +9,15 @@ from typing import Any
 import pytest
 
 from addressing import carve
+from agent.__main__ import surroundings
 from agent.configuration import Configuration, read_configuration
+from agent.vault import BankVault
 from components.network_authority import AuthorityPlace
 from consortium import PeerMember, notaries
+from delivery.cloud_config import INSTALLATION
 from handover import agent_document, authority_document, authority_url, boot, programs
 from ledger.corda.authority.configuration import Configuration as AuthorityConfiguration
-from ledger.platform import Identity, identities
+from ledger.platform import Artifact, Identity, Installation, identities
 from membership import LinkKind, read_card
 from settings import Settings, parse_settings
 from tests.cards import make_card
@@ -173,6 +176,41 @@ def test_both_install_what_the_bank_configured_and_verify_it():
             f"--application com.bank:credit:1.0={'a5' * 32}",
         ):
             assert word in said, f"{module}: whoever serves the file can't change it unseen"
+
+
+def test_both_know_what_should_be_installed():
+    artifact = {"coordinates": "net.corda:corda:4.10", "sha256": "5a" * 32}
+    application = {"coordinates": "com.bank:credit:1.0", "sha256": "a5" * 32}
+    own = settings(
+        artifact=artifact,
+        applications=[application],
+        roles={"node-2": "notary"},
+        network={"authority": "bank-a"},
+    )
+    agent, authority = agent_told(own), authority_told(own)
+    wanted = Artifact(**artifact), (Artifact(**application),)
+    assert (agent.artifact, agent.applications) == wanted
+    documents: Any = None
+    around = surroundings(agent, documents, BankVault(documents), "127.0.0.1")
+    assert (around.artifact, around.applications) == wanted, "the nodes' software compares it with what it finds"
+    assert authority.wanted == Installation("4.10", INSTALLATION, None, *wanted)
+    plain = own_network()
+    assert (agent_told(plain).artifact, agent_told(plain).applications) == (None, ()), "the platform knows its own"
+    assert authority_told(plain).wanted == Installation("4.10", INSTALLATION)
+
+
+def test_another_application_rolls_the_vms_of_an_image_too():
+    image = {"id": "/subscriptions/s/resourceGroups/g/providers/Microsoft.Compute/images/ledger"}
+    nodes = {"sshPublicKey": SSH_PUBLIC_KEY, "image": image}
+    network = {"roles": {"node-2": "notary"}, "network": {"authority": "bank-a"}}
+    booted = []
+    for version in ("1.0", "1.1"):
+        application = {"coordinates": f"com.bank:credit:{version}", "sha256": "a5" * 32}
+        ledger = {"applications": [application], **network}
+        own = parse_settings(PROJECT, configuration(nodes=nodes, ledger=ledger))
+        booted.append([boot(own, agent_told(own).to_json()), boot(own, authority_told(own).to_json())])
+    assert booted[0][0] != booted[1][0], "a VM with the old image says so; nothing else would"
+    assert booted[0][1] != booted[1][1]
 
 
 def test_an_image_has_its_programs():

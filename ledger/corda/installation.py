@@ -8,12 +8,16 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from http.client import HTTPException, HTTPMessage
 from pathlib import Path
-from typing import Any
-from xml.sax.saxutils import escape
+from typing import IO, Any
+from urllib.error import HTTPError
+from urllib.parse import quote, urlsplit
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
@@ -50,7 +54,15 @@ _LOGGING = """\
   </Loggers>
 </Configuration>
 """
+# Maven would take whatever version of its plugin the repository calls the newest.
+_MAVEN_GOAL = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy"
 _FETCH_SECONDS = 900
+_SILENT_SECONDS = 60
+_ATTEMPTS = 3
+_PAUSE_SECONDS = 5.0
+# Several times Corda's capsule.
+_MAX_ARTIFACT_BYTES = 512 << 20
+_PART_BYTES = 1 << 20
 _COMPILE_SECONDS = 120
 _TOOL_SECONDS = 60
 # They live for seconds.
@@ -134,8 +146,31 @@ class _Manifest(BaseModel):
     classpath: tuple[str, ...]
     heap_megabytes: int | None
     node_options: tuple[str, ...]
+    artifacts: dict[str, str]
+    """What it was made of, as `wanted_artifacts` tells it."""
     files: dict[str, str]
     """SHA-256 of every file, by its path in the folder."""
+
+
+def wanted_artifacts(version: str, artifact: Artifact | None, applications: Sequence[Artifact]) -> dict[str, str]:
+    """SHA-256 of what a bank can choose, by coordinates: the ledger software, and the applications.
+
+    Raises:
+        InstallationError: the software of that version is not known here, and not given.
+    """
+    return {
+        each.coordinates: each.sha256.lower() for each in (_software(version, artifact), *dict.fromkeys(applications))
+    }
+
+
+def _software(version: str, artifact: Artifact | None) -> Artifact:
+    found = artifact or KNOWN.get(version)
+    if found is None:
+        raise InstallationError(
+            f"version {version}: its artifact is not known here; wanted one of {', '.join(KNOWN)}, "
+            "or COORDINATES=SHA256 of it"
+        )
+    return found
 
 
 def install(installation: Installation, runtime: Runtime | None = None) -> None:
@@ -148,12 +183,7 @@ def install(installation: Installation, runtime: Runtime | None = None) -> None:
     Raises:
         InstallationError: an artifact is not the one that is wanted, or a program fails.
     """
-    artifact = installation.artifact or KNOWN.get(installation.version)
-    if artifact is None:
-        raise InstallationError(
-            f"version {installation.version}: its artifact is not known here; wanted one of {', '.join(KNOWN)}, "
-            "or COORDINATES=SHA256 of it"
-        )
+    artifact = _software(installation.version, installation.artifact)
     runtime = runtime or find_runtime(installation.version)
     _check_java(runtime)
     folder = installation.folder
@@ -192,6 +222,7 @@ def install(installation: Installation, runtime: Runtime | None = None) -> None:
             ),
             heap_megabytes=runtime.heap_megabytes,
             node_options=runtime.node_options,
+            artifacts=wanted_artifacts(installation.version, artifact, applications),
             files=dict(_hashes(made)),
         )
         (made / MANIFEST).write_text(manifest.model_dump_json(by_alias=True, indent=1), encoding="utf-8")
@@ -234,17 +265,26 @@ class Installed:
         except ValidationError as error:
             raise InstallationError(f"{path}: {error.errors()[0]['msg']}; wanted the manifest of one") from error
 
-    def verify(self, version: str | None = None) -> None:
+    def verify(self, version: str | None = None, artifacts: Mapping[str, str] | None = None) -> None:
         """Read every file again; about half a second.
 
         Args:
             version: the one that is wanted.
+            artifacts: what is wanted, as `wanted_artifacts` tells it.
 
         Raises:
-            InstallationError: a file is missing, another, or not of the installation.
+            InstallationError: a file is missing, another, or not of the installation; or another one is wanted.
         """
         if version is not None and self.manifest.version != version:
             raise InstallationError(f"{self.folder}: Corda {self.manifest.version} is installed; wanted {version}")
+        if artifacts is not None and artifacts != self.manifest.artifacts:
+            made_of = self.manifest.artifacts
+            others = dict(made_of.items() - artifacts.items())
+            lacking = dict(artifacts.items() - made_of.items())
+            raise InstallationError(
+                f"{self.folder}: installed {_told(others) or 'nothing besides'}; wanted "
+                f"{_told(lacking) or 'nothing besides'}: an image brings what it was built with"
+            )
         found = dict(_hashes(self.folder))
         found.pop(MANIFEST, None)
         for path, wanted in self.manifest.files.items():
@@ -357,6 +397,10 @@ class Installed:
         )
 
 
+def _told(artifacts: Mapping[str, str]) -> str:
+    return ", ".join(f"{coordinates} with SHA-256 {digest}" for coordinates, digest in sorted(artifacts.items()))
+
+
 def _environment(secrets: Mapping[str, str] | None) -> dict[str, str]:
     # Java's own variables would change what runs; the agent's may hold secrets of its own.
     return {"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8", **(secrets or {})}
@@ -392,26 +436,32 @@ def _check_names(artifacts: Sequence[Artifact]) -> None:
 
 
 def _fetch(artifact: Artifact, folder: Path, repository: str | None) -> Path:
-    """The artifact's file, by whatever repository the machine's Maven is set up for, or by the one that is given."""
+    """The artifact's file, from the repository that is given, or by the machine's Maven; verified."""
     _, name, version = artifact.coordinates.split(":")
     folder.mkdir(exist_ok=True)
-    settings: list[str] = []
+    jar = folder / f"{name}-{version}.jar"
     if repository:
-        # Of everything, Maven's own parts too: a closed network has one repository.
-        path = folder / "settings.xml"
-        path.write_text(
-            "<settings><mirrors><mirror><id>ledger</id><mirrorOf>*</mirrorOf>"
-            f"<url>{escape(repository)}</url></mirror></mirrors></settings>",
-            encoding="utf-8",
-        )
-        settings = ["--settings", str(path)]
+        _download(_address(artifact, repository), jar)
+    else:
+        _ask_maven(artifact, folder)
+    if not jar.is_file():
+        raise InstallationError(f"{artifact.coordinates}: Maven brought no {jar.name}; wanted a jar")
+    if (found := _sha256(jar)) != artifact.sha256.lower():
+        raise InstallationError(f"{artifact.coordinates}: SHA-256 is {found}; wanted {artifact.sha256}")
+    return jar
+
+
+def _ask_maven(artifact: Artifact, folder: Path) -> None:
+    """Copy the artifact's file from whatever repository the machine's Maven is set up for.
+
+    Maven runs plugins of its own from there, as root, and verifies no hash that is known here.
+    """
     _run(
         [
             "mvn",
-            *settings,
             "--batch-mode",
             "--quiet",
-            "dependency:copy",
+            _MAVEN_GOAL,
             f"-Dartifact={artifact.coordinates}",
             f"-DoutputDirectory={folder}",
             "-Dmdep.useBaseVersion=true",
@@ -419,12 +469,57 @@ def _fetch(artifact: Artifact, folder: Path, repository: str | None) -> Path:
         _FETCH_SECONDS,
         folder,
     )
-    jar = folder / f"{name}-{version}.jar"
-    if not jar.is_file():
-        raise InstallationError(f"{artifact.coordinates}: Maven brought no {jar.name}; wanted a jar")
-    if (found := _sha256(jar)) != artifact.sha256.lower():
-        raise InstallationError(f"{artifact.coordinates}: SHA-256 is {found}; wanted {artifact.sha256}")
-    return jar
+
+
+def _address(artifact: Artifact, repository: str) -> str:
+    """Where a repository in Maven's layout has the artifact's file."""
+    parts = urlsplit(repository)
+    if parts.scheme != "https" or not parts.hostname or "@" in parts.netloc or parts.query or parts.fragment:
+        raise InstallationError(
+            "the repository's URL can't be used; wanted https://HOST/PATH, with no user, no query"
+        )
+    group, name, version = artifact.coordinates.split(":")
+    path = "/".join(quote(each, safe="") for each in (*group.split("."), name, version, f"{name}-{version}.jar"))
+    return f"{repository.rstrip('/')}/{path}"
+
+
+class _HttpsAlone(HTTPRedirectHandler):
+    """A repository may lead to where its files are, but not out of TLS."""
+
+    def redirect_request(  # noqa: PLR0917  # The base class has them so.
+        self, req: Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
+    ) -> Request | None:
+        where = urlsplit(newurl)
+        if where.scheme != "https":
+            raise InstallationError(f"{req.full_url}: leads to {where.scheme}://{where.netloc}; wanted https://")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _download(address: str, path: Path) -> None:
+    """Fetch a file over HTTPS, again where the repository is only busy; its content is not verified."""
+    until = time.monotonic() + _FETCH_SECONDS
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            _download_once(address, path, until)
+        except (OSError, HTTPException, ValueError) as error:
+            final = isinstance(error, HTTPError) and error.code < 500 and error.code != 429
+            if final or attempt == _ATTEMPTS:
+                raise InstallationError(f"{address}: {error}; wanted the artifact") from error
+            time.sleep(_PAUSE_SECONDS)
+        else:
+            return
+
+
+def _download_once(address: str, path: Path, until: float) -> None:
+    # Some repositories turn away Python's own name.
+    request = Request(address, headers={"User-Agent": "decentralized-trust"})  # noqa: S310  # It is https.
+    with build_opener(_HttpsAlone).open(request, timeout=_SILENT_SECONDS) as answer, path.open("wb") as file:
+        while part := answer.read1(_PART_BYTES):
+            file.write(part)
+            if file.tell() > _MAX_ARTIFACT_BYTES:
+                raise InstallationError(f"{address}: more than {_MAX_ARTIFACT_BYTES} bytes; wanted no more")
+            if time.monotonic() > until:
+                raise InstallationError(f"{address}: not done in {_FETCH_SECONDS} s")
 
 
 @dataclass(frozen=True)

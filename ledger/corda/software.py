@@ -24,7 +24,7 @@ from psycopg import AsyncConnection, sql
 from agent.fence import UnavailableError
 from ledger.corda import POOL, certificates, parse_legal_name
 from ledger.corda.certificates import CertificateError, Chains
-from ledger.corda.installation import InstallationError, Installed, ToolError
+from ledger.corda.installation import InstallationError, Installed, ToolError, wanted_artifacts
 from ledger.corda.node_conf import FILE, SCHEMA, Database, KeyStore, NetworkServices, NodeConf, User, Variable
 from ledger.platform import AGENT_USER, P2P, Identity
 from ledger.software import (
@@ -194,9 +194,10 @@ class CordaSoftware:
         self._starts[name] = start
 
     def _verified(self) -> Installed:
+        around = self._surroundings
         try:
-            installed = Installed.load(self._surroundings.installation)
-            installed.verify(self._surroundings.version)
+            installed = Installed.load(around.installation)
+            installed.verify(around.version, wanted_artifacts(around.version, around.artifact, around.applications))
         except InstallationError as error:
             raise SoftwareError(str(error)) from error
         return installed

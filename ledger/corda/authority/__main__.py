@@ -47,7 +47,7 @@ def authority_of(
         BlobStore(container),
         VaultKeys(keys),
         VaultMembers(secrets, configuration.member, configuration.legal_names),
-        JavaSerializer(configuration.installation),
+        JavaSerializer(configuration.wanted),
         configured=configured,
     )
 

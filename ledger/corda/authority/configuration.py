@@ -9,6 +9,7 @@ from pydantic.alias_generators import to_camel
 
 from agent.configuration import read
 from ledger.corda import check_bank_legal_name, parse_legal_name
+from ledger.platform import Artifact, Installation
 
 PATH = Path("/etc/decentralized-trust/authority.json")
 """Where the file lies."""
@@ -71,8 +72,19 @@ class Configuration(_Section):
     parameters: Parameters
     installation: Path
     """Where the ledger's artifacts are: Corda's own code writes the parameters."""
+    version: str
+    """Of Corda."""
+    artifact: Artifact | None = None
+    """Corda, where it is not the artifact that is known for its version."""
+    applications: tuple[Artifact, ...] = ()
+    """What is installed as well: authority and nodes have one image."""
     connection_string: str | None
     """Of Application Insights; None sends nothing."""
+
+    @property
+    def wanted(self) -> Installation:
+        """What should be installed."""
+        return Installation(self.version, self.installation, artifact=self.artifact, applications=self.applications)
 
     def to_json(self) -> str:
         """The file's content."""

@@ -1,10 +1,10 @@
 """The network's parameters in Corda's own encoding, which only Corda's own code writes. It gets no key."""
 
+import asyncio
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any, Protocol
 
 from cryptography import x509
@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from agent.fence import UnavailableError
 from ledger.corda.authority.configuration import Parameters
+from ledger.platform import Installation
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,10 @@ class Serializer(Protocol):
 
 
 class JavaSerializer:
-    """Implements `Serializer` with the Java tool of an installation."""
+    """Implements `Serializer` with the Java tool of an installation, which must be the one that is wanted."""
 
-    def __init__(self, installation: Path) -> None:
-        self._installation = installation
+    def __init__(self, wanted: Installation) -> None:
+        self._wanted = wanted
 
     async def raw(self, parameters: NetworkParameters) -> bytes:
         """See `Serializer`."""
@@ -79,10 +80,19 @@ class JavaSerializer:
         return base64.b64decode(answer["document"])
 
     async def _ask(self, command: str, given: dict[str, Any]) -> dict[str, Any]:
-        from ledger.corda.installation import InstallationError, Installed, ToolError  # noqa: PLC0415
+        from ledger.corda.installation import (  # noqa: PLC0415
+            InstallationError,
+            Installed,
+            ToolError,
+            wanted_artifacts,
+        )
 
+        wanted = self._wanted
         try:
-            return await Installed.load(self._installation).tool(command, given)
+            installed = Installed.load(wanted.folder)
+            artifacts = wanted_artifacts(wanted.version, wanted.artifact, wanted.applications)
+            await asyncio.to_thread(installed.verify, wanted.version, artifacts)
+            return await installed.tool(command, given)
         except (InstallationError, ToolError, OSError, ValueError) as error:
             raise UnavailableError(f"network parameters: {error}") from error
 
