@@ -140,7 +140,8 @@ def main(arguments: Sequence[str], connect: Connect = connect) -> int:
         format="%(levelname)s %(name)s: %(message)s",
     )
     logging.getLogger("azure").setLevel(logging.WARNING)
-    # Who decides is recorded: the person, not root, where sudo tells.
+    # Who decides is recorded: the person where sudo tells. Through `az vm run-command` it is root, and the person
+    # stands in Azure's activity log.
     by = os.environ.get("SUDO_USER") or getpass.getuser()
 
     async def run(configuration: Configuration, configured: float) -> None:
