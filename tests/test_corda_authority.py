@@ -34,7 +34,7 @@ from ledger.corda.authority.authority import Authority, Lifetimes, RefusedError
 from ledger.corda.authority.configuration import Approval, Configuration, read_configuration
 from ledger.corda.authority.keys import KEYS
 from ledger.corda.authority.parameters import JavaSerializer
-from ledger.corda.authority.register import BlobStore
+from ledger.corda.authority.register import BlobStore, RequestRecord, State
 from ledger.corda.authority.service import serve
 from ledger.corda.certificates import (
     IDENTITY_KEY,
@@ -714,12 +714,69 @@ def test_a_revoked_name_is_certified_anew_with_a_new_key_alone(play, command, tm
             with pytest.raises(WaitingError, match="was revoked; wanted a new key"):
                 await replace_documents(member).certificates()
             member.keys["node-1"] = make_keys()
+            with pytest.raises(WaitingError, match="approved by whoever runs the network's authority"):
+                await member.certificates()
+            assert "2 requests wait for approval" in (await vm.authority.tend() or ""), "somebody revoked"
+            for line in (await say("pending"))[1].splitlines():
+                assert (await say("approve", line.split()[0]))[0] == 0
             after = await member.certificates()
             assert after.identity[0].serial_number not in revoked
             assert after.trust_root == before.trust_root
             assert {each.serial_number for each in (await fetch_lists(vm.lists_url))["identity-ca"]} == revoked
             status, told = await say("revoke", f"OU=node-9, {BANK_B}")
             assert (status, "nothing is certified under it" in told) == (1, True)
+
+    play(history)
+
+
+def test_a_name_has_one_key_that_is_approved(play, command, tmp_path):
+    async def history(made: Network) -> None:
+        made.options["approval"] = Approval.MANUAL
+        say, name = command(made, tmp_path), f"OU=node-1, {BANK_B}"
+        async with made.vm() as vm:
+            authority = vm.authority
+            first, second, third = [await authority.request("bank-b", new_request(name)) for _ in range(3)]
+            assert (await say("approve", first))[0] == 0
+            status, told = await say("approve", second)
+            assert (status, f"request {first} of that name is approved; wanted it rejected first" in told) == (
+                1,
+                True,
+            )
+            assert await authority.answer("bank-b", first)
+            status, told = await say("approve", second)
+            assert (status, "is certified with another key" in told) == (1, True)
+            # As an older release left it: approved, though another key was.
+            await authority._decide(third, State.APPROVED, "bob", None)
+            assert (await say("revoke", name))[0] == 0
+            assert await authority.answer("bank-b", third) is None, "who revokes, revokes what was approved before"
+            assert {each.id for each in await authority.pending()} == {second, third}
+            status, told = await say("approve", first)
+            assert (status, "was revoked; wanted a new key" in told) == (1, True)
+            assert (await say("approve", third))[0] == 0
+            assert await authority.answer("bank-b", third), "a person said so after it"
+            assert [each["decision"] for each in await decisions(made)].count("pending") == 1
+
+    play(history)
+
+
+def test_nothing_is_issued_by_an_approval_that_is_taken_back_meanwhile(play):
+    async def history(made: Network) -> None:
+        async with made.vm() as vm:
+            authority, name = vm.authority, f"OU=node-1, {BANK_B}"
+            ids = [await authority.request("bank-b", new_request(name)) for _ in range(2)]
+            assert await authority.answer("bank-b", ids[0])
+            read = await made.store().read(f"requests/{ids[1]}")
+            assert read
+            await authority._decide(ids[1], State.APPROVED, "bob", None)
+            approved = await made.store().read(f"requests/{ids[1]}")
+            assert approved
+            await authority.revoke(name, "alice")
+            record = RequestRecord.read(approved, "what another VM read before")
+            assert await authority._issued(record) is None
+            assert await authority.answer("bank-b", ids[1]) is None, "nor later, though the card would do"
+            await authority._decide(ids[1], State.APPROVED, "the card of bank-b", None)
+            assert await authority.answer("bank-b", ids[1]) is None, "a VM that did not know of the revocation yet"
+            assert [each.id for each in await authority.pending()] == [ids[1]]
 
     play(history)
 
@@ -860,7 +917,12 @@ def test_each_change_of_settings_or_notaries_raises_the_epoch(play):
             assert await epoch(made, vm) == 3, "notaries"
             await vm.authority.revoke(NODE_2, "alice")
             assert await epoch(made, vm) == 3, "the last word stands until there is a better one"
-            await made.member("bank-a", vm.url).certificates(2)
+            member = made.member("bank-a", vm.url)
+            with pytest.raises(WaitingError):
+                await member.certificates(2)
+            for each in await vm.authority.pending():
+                await vm.authority.approve(each.id, "alice")
+            await member.certificates(2)
             assert await epoch(made, vm) == 4, "a notary with another key is another party"
         assert [each.epoch for each in made.serializer.written] == [1, 2, 3, 4]
         told = [each for each in await decisions(made) if each["decision"] == "parameters"]

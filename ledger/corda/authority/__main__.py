@@ -15,7 +15,7 @@ from agent.configuration import ConfigurationError
 from agent.fence import DamagedError, UnavailableError
 from agent.ports import HEALTH_PORT
 from ledger.corda import CORDA
-from ledger.corda.authority.authority import Authority
+from ledger.corda.authority.authority import Authority, RefusedError
 from ledger.corda.authority.configuration import PATH, Configuration, read_configuration
 from ledger.corda.authority.register import BlobStore, RequestRecord
 
@@ -140,7 +140,8 @@ def main(arguments: Sequence[str], connect: Connect = connect) -> int:
         format="%(levelname)s %(name)s: %(message)s",
     )
     logging.getLogger("azure").setLevel(logging.WARNING)
-    # Who decides is recorded: the person, not root, where sudo tells.
+    # Who decides is recorded: the person where sudo tells. Through `az vm run-command` it is root, and the person
+    # stands in Azure's activity log.
     by = os.environ.get("SUDO_USER") or getpass.getuser()
 
     async def run(configuration: Configuration, configured: float) -> None:
@@ -155,7 +156,7 @@ def main(arguments: Sequence[str], connect: Connect = connect) -> int:
     except ConfigurationError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return os.EX_CONFIG
-    except (UnavailableError, DamagedError, LookupError, ValueError) as error:
+    except (UnavailableError, DamagedError, RefusedError, LookupError, ValueError) as error:
         print(f"error: {error.args[0] if error.args else error}", file=sys.stderr)  # noqa: T201
         return os.EX_UNAVAILABLE if isinstance(error, UnavailableError) else 1
     return os.EX_OK

@@ -37,6 +37,7 @@ from ledger.corda.authority.register import (
     Store,
     change,
     find,
+    records,
 )
 from ledger.corda.certificates import (
     LIFETIME,
@@ -67,6 +68,8 @@ KEYS_AT_MOST = 8
 """So many keys a member may ask for under one name and role: it fills no register."""
 
 _RACES = 20
+_CARD = "the card of "
+"""Who approves where no person does."""
 _SHORT = 24
 """Hex digits of a hash in an id."""
 _DELETED_TOGETHER = 20
@@ -276,18 +279,28 @@ class Authority:
         if record.legal_name not in await self.members.legal_names(member):
             reason = f"{record.legal_name} stands no more on the card of {member}; wanted one of its nodes"
             await self._refused(member, *_told(record), reason)
-        if record.state is State.PENDING and self._configuration.approval is Approval.AUTO:
-            record = await self._decide(identifier, State.APPROVED, f"the card of {member}", None)
+        if record.state is State.PENDING and not await self._by_hand(record.legal_name):
+            record = await self._decide(identifier, State.APPROVED, f"{_CARD}{member}", None)
         if record.state is State.REJECTED:
             raise RefusedError(f"rejected: {record.reason}")
         return await self._issued(record) if record.state is State.APPROVED else None
 
-    async def _issued(self, request: RequestRecord) -> tuple[x509.Certificate, ...]:
+    async def _by_hand(self, legal_name: str) -> bool:
+        """Whether a person is to approve: what somebody revoked comes back by nobody's card alone."""
+        if self._configuration.approval is Approval.MANUAL:
+            return True
+        found = await find(self._store, NameRecord, _name_blob(legal_name))
+        return found is not None and bool(found[0].revoked)
+
+    async def _issued(self, request: RequestRecord) -> tuple[x509.Certificate, ...] | None:
         own, role, blob = await self.open(), Role[request.role], _name_blob(request.legal_name)
         for _ in range(_RACES):
             found = await find(self._store, NameRecord, blob)
             record, etag = found or (NameRecord(legal_name=request.legal_name, member=request.member), None)
             await self._check_key(record, request.member, role, request.key_hash)
+            # Revoking takes approvals back before it frees the name, so what is read here is what holds.
+            if record.revoked and not await self._approved(request.id):
+                return None
             issued = record.current(role)
             leaf = from_pem(issued.certificate) if issued else None
             if issued is None or leaf is None or self.now() >= renewal_time(leaf):
@@ -322,6 +335,18 @@ class Authority:
             return leaf, own.certificates[IDENTITY_CA], own.certificates[ROOT]
         raise UnavailableError(f"register: blob {blob} changed {_RACES} times meanwhile")
 
+    async def _approved(self, identifier: str) -> bool:
+        """Whether a person's approval of a request holds, as the request is now."""
+        found = await find(self._store, RequestRecord, _request_blob(identifier))
+        if found is None or found[0].state is not State.APPROVED:
+            return False
+        by = found[0].by or ""
+        if by.startswith(_CARD):
+            # Approved by nobody at the moment that somebody revoked.
+            await self._decide(identifier, State.PENDING, by, f"{found[0].legal_name} is revoked")
+            return False
+        return True
+
     async def _signed(self, own: Own, request: RequestRecord, role: Role) -> x509.Certificate:
         key = load_pem_public_key(request.key.encode())
         assert isinstance(key, ec.EllipticCurvePublicKey)  # noqa: S101  # read_request took no other.
@@ -338,17 +363,7 @@ class Authority:
 
     async def _check_key(self, record: NameRecord, member: str, role: Role, hashed: str) -> None:
         """Refuse what would give a name a second key."""
-        reason, current = None, record.current(role)
-        if hashed in record.revoked:
-            reason = f"{record.legal_name}: the certificate of this key was revoked; wanted a new key"
-        elif current and current.key_hash != hashed:
-            reason = (
-                f"{record.legal_name} is certified with another key, {current.key_hash}; wanted that key, or its"
-                " certificate revoked by the authority first"
-            )
-        elif record.member != member and record.issued:
-            reason = f"{record.legal_name} is certified for {record.member}; wanted it revoked first"
-        if reason:
+        if reason := _second_key(record, member, role, hashed):
             await self._refused(member, record.legal_name, role.name, hashed, reason)
 
     async def _refused(self, member: str, legal_name: str, role: str, hashed: str, reason: str) -> None:
@@ -380,7 +395,7 @@ class Authority:
             if found is None or found[0].state is not State.PENDING:
                 # A VM ended between the two; whoever opens it anew and asks again marks it again.
                 await self._store.delete(name)
-            elif self._configuration.approval is Approval.MANUAL:
+            elif await self._by_hand(found[0].legal_name):
                 waiting.append(found[0])
         return sorted(waiting, key=lambda each: (each.asked, each.id))
 
@@ -389,8 +404,34 @@ class Authority:
 
         Raises:
             LookupError: there is none of that id.
+            RefusedError: the name has another key, or this one was revoked.
         """
+        if found := await find(self._store, RequestRecord, _request_blob(identifier)):
+            request = found[0]
+            name = await find(self._store, NameRecord, _name_blob(request.legal_name))
+            reason = name and _second_key(name[0], request.member, Role[request.role], request.key_hash)
+            revoked = name[0].revoked if name else ()
+            for each in await self._approvals(request.legal_name):
+                if each.role == request.role and each.key_hash not in {request.key_hash, *revoked}:
+                    reason = reason or f"request {each.id} of that name is approved; wanted it rejected first"
+            if reason:
+                raise RefusedError(reason)
         return await self._decide(identifier, State.APPROVED, by, None)
+
+    async def _approvals(self, legal_name: str) -> Sequence[RequestRecord]:
+        """What is approved under a name, whoever asked."""
+        return [
+            each
+            for each in await records(self._store, RequestRecord, _request_blob(""))
+            if each.state is State.APPROVED and name_key(each.legal_name) == name_key(legal_name)
+        ]
+
+    async def _take_back(self, name: NameRecord, by: str) -> None:
+        """Have a person approve anew what is approved of a name with another key than it is certified with."""
+        keys = {*name.revoked, *(each.key_hash for each in name.issued)}
+        for each in await self._approvals(name.legal_name):
+            if each.key_hash not in keys:
+                await self._decide(each.id, State.PENDING, by, f"{name.legal_name} is revoked")
 
     async def reject(self, identifier: str, reason: str, by: str) -> RequestRecord:
         """Refuse a request for good.
@@ -411,7 +452,10 @@ class Authority:
             return record.model_copy(update={"state": state, "decided": now, "by": by, "reason": reason})
 
         record = await change(self._store, RequestRecord, blob, None, step)
-        await self._store.delete(_open_blob(identifier))
+        if record.state is State.PENDING:
+            await self._store.write(_open_blob(identifier), b"", None)
+        else:
+            await self._store.delete(_open_blob(identifier))
         decided = record.decided or now
         await self._record(
             f"{state}-{identifier}-{decided}",
@@ -427,7 +471,7 @@ class Authority:
         return record
 
     async def revoke(self, legal_name: str, by: str) -> Sequence[Issued]:
-        """Revoke all certificates of a name; another key may be certified under it then.
+        """Revoke all certificates of a name; another key may be certified under it then, once a person approves it.
 
         Raises:
             LookupError: nothing is certified under it.
@@ -445,6 +489,7 @@ class Authority:
                 )
                 for each in record.issued
             }
+            await self._take_back(record, by)
             # In this order: what is cut off halfway leaves no valid certificate that the register forgot.
             await self._add_revoked(added)
             keys = {each.key_hash for each in record.issued}
@@ -650,6 +695,21 @@ def _told(record: RequestRecord) -> tuple[str, str, str]:
 def _name_blob(legal_name: str) -> str:
     # A name may have what a blob's name may not, and X.500 does not tell all ways of writing one apart.
     return f"names/{hashlib.sha256(name_key(legal_name).encode()).hexdigest()}"
+
+
+def _second_key(record: NameRecord, member: str, role: Role, hashed: str) -> str | None:
+    """Why a key is not certified under a name; None if it may be."""
+    current = record.current(role)
+    if hashed in record.revoked:
+        return f"{record.legal_name}: the certificate of this key was revoked; wanted a new key"
+    if current and current.key_hash != hashed:
+        return (
+            f"{record.legal_name} is certified with another key, {current.key_hash}; wanted that key, or its"
+            " certificate revoked by the authority first"
+        )
+    if record.member != member and record.issued:
+        return f"{record.legal_name} is certified for {record.member}; wanted it revoked first"
+    return None
 
 
 def _short(*parts: str) -> str:
