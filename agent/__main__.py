@@ -7,7 +7,7 @@ import shutil
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from agent.documents import BlobDocuments
 from agent.keys import KeyVaultKeys, write_files
 from agent.network_http import fetch
 from agent.network_info import Bank, Exchange, Pin
-from agent.node import Workplace
+from agent.node import Rhythm, Workplace
 from agent.ports import HEALTH_PORT, NETWORK_INFO_PORT
 from agent.processes import launch
 from agent.scheduled_events import ScheduledEvents
@@ -89,6 +89,8 @@ class Cloud:
     notices: ScheduledEvents | None
     listen: str = "0.0.0.0"  # noqa: S104  # The network's rules let balancer, probe and peers in, each to its port.
     """Address that the agent and its node listen on."""
+    rhythm: Rhythm = field(default_factory=Rhythm)
+    """How often a running node is seen to."""
 
 
 @asynccontextmanager
@@ -184,6 +186,7 @@ async def run(configuration: Configuration, cloud: Cloud) -> None:
             else None,
             network=network,
             document=platform.network_document,
+            rhythm=cloud.rhythm,
         )
         if platform.software
         else None

@@ -98,6 +98,8 @@ class Bank:
         self._secret, self._seed = secrets.token_bytes(32), secrets.token_bytes(32)
         self.identities: tuple[Identity, ...] = identities(CORDA, plan.legal_name, plan.identities, plan.roles)
         self.passwords = {user.name: secrets.token_urlsafe(16) for user in plan.users}
+        self.event_horizon_days = 30
+        """Of the network's parameters, if this is the authority: its VMs read it when they start."""
         self.vms: list[VmProcess] = []
         self.authority_vms: list[VmProcess] = []
         self._services = ExitStack()
@@ -273,7 +275,7 @@ class Bank:
                 minimum_platform_version=12,
                 max_message_bytes=10_485_760,
                 max_transaction_bytes=10_485_760,
-                event_horizon_days=30,
+                event_horizon_days=self.event_horizon_days,
             ),
             installation=self._installation,
             version=CORDA.default_version,
@@ -326,6 +328,11 @@ class Bank:
         """Who held an identity when."""
         with self._container(_LEASES) as container:
             return Record.from_json(identity, container.download_blob(identity).readall())
+
+    def document(self, name: str) -> bytes:
+        """One of the bank's public documents."""
+        with self._container(_NETWORK) as container:
+            return bytes(container.download_blob(name).readall())
 
     def known_members(self, identity: str) -> set[str]:
         """Legal names in the network map of an identity's node."""

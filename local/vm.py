@@ -16,10 +16,13 @@ from pydantic import BaseModel
 
 from agent.__main__ import NO_RETRIES, Cloud, LocalDisk, run
 from agent.configuration import Configuration, read_configuration
+from agent.node import Rhythm
 from agent.share import LedgerShare
 from local.azurite import CREDENTIAL
 from local.key_vault import client_of
 
+_RHYTHM = Rhythm(stale=15, stagger=15)
+"""A network of a few nodes need not wait ten minutes for its turn to follow a change."""
 AGENT_FILE, VM_FILE = "agent.json", "vm.json"
 
 
@@ -61,6 +64,7 @@ async def cloud(configuration: Configuration, vm: Vm, folder: Path) -> AsyncIter
             disk=LocalDisk(folder, vm.runtime),
             notices=None,
             listen=vm.address,
+            rhythm=_RHYTHM,
         )
 
 

@@ -187,6 +187,28 @@ def test_the_counters_tell_of_the_network(consortium: Consortium) -> None:
     until(reachable(a, "node-2", 3), 120, "three members known, and all of them reachable")
 
 
+def test_changed_parameters_are_followed_node_by_node(consortium: Consortium) -> None:
+    a, b, c = consortium.banks
+    nodes = [(a, "node-1"), (a, "node-2"), (b, "node-1"), (c, "node-1")]
+    before = {(bank.name, identity): (held(bank, identity), epochs(bank, identity)) for bank, identity in nodes}
+    running = {key: node_processes(vm) for key, (vm, _) in before.items()}
+    signed = a.document("network-document")
+    a.event_horizon_days += 1
+    for number, vm in enumerate(list(a.authority_vms), 1):
+        vm.process.terminate()
+        assert vm.process.wait(timeout=30) == 0, "an authority's VM ends in order"
+        a.start_authority_vm(number)
+    for bank, identity in nodes:
+        key = bank.name, identity
+        vm, epoch = before[key]
+        until(lambda vm=vm, key=key: not set(node_processes(vm)) & set(running[key]), 300, f"{key} starts anew")
+        until(partial(bank.holder, identity), START_SECONDS, f"{key} ready again")
+        assert held(bank, identity) is vm, f"{key}: on its VM"
+        assert epochs(bank, identity) == epoch, f"{key}: nobody else took the identity meanwhile"
+        assert bank.document("network-document") != signed, f"{bank.name} has the new parameters"
+    consortium.say("every node follows the changed parameters, drained and started anew where it was")
+
+
 def test_a_member_that_is_dropped_is_forgotten(consortium: Consortium) -> None:
     a, b, c = consortium.banks
     a.meet([b])
