@@ -43,7 +43,10 @@ from ledger.software import (
 from local import corda, postgres
 from local.corda import Network
 
-pytestmark = pytest.mark.skipif(corda.missing() is not None, reason=str(corda.missing()))
+pytestmark = [
+    pytest.mark.ledger,
+    pytest.mark.skipif(corda.missing() is not None, reason=str(corda.missing())),
+]
 
 HOST = f"127.94.{os.getpid() >> 8 & 255}.{os.getpid() & 255}"
 """The VM of this run alone: ports are fixed, and tests may run twice at once."""
