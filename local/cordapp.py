@@ -69,20 +69,22 @@ def build(cache: Path) -> Built:
         unfinished = folder.with_suffix(".unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
         shutil.copytree(SOURCES, unfinished, ignore=shutil.ignore_patterns("target"))
-        done = subprocess.run(
-            [
-                *("mvn", "--batch-mode", "--quiet", "-DskipTests"),
-                *("install", f"-Dsigning.keystore={cache / 'signing.p12'}"),
-            ],
-            cwd=unfinished,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            raise RuntimeError(f"the CorDapp can't be built: {(done.stdout + done.stderr)[-2000:]}")
+        _maven(unfinished, "package", "-DskipTests", f"-Dsigning.keystore={cache / 'signing.p12'}")
         unfinished.rename(folder)
-    return Built(folder)
+    built = Built(folder)
+    for part in _CORDAPPS:
+        # Each time: another build of the same version may have been there since, and each signing makes other files.
+        jar = folder / part / "target" / _jar(part)
+        _maven(folder, "install:install-file", f"-Dfile={jar}", f"-DpomFile={folder / part / 'pom.xml'}")
+    return built
+
+
+def _maven(folder: Path, *arguments: str) -> None:
+    done = subprocess.run(
+        ["mvn", "--batch-mode", "--quiet", *arguments], cwd=folder, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise RuntimeError(f"the CorDapp can't be built: {(done.stdout + done.stderr)[-2000:]}")
 
 
 class RefusedError(Exception):
