@@ -133,6 +133,7 @@ def test_what_takes_long_to_prove_is_not_trusted(
         heap_megabytes=None,
         node_options=(),
         files={},
+        artifacts={},
     )
     nothing: Any = None
     chains = asyncio.run(Network(nothing, FRONTEND).certificates(IDENTITY, corda.make_secrets(IDENTITY)))
