@@ -3,6 +3,7 @@
 import json
 import secrets
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -28,7 +29,7 @@ from ledger.platform import P2P, Artifact, Identity, identities, listeners
 from local import balancer, key_vault, postgres, vm
 from local.authority import AUTHORITY_FILE
 from local.azurite import CREDENTIAL
-from local.process import VmProcess, until
+from local.process import ROOT, VmProcess, until
 from membership import Party
 
 _LEASES, _NETWORK, _REGISTER = "leases", "network", "authority"
@@ -286,6 +287,24 @@ class Bank:
         started = VmProcess(name, address, [sys.executable, "-m", "local.authority", str(folder)], folder / "log")
         self.authority_vms.append(started)
         return started
+
+    def authority_command(self, *command: str) -> str:
+        """What an operator's command says on a VM of the authority's.
+
+        Raises:
+            RuntimeError: it fails.
+        """
+        folder = self.folder / self.authority_vms[0].name
+        done = subprocess.run(
+            [sys.executable, "-m", "local.authority", str(folder), *command],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip()}")
+        return done.stdout
 
     def _vm_folder(self, name: str, address: str, vault_certificate: Path) -> Path:
         folder = self.folder / name

@@ -13,6 +13,8 @@ from typing import Any
 
 from agent.ports import HEALTH_PATH, HEALTH_PORT
 
+NODE = b"ledger.corda.Node"
+"""The word on a Corda node's command line: migrations and tools are Java too, but none of them."""
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -53,6 +55,22 @@ class VmProcess:
             # A node may be gone already: the kernel kills it with its agent.
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
+
+    def running(self, what: bytes) -> list[int]:
+        """The processes of the VM that have a word on their command line."""
+        found = []
+        for pid in self.tree():
+            # It may have ended since.
+            with contextlib.suppress(OSError):
+                if what in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
+                    found.append(pid)
+        return found
+
+    def kill(self, what: bytes) -> None:
+        """Kill those."""
+        for pid in self.running(what):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def end(self) -> None:
         """Kill all of it."""

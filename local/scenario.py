@@ -4,6 +4,7 @@ Two banks' real Corda nodes, run by the project's agents, share a credit record;
 updates; a third bank joins by its card alone. Each bank knows of the others what their cards tell, and nothing else.
 """
 
+import contextlib
 import json
 import shutil
 import sys
@@ -19,8 +20,8 @@ from ledger.corda.installation import Installed
 from ledger.platform import application_port
 from local import azurite, balancer, corda, cordapp
 from local.bank import Bank, Plan, User
-from local.cordapp import FLOWS, Application, Built
-from local.process import until
+from local.cordapp import FLOWS, Application, Built, RefusedError
+from local.process import NODE, until
 
 A, B, C = "O=Bank A, L=London, C=GB", "O=Bank B, L=Paris, C=FR", "O=Bank C, L=Milan, C=IT"
 USER = User("application", FLOWS)
@@ -29,7 +30,9 @@ STREAM_SECONDS = 120
 TAKEOVER_SECONDS = 300
 MEETING_SECONDS = 300
 """How long a member may take to be known to all: each is asked twice a minute."""
-_PERSON = "p-4711"
+_PERSON, _OURS = "p-4711", "node-2"
+_REVOKED = b"Certificate has been revoked"
+"""What Corda writes of a peer whose certificate stands on the list."""
 
 
 @dataclass(frozen=True)
@@ -183,7 +186,7 @@ class Scenario:
             "stream", log, run=run, callers=4, seconds=seconds, with_=B, patience=TAKEOVER_SECONDS
         )
         time.sleep(seconds / 4)
-        identity = "node-2"
+        identity = _OURS
         vm = self.a.holder(identity)
         assert vm, f"nobody holds {identity}"
         self.say(f"bank A's application updates records all the time; {vm.name}, which holds {identity}, is killed")
@@ -226,6 +229,31 @@ class Scenario:
         assert read["transaction"] == shared["transaction"], f"bank C reads {read}"
         self.say(f"bank C reads the record from its own node: score {read['score']}, version {read['version']}")
 
+    def revoke(self, bank: Bank) -> None:
+        """The authority revokes a bank's name: a node of bank A that connects anew refuses it."""
+        name = bank.identities[0].legal_name
+        self.a.authority_command("revoke", name)
+        vm = until(partial(self.a.holder, _OURS), START_SECONDS, f"{_OURS} is ready")
+        seen = vm.log.stat().st_size
+        # What is connected stays connected: its node starts anew.
+        vm.kill(NODE)
+        until(lambda: self.a.holder(_OURS) is None, START_SECONDS, f"{_OURS} is down")
+        until(partial(self.a.holder, _OURS), START_SECONDS, f"{_OURS} is ready again")
+        ours = self.application(self.a, _OURS)
+        (read,) = ours.ask("read", bank=A, person=_PERSON)
+        with contextlib.suppress(RefusedError):
+            ours.ask(
+                "update",
+                person=_PERSON,
+                version=read["version"],
+                score=640,
+                request="r-4",
+                timeout=20,
+                patience=20,
+            )
+        until(lambda: _REVOKED in vm.log.read_bytes()[seen:], MEETING_SECONDS, f"{name} is refused")
+        self.say(f"{name} is revoked: bank A's node refuses its certificate")
+
 
 def missing() -> str | None:
     """What this machine lacks; None if nothing."""
@@ -245,6 +273,7 @@ def play(folder: Path, stream_seconds: int = STREAM_SECONDS) -> Outcome:
         outcome = scenario.takeover(stream_seconds)
         scenario.join()
         scenario.share()
+        scenario.revoke(scenario.c)
         return outcome
 
 

@@ -4,7 +4,6 @@ Real: Corda, PostgreSQL over TLS, leases and documents in Azurite, HAProxy as ea
 stands for Key Vault.
 """
 
-import contextlib
 import os
 import signal
 import time
@@ -20,6 +19,7 @@ from agent.lease import LEASE_SECONDS
 from ledger.corda import certificates
 from local import azurite, balancer, corda
 from local.bank import Bank, Plan
+from local.process import NODE as NODE_PROCESS
 from local.process import VmProcess, until
 
 pytestmark = [
@@ -34,7 +34,6 @@ NOTARY, NODE, B, C = (
     "OU=node-1, O=Bank B, L=Paris, C=FR",
     "OU=node-1, O=Bank C, L=Milan, C=IT",
 )
-NODE_CLASS = b"ledger.corda.Node"
 START_SECONDS = 300
 """Corda starts in half a minute; several at once, with migrations before, take their time on a small machine."""
 
@@ -84,14 +83,7 @@ def held(bank: Bank, identity: str) -> VmProcess:
 
 
 def node_processes(vm: VmProcess) -> list[int]:
-    """The nodes that run on a VM; migrations and tools are Java too, but none of them."""
-    found = []
-    for pid in vm.tree():
-        # It may have ended since.
-        with contextlib.suppress(OSError):
-            if NODE_CLASS in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
-                found.append(pid)
-    return found
+    return vm.running(NODE_PROCESS)
 
 
 def ready_elsewhere(bank: Bank, identity: str, before: VmProcess) -> VmProcess | None:
