@@ -104,7 +104,11 @@ class Application:
     trust_store: Path
 
     def ask(self, command: str, **options: object) -> list[dict[str, Any]]:
-        """What a command of the client's answers, a document a line; an option's list stands for several.
+        """What a command of the client's answers, a document a line.
+
+        Args:
+            command: one of the client's.
+            options: its options; a list stands for several of one, True for one without a value.
 
         Raises:
             RefusedError: it was refused for good, or not answered in time.
@@ -130,8 +134,12 @@ class Application:
     def _command(self, command: str, options: Mapping[str, object]) -> list[str]:
         given = [*("--node", self.node), *("--user", self.user), *("--trust-store", str(self.trust_store))]
         for name, value in options.items():
+            option = f"--{name.rstrip('_')}"
+            if value is True:
+                given.append(option)
+                continue
             for each in value if isinstance(value, list | tuple) else [value]:
-                given += [f"--{name.rstrip('_')}", str(each)]
+                given += [option, str(each)]
         return [str(self.java), "-Xmx256m", "-jar", str(self.program), command, *given]
 
     def _environment(self) -> dict[str, str]:
