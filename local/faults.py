@@ -43,7 +43,7 @@ OF_A_VM = frozenset({Kind.VM_KILLED, Kind.VM_DRAINED, Kind.VM_FROZEN, Kind.VM_CU
 OF_A_BANK = frozenset({Kind.BANK_CUT_OFF, Kind.DATABASE_CRASHED})
 _AT_ONCE = (1, 1, 2, 3)
 _LATER = 20.0
-_PAUSE = (10.0, 40.0)
+_PAUSE = (0.0, 30.0)
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,8 @@ RECOVERY_SECONDS = 900
 """After the last fault of a round all is well again within that: a VM leaves what it gave up alone for 300 s."""
 STALL_SECONDS = 900
 """So long after the last fault a request is answered."""
+WELL_SECONDS = 15
+"""An agent looks every 5 s at its node, for 5 s: by then it has noticed what is wrong."""
 _LOOK_SECONDS = 0.5
 _CALLERS = 4
 
@@ -143,6 +145,8 @@ class Soak:
         """When a fault of this round befell an identity."""
         self._round = self._calm = time.monotonic()
         """When this round began, and since when there is no fault: not before they have all ended."""
+        self._well = math.inf
+        """Since when all is well."""
 
     def play(self, history: Round) -> None:
         """Have the banks suffer the faults of a round, and recover.
@@ -164,8 +168,8 @@ class Soak:
             each.result()
         self._calm = time.monotonic()
         until(self.look, RECOVERY_SECONDS, "all is well again")
-        took = time.monotonic() - self._calm
-        self._say(f"all is well again, {took:.1f} s later; {self._stream.answers} answers so far")
+        took = max(0.0, self._well - self._calm)
+        self._say(f"all is well again since {took:.1f} s after that; {self._stream.answers} answers so far")
         rest = time.monotonic() + history.pause
         while time.monotonic() < rest:
             self.look()
@@ -185,7 +189,7 @@ class Soak:
         self._say(f"{what}: ended after {time.monotonic() - began:.1f} s")
 
     def look(self) -> bool:
-        """Note who has taken over; gives whether each VM answers and each identity has a ready node.
+        """Note who has taken over; gives whether all VMs have answered and all identities been ready for a while.
 
         Raises:
             BrokenError: the client has ended, nothing is answered any more, or an identity's history is not one.
@@ -211,7 +215,8 @@ class Soak:
                 well = well and bool(ready)
                 if ready:
                     self._note(bank, identity.name, epoch, ready[0])
-        return well
+        self._well = min(self._well, time.monotonic()) if well else math.inf
+        return time.monotonic() >= self._well + WELL_SECONDS
 
     def _note(self, bank: Bank, identity: str, epoch: int, number: int) -> None:
         key = bank.name, identity
