@@ -35,7 +35,7 @@ test: $(READY) ## All tests that need neither a Pulumi CLI nor a running ledger
 ledger-test: $(READY) ## The tests with real Corda nodes; want a JDK, Maven, PostgreSQL, Node.js and HAProxy
 	@$(BIN)/python -m pytest -m ledger -ra
 
-ledger-soak: $(READY) ## An hour of faults with real Corda nodes, during which nothing may be lost or doubled (SEED=..., SECONDS=3600)
+ledger-soak: $(READY) ## An hour of faults with real Corda nodes: nothing lost, nothing doubled (SECONDS=3600, SEED=...)
 	@$(BIN)/python -m local.soak $(SEED)
 
 test-engine: $(READY) ## The tests on the real Pulumi engine; wants a CLI on PATH or in ~/.pulumi/bin

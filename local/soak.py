@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.lease import Record
+from agent.status import State
 from local.bank import Bank
 from local.faults import OF_A_BANK, Fault, Kind, Round, rounds, suffered
 from local.process import until
@@ -58,19 +59,20 @@ class Stream:
         """
         self.answers, self.last = 0, time.monotonic()
         self._process, self._log, self._end = process, log, self.last + seconds
-        self._line = ""
+        self._told: dict[str, Any] = {}
         self._reading = threading.Thread(target=self._read, daemon=True)
         self._reading.start()
 
     def _read(self) -> None:
         assert self._process.stdout
         for line in self._process.stdout:
-            self._line, self.answers, self.last = line, self.answers + 1, time.monotonic()
+            self._told, self.last = json.loads(line), time.monotonic()
+            self.answers += "person" in self._told
 
     def check(self) -> None:
         """Raises BrokenError: the client has ended before its time."""
         if self._process.poll() is not None and time.monotonic() < self._end:
-            raise BrokenError(f"the client ended with {self._process.returncode}: {self._log.read_text()[-1000:]}")
+            raise BrokenError(self._end_of_client())
 
     def result(self, seconds: float) -> dict[str, Any]:
         """What it told when it ended; waits for that.
@@ -81,10 +83,12 @@ class Stream:
         """
         self._process.wait(max(0, self._end - time.monotonic()) + seconds)
         self._reading.join()
-        told: dict[str, Any] = json.loads(self._line or "{}")
-        if "digest" not in told:
-            raise BrokenError(f"the client ended with {self._process.returncode}: {self._log.read_text()[-1000:]}")
-        return told
+        if "digest" not in self._told:
+            raise BrokenError(self._end_of_client())
+        return self._told
+
+    def _end_of_client(self) -> str:
+        return f"the client ended with {self._process.returncode}: {self._log.read_text()[-1000:]}"
 
 
 @dataclass
@@ -140,7 +144,7 @@ class Soak:
         self._ready: dict[tuple[str, str], int] = {}
         """The newest epoch in which an identity's node was ready."""
         self._places: dict[tuple[str, str | None], list[int]] = {}
-        """Numbers of the VMs that hold an identity of a bank, or none."""
+        """Numbers of the VMs that have an identity of a bank ready, or wait for one."""
         self._hit: dict[tuple[str, str], float] = {}
         """When a fault of this round befell an identity."""
         self._round = self._calm = time.monotonic()
@@ -189,7 +193,7 @@ class Soak:
         self._say(f"{what}: ended after {time.monotonic() - began:.1f} s")
 
     def look(self) -> bool:
-        """Note who has taken over; gives whether all VMs have answered and all identities been ready for a while.
+        """Note who has taken over; gives whether all identities have been ready, all standbys there, for a while.
 
         Raises:
             BrokenError: the client has ended, nothing is answered any more, or an identity's history is not one.
@@ -200,21 +204,20 @@ class Soak:
             raise BrokenError(f"nothing was answered for {STALL_SECONDS} s, without a fault")
         well, self._places = True, {}
         for bank in self._banks.values():
-            told = {number: bank.vm(number).health() for number in range(1, bank.plan.vms + 1)}
-            well = well and all(told.values())
-            for number, health in told.items():
-                self._places.setdefault((bank.name, health.get("identity")), []).append(number)
+            told = [(number, bank.vm(number).health()) for number in range(1, bank.plan.vms + 1)]
+            idle = [number for number, health in told if health.get("state") == State.STANDBY]
+            ready = {
+                (each["identity"], each["epoch"]): number for number, each in told if each.get("node") == "ready"
+            }
+            self._places[bank.name, None] = idle
+            well = well and len(idle) == bank.plan.standbys
             for identity in bank.identities:
                 epoch = self._epoch(bank, identity.name)
-                ready = [
-                    number
-                    for number, health in told.items()
-                    if (health.get("identity"), health.get("epoch")) == (identity.name, epoch)
-                    and health.get("node") == "ready"
-                ]
-                well = well and bool(ready)
-                if ready:
-                    self._note(bank, identity.name, epoch, ready[0])
+                number = ready.get((identity.name, epoch))
+                well = well and number is not None
+                if number is not None:
+                    self._places[bank.name, identity.name] = [number]
+                    self._note(bank, identity.name, epoch, number)
         self._well = min(self._well, time.monotonic()) if well else math.inf
         return time.monotonic() >= self._well + WELL_SECONDS
 
