@@ -5,10 +5,11 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
@@ -22,7 +23,7 @@ FLOWS = tuple(
     f"StartFlow.decentralizedtrust.creditrecord.workflows.{flow}"
     for flow in ("CreateRecord", "UpdateRecord", "ShareRecord", "ReadRecord", "RecordHistory", "CountRecords")
 )
-"""What its application may do."""
+"""What its application may start."""
 
 _VERSION = "1.0"
 _CORDAPPS = ("contracts", "workflows")
@@ -104,34 +105,55 @@ class Application:
     trust_store: Path
 
     def ask(self, command: str, **options: object) -> list[dict[str, Any]]:
-        """What a command of the client's answers, a document a line; an option's list stands for several.
+        """What a command of the client's answers, a document a line.
+
+        Args:
+            command: one of the client's.
+            options: its options; a list stands for several of one, True for one without a value.
 
         Raises:
             RefusedError: it was refused for good, or not answered in time.
         """
-        done = subprocess.run(
-            self._command(command, options), env=self._environment(), capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            raise RefusedError(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"{done.returncode}")
-        return [json.loads(line) for line in done.stdout.splitlines()]
+        return list(self.follow(command, **options))
+
+    def follow(self, command: str, **options: object) -> Iterator[dict[str, Any]]:
+        """The same, each document as it comes.
+
+        Raises:
+            RefusedError: it was refused for good, or not answered in time.
+        """
+        with tempfile.TemporaryFile("w+") as errors:
+            with self._started(command, options, errors) as process:
+                assert process.stdout
+                yield from map(json.loads, process.stdout)
+            if process.returncode:
+                errors.seek(0)
+                said = errors.read().strip()
+                raise RefusedError(said.splitlines()[-1] if said else f"{command}: exit code {process.returncode}")
 
     def begin(self, command: str, log: Path, **options: object) -> "subprocess.Popen[str]":
         """The same, going on in the background; its output is read from the process."""
         with log.open("w") as errors:
-            return subprocess.Popen(
-                self._command(command, options),
-                env=self._environment(),
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-            )
+            return self._started(command, options, errors)
+
+    def _started(self, command: str, options: Mapping[str, object], errors: IO[str]) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            self._command(command, options),
+            env=self._environment(),
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
 
     def _command(self, command: str, options: Mapping[str, object]) -> list[str]:
         given = [*("--node", self.node), *("--user", self.user), *("--trust-store", str(self.trust_store))]
         for name, value in options.items():
+            option = f"--{name.rstrip('_')}"
+            if value is True:
+                given.append(option)
+                continue
             for each in value if isinstance(value, list | tuple) else [value]:
-                given += [f"--{name.rstrip('_')}", str(each)]
+                given += [option, str(each)]
         return [str(self.java), "-Xmx256m", "-jar", str(self.program), command, *given]
 
     def _environment(self) -> dict[str, str]:

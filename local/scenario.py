@@ -24,13 +24,20 @@ from local.cordapp import FLOWS, Application, Built, RefusedError
 from local.process import NODE, until
 
 A, B, C = "O=Bank A, L=London, C=GB", "O=Bank B, L=Paris, C=FR", "O=Bank C, L=Milan, C=IT"
-USER = User("application", FLOWS)
+USER = User("application", (*FLOWS, "InvokeRpc.nodeInfo"))
 START_SECONDS = 600
 STREAM_SECONDS = 120
 TAKEOVER_SECONDS = 300
 MEETING_SECONDS = 300
 """How long a member may take to be known to all: each is asked twice a minute."""
-_PERSON, _OURS = "p-4711", "node-2"
+DELIVERY_SECONDS = 60
+_STAGES = {
+    "PROPOSING": "3. it proposes a transaction",
+    "SIGNING": "   it collects the signatures that are required",
+    "NOTARISING": "   all banks have signed; the notary is asked",
+    "DELIVERING": "4. it is committed, and sent to all that have the record",
+}
+_PERSON, OURS = "p-4711", "node-2"
 _REVOKED = b"Certificate has been revoked"
 """What Corda writes of a peer whose certificate stands on the list."""
 
@@ -45,7 +52,10 @@ class Outcome:
     doubled: int
     unanswered: int
     """Those of which nobody knows whether they were done."""
+    lease_seconds: float
+    """From the death of a VM until another one has the lease: the agents' part."""
     takeover_seconds: float
+    """From there, too, until the node is ready."""
 
     @property
     def whole(self) -> bool:
@@ -55,7 +65,8 @@ class Outcome:
     def __str__(self) -> str:
         return (
             f"{self.sent} sent, {self.committed} committed, {self.lost} lost, {self.doubled} doubled, "
-            f"{self.unanswered} unanswered; taken over in {self.takeover_seconds:.0f} s"
+            f"{self.unanswered} unanswered; taken over in {self.takeover_seconds:.0f} s, "
+            f"{self.lease_seconds:.0f} s of them without a holder"
         )
 
 
@@ -75,6 +86,12 @@ class Scenario:
 
     def start(self) -> None:
         """Bring up bank A, which is the network's authority and runs its notary, and bank B."""
+        self.prepare()
+        self.bring_up()
+        self.acquaint(4)
+
+    def prepare(self) -> None:
+        """Install and build what nodes run, and start what a bank's VMs find on Azure."""
         self.built: Built = cordapp.build(corda.cached())
         self.installation = corda.installed(*self.built.artifacts)
         self.say("Corda is installed, the CorDapp is built and signed")
@@ -85,6 +102,9 @@ class Scenario:
         )
         self.b = self._bank(Plan("bank-b", B, 42, identities=1, vms=2, users=(USER,)), self.a)
         self.say("each bank's database, vault, storage and load balancer run")
+
+    def bring_up(self) -> None:
+        """Start all VMs, and wait until each identity has a ready node."""
         self.a.meet([self.b])
         self.b.meet([self.a])
         for number in range(1, self.a.plan.authority_vms + 1):
@@ -96,7 +116,6 @@ class Scenario:
         for bank in (self.a, self.b):
             bank.await_ready(START_SECONDS)
             self.say(f"{bank.name}: {', '.join(self._holders(bank))}")
-        self._await_everyone(4)
 
     def join(self) -> None:
         """A third bank joins: its card goes to the others, theirs to it."""
@@ -108,7 +127,7 @@ class Scenario:
         self.c.start_vm(1)
         self.c.await_ready(START_SECONDS)
         self.say(f"bank-c: {', '.join(self._holders(self.c))}")
-        self._await_everyone(5)
+        self.acquaint(5)
 
     def _bank(self, plan: Plan, authority: Bank | None) -> Bank:
         bank = Bank(
@@ -127,7 +146,8 @@ class Scenario:
         found = {each.name: bank.holder(each.name) for each in bank.identities}
         return [f"{identity} on {vm.name}" for identity, vm in found.items() if vm]
 
-    def _await_everyone(self, nodes: int) -> None:
+    def acquaint(self, nodes: int) -> None:
+        """Wait until every node knows so many."""
         for bank in self._banks():
             for identity in bank.identities:
                 until(
@@ -168,16 +188,42 @@ class Scenario:
         """A record is created by bank A and read by bank B; a new score is seen there too."""
         ours, theirs = self.application(self.a), self.application(self.b)
         self.say(f"1. bank A's application creates the record of {_PERSON} at {ours.node}, its load balancer")
-        (record,) = ours.ask("create", person=_PERSON, score=700, with_=B, request="r-1")
-        self.say(f"2. a node of bank A took the request; 3. it proposed transaction {record['transaction'][:16]}")
-        self.say(f"4. signed by {A}, by {', '.join(record['readers'])} and the notary, it is committed")
-        (read,) = theirs.ask("read", bank=A, person=_PERSON)
-        assert read["transaction"] == record["transaction"], f"bank B reads {read}"
+        made = self._change(ours, "create", person=_PERSON, score=700, with_=B, request="r-1")
+        read = self._seen(theirs, made)
         self.say(f"5. bank B reads it from its own node: score {read['score']}, version {read['version']}")
-        (changed,) = ours.ask("update", person=_PERSON, version=1, score=720, request="r-2")
-        (read,) = theirs.ask("read", bank=A, person=_PERSON)
-        assert read["version"] == changed["version"] == 2, f"bank B reads {read}"
-        self.say(f"   bank A updates it, and bank B sees version {read['version']}, score {read['score']}")
+        self.say("   bank A updates it")
+        changed = self._change(ours, "update", person=_PERSON, version=1, score=720, request="r-2")
+        read = self._seen(theirs, changed)
+        self.say(f"   bank B reads it again: score {read['score']}, version {read['version']}")
+
+    def _change(self, application: Application, command: str, **options: object) -> dict[str, Any]:
+        """A change that is shown as it happens; its answer."""
+        answer: dict[str, Any] = {}
+        for line in application.follow(command, progress=True, **options):
+            if node := line.get("node"):
+                self.say(f"2. the balancer gave it to {node} on {self._vm_of(node)}")
+            elif stage := line.get("stage"):
+                self.say(f"{_STAGES[stage]} (+{line['millis'] / 1000:.2f} s)")
+            else:
+                answer = line
+        self.say(f"   transaction {answer['transaction'][:16]} is answered: {answer['readers']} have it too")
+        return answer
+
+    def _vm_of(self, legal_name: str) -> str:
+        (identity,) = (each.name for each in self.a.identities if each.legal_name == legal_name)
+        vm = self.a.holder(identity)
+        return vm.name if vm else "a VM that is gone"
+
+    def _seen(self, application: Application, change: dict[str, Any]) -> dict[str, Any]:
+        """A reading bank's record when it is that of a change, which comes there at about the time of the answer."""
+
+        def read() -> dict[str, Any] | None:
+            with contextlib.suppress(RefusedError):
+                (found,) = application.ask("read", bank=A, person=change["person"])
+                return found if found["transaction"] == change["transaction"] else None
+            return None
+
+        return dict(until(read, DELIVERY_SECONDS, f"{application.node} has {change['transaction'][:16]}"))
 
     def takeover(self, seconds: int = STREAM_SECONDS) -> Outcome:
         """A VM that holds an identity of bank A is killed during a stream of updates."""
@@ -186,25 +232,27 @@ class Scenario:
             "stream", log, run=run, callers=4, seconds=seconds, with_=B, patience=TAKEOVER_SECONDS
         )
         time.sleep(seconds / 4)
-        identity = _OURS
+        identity = OURS
         vm = self.a.holder(identity)
         assert vm, f"nobody holds {identity}"
         self.say(f"bank A's application updates records all the time; {vm.name}, which holds {identity}, is killed")
         vm.end()
         killed = time.monotonic()
+        until(partial(self.a.holder, identity, ready=False), TAKEOVER_SECONDS, f"{identity} has a holder")
+        leased = time.monotonic() - killed
         other = until(partial(self.a.holder, identity), TAKEOVER_SECONDS, f"{identity} is taken over")
         took = time.monotonic() - killed
-        self.say(f"{other.name} took {identity} over after {took:.1f} s, its node ready among it")
+        self.say(f"{other.name} holds {identity} after {leased:.1f} s, and has its node ready after {took:.1f} s")
         answered, _ = stream.communicate(timeout=seconds + 2 * TAKEOVER_SECONDS)
         told = json.loads(answered.splitlines()[-1])
         self.say(f"the stream went on and has ended: {told}")
         until(self._settled, TAKEOVER_SECONDS, "no flow is in flight")
         counts = {bank.name: self.application(bank).ask("count", prefix=f"{run}-")[0] for bank in (self.a, self.b)}
         self.say(f"counted: {counts}")
-        return self._outcome(told, counts, took)
+        return self._outcome(told, counts, leased, took)
 
     @staticmethod
-    def _outcome(told: dict[str, Any], counts: dict[str, dict[str, Any]], took: float) -> Outcome:
+    def _outcome(told: dict[str, Any], counts: dict[str, dict[str, Any]], leased: float, took: float) -> Outcome:
         versions = [count["versions"] for count in counts.values()]
         outcome = Outcome(
             sent=told["sent"],
@@ -212,6 +260,7 @@ class Scenario:
             lost=max(0, told["versions"] - min(versions)),
             doubled=sum(count["doubled"] for count in counts.values()) + max(0, max(versions) - told["versions"]),
             unanswered=told["unanswered"],
+            lease_seconds=leased,
             takeover_seconds=took,
         )
         # So many, but others: each bank has the very records that were answered, or it is told here.
@@ -225,21 +274,20 @@ class Scenario:
     def share(self) -> None:
         """Bank A shares the record with bank C, which reads it from its own node."""
         (shared,) = self.application(self.a).ask("share", person=_PERSON, with_=C, request="r-3")
-        (read,) = self.application(self.c).ask("read", bank=A, person=_PERSON)
-        assert read["transaction"] == shared["transaction"], f"bank C reads {read}"
+        read = self._seen(self.application(self.c), shared)
         self.say(f"bank C reads the record from its own node: score {read['score']}, version {read['version']}")
 
     def revoke(self, bank: Bank) -> None:
         """The authority revokes a bank's name: a node of bank A that connects anew refuses it."""
         name = bank.identities[0].legal_name
         self.a.authority_command("revoke", name)
-        vm = until(partial(self.a.holder, _OURS), START_SECONDS, f"{_OURS} is ready")
+        vm = until(partial(self.a.holder, OURS), START_SECONDS, f"{OURS} is ready")
         seen = vm.log.stat().st_size
         # What is connected stays connected: its node starts anew.
         vm.kill(NODE)
-        until(lambda: self.a.holder(_OURS) is None, START_SECONDS, f"{_OURS} is down")
-        until(partial(self.a.holder, _OURS), START_SECONDS, f"{_OURS} is ready again")
-        ours = self.application(self.a, _OURS)
+        until(lambda: self.a.holder(OURS) is None, START_SECONDS, f"{OURS} is down")
+        until(partial(self.a.holder, OURS), START_SECONDS, f"{OURS} is ready again")
+        ours = self.application(self.a, OURS)
         (read,) = ours.ask("read", bank=A, person=_PERSON)
         with contextlib.suppress(RefusedError):
             ours.ask(
