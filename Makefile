@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 export PULUMI_ERROR_OUTPUT_STRING := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help preview consortium down ledger test test-engine ledger-test lint bench ledger-bench soak docs lock clean
+.PHONY: help preview consortium down ledger test test-engine ledger-test ledger-bench ledger-soak lint bench soak docs lock clean
 
 help: ## What there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ test: $(READY) ## All tests that need neither a Pulumi CLI nor a running ledger
 
 ledger-test: $(READY) ## The tests with real Corda nodes; want a JDK, Maven, PostgreSQL, Node.js and HAProxy
 	@$(BIN)/python -m pytest -m ledger -ra
+
+ledger-soak: $(READY) ## An hour of faults with real Corda nodes, during which nothing may be lost or doubled (SEED=..., SECONDS=3600)
+	@$(BIN)/python -m local.soak $(SEED)
 
 test-engine: $(READY) ## The tests on the real Pulumi engine; wants a CLI on PATH or in ~/.pulumi/bin
 	@$(BIN)/python -m pytest -m engine -ra

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ledger.platform import PROBE_FAILURES, PROBE_SECONDS, Listener, Probe, ProbeProtocol
 
-_HEAD = """\
+HEAD = """\
 global
     maxconn 4096
 defaults
@@ -19,6 +19,7 @@ defaults
     timeout client 30m
     timeout server 30m
 """
+"""How it forwards, whatever it is configured for."""
 _START_SECONDS = 10
 
 
@@ -35,7 +36,7 @@ def configuration(frontend: str, listeners: Sequence[Listener], vms: Mapping[str
         listeners: what VMs listen on behind it.
         vms: addresses of the VMs by name.
     """
-    return _HEAD + "".join(_proxy(frontend, listener, vms) for listener in listeners)
+    return HEAD + "".join(_proxy(frontend, listener, vms) for listener in listeners)
 
 
 def _proxy(frontend: str, listener: Listener, vms: Mapping[str, str]) -> str:
@@ -66,13 +67,29 @@ def balancing(
     Raises:
         RuntimeError: HAProxy does not take the configuration, or a port of the frontend is in use.
     """
+    with running(configuration(frontend, listeners, vms), (frontend, listeners[0].port), folder) as process:
+        yield process
+
+
+@contextlib.contextmanager
+def running(text: str, answers: tuple[str, int], folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """HAProxy with a configuration, for as long as the block lasts.
+
+    Args:
+        text: the configuration.
+        answers: host and port where it is to answer before the block begins.
+        folder: where configuration and log are written.
+
+    Raises:
+        RuntimeError: HAProxy does not take the configuration, or one of its ports is in use.
+    """
     path = folder / "haproxy.cfg"
-    path.write_text(configuration(frontend, listeners, vms), encoding="utf-8")
+    path.write_text(text, encoding="utf-8")
     with (folder / "haproxy.log").open("wb") as log:
         process = subprocess.Popen(["haproxy", "-db", "-f", str(path)], stdout=log, stderr=log)
     try:
         end = time.monotonic() + _START_SECONDS
-        while not _open(frontend, listeners[0].port):
+        while not _open(*answers):
             if process.poll() is not None or time.monotonic() > end:
                 raise RuntimeError(f"HAProxy does not start: {(folder / 'haproxy.log').read_text()[-500:]}")
             time.sleep(0.05)

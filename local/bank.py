@@ -30,6 +30,7 @@ from local import balancer, key_vault, postgres, vm
 from local.authority import AUTHORITY_FILE
 from local.azurite import CREDENTIAL
 from local.process import ROOT, VmProcess, until
+from local.wires import Wires, port_of, wires
 from membership import Party
 
 _LEASES, _NETWORK, _REGISTER = "leases", "network", "authority"
@@ -61,9 +62,19 @@ class Plan:
     authority_vms: int = 0
     """VMs of the network's authority, if the bank is that."""
 
+    @property
+    def nodes(self) -> tuple[Identity, ...]:
+        """Its identities."""
+        return identities(CORDA, self.legal_name, self.identities, self.roles)
+
     def address(self, last: int) -> str:
         """One of its addresses."""
         return str(IPv4Address(f"127.{self.number}.0.{last}"))
+
+    @property
+    def standbys(self) -> int:
+        """How many VMs may be gone while each identity has one."""
+        return self.vms - self.identities
 
     @property
     def frontend(self) -> str:
@@ -97,11 +108,14 @@ class Bank:
         self.plan, self.folder, self._blobs, self._installation = plan, folder, blobs, installation
         self._authority, self._applications = authority or self, applications
         self._secret, self._seed = secrets.token_bytes(32), secrets.token_bytes(32)
-        self.identities: tuple[Identity, ...] = identities(CORDA, plan.legal_name, plan.identities, plan.roles)
+        self.identities = plan.nodes
         self.passwords = {user.name: secrets.token_urlsafe(16) for user in plan.users}
         self.event_horizon_days = 30
         """Of the network's parameters, if this is the authority: its VMs read it when they start."""
         self.vms: list[VmProcess] = []
+        """One of each number, once it was started."""
+        self.wires: dict[int, Wires] = {}
+        """Through which the VM of a number reaches storage, database and vault."""
         self.authority_vms: list[VmProcess] = []
         self._services = ExitStack()
         self._peers: list[Bank] = []
@@ -128,7 +142,11 @@ class Bank:
         self._tell({ENROLMENT_KEY: self._enrolment_key(self._authority)})
         behind = (*listeners(self.identities), NETWORK_INFO)
         names = {f"vm-{number}": self._vm_address(number) for number in range(1, self.plan.vms + 1)}
-        self._balance(self.plan.frontend, behind, names, "balancer")
+        self.balancer = self._balance(self.plan.frontend, behind, names, "balancer")
+        ports = {"storage": port_of(self._blobs), "database": self.server.port, "vault": port_of(self._vault.url)}
+        for number in range(1, self.plan.vms + 1):
+            made = wires(ports, self.folder / f"wires-{number}")
+            self.wires[number] = self._services.enter_context(made)
         if self.plan.authority_vms and CORDA.authority:
             keys = CORDA.authority.keys
             self._authority_vault = self._services.enter_context(
@@ -155,10 +173,12 @@ class Bank:
     def _tell(self, values: Mapping[str, str]) -> None:
         self._vault.set(values)
 
-    def _balance(self, frontend: str, behind: Sequence[Any], vms: Mapping[str, str], name: str) -> None:
+    def _balance(
+        self, frontend: str, behind: Sequence[Any], vms: Mapping[str, str], name: str
+    ) -> "subprocess.Popen[bytes]":
         folder = self.folder / name
         folder.mkdir()
-        self._services.enter_context(balancer.balancing(frontend, behind, vms, folder))
+        return self._services.enter_context(balancer.balancing(frontend, behind, vms, folder))
 
     def _container(self, kind: str) -> ContainerClient:
         return ContainerClient(self._blobs, f"{kind}-{self.name}", CREDENTIAL)
@@ -219,9 +239,17 @@ class Bank:
     def _vm_address(self, number: int) -> str:
         return self.plan.address(_FIRST_VM + number)
 
+    def _vm_name(self, number: int) -> str:
+        return f"{self.name}-vm-{number}"
+
+    def vm(self, number: int) -> VmProcess:
+        """The VM of a number, which was started."""
+        (found,) = (each for each in self.vms if each.name == self._vm_name(number))
+        return found
+
     def start_vm(self, number: int) -> VmProcess:
         """Start the VM of a number, from 1; the same again after it ended is a new VM in its place."""
-        name, address = f"{self.name}-vm-{number}", self._vm_address(number)
+        name, address, services = self._vm_name(number), self._vm_address(number), self.wires[number]
         folder = self._vm_folder(name, address, self._vault.certificate)
         configuration = Configuration(
             member=self.name,
@@ -235,14 +263,14 @@ class Bank:
             installation=self._installation,
             applications=self._applications,
             client_id="none",
-            vault_url=self._vault.url,
-            blob_url=self._blobs,
+            vault_url=services.url(self._vault.url),
+            blob_url=services.url(self._blobs),
             lease_container=f"{_LEASES}-{self.name}",
             network_container=f"{_NETWORK}-{self.name}",
             share=self._share(),
             database=DatabaseServer(
                 host="127.0.0.1",
-                port=self.server.port,
+                port=services.ports[self.server.port],
                 administrator=postgres.ADMINISTRATOR,
                 root_certificates=self.server.root_certificates,
             ),
@@ -250,7 +278,7 @@ class Bank:
         )
         (folder / vm.AGENT_FILE).write_text(configuration.to_json(), encoding="utf-8")
         started = VmProcess(name, address, [sys.executable, "-m", "local.vm", str(folder)], folder / "log")
-        self.vms.append(started)
+        self.vms = [*(each for each in self.vms if each.name != name), started]
         return started
 
     def start_authority_vm(self, number: int) -> VmProcess:

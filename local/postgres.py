@@ -3,11 +3,12 @@
 import ipaddress
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -21,6 +22,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 SUPERUSER, PASSWORD = "postgres", "the-superusers-password"
 ADMINISTRATOR = "agent_administrator"
+_START_SECONDS = 60
+"""A recovery from a crash among it."""
 
 
 @dataclass
@@ -29,8 +32,29 @@ class Server:
 
     port: int
     folder: Path
+    command: Sequence[str]
+    """By which it is started."""
     root_certificates: Path | None = None
     """What its certificate is verified by; None where it speaks without TLS."""
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        with (self.folder / "log").open("a") as log:
+            self.process = subprocess.Popen(self.command, stdout=log, stderr=log)
+        end = time.monotonic() + _START_SECONDS
+        while True:
+            try:
+                self.connect().close()
+                return
+            except psycopg.OperationalError:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.05)
+
+    def crash(self) -> None:
+        """End it at once, in the midst of whatever it does: the next start begins with a recovery."""
+        self.process.send_signal(signal.SIGQUIT)
+        self.process.wait()
 
     def connect(self, database: str = "postgres", user: str = SUPERUSER, password: str = PASSWORD) -> Any:
         """A connection, for a test's own eyes."""
@@ -114,24 +138,19 @@ def server(*, tls: bool = False) -> Iterator[Server]:
             shutil.chown(folder / "server.key", "postgres")
         access = data / "pg_hba.conf"
         access.write_text(access.read_text().replace("host ", "hostssl "))
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(
-            [
-                *as_user,
-                str(where / "postgres"),
-                *("-D", str(data)),
-                *(part for key, value in settings.items() for part in ("-c", f"{key}={value}")),
-            ],
-            stdout=log,
-            stderr=log,
-        )
-    made = Server(port, folder, root_certificates)
+    command = [
+        *as_user,
+        str(where / "postgres"),
+        *("-D", str(data)),
+        *(part for key, value in settings.items() for part in ("-c", f"{key}={value}")),
+    ]
+    made = Server(port, folder, command, root_certificates)
     try:
-        _await(made)
+        made.start()
         yield made
     finally:
-        process.terminate()
-        process.wait(timeout=20)
+        made.process.terminate()
+        made.process.wait(timeout=20)
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -167,15 +186,3 @@ def _certify(folder: Path) -> Path:
         own.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     return folder / "root.crt"
-
-
-def _await(made: Server) -> None:
-    end = time.monotonic() + 20
-    while True:
-        try:
-            made.connect().close()
-            return
-        except psycopg.OperationalError:
-            if time.monotonic() > end:
-                raise
-            time.sleep(0.05)

@@ -50,7 +50,9 @@ class VmProcess:
         return found
 
     def send(self, number: signal.Signals) -> None:
-        """A signal to the whole VM."""
+        """A signal to the whole VM, if it has not ended."""
+        if self.process.poll() is not None:
+            return
         for pid in self.tree():
             # A node may be gone already: the kernel kills it with its agent.
             with contextlib.suppress(ProcessLookupError):

@@ -246,7 +246,7 @@ class Scenario:
         answered, _ = stream.communicate(timeout=seconds + 2 * TAKEOVER_SECONDS)
         told = json.loads(answered.splitlines()[-1])
         self.say(f"the stream went on and has ended: {told}")
-        until(self._settled, TAKEOVER_SECONDS, "no flow is in flight")
+        until(self.settled, TAKEOVER_SECONDS, "no flow is in flight")
         counts = {bank.name: self.application(bank).ask("count", prefix=f"{run}-")[0] for bank in (self.a, self.b)}
         self.say(f"counted: {counts}")
         return self._outcome(told, counts, leased, took)
@@ -268,7 +268,8 @@ class Scenario:
             raise RuntimeError(f"the banks have other records than were answered: {told}, {counts}")
         return outcome
 
-    def _settled(self) -> bool:
+    def settled(self) -> bool:
+        """Whether no node has a flow that has not ended."""
         return all(bank.flows_in_flight(each.name) == 0 for bank in self._banks() for each in bank.identities)
 
     def share(self) -> None:

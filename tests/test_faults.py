@@ -1,0 +1,157 @@
+"""Histories of faults, and what cuts a VM off; `local.soak` plays them on real nodes."""
+
+import socket
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from itertools import chain, islice, pairwise
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from agent.lease import LEASE_SECONDS
+from local import balancer, postgres
+from local.bank import Plan
+from local.faults import OF_A_BANK, OF_A_VM, SECONDS, Kind, rounds
+from local.soak import Result
+from local.wires import Wires, wires
+
+PLANS = [
+    Plan("bank-a", "O=Bank A, L=London, C=GB", 41, identities=3, vms=4, roles={"node-1": "notary"}),
+    Plan("bank-b", "O=Bank B, L=Paris, C=FR", 42, identities=1, vms=3),
+]
+SEEDS = range(50)
+
+
+def test_no_more_vms_are_out_than_there_are_standbys() -> None:
+    for history in chain.from_iterable(islice(rounds(PLANS, seed), 100) for seed in SEEDS):
+        assert history.faults, "something happens in each round"
+        for plan in PLANS:
+            here = [fault for fault in history.faults if fault.bank == plan.name]
+            assert sum(fault.kind in OF_A_VM for fault in here) <= plan.standbys, (
+                f"{history}: an identity finds no VM"
+            )
+            on_vms = Counter(fault.identity for fault in here if fault.kind not in OF_A_BANK)
+            assert on_vms.pop(None, 0) <= plan.standbys, f"{history}: no more than there are"
+            assert set(on_vms) <= {each.name for each in plan.nodes}, f"{history}: it has such identities"
+            assert set(on_vms.values()) <= {1}, f"{history}: one thing is asked of a VM"
+
+
+def test_a_seed_makes_one_history() -> None:
+    histories = [list(islice(rounds(PLANS, seed), 30)) for seed in SEEDS]
+    assert histories == [list(islice(rounds(PLANS, seed), 30)) for seed in SEEDS]
+    assert all(one != other for one, other in pairwise(histories)), "and another seed another"
+
+
+def test_every_kind_occurs_everywhere_in_an_hour() -> None:
+    faults = [fault for history in islice(rounds(PLANS, 1), 30) for fault in history.faults]
+    kinds = Counter(fault.kind for fault in faults)
+    assert set(kinds) == set(Kind)
+    assert max(kinds.values()) - min(kinds.values()) <= 1, "as often as the others"
+    assert {(fault.bank, fault.identity) for fault in faults if fault.kind in OF_A_VM} == {
+        (plan.name, name) for plan in PLANS for name in (*(each.name for each in plan.nodes), None)
+    }, "each identity's VM, the notary's among them, and standbys"
+    assert any(len(history.faults) > 1 for history in islice(rounds(PLANS, 1), 30)), "some overlap"
+
+
+def test_a_lease_outlasts_some_freezes_and_cuts_and_others_not() -> None:
+    for kind in (Kind.VM_FROZEN, Kind.VM_CUT_OFF):
+        shortest, longest = SECONDS[kind]
+        assert shortest < LEASE_SECONDS < longest
+
+
+def test_banks_without_a_standby_are_refused() -> None:
+    plan = Plan("bank-c", "O=Bank C, L=Milan, C=IT", 43, vms=1)
+    with pytest.raises(ValueError, match="standbys of bank-c: 0; wanted at least one"):
+        next(rounds([plan], 1))
+
+
+TOLD = {"sent": 9, "committed": 9, "refused": 0, "unanswered": 0, "versions": 9, "digest": "d"}
+COUNT = {"records": 3, "versions": 9, "doubled": 0, "digest": "d"}
+
+
+@pytest.mark.parametrize(
+    ("told", "count", "wrong"),
+    [
+        ({}, {}, ""),
+        ({}, {"versions": 8, "digest": "e"}, "1 lost"),
+        ({}, {"versions": 10, "digest": "e"}, "1 doubled"),
+        ({}, {"doubled": 2}, "2 doubled"),
+        ({}, {"digest": "e"}, "digests differ"),
+        ({"unanswered": 1}, {}, "1 unanswered"),
+        ({"refused": 1}, {}, "1 refused"),
+    ],
+)
+def test_what_is_not_whole_is_told(told: dict[str, object], count: dict[str, object], wrong: str) -> None:
+    result = Result.of({**TOLD, **told}, {"bank-a": COUNT, "bank-b": {**COUNT, **count}})
+    assert result.whole == (not wrong)
+    assert wrong in str(result)
+
+
+@pytest.fixture
+def cable(tmp_path: Path) -> Iterator[tuple[Wires, int]]:
+    """Wires to an echo, and its port."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+
+        def serve(connection: socket.socket) -> None:
+            with connection:
+                while received := connection.recv(100):
+                    connection.sendall(received)
+
+        def accept() -> None:
+            while True:
+                try:
+                    connection, _ = server.accept()
+                except OSError:
+                    return
+                threading.Thread(target=serve, args=(connection,), daemon=True).start()
+
+        threading.Thread(target=accept, daemon=True).start()
+        with wires({"echo": port}, tmp_path / "wires") as made:
+            yield made, port
+        server.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.skipif(not balancer.available(), reason="no HAProxy here")
+def test_cut_wires_swallow_what_is_sent_and_refuse_nobody(cable: tuple[Wires, int]) -> None:
+    made, port = cable
+    with socket.create_connection(("127.0.0.1", made.ports[port]), timeout=5) as before:
+        before.sendall(b"one")
+        assert before.recv(100) == b"one"
+        made.cut()
+        before.settimeout(0.5)
+        before.sendall(b"two")
+        with pytest.raises(TimeoutError):
+            before.recv(100)
+        with socket.create_connection(("127.0.0.1", made.ports[port]), timeout=0.5) as during:
+            during.sendall(b"three")
+            with pytest.raises(TimeoutError):
+                during.recv(100)
+            made.mend()
+            for connection, sent in ((before, b"two"), (during, b"three")):
+                connection.settimeout(5)
+                assert connection.recv(100) == sent, "what was on its way arrives late"
+
+
+@pytest.mark.skipif(not balancer.available(), reason="no HAProxy here")
+def test_urls_keep_all_but_the_port(cable: tuple[Wires, int]) -> None:
+    made, port = cable
+    assert made.url(f"https://localhost:{port}/account") == f"https://localhost:{made.ports[port]}/account"
+
+
+@pytest.mark.skipif(postgres.programs() is None, reason="no PostgreSQL here; wanted its initdb and postgres")
+def test_a_database_that_crashed_has_what_was_committed() -> None:
+    with postgres.server() as server:
+        with server.connect() as connection:
+            connection.execute("CREATE TABLE records (version integer)")
+            connection.execute("INSERT INTO records VALUES (1)")
+        session = server.connect()
+        session.execute("INSERT INTO records VALUES (2)")
+        server.crash()
+        with pytest.raises(psycopg.OperationalError):
+            session.execute("SELECT 1")
+        server.start()
+        with server.connect() as connection:
+            assert connection.execute("SELECT version FROM records").fetchall() == [(1,)]
