@@ -1,7 +1,8 @@
 """The five steps on this machine, and what must not happen on the way: `python -m local.scenario`.
 
 Two banks' real Corda nodes, run by the project's agents, share a credit record; a VM is killed during a stream of
-updates; a third bank joins by its card alone. Each bank knows of the others what their cards tell, and nothing else.
+updates; a third bank joins by its card alone; the same nodes pay each other. Each bank knows of the others what their
+cards tell, and nothing else.
 """
 
 import contextlib
@@ -20,11 +21,13 @@ from ledger.corda.installation import Installed
 from ledger.platform import application_port
 from local import azurite, balancer, corda, cordapp
 from local.bank import Bank, Plan, User
-from local.cordapp import FLOWS, Application, Built, RefusedError
+from local.cordapp import CREDIT_RECORD, PAYMENTS, Application, Built, RefusedError
 from local.process import NODE, until
 
 A, B, C = "O=Bank A, L=London, C=GB", "O=Bank B, L=Paris, C=FR", "O=Bank C, L=Milan, C=IT"
-USER = User("application", (*FLOWS, "InvokeRpc.nodeInfo"))
+USER = User("application", CREDIT_RECORD.permissions)
+PAYER = User("payments", PAYMENTS.permissions)
+USERS = (USER, PAYER)
 START_SECONDS = 600
 STREAM_SECONDS = 120
 TAKEOVER_SECONDS = 300
@@ -38,7 +41,7 @@ _STAGES = {
     "NOTARISING": "   all banks have signed; the notary is asked",
     "DELIVERING": "4. it is committed, and sent to all that have the record",
 }
-_PERSON, OURS = "p-4711", "node-2"
+_PERSON, OURS, THEIRS = "p-4711", "node-2", "node-1"
 _REVOKED = b"Certificate has been revoked"
 """What Corda writes of a peer whose certificate stands on the list."""
 
@@ -118,15 +121,16 @@ class Scenario:
 
     def prepare(self) -> None:
         """Install and build what nodes run, and start what a bank's VMs find on Azure."""
-        self.built: Built = cordapp.build(corda.cached())
-        self.installation = corda.installed(*self.built.artifacts)
-        self.say("Corda is installed, the CorDapp is built and signed")
+        self.records, self.payments = (cordapp.build(each, corda.cached()) for each in (CREDIT_RECORD, PAYMENTS))
+        self.applications = (*self.records.artifacts, *self.payments.artifacts)
+        self.installation = corda.installed(*self.applications)
+        self.say("Corda is installed, the CorDapps are built and signed")
         self.blobs, _ = self.stack.enter_context(azurite.blob_service())
         self.a = self._bank(
-            Plan("bank-a", A, 41, identities=3, vms=4, roles={"node-1": "notary"}, users=(USER,), authority_vms=2),
+            Plan("bank-a", A, 41, identities=3, vms=4, roles={"node-1": "notary"}, users=USERS, authority_vms=2),
             None,
         )
-        self.b = self._bank(Plan("bank-b", B, 42, identities=1, vms=2, users=(USER,)), self.a)
+        self.b = self._bank(Plan("bank-b", B, 42, identities=1, vms=2, users=USERS), self.a)
         self.say("each bank's database, vault, storage and load balancer run")
 
     def bring_up(self) -> None:
@@ -146,7 +150,7 @@ class Scenario:
     def join(self) -> None:
         """A third bank joins: its card goes to the others, theirs to it."""
         self.say("bank C joins by its card; nobody else is restarted")
-        self.c = self._bank(Plan("bank-c", C, 43, vms=1, users=(USER,)), self.a)
+        self.c = self._bank(Plan("bank-c", C, 43, vms=1, users=USERS), self.a)
         self.c.meet([self.a, self.b])
         self.a.meet([self.b, self.c])
         self.b.meet([self.a, self.c])
@@ -162,7 +166,7 @@ class Scenario:
             self.blobs,
             self.installation,
             authority,
-            applications=self.built.artifacts,
+            applications=self.applications,
         )
         self.stack.callback(bank.end)
         bank.start()
@@ -196,8 +200,6 @@ class Scenario:
             bank: whose.
             identity: whose node it talks to straight; None for whichever the balancer chooses.
         """
-        store = self.folder / f"{bank.name}.rpc"
-        cordapp.write_trust_store(store, bank.rpc_certificates())
         if identity is None:
             node = f"{bank.plan.frontend}:{application_port(bank.identities)}"
         else:
@@ -205,8 +207,23 @@ class Scenario:
             vm = bank.holder(identity)
             assert vm, f"{bank.name}: nobody holds {identity}"
             node = f"{vm.address}:{port}"
+        return self._application(bank, self.records, USER, node)
+
+    def payer(self, bank: Bank, identity: str) -> Application:
+        """An application server of a bank's that pays.
+
+        Args:
+            bank: whose.
+            identity: whose cash it is: it asks the balancer for that one's node, wherever it is.
+        """
+        (port,) = (each.ports["rpc"] for each in bank.identities if each.name == identity)
+        return self._application(bank, self.payments, PAYER, f"{bank.plan.frontend}:{port}")
+
+    def _application(self, bank: Bank, built: Built, user: User, node: str) -> Application:
+        store = self.folder / f"{bank.name}.rpc"
+        cordapp.write_trust_store(store, bank.rpc_certificates())
         java = Installed.load(self.installation).manifest.java_home / "bin" / "java"
-        return Application(java, self.built.client, node, USER.name, bank.passwords[USER.name], store)
+        return Application(java, built, node, user.name, bank.passwords[user.name], store)
 
     # --- What is shown ---
 
@@ -300,6 +317,30 @@ class Scenario:
         read = self._seen(self.application(self.c), shared)
         self.say(f"bank C reads the record from its own node: score {read['score']}, version {read['version']}")
 
+    def pay(self) -> None:
+        """Another use of the same network: bank A issues cash and pays bank B, which pays some of it back."""
+        ours, theirs = self.payer(self.a, OURS), self.payer(self.b, THEIRS)
+        us, them = self._legal_name(self.a, OURS), self._legal_name(self.b, THEIRS)
+        ours.ask("issue", amount="1000.00", currency="GBP", request="i-1")
+        (paid,) = ours.ask("pay", amount="250.00", currency="GBP", to=them, request="p-1")
+        self.say(f"{us} issues 1000.00 GBP and pays {them} 250.00: transaction {paid['transaction'][:16]}")
+        (again,) = ours.ask("pay", amount="250.00", currency="GBP", to=them, request="p-1")
+        assert again == paid, f"asked again, bank A pays {again}"
+        self._await_balance(theirs, them, "250.00")
+        theirs.ask("pay", amount="99.50", currency="GBP", to=us, request="p-1")
+        self.say(f"asked again, it pays no second time; {them} pays 99.50 back")
+        self._await_balance(ours, us, "849.50")
+        self._await_balance(theirs, them, "150.50")
+
+    def _await_balance(self, application: Application, owner: str, amount: str) -> None:
+        wanted = [{"owner": owner, "amount": amount, "currency": "GBP"}]
+        until(lambda: application.ask("balance") == wanted, DELIVERY_SECONDS, f"{owner} has {amount} GBP")
+        self.say(f"{owner} has {amount} GBP")
+
+    def _legal_name(self, bank: Bank, identity: str) -> str:
+        (name,) = (each.legal_name for each in bank.identities if each.name == identity)
+        return name
+
     def revoke(self, bank: Bank) -> None:
         """The authority revokes a bank's name: a node of bank A that connects anew refuses it."""
         name = bank.identities[0].legal_name
@@ -344,6 +385,7 @@ def play(folder: Path, stream_seconds: int = STREAM_SECONDS) -> tuple[Outcome, T
         result = scenario.takeover(stream_seconds)
         scenario.join()
         scenario.share()
+        scenario.pay()
         scenario.revoke(scenario.c)
         return result
 
