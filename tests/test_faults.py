@@ -1,5 +1,6 @@
 """Histories of faults, and what cuts a VM off; `local.soak` plays them on real nodes."""
 
+import contextlib
 import socket
 import threading
 from collections import Counter
@@ -96,7 +97,8 @@ def cable(tmp_path: Path) -> Iterator[tuple[Wires, int]]:
         port = server.getsockname()[1]
 
         def serve(connection: socket.socket) -> None:
-            with connection:
+            # Ended wires reset what they carried.
+            with connection, contextlib.suppress(ConnectionError):
                 while received := connection.recv(100):
                     connection.sendall(received)
 
