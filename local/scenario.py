@@ -194,36 +194,30 @@ class Scenario:
         return [self.a, self.b, *([self.c] if hasattr(self, "c") else [])]
 
     def application(self, bank: Bank, identity: str | None = None) -> Application:
-        """An application server of a bank's.
+        """An application server of a bank's, which asks the bank's balancer.
 
         Args:
             bank: whose.
-            identity: whose node it talks to straight; None for whichever the balancer chooses.
+            identity: whose node it asks for, wherever that is; None for whichever the balancer chooses.
         """
-        if identity is None:
-            node = f"{bank.plan.frontend}:{application_port(bank.identities)}"
-        else:
-            (port,) = (each.ports["rpc"] for each in bank.identities if each.name == identity)
-            vm = bank.holder(identity)
-            assert vm, f"{bank.name}: nobody holds {identity}"
-            node = f"{vm.address}:{port}"
-        return self._application(bank, self.records, USER, node)
+        return self._application(bank, self.records, USER, identity)
 
     def payer(self, bank: Bank, identity: str) -> Application:
         """An application server of a bank's that pays.
 
         Args:
             bank: whose.
-            identity: whose cash it is: it asks the balancer for that one's node, wherever it is.
+            identity: whose cash it is.
         """
-        (port,) = (each.ports["rpc"] for each in bank.identities if each.name == identity)
-        return self._application(bank, self.payments, PAYER, f"{bank.plan.frontend}:{port}")
+        return self._application(bank, self.payments, PAYER, identity)
 
-    def _application(self, bank: Bank, built: Built, user: User, node: str) -> Application:
+    def _application(self, bank: Bank, built: Built, user: User, identity: str | None) -> Application:
+        ports = {each.name: each.ports["rpc"] for each in bank.identities}
+        port = application_port(bank.identities) if identity is None else ports[identity]
         store = self.folder / f"{bank.name}.rpc"
         cordapp.write_trust_store(store, bank.rpc_certificates())
         java = Installed.load(self.installation).manifest.java_home / "bin" / "java"
-        return Application(java, built, node, user.name, bank.passwords[user.name], store)
+        return Application(java, built, f"{bank.plan.frontend}:{port}", user.name, bank.passwords[user.name], store)
 
     # --- What is shown ---
 
