@@ -390,7 +390,11 @@ def main() -> int:
         print(f"error: {reason}", file=sys.stderr)
         return 1
     folder = Path(tempfile.mkdtemp(prefix="banks-"))
-    outcome, takeover = play(folder)
+    try:
+        outcome, takeover = play(folder)
+    except (RefusedError, RuntimeError, TimeoutError) as error:
+        print(f"error: {error}; see {folder}", file=sys.stderr)
+        return 1
     print(f"{outcome}; {takeover}")
     if not outcome.whole:
         print(f"error: what the banks have is not what was answered; see {folder}", file=sys.stderr)
