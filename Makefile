@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 export PULUMI_ERROR_OUTPUT_STRING := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help preview consortium down ledger test test-engine ledger-test ledger-soak lint bench soak docs lock clean
+.PHONY: help preview consortium down ledger test test-engine ledger-test ledger-bench ledger-soak lint bench soak docs lock clean
 
 help: ## What there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ bench: $(READY) ## Where the time goes; prints ratios within one run
 	@$(BIN)/python -m benchmarks.planning
 	@$(BIN)/python -m benchmarks.deployment
 	@$(BIN)/python -m benchmarks.agent
+
+ledger-bench: $(READY) ## What real Corda nodes do on this machine, from three runs; 40 minutes of its own
+	@$(BIN)/python -m benchmarks.ledger
 
 soak: $(READY) ## 100,000 random histories of agents in virtual time; half an hour
 	@HISTORIES=100000 $(BIN)/python -m pytest -s --show-capture=no tests/test_agent_simulated.py -k older

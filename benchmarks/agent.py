@@ -128,7 +128,7 @@ def _starts() -> list[tuple[float, float, float, float, float]]:
                 answered = _until("state", started)
                 leased = _until("identity", started)
                 time.sleep(max(0.0, started + _FRESH - time.monotonic()))
-                figures.append((answered, leased, *_memory(process.pid)))
+                figures.append((answered, leased, *memory(process.pid)))
             finally:
                 process.kill()
                 process.wait()
@@ -148,7 +148,8 @@ def _until(key: str, started: float) -> float:
     raise TimeoutError(f"the agent tells no {key}")
 
 
-def _memory(pid: int) -> tuple[float, float, float]:
+def memory(pid: int) -> tuple[float, float, float]:
+    """Megabytes of a process: all that is mapped, its share of that, and what no other process has."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8").splitlines()[1:]
     kilobytes = {line.split(":")[0]: int(line.split()[1]) for line in lines}
     private = kilobytes["Private_Clean"] + kilobytes["Private_Dirty"]

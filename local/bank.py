@@ -357,12 +357,12 @@ class Bank:
 
     # --- What can be seen of it ---
 
-    def holder(self, identity: str) -> VmProcess | None:
-        """The VM that says it holds an identity and whose node is ready."""
+    def holder(self, identity: str, *, ready: bool = True) -> VmProcess | None:
+        """The VM that says it holds an identity and, if it is to be ready, whose node is."""
         for each in self.vms:
             if each.process.poll() is None:
                 health = each.health()
-                if health.get("identity") == identity and health.get("node") == "ready":
+                if health.get("identity") == identity and (not ready or health.get("node") == "ready"):
                     return each
         return None
 

@@ -1,14 +1,15 @@
-"""The credit record's CorDapp: built once for what its sources are, and the bank's application that uses it."""
+"""The examples' CorDapps: built once for what their sources are, and the bank's applications that use them."""
 
 import hashlib
 import json
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
@@ -17,66 +18,99 @@ from cryptography.hazmat.primitives.serialization.pkcs12 import PKCS12Certificat
 from ledger.platform import Artifact
 from local.process import ROOT
 
-SOURCES = ROOT / "examples" / "credit-record"
-FLOWS = tuple(
-    f"StartFlow.decentralizedtrust.creditrecord.workflows.{flow}"
-    for flow in ("CreateRecord", "UpdateRecord", "ShareRecord", "ReadRecord", "RecordHistory", "CountRecords")
-)
-"""What its application may do."""
-
-_VERSION = "1.0"
-_CORDAPPS = ("contracts", "workflows")
 _TRUST_STORE_PASSWORD = "changeit"  # It holds certificates alone, and they are public.
 
 
 @dataclass(frozen=True)
-class Built:
-    """A build of the CorDapp."""
+class Cordapp:
+    """One of the examples' CorDapps, and the application that uses it."""
 
+    name: str
+    """Of its folder among the examples; the application's environment variables begin with it."""
+    jars: Mapping[str, str]
+    """Files of the build that go onto every node, by their coordinates."""
+    client: str
+    """The application's program, a file of the build too."""
+    permissions: tuple[str, ...]
+    """What the application may do at a node."""
+
+
+CREDIT_RECORD = Cordapp(
+    name="credit-record",
+    jars={
+        f"decentralizedtrust:credit-record-{part}:1.0": f"{part}/target/credit-record-{part}-1.0.jar"
+        for part in ("contracts", "workflows")
+    },
+    client="client/target/credit-record-client-1.0.jar",
+    permissions=(
+        *(
+            f"StartFlow.decentralizedtrust.creditrecord.workflows.{flow}"
+            for flow in ("CreateRecord", "UpdateRecord", "ShareRecord", "ReadRecord", "RecordHistory", "CountRecords")
+        ),
+        "InvokeRpc.nodeInfo",
+    ),
+)
+PAYMENTS = Cordapp(
+    name="payments",
+    # Corda's own, but for the signature: of another group, so that nobody takes them for the published ones.
+    jars={
+        f"decentralizedtrust:corda-finance-{part}:4.10": f"target/cordapps/corda-finance-{part}-4.10.jar"
+        for part in ("contracts", "workflows")
+    },
+    client="target/payments-client-1.0.jar",
+    permissions=(
+        *(f"StartFlow.net.corda.finance.flows.{flow}" for flow in ("CashIssueFlow", "CashPaymentFlow")),
+        *(
+            f"InvokeRpc.{operation}"
+            for operation in ("nodeInfo", "notaryIdentities", "wellKnownPartyFromX500Name", "vaultQueryBy")
+        ),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Built:
+    """A build of a CorDapp."""
+
+    cordapp: Cordapp
     folder: Path
 
     @property
     def artifacts(self) -> tuple[Artifact, ...]:
         """What goes onto every node."""
         return tuple(
-            Artifact(
-                f"decentralizedtrust:credit-record-{part}:{_VERSION}",
-                hashlib.sha256((self.folder / part / "target" / _jar(part)).read_bytes()).hexdigest(),
-            )
-            for part in _CORDAPPS
+            Artifact(coordinates, hashlib.sha256((self.folder / jar).read_bytes()).hexdigest())
+            for coordinates, jar in self.cordapp.jars.items()
         )
 
     @property
     def client(self) -> Path:
         """The application's program."""
-        return self.folder / "client" / "target" / _jar("client")
+        return self.folder / self.cordapp.client
 
 
-def _jar(part: str) -> str:
-    return f"credit-record-{part}-{_VERSION}.jar"
-
-
-def build(cache: Path) -> Built:
-    """Build the CorDapp, with a signing key of the cache's own, unless it was built from these sources before.
+def build(cordapp: Cordapp, cache: Path) -> Built:
+    """Build a CorDapp, with a signing key of the cache's own, unless it was built from these sources before.
 
     Raises:
         RuntimeError: Maven can't build it; the message has its last lines.
     """
-    sources = sorted(path for path in SOURCES.rglob("*") if path.is_file() and "target" not in path.parts)
-    made_of = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
-    folder = cache / f"credit-record-{made_of}"
+    sources = ROOT / "examples" / cordapp.name
+    files = sorted(path for path in sources.rglob("*") if path.is_file() and "target" not in path.parts)
+    made_of = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
+    folder = cache / f"{cordapp.name}-{made_of}"
     if not folder.exists():
         unfinished = folder.with_suffix(".unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
-        shutil.copytree(SOURCES, unfinished, ignore=shutil.ignore_patterns("target"))
+        shutil.copytree(sources, unfinished, ignore=shutil.ignore_patterns("target"))
         _maven(unfinished, "package", "-DskipTests", f"-Dsigning.keystore={cache / 'signing.p12'}")
         unfinished.rename(folder)
-    built = Built(folder)
-    for part in _CORDAPPS:
+    for coordinates, jar in cordapp.jars.items():
         # Each time: another build of the same version may have been there since, and each signing makes other files.
-        jar = folder / part / "target" / _jar(part)
-        _maven(folder, "install:install-file", f"-Dfile={jar}", f"-DpomFile={folder / part / 'pom.xml'}")
-    return built
+        given = zip(("groupId", "artifactId", "version"), coordinates.split(":"), strict=True)
+        named = [f"-D{name}={value}" for name, value in given]
+        _maven(folder, "install:install-file", f"-Dfile={folder / jar}", *named, "-Dpackaging=jar")
+    return Built(cordapp, folder)
 
 
 def _maven(folder: Path, *arguments: str) -> None:
@@ -84,7 +118,7 @@ def _maven(folder: Path, *arguments: str) -> None:
         ["mvn", "--batch-mode", "--quiet", *arguments], cwd=folder, capture_output=True, text=True, check=False
     )
     if done.returncode:
-        raise RuntimeError(f"the CorDapp can't be built: {(done.stdout + done.stderr)[-2000:]}")
+        raise RuntimeError(f"{folder.name} can't be built: {(done.stdout + done.stderr)[-2000:]}")
 
 
 class RefusedError(Exception):
@@ -96,7 +130,7 @@ class Application:
     """An application server of a bank's, which uses the bank's nodes by RPC."""
 
     java: Path
-    program: Path
+    built: Built
     node: str
     """`HOST:PORT` of a node, or of what spreads over the bank's nodes."""
     user: str
@@ -113,23 +147,36 @@ class Application:
         Raises:
             RefusedError: it was refused for good, or not answered in time.
         """
-        done = subprocess.run(
-            self._command(command, options), env=self._environment(), capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            raise RefusedError(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"{done.returncode}")
-        return [json.loads(line) for line in done.stdout.splitlines()]
+        return list(self.follow(command, **options))
+
+    def follow(self, command: str, **options: object) -> Iterator[dict[str, Any]]:
+        """The same, each document as it comes.
+
+        Raises:
+            RefusedError: it was refused for good, or not answered in time.
+        """
+        with tempfile.TemporaryFile("w+") as errors:
+            with self._started(command, options, errors) as process:
+                assert process.stdout
+                yield from map(json.loads, process.stdout)
+            if process.returncode:
+                errors.seek(0)
+                said = errors.read().strip()
+                raise RefusedError(said.splitlines()[-1] if said else f"{command}: exit code {process.returncode}")
 
     def begin(self, command: str, log: Path, **options: object) -> "subprocess.Popen[str]":
         """The same, going on in the background; its output is read from the process."""
         with log.open("w") as errors:
-            return subprocess.Popen(
-                self._command(command, options),
-                env=self._environment(),
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-            )
+            return self._started(command, options, errors)
+
+    def _started(self, command: str, options: Mapping[str, object], errors: IO[str]) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            self._command(command, options),
+            env=self._environment(),
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
 
     def _command(self, command: str, options: Mapping[str, object]) -> list[str]:
         given = [*("--node", self.node), *("--user", self.user), *("--trust-store", str(self.trust_store))]
@@ -140,13 +187,14 @@ class Application:
                 continue
             for each in value if isinstance(value, list | tuple) else [value]:
                 given += [option, str(each)]
-        return [str(self.java), "-Xmx256m", "-jar", str(self.program), command, *given]
+        return [str(self.java), "-Xmx256m", "-jar", str(self.built.client), command, *given]
 
     def _environment(self) -> dict[str, str]:
+        whose = self.built.cordapp.name.upper().replace("-", "_")
         return {
             "PATH": os.environ.get("PATH", os.defpath),
-            "CREDIT_RECORD_PASSWORD": self.password,
-            "CREDIT_RECORD_TRUST_STORE_PASSWORD": _TRUST_STORE_PASSWORD,
+            f"{whose}_PASSWORD": self.password,
+            f"{whose}_TRUST_STORE_PASSWORD": _TRUST_STORE_PASSWORD,
         }
 
 

@@ -1,7 +1,8 @@
 """The five steps on this machine, and what must not happen on the way: `python -m local.scenario`.
 
 Two banks' real Corda nodes, run by the project's agents, share a credit record; a VM is killed during a stream of
-updates; a third bank joins by its card alone. Each bank knows of the others what their cards tell, and nothing else.
+updates; a third bank joins by its card alone; the same nodes pay each other. Each bank knows of the others what their
+cards tell, and nothing else.
 """
 
 import contextlib
@@ -14,23 +15,33 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from ledger.corda.installation import Installed
 from ledger.platform import application_port
 from local import azurite, balancer, corda, cordapp
 from local.bank import Bank, Plan, User
-from local.cordapp import FLOWS, Application, Built, RefusedError
+from local.cordapp import CREDIT_RECORD, PAYMENTS, Application, Built, RefusedError
 from local.process import NODE, until
 
 A, B, C = "O=Bank A, L=London, C=GB", "O=Bank B, L=Paris, C=FR", "O=Bank C, L=Milan, C=IT"
-USER = User("application", FLOWS)
+USER = User("application", CREDIT_RECORD.permissions)
+PAYER = User("payments", PAYMENTS.permissions)
+USERS = (USER, PAYER)
 START_SECONDS = 600
 STREAM_SECONDS = 120
 TAKEOVER_SECONDS = 300
+SETTLING_SECONDS = 900
 MEETING_SECONDS = 300
 """How long a member may take to be known to all: each is asked twice a minute."""
-_PERSON, _OURS = "p-4711", "node-2"
+DELIVERY_SECONDS = 60
+_STAGES = {
+    "PROPOSING": "3. it proposes a transaction",
+    "SIGNING": "   it collects the signatures that are required",
+    "NOTARISING": "   all banks have signed; the notary is asked",
+    "DELIVERING": "4. it is committed, and sent to all that have the record",
+}
+_PERSON, OURS, THEIRS = "p-4711", "node-2", "node-1"
 _REVOKED = b"Certificate has been revoked"
 """What Corda writes of a peer whose certificate stands on the list."""
 
@@ -43,20 +54,49 @@ class Outcome:
     committed: int
     lost: int
     doubled: int
+    refused: int
     unanswered: int
     """Those of which nobody knows whether they were done."""
-    takeover_seconds: float
+    same: bool
+    """Each node has the very records that were answered."""
 
     @property
     def whole(self) -> bool:
         """Whether all that was asked is there, once."""
-        return not (self.lost or self.doubled or self.unanswered)
+        return self.same and not (self.lost or self.doubled or self.refused or self.unanswered)
 
     def __str__(self) -> str:
         return (
             f"{self.sent} sent, {self.committed} committed, {self.lost} lost, {self.doubled} doubled, "
-            f"{self.unanswered} unanswered; taken over in {self.takeover_seconds:.0f} s"
+            f"{self.refused} refused, {self.unanswered} unanswered, digests {'equal' if self.same else 'differ'}"
         )
+
+    @classmethod
+    def of(cls, told: dict[str, Any], counts: dict[str, dict[str, Any]]) -> Self:
+        """What a stream told against what nodes have."""
+        versions = [count["versions"] for count in counts.values()]
+        return cls(
+            sent=told["sent"],
+            committed=told["committed"],
+            lost=max(0, told["versions"] - min(versions)),
+            doubled=sum(count["doubled"] for count in counts.values()) + max(0, max(versions) - told["versions"]),
+            refused=told["refused"],
+            unanswered=told["unanswered"],
+            same=all(count["digest"] == told["digest"] for count in counts.values()),
+        )
+
+
+@dataclass(frozen=True)
+class Takeover:
+    """How long an identity was without a node, in seconds from the death of its VM."""
+
+    leased: float
+    """Until another VM has its lease: the agents' part."""
+    ready: float
+    """Until its node is ready there: the ledger's part among it."""
+
+    def __str__(self) -> str:
+        return f"taken over in {self.ready:.0f} s, {self.leased:.0f} s of them without a holder"
 
 
 @dataclass
@@ -75,16 +115,26 @@ class Scenario:
 
     def start(self) -> None:
         """Bring up bank A, which is the network's authority and runs its notary, and bank B."""
-        self.built: Built = cordapp.build(corda.cached())
-        self.installation = corda.installed(*self.built.artifacts)
-        self.say("Corda is installed, the CorDapp is built and signed")
+        self.prepare()
+        self.bring_up()
+        self.acquaint(4)
+
+    def prepare(self) -> None:
+        """Install and build what nodes run, and start what a bank's VMs find on Azure."""
+        self.records, self.payments = (cordapp.build(each, corda.cached()) for each in (CREDIT_RECORD, PAYMENTS))
+        self.applications = (*self.records.artifacts, *self.payments.artifacts)
+        self.installation = corda.installed(*self.applications)
+        self.say("Corda is installed, the CorDapps are built and signed")
         self.blobs, _ = self.stack.enter_context(azurite.blob_service())
         self.a = self._bank(
-            Plan("bank-a", A, 41, identities=3, vms=4, roles={"node-1": "notary"}, users=(USER,), authority_vms=2),
+            Plan("bank-a", A, 41, identities=3, vms=4, roles={"node-1": "notary"}, users=USERS, authority_vms=2),
             None,
         )
-        self.b = self._bank(Plan("bank-b", B, 42, identities=1, vms=2, users=(USER,)), self.a)
+        self.b = self._bank(Plan("bank-b", B, 42, identities=1, vms=2, users=USERS), self.a)
         self.say("each bank's database, vault, storage and load balancer run")
+
+    def bring_up(self) -> None:
+        """Start all VMs, and wait until each identity has a ready node."""
         self.a.meet([self.b])
         self.b.meet([self.a])
         for number in range(1, self.a.plan.authority_vms + 1):
@@ -96,19 +146,18 @@ class Scenario:
         for bank in (self.a, self.b):
             bank.await_ready(START_SECONDS)
             self.say(f"{bank.name}: {', '.join(self._holders(bank))}")
-        self._await_everyone(4)
 
     def join(self) -> None:
         """A third bank joins: its card goes to the others, theirs to it."""
         self.say("bank C joins by its card; nobody else is restarted")
-        self.c = self._bank(Plan("bank-c", C, 43, vms=1, users=(USER,)), self.a)
+        self.c = self._bank(Plan("bank-c", C, 43, vms=1, users=USERS), self.a)
         self.c.meet([self.a, self.b])
         self.a.meet([self.b, self.c])
         self.b.meet([self.a, self.c])
         self.c.start_vm(1)
         self.c.await_ready(START_SECONDS)
         self.say(f"bank-c: {', '.join(self._holders(self.c))}")
-        self._await_everyone(5)
+        self.acquaint(5)
 
     def _bank(self, plan: Plan, authority: Bank | None) -> Bank:
         bank = Bank(
@@ -117,7 +166,7 @@ class Scenario:
             self.blobs,
             self.installation,
             authority,
-            applications=self.built.artifacts,
+            applications=self.applications,
         )
         self.stack.callback(bank.end)
         bank.start()
@@ -127,7 +176,8 @@ class Scenario:
         found = {each.name: bank.holder(each.name) for each in bank.identities}
         return [f"{identity} on {vm.name}" for identity, vm in found.items() if vm]
 
-    def _await_everyone(self, nodes: int) -> None:
+    def acquaint(self, nodes: int) -> None:
+        """Wait until every node knows so many."""
         for bank in self._banks():
             for identity in bank.identities:
                 until(
@@ -144,23 +194,30 @@ class Scenario:
         return [self.a, self.b, *([self.c] if hasattr(self, "c") else [])]
 
     def application(self, bank: Bank, identity: str | None = None) -> Application:
-        """An application server of a bank's.
+        """An application server of a bank's, which asks the bank's balancer.
 
         Args:
             bank: whose.
-            identity: whose node it talks to straight; None for whichever the balancer chooses.
+            identity: whose node it asks for, wherever that is; None for whichever the balancer chooses.
         """
+        return self._application(bank, self.records, USER, identity)
+
+    def payer(self, bank: Bank, identity: str) -> Application:
+        """An application server of a bank's that pays.
+
+        Args:
+            bank: whose.
+            identity: whose cash it is.
+        """
+        return self._application(bank, self.payments, PAYER, identity)
+
+    def _application(self, bank: Bank, built: Built, user: User, identity: str | None) -> Application:
+        ports = {each.name: each.ports["rpc"] for each in bank.identities}
+        port = application_port(bank.identities) if identity is None else ports[identity]
         store = self.folder / f"{bank.name}.rpc"
         cordapp.write_trust_store(store, bank.rpc_certificates())
-        if identity is None:
-            node = f"{bank.plan.frontend}:{application_port(bank.identities)}"
-        else:
-            (port,) = (each.ports["rpc"] for each in bank.identities if each.name == identity)
-            vm = bank.holder(identity)
-            assert vm, f"{bank.name}: nobody holds {identity}"
-            node = f"{vm.address}:{port}"
         java = Installed.load(self.installation).manifest.java_home / "bin" / "java"
-        return Application(java, self.built.client, node, USER.name, bank.passwords[USER.name], store)
+        return Application(java, built, f"{bank.plan.frontend}:{port}", user.name, bank.passwords[user.name], store)
 
     # --- What is shown ---
 
@@ -168,56 +225,81 @@ class Scenario:
         """A record is created by bank A and read by bank B; a new score is seen there too."""
         ours, theirs = self.application(self.a), self.application(self.b)
         self.say(f"1. bank A's application creates the record of {_PERSON} at {ours.node}, its load balancer")
-        (record,) = ours.ask("create", person=_PERSON, score=700, with_=B, request="r-1")
-        self.say(f"2. a node of bank A took the request; 3. it proposed transaction {record['transaction'][:16]}")
-        self.say(f"4. signed by {A}, by {', '.join(record['readers'])} and the notary, it is committed")
-        (read,) = theirs.ask("read", bank=A, person=_PERSON)
-        assert read["transaction"] == record["transaction"], f"bank B reads {read}"
+        made = self._change(ours, "create", person=_PERSON, score=700, with_=B, request="r-1")
+        read = self._seen(theirs, made)
         self.say(f"5. bank B reads it from its own node: score {read['score']}, version {read['version']}")
-        (changed,) = ours.ask("update", person=_PERSON, version=1, score=720, request="r-2")
-        (read,) = theirs.ask("read", bank=A, person=_PERSON)
-        assert read["version"] == changed["version"] == 2, f"bank B reads {read}"
-        self.say(f"   bank A updates it, and bank B sees version {read['version']}, score {read['score']}")
+        self.say("   bank A updates it")
+        changed = self._change(ours, "update", person=_PERSON, version=1, score=720, request="r-2")
+        read = self._seen(theirs, changed)
+        self.say(f"   bank B reads it again: score {read['score']}, version {read['version']}")
 
-    def takeover(self, seconds: int = STREAM_SECONDS) -> Outcome:
+    def _change(self, application: Application, command: str, **options: object) -> dict[str, Any]:
+        """A change that is shown as it happens; its answer."""
+        answer: dict[str, Any] = {}
+        for line in application.follow(command, progress=True, **options):
+            if node := line.get("node"):
+                self.say(f"2. the balancer gave it to {node} on {self._vm_of(node)}")
+            elif stage := line.get("stage"):
+                self.say(f"{_STAGES[stage]} (+{line['millis'] / 1000:.2f} s)")
+            else:
+                answer = line
+        self.say(f"   transaction {answer['transaction'][:16]} is answered: {answer['readers']} have it too")
+        return answer
+
+    def _vm_of(self, legal_name: str) -> str:
+        (identity,) = (each.name for each in self.a.identities if each.legal_name == legal_name)
+        vm = self.a.holder(identity)
+        return vm.name if vm else "a VM that is gone"
+
+    def _seen(self, application: Application, change: dict[str, Any]) -> dict[str, Any]:
+        """A reading bank's record when it is that of a change, which comes there at about the time of the answer."""
+
+        def read() -> dict[str, Any] | None:
+            with contextlib.suppress(RefusedError):
+                (found,) = application.ask("read", bank=A, person=change["person"])
+                return found if found["transaction"] == change["transaction"] else None
+            return None
+
+        return dict(until(read, DELIVERY_SECONDS, f"{application.node} has {change['transaction'][:16]}"))
+
+    def takeover(self, seconds: int = STREAM_SECONDS) -> tuple[Outcome, Takeover]:
         """A VM that holds an identity of bank A is killed during a stream of updates."""
         run, log = f"run-{int(time.time())}", self.folder / "stream.log"
         stream = self.application(self.a).begin(
             "stream", log, run=run, callers=4, seconds=seconds, with_=B, patience=TAKEOVER_SECONDS
         )
         time.sleep(seconds / 4)
-        identity = _OURS
+        identity = OURS
         vm = self.a.holder(identity)
         assert vm, f"nobody holds {identity}"
         self.say(f"bank A's application updates records all the time; {vm.name}, which holds {identity}, is killed")
         vm.end()
         killed = time.monotonic()
+        until(partial(self.a.holder, identity, ready=False), TAKEOVER_SECONDS, f"{identity} has a holder")
+        leased = time.monotonic() - killed
         other = until(partial(self.a.holder, identity), TAKEOVER_SECONDS, f"{identity} is taken over")
         took = time.monotonic() - killed
-        self.say(f"{other.name} took {identity} over after {took:.1f} s, its node ready among it")
+        self.say(f"{other.name} holds {identity} after {leased:.1f} s, and has its node ready after {took:.1f} s")
         answered, _ = stream.communicate(timeout=seconds + 2 * TAKEOVER_SECONDS)
         told = json.loads(answered.splitlines()[-1])
         self.say(f"the stream went on and has ended: {told}")
-        until(self.settled, TAKEOVER_SECONDS, "no flow is in flight")
-        counts = {bank.name: self.application(bank).ask("count", prefix=f"{run}-")[0] for bank in (self.a, self.b)}
-        self.say(f"counted: {counts}")
-        return self._outcome(told, counts, took)
+        return self.outcome(told), Takeover(leased, took)
 
-    @staticmethod
-    def _outcome(told: dict[str, Any], counts: dict[str, dict[str, Any]], took: float) -> Outcome:
-        versions = [count["versions"] for count in counts.values()]
-        outcome = Outcome(
-            sent=told["sent"],
-            committed=told["committed"],
-            lost=max(0, told["versions"] - min(versions)),
-            doubled=sum(count["doubled"] for count in counts.values()) + max(0, max(versions) - told["versions"]),
-            unanswered=told["unanswered"],
-            takeover_seconds=took,
-        )
-        # So many, but others: each bank has the very records that were answered, or it is told here.
-        if any(count["digest"] != told["digest"] for count in counts.values()) and outcome.whole:
-            raise RuntimeError(f"the banks have other records than were answered: {told}, {counts}")
-        return outcome
+    def outcome(self, told: dict[str, Any]) -> Outcome:
+        """Count at each node of banks A and B what a stream has left, when no flow is in flight any more.
+
+        Raises:
+            TimeoutError: flows do not end.
+        """
+        until(self.settled, SETTLING_SECONDS, "no flow is in flight")
+        counts = {
+            f"{bank.name} {each.name}": self.application(bank, each.name).ask("count", prefix=f"{told['run']}-")[0]
+            for bank in (self.a, self.b)
+            for each in bank.identities
+            if each.role.name != "notary"
+        }
+        self.say(f"counted: {counts}")
+        return Outcome.of(told, counts)
 
     def settled(self) -> bool:
         """Whether no node has a flow that has not ended."""
@@ -226,21 +308,44 @@ class Scenario:
     def share(self) -> None:
         """Bank A shares the record with bank C, which reads it from its own node."""
         (shared,) = self.application(self.a).ask("share", person=_PERSON, with_=C, request="r-3")
-        (read,) = self.application(self.c).ask("read", bank=A, person=_PERSON)
-        assert read["transaction"] == shared["transaction"], f"bank C reads {read}"
+        read = self._seen(self.application(self.c), shared)
         self.say(f"bank C reads the record from its own node: score {read['score']}, version {read['version']}")
+
+    def pay(self) -> None:
+        """Another use of the same network: bank A issues cash and pays bank B, which pays some of it back."""
+        ours, theirs = self.payer(self.a, OURS), self.payer(self.b, THEIRS)
+        us, them = self._legal_name(self.a, OURS), self._legal_name(self.b, THEIRS)
+        ours.ask("issue", amount="1000.00", currency="GBP", request="i-1")
+        (paid,) = ours.ask("pay", amount="250.00", currency="GBP", to=them, request="p-1")
+        self.say(f"{us} issues 1000.00 GBP and pays {them} 250.00: transaction {paid['transaction'][:16]}")
+        (again,) = ours.ask("pay", amount="250.00", currency="GBP", to=them, request="p-1")
+        assert again == paid, f"asked again, bank A pays {again}"
+        self._await_balance(theirs, them, "250.00")
+        theirs.ask("pay", amount="99.50", currency="GBP", to=us, request="p-1")
+        self.say(f"asked again, it pays no second time; {them} pays 99.50 back")
+        self._await_balance(ours, us, "849.50")
+        self._await_balance(theirs, them, "150.50")
+
+    def _await_balance(self, application: Application, owner: str, amount: str) -> None:
+        wanted = [{"owner": owner, "amount": amount, "currency": "GBP"}]
+        until(lambda: application.ask("balance") == wanted, DELIVERY_SECONDS, f"{owner} has {amount} GBP")
+        self.say(f"{owner} has {amount} GBP")
+
+    def _legal_name(self, bank: Bank, identity: str) -> str:
+        (name,) = (each.legal_name for each in bank.identities if each.name == identity)
+        return name
 
     def revoke(self, bank: Bank) -> None:
         """The authority revokes a bank's name: a node of bank A that connects anew refuses it."""
         name = bank.identities[0].legal_name
         self.a.authority_command("revoke", name)
-        vm = until(partial(self.a.holder, _OURS), START_SECONDS, f"{_OURS} is ready")
+        vm = until(partial(self.a.holder, OURS), START_SECONDS, f"{OURS} is ready")
         seen = vm.log.stat().st_size
         # What is connected stays connected: its node starts anew.
         vm.kill(NODE)
-        until(lambda: self.a.holder(_OURS) is None, START_SECONDS, f"{_OURS} is down")
-        until(partial(self.a.holder, _OURS), START_SECONDS, f"{_OURS} is ready again")
-        ours = self.application(self.a, _OURS)
+        until(lambda: self.a.holder(OURS) is None, START_SECONDS, f"{OURS} is down")
+        until(partial(self.a.holder, OURS), START_SECONDS, f"{OURS} is ready again")
+        ours = self.application(self.a, OURS)
         (read,) = ours.ask("read", bank=A, person=_PERSON)
         with contextlib.suppress(RefusedError):
             ours.ask(
@@ -265,17 +370,18 @@ def missing() -> str | None:
     return None if balancer.available() else "no haproxy on PATH; wanted it as the banks' load balancer"
 
 
-def play(folder: Path, stream_seconds: int = STREAM_SECONDS) -> Outcome:
+def play(folder: Path, stream_seconds: int = STREAM_SECONDS) -> tuple[Outcome, Takeover]:
     """All of it, in a folder of its own."""
     with ExitStack() as stack:
         scenario = Scenario(folder, stack)
         scenario.start()
         scenario.five_steps()
-        outcome = scenario.takeover(stream_seconds)
+        result = scenario.takeover(stream_seconds)
         scenario.join()
         scenario.share()
+        scenario.pay()
         scenario.revoke(scenario.c)
-        return outcome
+        return result
 
 
 def main() -> int:
@@ -284,8 +390,12 @@ def main() -> int:
         print(f"error: {reason}", file=sys.stderr)
         return 1
     folder = Path(tempfile.mkdtemp(prefix="banks-"))
-    outcome = play(folder)
-    print(outcome)
+    try:
+        outcome, takeover = play(folder)
+    except (RefusedError, RuntimeError, TimeoutError) as error:
+        print(f"error: {error}; see {folder}", file=sys.stderr)
+        return 1
+    print(f"{outcome}; {takeover}")
     if not outcome.whole:
         print(f"error: what the banks have is not what was answered; see {folder}", file=sys.stderr)
         return 1

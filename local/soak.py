@@ -20,7 +20,6 @@ from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -89,46 +88,6 @@ class Stream:
 
     def _end_of_client(self) -> str:
         return f"the client ended with {self._process.returncode}: {self._log.read_text()[-1000:]}"
-
-
-@dataclass
-class Result:
-    """What became of it all."""
-
-    sent: int
-    committed: int
-    lost: int
-    doubled: int
-    refused: int
-    unanswered: int
-    """Those of which nobody knows whether they were done."""
-    same: bool
-    """Each node has the very records that were answered."""
-
-    @property
-    def whole(self) -> bool:
-        """Whether all that was asked is there, once."""
-        return self.same and not (self.lost or self.doubled or self.refused or self.unanswered)
-
-    def __str__(self) -> str:
-        return (
-            f"{self.sent} sent, {self.committed} committed, {self.lost} lost, {self.doubled} doubled, "
-            f"{self.refused} refused, {self.unanswered} unanswered, digests {'equal' if self.same else 'differ'}"
-        )
-
-    @staticmethod
-    def of(told: dict[str, Any], counts: dict[str, dict[str, Any]]) -> "Result":
-        """What a stream told against what nodes have."""
-        versions = [count["versions"] for count in counts.values()]
-        return Result(
-            sent=told["sent"],
-            committed=told["committed"],
-            lost=max(0, told["versions"] - min(versions)),
-            doubled=sum(count["doubled"] for count in counts.values()) + max(0, max(versions) - told["versions"]),
-            refused=told["refused"],
-            unanswered=told["unanswered"],
-            same=all(count["digest"] == told["digest"] for count in counts.values()),
-        )
 
 
 class Soak:
@@ -286,21 +245,13 @@ def soak(folder: Path, seed: int, seconds: int) -> bool:
         told = stream.result(RECOVERY_SECONDS)
         scenario.say(f"the stream has ended: {told}")
         until(playing.look, RECOVERY_SECONDS, "all is well in the end")
-        until(scenario.settled, RECOVERY_SECONDS, "no flow is in flight")
-        counts = {
-            f"{bank.name} {each.name}": scenario.application(bank, each.name).ask("count", prefix=f"{run}-")[0]
-            for bank in (scenario.a, scenario.b)
-            for each in bank.identities
-            if each.role.name != "notary"
-        }
-        scenario.say(f"counted: {counts}")
-        result, times = Result.of(told, counts), sorted(playing.takeovers) or [0.0]
+        outcome, times = scenario.outcome(told), sorted(playing.takeovers) or [0.0]
         print(
             f"{time.monotonic() - began:.0f} s with seed {seed}: "
-            f"{', '.join(f'{kind} {playing.suffered[kind]}' for kind in Kind)}; {result}; "
+            f"{', '.join(f'{kind} {playing.suffered[kind]}' for kind in Kind)}; {outcome}; "
             f"{len(playing.takeovers)} takeovers, in {statistics.median(times):.0f} s (median) to {times[-1]:.0f} s"
         )
-        return result.whole
+        return outcome.whole
 
 
 def main(arguments: list[str], environment: Mapping[str, str]) -> int:

@@ -1,5 +1,6 @@
 """Histories of faults, and what cuts a VM off; `local.soak` plays them on real nodes."""
 
+import contextlib
 import socket
 import threading
 from collections import Counter
@@ -14,7 +15,7 @@ from agent.lease import LEASE_SECONDS
 from local import balancer, postgres
 from local.bank import Plan
 from local.faults import OF_A_BANK, OF_A_VM, SECONDS, Kind, rounds
-from local.soak import Result
+from local.scenario import Outcome
 from local.wires import Wires, wires
 
 PLANS = [
@@ -84,7 +85,7 @@ COUNT = {"records": 3, "versions": 9, "doubled": 0, "digest": "d"}
     ],
 )
 def test_what_is_not_whole_is_told(told: dict[str, object], count: dict[str, object], wrong: str) -> None:
-    result = Result.of({**TOLD, **told}, {"bank-a": COUNT, "bank-b": {**COUNT, **count}})
+    result = Outcome.of({**TOLD, **told}, {"bank-a": COUNT, "bank-b": {**COUNT, **count}})
     assert result.whole == (not wrong)
     assert wrong in str(result)
 
@@ -96,7 +97,8 @@ def cable(tmp_path: Path) -> Iterator[tuple[Wires, int]]:
         port = server.getsockname()[1]
 
         def serve(connection: socket.socket) -> None:
-            with connection:
+            # Ended wires reset what they carried.
+            with connection, contextlib.suppress(ConnectionError):
                 while received := connection.recv(100):
                     connection.sendall(received)
 

@@ -63,7 +63,7 @@ def test_haproxy_takes_the_configuration(tmp_path: Path) -> None:
 @pytest.mark.ledger
 @pytest.mark.skipif(scenario.missing() is not None, reason=str(scenario.missing()))
 def test_the_five_steps_a_takeover_and_a_join(tmp_path: Path) -> None:
-    outcome = scenario.play(tmp_path, stream_seconds=60)
-    print(outcome)
+    outcome, takeover = scenario.play(tmp_path, stream_seconds=60)
+    print(f"{outcome}; {takeover}")
     assert outcome.committed > 0, "updates were made during the takeover"
     assert outcome.whole, f"nothing is lost, nothing is doubled, all is answered: {outcome}"

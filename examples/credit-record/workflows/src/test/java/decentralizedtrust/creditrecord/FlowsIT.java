@@ -11,9 +11,13 @@ import decentralizedtrust.creditrecord.workflows.ReadRecord;
 import decentralizedtrust.creditrecord.workflows.RecordHistory;
 import decentralizedtrust.creditrecord.workflows.Refusal;
 import decentralizedtrust.creditrecord.workflows.ShareRecord;
+import decentralizedtrust.creditrecord.workflows.Stage;
 import decentralizedtrust.creditrecord.workflows.UpdateRecord;
 import java.lang.reflect.Constructor;
 import java.lang.reflect.Method;
+import java.sql.ResultSet;
+import java.sql.SQLException;
+import java.sql.Statement;
 import java.time.Instant;
 import java.util.ArrayList;
 import java.util.Arrays;
@@ -22,13 +26,16 @@ import java.util.List;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.Future;
 import java.util.concurrent.TimeUnit;
+import java.util.function.BooleanSupplier;
 import java.util.stream.Collectors;
+import java.util.stream.Stream;
 import net.corda.core.contracts.StateAndRef;
 import net.corda.core.contracts.UniqueIdentifier;
 import net.corda.core.flows.FlowLogic;
 import net.corda.core.identity.CordaX500Name;
 import net.corda.core.identity.Party;
 import net.corda.core.node.ServiceHub;
+import net.corda.core.utilities.ProgressTracker;
 import net.corda.testing.common.internal.ParametersUtilitiesKt;
 import net.corda.testing.node.MockNetwork;
 import net.corda.testing.node.MockNetworkParameters;
@@ -80,12 +87,34 @@ public class FlowsIT {
     }
 
     private static <T> T answer(Future<T> flow) throws Exception {
-        network.runNetwork();
         try {
-            return flow.get(20, TimeUnit.SECONDS);
+            pumpUntil(flow::isDone, network::runNetwork);
+            pumpUntil(FlowsIT::settled, network::runNetwork);
+            return flow.get();
         } catch (ExecutionException e) {
             throw e.getCause() instanceof Exception ? (Exception) e.getCause() : e;
         }
+    }
+
+    /** Deliveries are begun by threads of their own, so that messages come after all had been passed on. */
+    private static void pumpUntil(BooleanSupplier condition, Runnable pump) throws InterruptedException {
+        long end = System.nanoTime() + TimeUnit.SECONDS.toNanos(20);
+        while (!condition.getAsBoolean()) {
+            assertThat(System.nanoTime()).as("20 s").isLessThan(end);
+            pump.run();
+            Thread.sleep(5);
+        }
+    }
+
+    private static boolean settled() {
+        return Stream.of(a1, a2, b1, b2, c1).allMatch(node -> node.transaction(() -> {
+            try (Statement statement = node.getServices().jdbcSession().createStatement();
+                    ResultSet flows = statement.executeQuery("SELECT COUNT(*) FROM node_checkpoints")) {
+                return flows.next() && flows.getInt(1) == 0;
+            } catch (SQLException e) {
+                throw new AssertionError(e);
+            }
+        }));
     }
 
     private static <T> T run(StartedMockNode node, FlowLogic<T> flow) throws Exception {
@@ -143,6 +172,22 @@ public class FlowsIT {
     }
 
     @Test
+    public void theAnswerDoesNotWaitForNodesThatAreAway() throws Exception {
+        List<StartedMockNode> there = Arrays.asList(a1, b1, network.getDefaultNotaryNode());
+        Runnable pump = () -> there.forEach(node -> node.pumpReceive(false));
+        Future<StateAndRef<CreditRecord>> created = a1.startFlow(create("away", 700, "r-1", BANK_B));
+        pumpUntil(created::isDone, pump);
+        Future<StateAndRef<CreditRecord>> updated = a1.startFlow(update("away", 1, 640, "r-2"));
+        pumpUntil(updated::isDone, pump);
+        assertThat(data(updated.get()).getVersion()).isEqualTo(2);
+        pumpUntil(FlowsIT::settled, network::runNetwork);
+        for (StartedMockNode node : Arrays.asList(a2, b2)) {
+            assertThat(run(node, new ReadRecord(BANK_A, "away")).getRef()).isEqualTo(updated.get().getRef());
+            assertThat(run(node, count("away")).getDoubled()).isZero();
+        }
+    }
+
+    @Test
     public void aBankThatJoinsReadersLaterHasTheHistory() throws Exception {
         run(a1, create("later", 700, "r-1", BANK_B));
         run(a1, update("later", 1, 640, "r-2"));
@@ -175,7 +220,7 @@ public class FlowsIT {
         List<Future<StateAndRef<CreditRecord>>> attempts = Arrays.asList(
                 a1.startFlow(create("at-once", 700, "r-1", BANK_B)), a2.startFlow(create("at-once", 700, "r-1", BANK_B)),
                 a1.startFlow(create("at-once", 700, "r-1", BANK_B)), a2.startFlow(create("at-once", 710, "r-2", BANK_B)));
-        network.runNetwork();
+        pumpUntil(() -> attempts.stream().allMatch(Future::isDone) && settled(), network::runNetwork);
         List<StateAndRef<CreditRecord>> committed = new ArrayList<>();
         for (Future<StateAndRef<CreditRecord>> attempt : attempts) {
             try {
@@ -197,7 +242,7 @@ public class FlowsIT {
         run(a1, create("race", 700, "r-1", BANK_B));
         Future<StateAndRef<CreditRecord>> one = a1.startFlow(update("race", 1, 640, "r-2"));
         Future<StateAndRef<CreditRecord>> other = a2.startFlow(update("race", 1, 640, "r-2"));
-        network.runNetwork();
+        pumpUntil(() -> one.isDone() && other.isDone() && settled(), network::runNetwork);
         int refusals = 0;
         for (Future<StateAndRef<CreditRecord>> attempt : Arrays.asList(one, other)) {
             try {
@@ -260,8 +305,10 @@ public class FlowsIT {
                     ServiceHub.class, UniqueIdentifier.class, CordaX500Name.class);
             opening.setAccessible(true);
             Constructor<?> commit = Class.forName("decentralizedtrust.creditrecord.workflows.CommitRecord")
-                    .getDeclaredConstructor(StateAndRef.class, Commands.class, CreditRecord.class);
+                    .getDeclaredConstructor(StateAndRef.class, Commands.class, CreditRecord.class, ProgressTracker.class);
             commit.setAccessible(true);
+            Method tracker = Stage.class.getDeclaredMethod("tracker");
+            tracker.setAccessible(true);
             CreditRecord record = new CreditRecord(id, owners, Arrays.asList(readers), 700, Status.CURRENT, 1,
                     Instant.now(), "r-1");
             Object input = node.transaction(() -> {
@@ -271,7 +318,7 @@ public class FlowsIT {
                     throw new AssertionError(e);
                 }
             });
-            return (FlowLogic<?>) commit.newInstance(input, new Commands.Create(), record);
+            return (FlowLogic<?>) commit.newInstance(input, new Commands.Create(), record, tracker.invoke(null));
         } catch (ReflectiveOperationException e) {
             throw new AssertionError(e);
         }

@@ -1,8 +1,10 @@
 package decentralizedtrust.creditrecord.client;
 
 import decentralizedtrust.creditrecord.workflows.Refusal;
+import decentralizedtrust.creditrecord.workflows.Stage;
 import java.time.Duration;
 import java.util.concurrent.ExecutionException;
+import java.util.concurrent.Future;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.TimeoutException;
 import net.corda.client.rpc.CordaRPCClient;
@@ -10,8 +12,10 @@ import net.corda.client.rpc.CordaRPCClientConfiguration;
 import net.corda.client.rpc.CordaRPCConnection;
 import net.corda.client.rpc.PermissionException;
 import net.corda.core.flows.FlowLogic;
+import net.corda.core.identity.CordaX500Name;
 import net.corda.core.messaging.ClientRpcSslOptions;
 import net.corda.core.messaging.CordaRPCOps;
+import net.corda.core.messaging.FlowProgressHandle;
 import net.corda.core.utilities.NetworkHostAndPort;
 import org.apache.activemq.artemis.api.core.ActiveMQSecurityException;
 
@@ -28,6 +32,7 @@ final class Connection implements AutoCloseable {
     private final String password;
     private final Duration timeout;
     private final Duration patience;
+    private final Progress progress;
     private CordaRPCConnection connection;
     private long attempts;
 
@@ -35,8 +40,10 @@ final class Connection implements AutoCloseable {
      * @param tls null for a connection without TLS
      * @param timeout how long one attempt may take
      * @param patience for how long a request is made again
+     * @param progress is told how far a request has come; null if nobody wants to know
      */
-    Connection(NetworkHostAndPort node, ClientRpcSslOptions tls, String user, String password, Duration timeout, Duration patience) {
+    Connection(NetworkHostAndPort node, ClientRpcSslOptions tls, String user, String password, Duration timeout, Duration patience,
+            Progress progress) {
         // A lost connection is made anew here, so that a load balancer may choose another node.
         CordaRPCClientConfiguration configuration = new CordaRPCClientConfiguration(timeout) {
             @Override
@@ -50,6 +57,7 @@ final class Connection implements AutoCloseable {
         this.password = password;
         this.timeout = timeout;
         this.patience = patience;
+        this.progress = progress;
     }
 
     /** How often requests were made, the repeated ones too. */
@@ -67,7 +75,10 @@ final class Connection implements AutoCloseable {
             String reason;
             try {
                 attempts++;
-                return connected().startFlowDynamic(flow, arguments).getReturnValue().get(timeout.toMillis(), TimeUnit.MILLISECONDS);
+                CordaRPCOps ledger = connected();
+                return progress == null
+                        ? ended(ledger.startFlowDynamic(flow, arguments).getReturnValue())
+                        : followed(ledger, flow, arguments);
             } catch (InterruptedException e) {
                 throw e;
             } catch (TimeoutException e) {
@@ -93,6 +104,23 @@ final class Connection implements AutoCloseable {
         }
     }
 
+    private <T> T ended(Future<T> flow) throws InterruptedException, ExecutionException, TimeoutException {
+        return flow.get(timeout.toMillis(), TimeUnit.MILLISECONDS);
+    }
+
+    private <T> T followed(CordaRPCOps ledger, Class<? extends FlowLogic<T>> flow, Object... arguments)
+            throws InterruptedException, ExecutionException, TimeoutException {
+        progress.taken(ledger.nodeInfo().getLegalIdentities().get(0).getName());
+        FlowProgressHandle<T> started = ledger.startTrackedFlowDynamic(flow, arguments);
+        // Told by another thread, in the order of the stages: the last of them may come after the answer.
+        Future<String> told = started.getProgress()
+                .doOnNext(label -> Stage.of(label).ifPresent(progress::at))
+                .lastOrDefault("").toBlocking().toFuture();
+        T answer = ended(started.getReturnValue());
+        ended(told);
+        return answer;
+    }
+
     private CordaRPCOps connected() {
         if (connection == null) {
             connection = client.start(user, password);
@@ -110,6 +138,14 @@ final class Connection implements AutoCloseable {
             }
             connection = null;
         }
+    }
+
+    /** How far a request has come. */
+    interface Progress {
+        /** @param node which has taken it */
+        void taken(CordaX500Name node);
+
+        void at(Stage stage);
     }
 
     /** Nobody knows whether the request was done. */

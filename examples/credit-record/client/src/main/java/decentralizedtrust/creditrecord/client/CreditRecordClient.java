@@ -2,6 +2,7 @@ package decentralizedtrust.creditrecord.client;
 
 import com.fasterxml.jackson.core.JsonProcessingException;
 import com.fasterxml.jackson.databind.ObjectMapper;
+import decentralizedtrust.creditrecord.client.Connection.Progress;
 import decentralizedtrust.creditrecord.client.Connection.Unanswered;
 import decentralizedtrust.creditrecord.contracts.CreditRecord;
 import decentralizedtrust.creditrecord.contracts.CreditRecord.Status;
@@ -12,6 +13,7 @@ import decentralizedtrust.creditrecord.workflows.RecordCount;
 import decentralizedtrust.creditrecord.workflows.RecordHistory;
 import decentralizedtrust.creditrecord.workflows.Refusal;
 import decentralizedtrust.creditrecord.workflows.ShareRecord;
+import decentralizedtrust.creditrecord.workflows.Stage;
 import decentralizedtrust.creditrecord.workflows.UpdateRecord;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -20,6 +22,7 @@ import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.concurrent.TimeUnit;
 import java.util.stream.Collectors;
 import net.corda.core.contracts.StateAndRef;
 import net.corda.core.identity.CordaX500Name;
@@ -70,6 +73,9 @@ public final class CreditRecordClient {
                 description = "For how long a request is made again; default ${DEFAULT-VALUE}.")
         int patience;
 
+        @Option(names = "--progress", description = "A line when a node has taken the request, and one for each stage of a change, too.")
+        boolean progress;
+
         Connection connection() {
             ClientRpcSslOptions tls = null;
             if (trustStore != null) {
@@ -78,7 +84,8 @@ public final class CreditRecordClient {
                 }
                 tls = new ClientRpcSslOptions(trustStore, environment(TRUST_STORE_PASSWORD), "JKS");
             }
-            return new Connection(address, tls, user, environment(PASSWORD), Duration.ofSeconds(timeout), Duration.ofSeconds(patience));
+            return new Connection(address, tls, user, environment(PASSWORD), Duration.ofSeconds(timeout), Duration.ofSeconds(patience),
+                    progress ? new PrintedProgress() : null);
         }
 
         private static String environment(String name) {
@@ -90,6 +97,28 @@ public final class CreditRecordClient {
         }
     }
 
+    /** Milliseconds are those since the node took the request, by this program's clock. */
+    private static final class PrintedProgress implements Progress {
+        private long taken;
+
+        @Override
+        public void taken(CordaX500Name node) {
+            taken = System.nanoTime();
+            tell("node", node.toString());
+        }
+
+        @Override
+        public void at(Stage stage) {
+            tell("stage", stage.toString());
+        }
+
+        private void tell(String name, String value) {
+            Map<String, Object> line = new LinkedHashMap<>();
+            line.put(name, value);
+            line.put("millis", TimeUnit.NANOSECONDS.toMillis(System.nanoTime() - taken));
+            print(line);
+        }
+    }
 
     @Command(description = "The first report of a person, by the node's own bank.")
     int create(@Mixin Node node,

@@ -14,6 +14,7 @@ import net.corda.core.contracts.TransactionVerificationException;
 import net.corda.core.crypto.TransactionSignature;
 import net.corda.core.flows.CollectSignaturesFlow;
 import net.corda.core.flows.FlowException;
+import net.corda.core.flows.FlowExternalOperation;
 import net.corda.core.flows.FlowLogic;
 import net.corda.core.flows.FlowSession;
 import net.corda.core.flows.InitiatingFlow;
@@ -26,18 +27,30 @@ import net.corda.core.identity.Party;
 import net.corda.core.node.ServiceHub;
 import net.corda.core.transactions.SignedTransaction;
 import net.corda.core.transactions.TransactionBuilder;
+import net.corda.core.utilities.ProgressTracker;
 
-/** Commits a version of a record: signed by an identity of each bank that has it, notarised, sent to all their identities. */
+/**
+ * Commits a version of a record: signed by an identity of each bank that has it, and notarised. It ends when the signers have
+ * been sent it and its delivery to the other identities has begun: one that is away delays no answer.
+ */
 @InitiatingFlow
 final class CommitRecord extends FlowLogic<StateAndRef<CreditRecord>> {
     private final StateAndRef<?> input;
     private final Commands command;
     private final CreditRecord record;
+    private final ProgressTracker progress;
 
-    CommitRecord(StateAndRef<?> input, Commands command, CreditRecord record) {
+    /** @param progress of {@link Stage}s */
+    CommitRecord(StateAndRef<?> input, Commands command, CreditRecord record, ProgressTracker progress) {
         this.input = input;
         this.command = command;
         this.record = record;
+        this.progress = progress;
+    }
+
+    @Override
+    public ProgressTracker getProgressTracker() {
+        return progress;
     }
 
     /** The version that a repeated request made, which must have been the same. */
@@ -58,6 +71,7 @@ final class CommitRecord extends FlowLogic<StateAndRef<CreditRecord>> {
     @Override
     @Suspendable
     public StateAndRef<CreditRecord> call() throws FlowException {
+        progress.setCurrentStep(Stage.PROPOSING.step());
         List<Party> cosigners = cosigners();
         List<PublicKey> keys = new ArrayList<>();
         keys.add(getOurIdentity().getOwningKey());
@@ -69,21 +83,20 @@ final class CommitRecord extends FlowLogic<StateAndRef<CreditRecord>> {
                 .setTimeWindow(TimeWindow.fromOnly(record.getReportedAt().minus(CreditRecordContract.CLOCK_TOLERANCE)));
         SignedTransaction proposed = getServiceHub().signInitialTransaction(verified(getServiceHub(), builder));
 
+        progress.setCurrentStep(Stage.SIGNING.step());
         List<FlowSession> sessions = new ArrayList<>();
         for (Party party : cosigners) {
-            sessions.add(opened(party, true));
+            sessions.add(initiateFlow(party));
         }
         SignedTransaction signed = subFlow(new CollectSignaturesFlow(proposed, sessions));
+        progress.setCurrentStep(Stage.NOTARISING.step());
         SignedTransaction committed = signed.plus(notarised(signed));
         getServiceHub().recordTransactions(committed);
+        progress.setCurrentStep(Stage.DELIVERING.step());
         for (FlowSession session : sessions) {
             subFlow(new SendTransactionFlow(session, committed));
         }
-        // Not before: a node that is being taken over would go on waiting for a change that came to nothing. The own nodes
-        // come last: one that is away keeps the record from no other bank.
-        for (Party party : others(cosigners)) {
-            subFlow(new SendTransactionFlow(opened(party, false), committed));
-        }
+        await(new DeliveryBegin(getServiceHub().cordaService(Deliveries.class), committed, others(cosigners)));
         return committed.getTx().outRef(0);
     }
 
@@ -112,7 +125,7 @@ final class CommitRecord extends FlowLogic<StateAndRef<CreditRecord>> {
         return cosigners;
     }
 
-    /** Who has the record besides: readers first, then the own nodes. */
+    /** Who has the record besides. */
     private List<Party> others(List<Party> cosigners) {
         List<Party> others = new ArrayList<>(record.getReaders());
         others.addAll(record.getOwners());
@@ -121,19 +134,31 @@ final class CommitRecord extends FlowLogic<StateAndRef<CreditRecord>> {
         return others;
     }
 
-    @Suspendable
-    private FlowSession opened(Party party, boolean sign) {
-        FlowSession session = initiateFlow(party);
-        session.send(sign);
-        return session;
-    }
-
     static TransactionBuilder verified(ServiceHub services, TransactionBuilder builder) throws FlowException {
         try {
             builder.verify(services);
             return builder;
         } catch (TransactionVerificationException.ContractRejection e) {
             throw Refusal.of("%s", e.getCause().getMessage());
+        }
+    }
+
+    /** Is done again if the node ends before it has answered: a delivery may be made twice. */
+    private static final class DeliveryBegin implements FlowExternalOperation<Integer> {
+        private final Deliveries deliveries;
+        private final SignedTransaction committed;
+        private final List<Party> parties;
+
+        DeliveryBegin(Deliveries deliveries, SignedTransaction committed, List<Party> parties) {
+            this.deliveries = deliveries;
+            this.committed = committed;
+            this.parties = parties;
+        }
+
+        @Override
+        public Integer execute(String deduplicationId) {
+            parties.forEach(party -> deliveries.begin(party, committed));
+            return parties.size();
         }
     }
 }

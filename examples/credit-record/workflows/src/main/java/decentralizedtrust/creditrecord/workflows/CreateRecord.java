@@ -9,14 +9,13 @@ import java.util.List;
 import net.corda.core.contracts.StateAndRef;
 import net.corda.core.contracts.UniqueIdentifier;
 import net.corda.core.flows.FlowException;
-import net.corda.core.flows.FlowLogic;
 import net.corda.core.flows.StartableByRPC;
 import net.corda.core.identity.CordaX500Name;
 import net.corda.core.identity.Party;
 
 /** The first report of a person, by the node's own bank. Repeated with the same request it gives what there is already. */
 @StartableByRPC
-public final class CreateRecord extends FlowLogic<StateAndRef<CreditRecord>> {
+public final class CreateRecord extends RecordChange {
     private final String person;
     private final int score;
     private final Status status;
@@ -51,8 +50,8 @@ public final class CreateRecord extends FlowLogic<StateAndRef<CreditRecord>> {
         for (CordaX500Name reader : readers) {
             others = Ledger.with(getServiceHub(), others, CreditRecord.bankOf(reader));
         }
-        return subFlow(new CommitRecord(Ledger.opening(getServiceHub(), id, bank), new Commands.Create(),
+        return commit(Ledger.opening(getServiceHub(), id, bank), new Commands.Create(),
                 new CreditRecord(id, Ledger.identities(getServiceHub(), bank), others, score, status, 1,
-                        Ledger.now(getServiceHub()), request)));
+                        Ledger.now(getServiceHub()), request));
     }
 }

@@ -5,7 +5,6 @@ import decentralizedtrust.creditrecord.contracts.CreditRecord;
 import decentralizedtrust.creditrecord.contracts.CreditRecordContract.Commands;
 import net.corda.core.contracts.StateAndRef;
 import net.corda.core.flows.FlowException;
-import net.corda.core.flows.FlowLogic;
 import net.corda.core.flows.StartableByRPC;
 import net.corda.core.identity.CordaX500Name;
 
@@ -14,7 +13,7 @@ import net.corda.core.identity.CordaX500Name;
  * owner itself has got since. Gives what there is already if all of them have it.
  */
 @StartableByRPC
-public final class ShareRecord extends FlowLogic<StateAndRef<CreditRecord>> {
+public final class ShareRecord extends RecordChange {
     private final String person;
     private final CordaX500Name with;
     private final String request;
@@ -39,6 +38,6 @@ public final class ShareRecord extends FlowLogic<StateAndRef<CreditRecord>> {
                 CreditRecord.bankOf(with), request);
         return next.parties().size() == record.parties().size()
                 ? current
-                : subFlow(new CommitRecord(current, new Commands.Update(), next));
+                : commit(current, new Commands.Update(), next);
     }
 }

@@ -6,12 +6,11 @@ import decentralizedtrust.creditrecord.contracts.CreditRecord.Status;
 import decentralizedtrust.creditrecord.contracts.CreditRecordContract.Commands;
 import net.corda.core.contracts.StateAndRef;
 import net.corda.core.flows.FlowException;
-import net.corda.core.flows.FlowLogic;
 import net.corda.core.flows.StartableByRPC;
 
 /** A new score of the node's own bank. Repeated with the same request it gives what there is already. */
 @StartableByRPC
-public final class UpdateRecord extends FlowLogic<StateAndRef<CreditRecord>> {
+public final class UpdateRecord extends RecordChange {
     private final String person;
     private final int version;
     private final int score;
@@ -41,7 +40,7 @@ public final class UpdateRecord extends FlowLogic<StateAndRef<CreditRecord>> {
             StateAndRef<CreditRecord> next = Ledger.versions(getServiceHub(), current, version + 1).get(0);
             return CommitRecord.repeated(next, score, status, request);
         }
-        return subFlow(new CommitRecord(current, new Commands.Update(),
-                Ledger.next(getServiceHub(), record, score, status, record.bank(), request)));
+        return commit(current, new Commands.Update(),
+                Ledger.next(getServiceHub(), record, score, status, record.bank(), request));
     }
 }
