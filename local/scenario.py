@@ -243,7 +243,9 @@ class Scenario:
                 self.say(f"{_STAGES[stage]} (+{line['millis'] / 1000:.2f} s)")
             else:
                 answer = line
-        self.say(f"   transaction {answer['transaction'][:16]} is answered: {answer['readers']} have it too")
+        self.say(
+            f"   transaction {answer['transaction'][:16]} is answered; shared with {', '.join(answer['readers'])}"
+        )
         return answer
 
     def _vm_of(self, legal_name: str) -> str:
