@@ -51,7 +51,7 @@ bench: $(READY) ## Where the time goes; prints ratios within one run
 	@$(BIN)/python -m benchmarks.deployment
 	@$(BIN)/python -m benchmarks.agent
 
-ledger-bench: $(READY) ## What real Corda nodes do on this machine, from three runs; 40 minutes of its own
+ledger-bench: $(READY) ## What real Corda nodes do on this machine, from three runs; half an hour of its own
 	@$(BIN)/python -m benchmarks.ledger
 
 soak: $(READY) ## 100,000 random histories of agents in virtual time; half an hour

@@ -24,7 +24,8 @@ class Kind(StrEnum):
     VM_CUT_OFF = "VM cut off from its services"
     NODE_KILLED = "node killed"
     """Its VM's agent starts it again."""
-    BANK_CUT_OFF = "bank cut off from everybody"
+    BANK_UNREACHABLE = "bank reached by nobody"
+    """Its load balancer stands still; what its nodes dial themselves goes on."""
     DATABASE_CRASHED = "database crashed"
 
 
@@ -34,13 +35,13 @@ SECONDS: dict[Kind, tuple[float, float]] = {
     Kind.VM_FROZEN: (5, 60),
     Kind.VM_CUT_OFF: (5, 70),
     Kind.NODE_KILLED: (0, 0),
-    Kind.BANK_CUT_OFF: (5, 60),
+    Kind.BANK_UNREACHABLE: (5, 60),
     Kind.DATABASE_CRASHED: (1, 15),
 }
 """How long each lasts, at least and at most."""
 OF_A_VM = frozenset({Kind.VM_KILLED, Kind.VM_DRAINED, Kind.VM_FROZEN, Kind.VM_CUT_OFF})
 """While these last, and until it is well again, a VM is out."""
-OF_A_BANK = frozenset({Kind.BANK_CUT_OFF, Kind.DATABASE_CRASHED})
+OF_A_BANK = frozenset({Kind.BANK_UNREACHABLE, Kind.DATABASE_CRASHED})
 _AT_ONCE = (1, 1, 2, 3)
 _LATER = 20.0
 _PAUSE = (0.0, 30.0)
@@ -125,6 +126,7 @@ def suffered(kind: Kind, bank: Bank, number: int = 0) -> Iterator[None]:
 
     Raises:
         subprocess.TimeoutExpired: a VM that is to drain does not end.
+        RuntimeError: it ends by a fault.
     """
     match kind:
         case Kind.VM_KILLED:
@@ -134,7 +136,8 @@ def suffered(kind: Kind, bank: Bank, number: int = 0) -> Iterator[None]:
         case Kind.VM_DRAINED:
             process = bank.vm(number).process
             process.terminate()
-            process.wait(DRAIN_SECONDS + END_SECONDS)
+            if status := process.wait(DRAIN_SECONDS + END_SECONDS):
+                raise RuntimeError(f"{bank.vm(number).name} ended with {status}; wanted 0 of one that drained")
             yield
             bank.start_vm(number)
         case Kind.VM_FROZEN:
@@ -148,7 +151,7 @@ def suffered(kind: Kind, bank: Bank, number: int = 0) -> Iterator[None]:
         case Kind.NODE_KILLED:
             bank.vm(number).kill(NODE)
             yield
-        case Kind.BANK_CUT_OFF:
+        case Kind.BANK_UNREACHABLE:
             bank.balancer.send_signal(signal.SIGSTOP)
             yield
             bank.balancer.send_signal(signal.SIGCONT)

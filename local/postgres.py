@@ -47,7 +47,7 @@ class Server:
                 self.connect().close()
                 return
             except psycopg.OperationalError:
-                if time.monotonic() > end:
+                if self.process.poll() is not None or time.monotonic() > end:
                     raise
                 time.sleep(0.05)
 

@@ -8,6 +8,7 @@ cards tell, and nothing else.
 import contextlib
 import json
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -39,7 +40,7 @@ _STAGES = {
     "PROPOSING": "3. it proposes a transaction",
     "SIGNING": "   it collects the signatures that are required",
     "NOTARISING": "   all banks have signed; the notary is asked",
-    "DELIVERING": "4. it is committed, and sent to all that have the record",
+    "DELIVERING": "4. it is committed; its delivery begins",
 }
 _PERSON, OURS, THEIRS = "p-4711", "node-2", "node-1"
 _REVOKED = b"Certificate has been revoked"
@@ -270,6 +271,7 @@ class Scenario:
         stream = self.application(self.a).begin(
             "stream", log, run=run, callers=4, seconds=seconds, with_=B, patience=TAKEOVER_SECONDS
         )
+        self.stack.callback(stream.kill)
         time.sleep(seconds / 4)
         identity = OURS
         vm = self.a.holder(identity)
@@ -394,7 +396,7 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="banks-"))
     try:
         outcome, takeover = play(folder)
-    except (RefusedError, RuntimeError, TimeoutError) as error:
+    except (AssertionError, RefusedError, RuntimeError, TimeoutError, subprocess.SubprocessError) as error:
         print(f"error: {error}; see {folder}", file=sys.stderr)
         return 1
     print(f"{outcome}; {takeover}")

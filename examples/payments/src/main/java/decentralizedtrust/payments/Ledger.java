@@ -136,7 +136,7 @@ final class Ledger implements AutoCloseable {
         }
     }
 
-    /** It was not done. */
+    /** It was not done by this call. */
     static final class Refused extends Exception {
         Refused(String message) {
             super(message);

@@ -117,7 +117,11 @@ final class Connection implements AutoCloseable {
                 .doOnNext(label -> Stage.of(label).ifPresent(progress::at))
                 .lastOrDefault("").toBlocking().toFuture();
         T answer = ended(started.getReturnValue());
-        ended(told);
+        try {
+            told.get(PAUSE.toMillis(), TimeUnit.MILLISECONDS);
+        } catch (ExecutionException | TimeoutException e) {
+            // The answer is what counts.
+        }
         return answer;
     }
 

@@ -8,12 +8,11 @@ import net.corda.core.flows.FlowException;
 import net.corda.core.flows.FlowLogic;
 import net.corda.core.flows.FlowSession;
 import net.corda.core.flows.InitiatedBy;
-import net.corda.core.flows.ReceiveFinalityFlow;
 import net.corda.core.flows.SignTransactionFlow;
 import net.corda.core.identity.Party;
 import net.corda.core.transactions.SignedTransaction;
 
-/** The other side of {@link CommitRecord}: signs and records what the owning bank itself reports. */
+/** The other side of {@link CommitRecord}: signs what the owning bank itself reports. */
 @InitiatedBy(CommitRecord.class)
 final class AcceptRecord extends FlowLogic<Void> {
     private final FlowSession session;
@@ -25,13 +24,12 @@ final class AcceptRecord extends FlowLogic<Void> {
     @Override
     @Suspendable
     public Void call() throws FlowException {
-        SignedTransaction signed = subFlow(new SignTransactionFlow(session) {
+        subFlow(new SignTransactionFlow(session) {
             @Override
             protected void checkTransaction(SignedTransaction transaction) throws FlowException {
                 checkOnlyOne(reported(this, session, transaction), transaction);
             }
         });
-        subFlow(new ReceiveFinalityFlow(session, signed.getId()));
         return null;
     }
 

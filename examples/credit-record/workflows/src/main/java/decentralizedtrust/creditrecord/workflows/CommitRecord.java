@@ -21,7 +21,6 @@ import net.corda.core.flows.InitiatingFlow;
 import net.corda.core.flows.NotaryError;
 import net.corda.core.flows.NotaryException;
 import net.corda.core.flows.NotaryFlow;
-import net.corda.core.flows.SendTransactionFlow;
 import net.corda.core.identity.CordaX500Name;
 import net.corda.core.identity.Party;
 import net.corda.core.node.ServiceHub;
@@ -30,8 +29,8 @@ import net.corda.core.transactions.TransactionBuilder;
 import net.corda.core.utilities.ProgressTracker;
 
 /**
- * Commits a version of a record: signed by an identity of each bank that has it, and notarised. It ends when the signers have
- * been sent it and its delivery to the other identities has begun: one that is away delays no answer.
+ * Commits a version of a record: signed by an identity of each bank that has it, and notarised. It ends when its delivery to all
+ * their identities has begun: one that is away by then delays no answer.
  */
 @InitiatingFlow
 final class CommitRecord extends FlowLogic<StateAndRef<CreditRecord>> {
@@ -93,10 +92,7 @@ final class CommitRecord extends FlowLogic<StateAndRef<CreditRecord>> {
         SignedTransaction committed = signed.plus(notarised(signed));
         getServiceHub().recordTransactions(committed);
         progress.setCurrentStep(Stage.DELIVERING.step());
-        for (FlowSession session : sessions) {
-            subFlow(new SendTransactionFlow(session, committed));
-        }
-        await(new DeliveryBegin(getServiceHub().cordaService(Deliveries.class), committed, others(cosigners)));
+        await(new DeliveryBegin(getServiceHub().cordaService(Deliveries.class), committed, others()));
         return committed.getTx().outRef(0);
     }
 
@@ -125,11 +121,8 @@ final class CommitRecord extends FlowLogic<StateAndRef<CreditRecord>> {
         return cosigners;
     }
 
-    /** Who has the record besides. */
-    private List<Party> others(List<Party> cosigners) {
-        List<Party> others = new ArrayList<>(record.getReaders());
-        others.addAll(record.getOwners());
-        others.removeAll(cosigners);
+    private List<Party> others() {
+        List<Party> others = new ArrayList<>(record.parties());
         others.remove(getOurIdentity());
         return others;
     }

@@ -4,17 +4,27 @@ import co.paralleluniverse.fibers.Suspendable;
 import java.time.Duration;
 import net.corda.core.flows.FlowException;
 import net.corda.core.flows.FlowLogic;
+import net.corda.core.flows.FlowSession;
 import net.corda.core.flows.InitiatingFlow;
 import net.corda.core.flows.SendTransactionFlow;
 import net.corda.core.flows.StartableByService;
+import net.corda.core.flows.UnexpectedFlowEndException;
 import net.corda.core.identity.Party;
 import net.corda.core.transactions.SignedTransaction;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
 
-/** Sends a version of a record to an identity that did not sign it, however long that is away. */
+/**
+ * Sends a version of a record to an identity of a bank that has it, however long that is away. What is not taken is sent again, for
+ * the reason may pass: a party or a CorDapp that is not known there yet.
+ */
 @InitiatingFlow
 @StartableByService
 final class DeliverRecord extends FlowLogic<Void> {
-    private static final Duration PAUSE = Duration.ofSeconds(30);
+    private static final Logger LOG = LoggerFactory.getLogger(DeliverRecord.class);
+    private static final Duration FIRST_PAUSE = Duration.ofSeconds(30);
+    /** Corda lets no flow sleep longer. */
+    private static final Duration LONGEST_PAUSE = Duration.ofMinutes(5);
 
     private final Party party;
     private final SignedTransaction committed;
@@ -27,15 +37,21 @@ final class DeliverRecord extends FlowLogic<Void> {
     @Override
     @Suspendable
     public Void call() throws FlowException {
+        Duration pause = FIRST_PAUSE;
         while (true) {
+            FlowSession session = initiateFlow(party);
+            String reason;
             try {
-                return subFlow(new SendTransactionFlow(initiateFlow(party), committed));
-            } catch (Refusal e) {
-                if (!e.isAgain()) {
-                    throw e;
-                }
-                sleep(PAUSE);
+                subFlow(new SendTransactionFlow(session, committed));
+                // It is recorded there now.
+                session.receive(Boolean.class);
+                return null;
+            } catch (FlowException | UnexpectedFlowEndException e) {
+                reason = e.getMessage();
             }
+            LOG.error("{} does not take {}: {}; it is sent again in {}", party.getName(), committed.getId(), reason, pause);
+            sleep(pause);
+            pause = pause.multipliedBy(2).compareTo(LONGEST_PAUSE) < 0 ? pause.multipliedBy(2) : LONGEST_PAUSE;
         }
     }
 }

@@ -33,6 +33,7 @@ final class KeepRecord extends FlowLogic<Void> {
             throw new FlowException(e.getMessage(), e);
         }
         getServiceHub().recordTransactions(committed);
+        session.send(true);
         return null;
     }
 }
