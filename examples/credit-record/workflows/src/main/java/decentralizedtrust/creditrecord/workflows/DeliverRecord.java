@@ -43,7 +43,7 @@ final class DeliverRecord extends FlowLogic<Void> {
             String reason;
             try {
                 subFlow(new SendTransactionFlow(session, committed));
-                // It is recorded there now.
+                // Which is told when it is recorded there.
                 session.receive(Boolean.class);
                 return null;
             } catch (FlowException | UnexpectedFlowEndException e) {
