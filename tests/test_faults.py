@@ -1,4 +1,4 @@
-"""Histories of faults, and what cuts a VM off; `local.soak` plays them on real nodes."""
+"""Histories of faults, what cuts a VM off, and what is told meanwhile; `local.soak` plays it on real nodes."""
 
 import contextlib
 import socket
@@ -7,15 +7,18 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import chain, islice, pairwise
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import psycopg
 import pytest
 
-from agent.lease import LEASE_SECONDS
-from local import balancer, postgres
+from agent.lease import LEASE_SECONDS, Record
+from local import balancer, postgres, soak
 from local.bank import Plan
 from local.faults import OF_A_BANK, OF_A_VM, SECONDS, Kind, rounds
 from local.scenario import Outcome
+from local.soak import BrokenError, Soak
 from local.wires import Wires, wires
 
 PLANS = [
@@ -157,3 +160,78 @@ def test_a_database_that_crashed_has_what_was_committed() -> None:
         server.start()
         with server.connect() as connection:
             assert connection.execute("SELECT version FROM records").fetchall() == [(1,)]
+
+
+class FakeBank:
+    """A bank of one identity and two VMs, which say what a test has them say."""
+
+    name, plan = "bank-b", Plan("bank-b", "O=Bank B, L=Paris, C=FR", 42, identities=1, vms=2)
+    identities = plan.nodes
+
+    def __init__(self) -> None:
+        self.kept = Record().taken("vm-1", "t1")
+        self.told: dict[int, dict[str, Any]] = {1: ready(1), 2: STANDBY}
+
+    def vm(self, number: int) -> Any:
+        return SimpleNamespace(name=f"vm-{number}", health=lambda: self.told[number])
+
+    def record(self, identity: str) -> Record:
+        assert identity == "node-1"
+        return self.kept
+
+
+STANDBY = {"state": "standby", "identity": None, "epoch": None, "node": "down"}
+
+
+def ready(epoch: int) -> dict[str, Any]:
+    return {"state": "holding", "identity": "node-1", "epoch": epoch, "node": "ready"}
+
+
+@pytest.fixture
+def bank() -> FakeBank:
+    return FakeBank()
+
+
+@pytest.fixture
+def playing(bank: FakeBank, monkeypatch: pytest.MonkeyPatch) -> Soak:
+    monkeypatch.setattr(soak, "_LOOK_SECONDS", 0)
+    monkeypatch.setattr(soak, "WELL_SECONDS", 0)
+    made: Any = SimpleNamespace(a=bank, b=bank, say=print)
+    stream: Any = SimpleNamespace(check=lambda: None)
+    return Soak(made, stream)
+
+
+def test_all_is_well_when_the_newest_epoch_is_ready_and_the_standbys_wait(bank: FakeBank, playing: Soak) -> None:
+    assert playing.look()
+    bank.told[2] = {}
+    assert not playing.look(), "a VM does not answer"
+    bank.told[2] = STANDBY
+    bank.kept = bank.kept.taken("vm-2", "t2")
+    assert not playing.look(), "who says it is ready was superseded"
+    assert not playing.takeovers, "nobody is ready in the new epoch yet"
+    bank.told = {1: STANDBY, 2: ready(2)}
+    assert playing.look()
+    assert playing.look()
+    assert len(playing.takeovers) == 1, "counted once"
+
+
+@pytest.mark.parametrize(
+    "later",
+    [
+        pytest.param(Record().taken("vm-2", "t1"), id="shared"),
+        pytest.param(Record().taken("vm-1", "t2"), id="anew"),
+        pytest.param(Record(), id="taken back"),
+        pytest.param(Record(epoch=2).taken("vm-2", "t3").model_copy(update={"epoch": 4}), id="skipped"),
+    ],
+)
+def test_a_history_that_does_not_go_on_is_told(later: Record, bank: FakeBank, playing: Soak) -> None:
+    playing.look()
+    bank.kept = later
+    with pytest.raises(BrokenError, match=r"bank-b node-1: .*; wanted what goes on from"):
+        playing.look()
+
+
+def test_a_history_that_goes_on_may_say_why_a_tenure_ended(bank: FakeBank, playing: Soak) -> None:
+    playing.look()
+    bank.kept = bank.kept.given_back("t2", "SIGTERM").taken("vm-2", "t3")
+    playing.look()
