@@ -1,5 +1,6 @@
 """The wires of one VM: a process of its own through which it reaches its bank's services, so that they can be cut."""
 
+import os
 import signal
 import socket
 import subprocess
@@ -31,6 +32,8 @@ class Wires:
     def cut(self) -> None:
         """Let nothing pass: what is sent vanishes, and nobody is refused."""
         self.process.send_signal(signal.SIGSTOP)
+        # A signal takes a moment: what comes in between would still pass.
+        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED)
 
     def mend(self) -> None:
         """Let everything pass again, what was on its way first."""
