@@ -257,9 +257,18 @@ def _without_waste() -> Iterator[None]:
             yield
     finally:
         for loop in loops:
-            loop.close()
+            _close(loop)
         if collecting:
             gc.enable()
+
+
+def _close(loop: asyncio.AbstractEventLoop) -> None:
+    # What a refused run has not begun yet is begun, to end at once: Python complains of a coroutine that never was.
+    while left := asyncio.all_tasks(loop):
+        for task in left:
+            task.cancel()
+        loop.run_until_complete(asyncio.wait(left))
+    loop.close()
 
 
 def _cause(error: BaseException) -> BaseException:

@@ -1,5 +1,6 @@
 """Three banks in this process, without an engine: joining, settling, and what the offline Azure refuses."""
 
+import asyncio
 import gc
 import hashlib
 import json
@@ -307,11 +308,19 @@ def test_what_azure_refused_is_said_once_and_the_next_run_completes_it(
             raise AzureError("VaultQuotaExceeded")
         return create(self, token, name, inputs)
 
+    close, waiting = asyncio.BaseEventLoop.close, []
+
+    def closing(loop: asyncio.BaseEventLoop) -> None:
+        waiting.extend(asyncio.all_tasks(loop))
+        close(loop)
+
     front = InProcess(tmp_path / "banks")
     with monkeypatch.context() as patch:
         patch.setattr(Subscription, "create", refusing)
+        patch.setattr(asyncio.BaseEventLoop, "close", closing)
         with pytest.raises(AzureError, match="VaultQuotaExceeded"):
             grown(front, tmp_path, "small")
+    assert waiting == [], "nothing still waits for the vault once the run has ended"
     made = {each.id for each in resources(front)}
     assert made, "what had been made by then is there"
     gc.collect()
