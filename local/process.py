@@ -8,6 +8,7 @@ import subprocess
 import time
 import urllib.request
 from collections.abc import Callable, Sequence
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ class VmProcess:
         try:
             with urllib.request.urlopen(f"http://{self.address}:{HEALTH_PORT}{HEALTH_PATH}", timeout=2) as answer:
                 return dict(json.load(answer))
-        except (OSError, ValueError):
+        except (OSError, HTTPException, ValueError):
             return {}
 
     def tree(self) -> list[int]:

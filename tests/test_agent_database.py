@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(programs() is None, reason="no PostgreSQL here; 
 
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[Server]:
-    with server() as running:
+    with server(statements=True) as running:
         yield running
 
 
