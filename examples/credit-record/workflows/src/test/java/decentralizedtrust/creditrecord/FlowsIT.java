@@ -15,6 +15,7 @@ import decentralizedtrust.creditrecord.workflows.Stage;
 import decentralizedtrust.creditrecord.workflows.UpdateRecord;
 import java.lang.reflect.Constructor;
 import java.lang.reflect.Method;
+import java.security.GeneralSecurityException;
 import java.sql.ResultSet;
 import java.sql.SQLException;
 import java.sql.Statement;
@@ -34,10 +35,12 @@ import net.corda.core.contracts.UniqueIdentifier;
 import net.corda.core.flows.FlowLogic;
 import net.corda.core.identity.CordaX500Name;
 import net.corda.core.identity.Party;
+import net.corda.core.identity.PartyAndCertificate;
 import net.corda.core.node.ServiceHub;
 import net.corda.core.transactions.SignedTransaction;
 import net.corda.core.utilities.ProgressTracker;
 import net.corda.testing.common.internal.ParametersUtilitiesKt;
+import net.corda.testing.core.TestIdentity;
 import net.corda.testing.node.MockNetwork;
 import net.corda.testing.node.MockNetworkParameters;
 import net.corda.testing.node.StartedMockNode;
@@ -229,6 +232,7 @@ public class FlowsIT {
             assertThat(run(node, update("repeated", 1, 640, "r-2")).getRef()).isEqualTo(updated.getRef());
         }
         assertThat(refused(a2, create("repeated", 700, "r-9"), false)).contains("was made by request r-1, not by r-9");
+        assertThat(refused(a2, create("repeated", 700, "r-1", BANK_B, BANK_C), false)).contains("wanted a share of its own");
         assertThat(refused(a2, update("repeated", 1, 500, "r-9"), false)).contains("was made by request r-2, not by r-9");
         assertThat(refused(a2, update("repeated", 1, 500, "r-2"), false)).contains("wanted a request of its own for each report");
         assertThat(run(b1, new RecordHistory(BANK_A, "repeated"))).hasSize(3);
@@ -286,6 +290,7 @@ public class FlowsIT {
                 .isEqualTo("O=Bank X, L=Rome, C=IT has no node in the network map; wanted a member of the network");
         assertThat(refused(b1, update("refused", 1, 640, "r-2"), true)).contains("has no record of refused yet");
         assertThat(refused(a1, update("refused", 2, 640, "r-2"), true)).contains("has come to this node; wanted version 2; ask again");
+        assertThat(refused(a1, update("refused", 0, 640, "r-2"), false)).isEqualTo("version is 0; wanted 1 or more");
         assertThat(refused(a1, update("refused", 1, 100, "r-2"), false)).isEqualTo("score is 100; wanted 300 to 850");
         assertThat(run(b1, new RecordHistory(BANK_A, "refused"))).hasSize(1);
     }
@@ -304,6 +309,29 @@ public class FlowsIT {
                 .isEqualTo(run(a1, count("count-", BANK_B)).getDigest())
                 .isNotEqualTo(run(a1, count("count-", BANK_C)).getDigest());
         assertThat(run(c1, count("count-")).getDigest()).isEqualTo(run(a2, count("count-", BANK_C)).getDigest());
+    }
+
+    /** What was shared with the old key goes on with it: nobody is left out of a record, and nobody waits for that key. */
+    @Test
+    public void aNameThatGotAnotherKeyHoldsNobodyUp() throws Exception {
+        PartyAndCertificate former = new TestIdentity(party(b2).getName()).getIdentity();
+        for (StartedMockNode node : Arrays.asList(a1, a2, b1)) {
+            node.transaction(() -> {
+                try {
+                    return node.getServices().getIdentityService().verifyAndRegisterIdentity(former);
+                } catch (GeneralSecurityException e) {
+                    throw new AssertionError(e);
+                }
+            });
+        }
+        List<Party> owners = Arrays.asList(party(a1), party(a2));
+        StateAndRef<?> created = (StateAndRef<?>) run(a1, commit(a1, "rotated", owners, former.getParty(), party(b1)));
+        assertThat(run(b1, new ReadRecord(BANK_A, "rotated")).getRef()).isEqualTo(created.getRef());
+        StateAndRef<CreditRecord> updated = run(a2, update("rotated", 1, 640, "r-2"));
+        assertThat(run(b1, new ReadRecord(BANK_A, "rotated")).getRef()).isEqualTo(updated.getRef());
+        assertThat(refused(a1, commit(a1, "rotated-alone", owners, former.getParty()), false))
+                .isEqualTo("no identity of O=Bank B, L=Paris, C=FR in version 1 of rotated-alone at O=Bank A, L=London, C=GB "
+                        + "is in the network map by its key there; wanted one to sign");
     }
 
     /** A node that runs other code than ours: it says that its own key is bank A's. */

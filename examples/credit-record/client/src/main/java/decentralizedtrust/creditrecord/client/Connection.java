@@ -90,6 +90,8 @@ final class Connection implements AutoCloseable {
                     if (!((Refusal) cause).isAgain()) {
                         throw (Refusal) cause;
                     }
+                    // Another node of the bank may have what this one lacks.
+                    close();
                 } else if (cause instanceof PermissionException || cause instanceof ActiveMQSecurityException) {
                     throw new Refusal("user " + user + ": " + cause.getMessage(), false);
                 } else {

@@ -2,9 +2,11 @@ package decentralizedtrust.creditrecord.contracts;
 
 import static net.corda.core.contracts.ContractsDSL.requireSingleCommand;
 
+import decentralizedtrust.creditrecord.contracts.CreditRecord.Status;
 import java.security.PublicKey;
 import java.time.Duration;
 import java.time.Instant;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Set;
 import java.util.regex.Pattern;
@@ -82,6 +84,7 @@ public final class CreditRecordContract implements Contract {
         require(matches(record.getRequest()), "request is %s; wanted %s", record.getRequest(), REFERENCE);
         require(record.getScore() >= LOWEST_SCORE && record.getScore() <= HIGHEST_SCORE, "score is %s; wanted %s to %s",
                 record.getScore(), LOWEST_SCORE, HIGHEST_SCORE);
+        require(record.getStatus() != null, "status is null; wanted one of %s", Arrays.toString(Status.values()));
         Instant from = tx.getTimeWindow() == null ? null : tx.getTimeWindow().getFromTime();
         Instant earliest = record.getReportedAt().minus(CLOCK_TOLERANCE);
         require(from != null && !from.isBefore(earliest), "time window begins at %s; wanted %s or later, so that no report is dated ahead",

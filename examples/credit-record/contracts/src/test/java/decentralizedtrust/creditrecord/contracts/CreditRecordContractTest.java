@@ -46,6 +46,7 @@ public class CreditRecordContractTest {
         List<Party> owners = Arrays.asList(A1, A2);
         List<Party> readers = Arrays.asList(B1, B2);
         int score = 700;
+        Status status = Status.CURRENT;
         int version = 1;
         Instant reportedAt = NOW;
         String request = "r-1";
@@ -63,7 +64,7 @@ public class CreditRecordContractTest {
         }
 
         CreditRecord record() {
-            return new CreditRecord(id, owners, readers, score, Status.CURRENT, version, reportedAt, request);
+            return new CreditRecord(id, owners, readers, score, status, version, reportedAt, request);
         }
     }
 
@@ -135,6 +136,13 @@ public class CreditRecordContractTest {
         Report report = Report.first();
         report.version = 2;
         create(report, "version is 2; wanted 1", A1, B1);
+    }
+
+    @Test
+    public void statusIsThere() {
+        Report report = Report.first();
+        report.status = null;
+        create(report, "status is null; wanted one of [CURRENT, LATE, DEFAULTED]", A1, B1);
     }
 
     @Test

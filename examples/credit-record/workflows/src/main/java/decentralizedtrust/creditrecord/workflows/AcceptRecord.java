@@ -44,9 +44,10 @@ final class AcceptRecord extends FlowLogic<Void> {
             throw Refusal.of("%s reports %s; wanted one of its owner's nodes", session.getCounterparty().getName(), record);
         }
         for (Party party : record.parties()) {
-            Party known = flow.getServiceHub().getIdentityService().wellKnownPartyFromX500Name(party.getName());
-            if (!party.equals(known)) {
-                throw Refusal.askAgain("%s is not known at %s by the key in the record; wanted that of the network map",
+            // Also a key that the name had before: whoever has a record is never left out of it.
+            Party known = flow.getServiceHub().getIdentityService().partyFromKey(party.getOwningKey());
+            if (known == null || !known.getName().equals(party.getName())) {
+                throw Refusal.askAgain("%s is not known at %s by the key in the record; wanted one that the network map has or had",
                         party.getName(), flow.getOurIdentity().getName());
             }
         }

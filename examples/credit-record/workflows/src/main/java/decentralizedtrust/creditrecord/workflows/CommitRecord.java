@@ -107,16 +107,15 @@ final class CommitRecord extends FlowLogic<StateAndRef<CreditRecord>> {
         }
     }
 
-    /** One identity of each bank that the record is shared with: the first by name of those that had it before. */
-    private List<Party> cosigners() {
+    /** One identity of each bank that the record is shared with: the first of those that had it before and have their key still. */
+    private List<Party> cosigners() throws Refusal {
         List<Party> cosigners = new ArrayList<>();
         for (CordaX500Name bank : CreditRecord.banksOf(record.getReaders())) {
-            for (Party party : record.getReaders()) {
-                if (CreditRecord.bankOf(party.getName()).equals(bank)) {
-                    cosigners.add(party);
-                    break;
-                }
-            }
+            cosigners.add(record.getReaders().stream()
+                    .filter(party -> CreditRecord.bankOf(party.getName()).equals(bank) && Ledger.isReached(getServiceHub(), party))
+                    .findFirst()
+                    .orElseThrow(() -> Refusal.of("no identity of %s in %s is in the network map by its key there; wanted one to sign",
+                            bank, record)));
         }
         return cosigners;
     }

@@ -3,6 +3,7 @@ package decentralizedtrust.creditrecord.workflows;
 import co.paralleluniverse.fibers.Suspendable;
 import decentralizedtrust.creditrecord.contracts.CreditRecord;
 import java.util.ArrayList;
+import java.util.Collections;
 import java.util.List;
 import net.corda.core.contracts.StateAndRef;
 import net.corda.core.flows.FlowLogic;
@@ -11,11 +12,16 @@ import net.corda.core.identity.CordaX500Name;
 import net.corda.core.node.services.Vault;
 import net.corda.core.node.services.vault.PageSpecification;
 import net.corda.core.node.services.vault.QueryCriteria;
+import net.corda.core.node.services.vault.Sort;
+import net.corda.core.node.services.vault.SortAttribute;
 
 /** Counts this node's records. Exact while nothing changes. */
 @StartableByRPC
 public final class CountRecords extends FlowLogic<RecordCount> {
     private static final int PAGE = 500;
+    /** Pages without an order may have a record twice or never. */
+    private static final Sort BY_REFERENCE = new Sort(Collections.singletonList(
+            new Sort.SortColumn(new SortAttribute.Standard(Sort.CommonStateAttribute.STATE_REF), Sort.Direction.ASC)));
 
     private final String prefix;
     private final List<CordaX500Name> with;
@@ -38,7 +44,8 @@ public final class CountRecords extends FlowLogic<RecordCount> {
         Vault.Page<CreditRecord> page;
         int number = 1;
         do {
-            page = getServiceHub().getVaultService().queryBy(CreditRecord.class, current, new PageSpecification(number++, PAGE));
+            page = getServiceHub().getVaultService().queryBy(CreditRecord.class, current, new PageSpecification(number++, PAGE),
+                    BY_REFERENCE);
             for (StateAndRef<CreditRecord> state : page.getStates()) {
                 CreditRecord record = state.getState().getData();
                 if (record.person().startsWith(prefix) && CreditRecord.banksOf(record.parties()).containsAll(with)) {

@@ -6,6 +6,8 @@ import decentralizedtrust.creditrecord.contracts.CreditRecord.Status;
 import decentralizedtrust.creditrecord.contracts.CreditRecordContract.Commands;
 import java.util.Collections;
 import java.util.List;
+import java.util.Set;
+import java.util.stream.Collectors;
 import net.corda.core.contracts.StateAndRef;
 import net.corda.core.contracts.UniqueIdentifier;
 import net.corda.core.flows.FlowException;
@@ -43,8 +45,15 @@ public final class CreateRecord extends RecordChange {
         UniqueIdentifier id = CreditRecord.idOf(bank, person);
         StateAndRef<CreditRecord> there = Ledger.current(getServiceHub(), id);
         if (there != null) {
-            StateAndRef<CreditRecord> first = Ledger.versions(getServiceHub(), there, 1).get(0);
-            return CommitRecord.repeated(first, score, status, request);
+            StateAndRef<CreditRecord> first = CommitRecord.repeated(Ledger.versions(getServiceHub(), there, 1).get(0), score, status,
+                    request);
+            Set<CordaX500Name> before = CreditRecord.banksOf(first.getState().getData().getReaders());
+            Set<CordaX500Name> now = readers.stream().map(CreditRecord::bankOf).collect(Collectors.toSet());
+            if (!before.equals(now)) {
+                throw Refusal.of("request %s shared with %s before and with %s now; wanted a share of its own for a further bank", request,
+                        before, now);
+            }
+            return first;
         }
         List<Party> others = Collections.emptyList();
         for (CordaX500Name reader : readers) {

@@ -16,7 +16,8 @@ import org.slf4j.LoggerFactory;
 
 /**
  * Sends a version of a record to an identity of a bank that has it, however long that is away. What is not taken is sent again, for
- * the reason may pass: a party or a CorDapp that is not known there yet.
+ * the reason may pass: a party of the record or a CorDapp that is not known there yet. It ends without if the name has got
+ * another key since: what was shared with the old one, nobody holds any more.
  */
 @InitiatingFlow
 @StartableByService
@@ -39,15 +40,22 @@ final class DeliverRecord extends FlowLogic<Void> {
     public Void call() throws FlowException {
         Duration pause = FIRST_PAUSE;
         while (true) {
-            FlowSession session = initiateFlow(party);
             String reason;
-            try {
-                subFlow(new SendTransactionFlow(session, committed));
-                // Which is told when it is recorded there.
-                session.receive(Boolean.class);
+            if (Ledger.isReached(getServiceHub(), party)) {
+                FlowSession session = initiateFlow(party);
+                try {
+                    subFlow(new SendTransactionFlow(session, committed));
+                    // Which is told when it is recorded there.
+                    session.receive(Boolean.class);
+                    return null;
+                } catch (FlowException | UnexpectedFlowEndException e) {
+                    reason = e.getMessage();
+                }
+            } else if (getServiceHub().getNetworkMapCache().getNodeByLegalName(party.getName()) != null) {
+                LOG.error("{} has another key than in {}: it does not get that", party.getName(), committed.getId());
                 return null;
-            } catch (FlowException | UnexpectedFlowEndException e) {
-                reason = e.getMessage();
+            } else {
+                reason = "it is not in the network map";
             }
             LOG.error("{} does not take {}: {}; it is sent again in {}", party.getName(), committed.getId(), reason, pause);
             sleep(pause);

@@ -84,6 +84,11 @@ final class Ledger {
         return identities;
     }
 
+    /** Whether the network map has the party, by this very key. */
+    static boolean isReached(ServiceHub services, Party party) {
+        return !services.getNetworkMapCache().getNodesByLegalIdentityKey(party.getOwningKey()).isEmpty();
+    }
+
     /** These parties, and the bank's identities that are not among them yet. */
     static List<Party> with(ServiceHub services, List<Party> parties, CordaX500Name bank) throws Refusal {
         List<Party> all = new ArrayList<>(parties);

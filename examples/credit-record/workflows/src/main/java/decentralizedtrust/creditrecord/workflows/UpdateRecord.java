@@ -34,6 +34,9 @@ public final class UpdateRecord extends RecordChange {
     @Override
     @Suspendable
     public StateAndRef<CreditRecord> call() throws FlowException {
+        if (version < 1) {
+            throw Refusal.of("version is %s; wanted 1 or more", version);
+        }
         StateAndRef<CreditRecord> current = subFlow(new OwnRecord(person, version));
         CreditRecord record = current.getState().getData();
         if (record.getVersion() > version) {
