@@ -41,13 +41,12 @@ def configuration(frontend: str, listeners: Sequence[Listener], vms: Mapping[str
 
 def _proxy(frontend: str, listener: Listener, vms: Mapping[str, str]) -> str:
     probe = listener.probe
-    # As Azure does: so many probes in a row decide, and a dead VM's connections end at once.
+    # As Azure's Standard SKU does: so many probes in a row decide of new connections, and those that there are go on.
     check = f"check port {probe.port} inter {PROBE_SECONDS}s fall {PROBE_FAILURES} rise 1"
     lines = [
         f"listen {listener.name}",
         f"    bind {frontend}:{listener.port}",
         "    balance random",
-        "    default-server on-marked-down shutdown-sessions",
         *_probing(probe),
         *(f"    server {name} {address}:{listener.port} {check}" for name, address in vms.items()),
     ]

@@ -5,7 +5,6 @@ so here it is Java 11, and upstream's fibers.
 """
 
 import base64
-import fcntl
 import hashlib
 import os
 import shutil
@@ -29,6 +28,7 @@ from ledger.corda.certificates import Chains, Role
 from ledger.corda.installation import Installed, Runtime, install
 from ledger.platform import Artifact, Identity, Installation
 from local import postgres
+from local.process import alone
 
 VERSION = "4.10"
 HEAP_MEGABYTES = 512
@@ -64,10 +64,12 @@ def installed(*applications: Artifact) -> Path:
         made_by.update(path.read_bytes())
     made_by.update(repr(applications).encode())
     folder = cached() / f"corda-{VERSION}-{made_by.hexdigest()[:16]}"
-    with (cached() / "corda.lock").open("w") as lock:
-        # Several test processes may want it at once.
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not folder.exists():
+    # Several test processes may want it at once.
+    with alone(cached() / "corda.lock"):
+        if folder.exists():
+            # In use: nobody takes it for an old one.
+            os.utime(folder)
+        else:
             for old in cached().glob(f"corda-{VERSION}-*"):
                 # A younger one may be in use by another work tree's tests.
                 if time.time() - old.stat().st_mtime > _KEPT_SECONDS:

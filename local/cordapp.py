@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 from cryptography.hazmat.primitives.serialization.pkcs12 import PKCS12Certificate, serialize_java_truststore
 
 from ledger.platform import Artifact
-from local.process import ROOT
+from local.process import ROOT, alone
 
 _TRUST_STORE_PASSWORD = "changeit"  # It holds certificates alone, and they are public.
 
@@ -99,17 +99,18 @@ def build(cordapp: Cordapp, cache: Path) -> Built:
     files = sorted(path for path in sources.rglob("*") if path.is_file() and "target" not in path.parts)
     made_of = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
     folder = cache / f"{cordapp.name}-{made_of}"
-    if not folder.exists():
-        unfinished = folder.with_suffix(".unfinished")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        shutil.copytree(sources, unfinished, ignore=shutil.ignore_patterns("target"))
-        _maven(unfinished, "package", "-DskipTests", f"-Dsigning.keystore={cache / 'signing.p12'}")
-        unfinished.rename(folder)
-    for coordinates, jar in cordapp.jars.items():
-        # Each time: another build of the same version may have been there since, and each signing makes other files.
-        given = zip(("groupId", "artifactId", "version"), coordinates.split(":"), strict=True)
-        named = [f"-D{name}={value}" for name, value in given]
-        _maven(folder, "install:install-file", f"-Dfile={folder / jar}", *named, "-Dpackaging=jar")
+    with alone(cache / "cordapps.lock"):
+        if not folder.exists():
+            unfinished = folder.with_suffix(".unfinished")
+            shutil.rmtree(unfinished, ignore_errors=True)
+            shutil.copytree(sources, unfinished, ignore=shutil.ignore_patterns("target"))
+            _maven(unfinished, "package", "-DskipTests", f"-Dsigning.keystore={cache / 'signing.p12'}")
+            unfinished.rename(folder)
+        for coordinates, jar in cordapp.jars.items():
+            # Each time: another build of the same version may have been there since; each signing makes other files.
+            given = zip(("groupId", "artifactId", "version"), coordinates.split(":"), strict=True)
+            named = [f"-D{name}={value}" for name, value in given]
+            _maven(folder, "install:install-file", f"-Dfile={folder / jar}", *named, "-Dpackaging=jar")
     return Built(cordapp, folder)
 
 

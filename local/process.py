@@ -1,13 +1,14 @@
-"""A VM on this machine: a process of its own, all that it started, and what it says of its health."""
+"""Processes: a VM on this machine with all that it started, and what it says of its health; waits and locks."""
 
 import contextlib
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import time
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,14 @@ class VmProcess:
         """Kill all of it."""
         self.send(signal.SIGKILL)
         self.process.wait()
+
+
+@contextlib.contextmanager
+def alone(lock: Path) -> Iterator[None]:
+    """Nobody else on this machine is in a block with the same lock."""
+    with lock.open("w") as opened:
+        fcntl.flock(opened, fcntl.LOCK_EX)
+        yield
 
 
 def until(condition: Callable[[], Any], seconds: float, what: str) -> Any:

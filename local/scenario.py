@@ -12,13 +12,14 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
-from ledger.corda.installation import Installed
+from ledger.corda.installation import InstallationError, Installed
 from ledger.platform import application_port
 from local import azurite, balancer, corda, cordapp
 from local.bank import Bank, Plan, User
@@ -45,6 +46,15 @@ _STAGES = {
 _PERSON, OURS, THEIRS = "p-4711", "node-2", "node-1"
 _REVOKED = b"Certificate has been revoked"
 """What Corda writes of a peer whose certificate stands on the list."""
+_TOLD = (
+    AssertionError,
+    InstallationError,
+    RefusedError,
+    RuntimeError,
+    TimeoutError,
+    subprocess.SubprocessError,
+)
+"""Errors whose message says what is wrong."""
 
 
 @dataclass(frozen=True)
@@ -396,8 +406,12 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="banks-"))
     try:
         outcome, takeover = play(folder)
-    except (AssertionError, RefusedError, RuntimeError, TimeoutError, subprocess.SubprocessError) as error:
+    except _TOLD as error:
         print(f"error: {error}; see {folder}", file=sys.stderr)
+        return 1
+    except Exception:
+        traceback.print_exc()
+        print(f"error: not foreseen; see {folder}", file=sys.stderr)
         return 1
     print(f"{outcome}; {takeover}")
     if not outcome.whole:

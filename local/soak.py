@@ -17,7 +17,7 @@ import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -166,9 +166,7 @@ class Soak:
         for bank in self._banks.values():
             told = [(number, bank.vm(number).health()) for number in range(1, bank.plan.vms + 1)]
             idle = [number for number, health in told if health.get("state") == State.STANDBY]
-            ready = {
-                (each["identity"], each["epoch"]): number for number, each in told if each.get("node") == "ready"
-            }
+            ready = _ready(bank.name, told)
             self._places[bank.name, None] = idle
             well = well and len(idle) == bank.plan.standbys
             for identity in bank.identities:
@@ -207,6 +205,18 @@ class Soak:
 
     def _say(self, what: str) -> None:
         self._scenario.say(what)
+
+
+def _ready(bank: str, told: Sequence[tuple[int, dict[str, Any]]]) -> dict[tuple[str, int], int]:
+    """The number of the VM that has an identity's node ready in an epoch, of what a bank's VMs tell."""
+    ready: dict[tuple[str, int], int] = {}
+    for number, each in told:
+        if each.get("node") == "ready":
+            other = ready.setdefault((each["identity"], each["epoch"]), number)
+            if other != number:
+                both = f"VMs {other} and {number} in epoch {each['epoch']}"
+                raise BrokenError(f"{bank} {each['identity']}: ready on {both}; wanted one")
+    return ready
 
 
 def soak(folder: Path, seed: int, seconds: int) -> bool:

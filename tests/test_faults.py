@@ -231,6 +231,12 @@ def test_a_history_that_does_not_go_on_is_told(later: Record, bank: FakeBank, pl
         playing.look()
 
 
+def test_two_vms_that_are_ready_in_one_epoch_are_told(bank: FakeBank, playing: Soak) -> None:
+    bank.told[2] = bank.told[1]
+    with pytest.raises(BrokenError, match="bank-b node-1: ready on VMs 1 and 2 in epoch 1; wanted one"):
+        playing.look()
+
+
 def test_a_history_that_goes_on_may_say_why_a_tenure_ended(bank: FakeBank, playing: Soak) -> None:
     playing.look()
     bank.kept = bank.kept.given_back("t2", "SIGTERM").taken("vm-2", "t3")
