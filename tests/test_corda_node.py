@@ -462,6 +462,22 @@ def test_parameters_of_another_network_start_nothing(vm: Vm, network: Network, i
 # --- Its end, and its next start -----------------------------------------------------------------------------------
 
 
+def test_it_starts_again_with_its_database(vm: Vm) -> None:
+    async def ended() -> None:
+        assert vm.running
+        end = asyncio.create_task(vm.running.wait())
+        while not end.done():
+            await vm.software.figures(vm.place)
+            await asyncio.wait({end}, timeout=1)
+
+    vm.server.crash()
+    vm.server.start()
+    vm.run(asyncio.wait_for(ended(), 120))
+    vm.run(vm.prepare())
+    vm.run(vm.start())
+    assert vm.seen[-1][0] is Readiness.READY, "what the crash left half done does not keep it from starting"
+
+
 def test_it_drains_stops_and_goes_on_in_the_next_epoch(vm: Vm, peer: Member, installed: Installed) -> None:
     assert vm.running
     vm.run(vm.software.admit(vm.place, peer))

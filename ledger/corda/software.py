@@ -84,6 +84,8 @@ _PROOF_SECONDS = 20
 _REFRESH_SECONDS = 20
 _COUNTING_SHARE = 100
 """Counting takes one in so many seconds at most: a table that has grown large is counted less often."""
+_SERVER_RUN = "SELECT pg_postmaster_start_time(), left(pg_walfile_name(pg_current_wal_lsn()), 8)"
+"""When the server started, and its timeline: others after a restart, and after a failover."""
 
 log = logging.getLogger(__name__)
 
@@ -117,9 +119,13 @@ class _Start:
     """Of the key stores."""
     agent_password: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
     token: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
+    server_run: tuple[Any, ...] | None = None
+    """Of the database's server, before the node started."""
     figures: dict[Figure, float] = field(default_factory=dict)
     refreshed: float = 0.0
     """When the figures that cost something are due, by the monotonic clock."""
+    counted: float = 0.0
+    """When the transactions are to be counted again, by the same."""
     refreshing: "asyncio.Task[None] | None" = None
 
     @property
@@ -286,6 +292,7 @@ class CordaSoftware:
         place = start.place
         fingerprint = start.installed.fingerprint
         async with _connected(place) as connection:
+            start.server_run = await _server_run(connection)
             await connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(SCHEMA)))
             await connection.execute(
                 f"CREATE TABLE IF NOT EXISTS {_MIGRATIONS} "
@@ -537,19 +544,13 @@ class CordaSoftware:
 
     async def _refresh(self, start: _Start) -> None:
         """Look up what costs something: the database's counts, and who of the members answers."""
-        began = time.monotonic()
-        counting = 0.0
         try:
             async with _connected(start.place) as connection:
-                try:
-                    rows = await connection.execute("SELECT count(*) FROM node_transactions WHERE status = 'V'")
-                except psycopg.errors.QueryCanceled:
-                    counting = time.monotonic() - began
-                    raise
-                row = await rows.fetchone()
-                counting = time.monotonic() - began
-                if row:
-                    start.figures[Figure.TRANSACTIONS] = row[0]
+                if await _server_run(connection) != start.server_run:
+                    await self._end(start)
+                    return
+                if time.monotonic() >= start.counted:
+                    await _count(connection, start)
                 rows = await connection.execute(
                     "SELECT party.party_name, host.host_name, host.port FROM node_info_hosts host"
                     " JOIN node_link_nodeinfo_party party ON party.node_info_id = host.node_info_id"
@@ -559,7 +560,16 @@ class CordaSoftware:
         except (SoftwareError, UnavailableError) as error:
             log.warning("%s: figures can't be had: %s", start.place.identity.name, error)
         finally:
-            start.refreshed = time.monotonic() + max(_REFRESH_SECONDS, counting * _COUNTING_SHARE)
+            start.refreshed = time.monotonic() + _REFRESH_SECONDS
+
+    async def _end(self, start: _Start) -> None:
+        """End the node at once; its agent starts it again.
+
+        Of what lost its database in the midst of something, some waits in Corda's flow hospital until the node starts
+        again, and a message that came then is not taken before.
+        """
+        log.warning("%s: its database has started again, and so does the node", start.place.identity.name)
+        await self._ask(start, "POST /end")
 
     async def _members(self, identity: Identity, addresses: Sequence[tuple[str, str, int]]) -> dict[Figure, float]:
         """Banks in the node's network map, and those of which a node answers; this bank is one, and does."""
@@ -757,6 +767,21 @@ def _access(access: DatabaseAccess) -> dict[str, Any]:
         "password": access.password,
         **secure,
     }
+
+
+async def _server_run(connection: AsyncConnection[Any]) -> tuple[Any, ...] | None:
+    rows = await connection.execute(_SERVER_RUN)
+    return await rows.fetchone()
+
+
+async def _count(connection: AsyncConnection[Any], start: _Start) -> None:
+    began = time.monotonic()
+    try:
+        rows = await connection.execute("SELECT count(*) FROM node_transactions WHERE status = 'V'")
+        if row := await rows.fetchone():
+            start.figures[Figure.TRANSACTIONS] = row[0]
+    finally:
+        start.counted = time.monotonic() + (time.monotonic() - began) * _COUNTING_SHARE
 
 
 async def _exists(connection: AsyncConnection[Any], table: str) -> bool:
