@@ -8,7 +8,7 @@ public final class Hearing {
     private Hearing() {}
 
     public static void main(String[] arguments) {
-        Deafness.end();
+        Deafness.watch();
         P2PMessagingClient client = new P2PMessagingClient();
         PublishSubject<Runnable> messages = PublishSubject.create();
         messages.subscribe(client::deliver, error -> {

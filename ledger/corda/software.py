@@ -543,7 +543,7 @@ class CordaSoftware:
             return None
 
     async def _refresh(self, start: _Start) -> None:
-        """Look up what costs something: the database's counts, and who of the members answers."""
+        """Look up what costs something: the database's run and counts, and who of the members answers."""
         try:
             async with _connected(start.place) as connection:
                 if await _server_run(connection) != start.server_run:

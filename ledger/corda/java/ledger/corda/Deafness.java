@@ -13,8 +13,8 @@ final class Deafness extends RxJavaErrorHandler {
 
     private Deafness() {}
 
-    /** Watch for it; before anything of the node's runs. */
-    static void end() {
+    /** To be called before anything of the node's runs. */
+    static void watch() {
         RxJavaPlugins.getInstance().registerErrorHandler(new Deafness());
     }
 

@@ -13,7 +13,8 @@ import java.security.MessageDigest;
 
 /**
  * Answers the agent on the VM's loopback, in HTTP: {@code GET /} tells the figures as JSON, {@code POST /leave} shuts the
- * port that the balancer spreads over the nodes, {@code POST /end} ends the node at once. Only for who knows the token in the environment.
+ * port that the balancer spreads over the nodes, {@code POST /end} ends the node at once. Only for who knows the
+ * token in the environment.
  */
 final class Monitoring extends Thread {
     private static final int ANSWER_MILLISECONDS = 2000;

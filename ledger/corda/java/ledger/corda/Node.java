@@ -19,7 +19,7 @@ public final class Node {
         }
         // Bound before the node begins: a port that is taken ends the process at once.
         new Monitoring(new Address(System.getProperty("ledger.monitoring")), figures, spread).start();
-        Deafness.end();
+        Deafness.watch();
         Corda.main(arguments);
     }
 }
