@@ -1,4 +1,4 @@
-"""A node that would take no message any more ends, so that its agent starts it again; on Corda's own libraries."""
+"""A node that would take no message any more ends, so that its agent starts it again; on Corda's own RxJava."""
 
 import os
 import subprocess
