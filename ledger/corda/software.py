@@ -85,7 +85,7 @@ _REFRESH_SECONDS = 20
 _COUNTING_SHARE = 100
 """Counting takes one in so many seconds at most: a table that has grown large is counted less often."""
 _SERVER_RUN = "SELECT pg_postmaster_start_time(), left(pg_walfile_name(pg_current_wal_lsn()), 8)"
-"""When the server started, and its timeline: others after its restart or failover, not after the crash of a session."""
+"""When the server started, and its timeline: others after its restart or failover, not after a session crashed."""
 
 log = logging.getLogger(__name__)
 
