@@ -203,7 +203,7 @@ class Agent:
             except (SoftwareError, OSError, ValueError) as error:
                 self._status.reason, failed = str(error), True
             else:
-                self._status.reason, failed = end.why, not end.planned
+                self._status.reason, failed = end.why, end.failed
                 if end.planned:
                     pause = 0.0
                     self._status.state = State.DRAINING

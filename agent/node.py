@@ -15,6 +15,7 @@ from agent.lease import Lease
 from agent.status import Status
 from ledger.platform import Identity, NetworkDocument
 from ledger.software import (
+    AGAIN_STATUS,
     MIGRATION_SECONDS,
     DatabaseAccess,
     Document,
@@ -62,7 +63,9 @@ class End:
 
     why: str
     planned: bool = False
-    """It runs and may take its time; else it failed."""
+    """It runs and may take its time."""
+    failed: bool = False
+    """Of itself: another VM may fare better."""
 
 
 class DatabaseFence(Protocol):
@@ -260,9 +263,10 @@ class Node:
         meeting = self._meeting()
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            if ended := [f"process {name} ended with {task.result()}" for task, name in ends.items() if task.done()]:
-                return End(", ".join(ended))
-            return End(looking.result()) if looking.done() else End(ageing.result(), planned=True)
+            if ended := {name: task.result() for task, name in ends.items() if task.done()}:
+                why = ", ".join(f"process {name} ended with {status}" for name, status in ended.items())
+                return End(why, failed=set(ended.values()) != {AGAIN_STATUS})
+            return End(looking.result(), failed=True) if looking.done() else End(ageing.result(), planned=True)
         finally:
             if meeting:
                 tasks.add(meeting)

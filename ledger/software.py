@@ -1,5 +1,6 @@
 """What the agent asks of a ledger platform on a VM: the moving side of the seam, as `platform` is its data."""
 
+import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
@@ -149,6 +150,10 @@ class Process:
     """Working directory."""
     stop_seconds: float
     """How long it may take to stop after SIGTERM when there is time."""
+
+
+AGAIN_STATUS = os.EX_TEMPFAIL
+"""Exit status of a process that has to start again because something that it needs was away: no failure of its own."""
 
 
 class Readiness(IntEnum):

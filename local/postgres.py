@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -41,6 +41,22 @@ class Server:
         """Start it, and wait until it answers."""
         with (self.folder / "log").open("a") as log:
             self.process = subprocess.Popen(self.command, stdout=log, stderr=log)
+        self._wait()
+
+    def crash(self) -> None:
+        """End it at once, in the midst of whatever it does: the next start begins with a recovery."""
+        self.process.send_signal(signal.SIGQUIT)
+        self.process.wait()
+
+    def lose_session(self) -> None:
+        """Kill a session, as Linux does when memory is short: the server ends all of them, and recovers by itself."""
+        with self.connect() as connection:
+            os.kill(connection.info.backend_pid, signal.SIGKILL)
+            with suppress(psycopg.OperationalError):
+                connection.execute("SELECT 1")
+        self._wait()
+
+    def _wait(self) -> None:
         end = time.monotonic() + _START_SECONDS
         while True:
             try:
@@ -50,11 +66,6 @@ class Server:
                 if self.process.poll() is not None or time.monotonic() > end:
                     raise
                 time.sleep(0.05)
-
-    def crash(self) -> None:
-        """End it at once, in the midst of whatever it does: the next start begins with a recovery."""
-        self.process.send_signal(signal.SIGQUIT)
-        self.process.wait()
 
     def connect(self, database: str = "postgres", user: str = SUPERUSER, password: str = PASSWORD) -> Any:
         """A connection, for a test's own eyes."""

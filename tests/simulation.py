@@ -640,12 +640,12 @@ class Ledger:
                 session = None
             await asyncio.sleep(world.chance.uniform(1, 4))
 
-    def crash(self) -> None:
+    def crash(self, status: int = 1) -> None:
         self.gate.dead = True
         if self in self._machine.running:
             self._machine.running.remove(self)
         if not self._ended.done():
-            self._ended.set_result(1)
+            self._ended.set_result(status)
 
     async def wait(self) -> int:
         return await asyncio.shield(self._ended)

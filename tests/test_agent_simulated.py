@@ -11,8 +11,9 @@ import pytest
 
 from agent import lease, node
 from agent.acquaintance import Acquaintance
+from agent.agent import STARTS
 from agent.network_info import Exchange
-from ledger.software import Document, Place, SoftwareError
+from ledger.software import AGAIN_STATUS, Document, Place, SoftwareError
 from tests.simulation import (
     HELD_AGAIN_SECONDS,
     TROUBLE_SECONDS,
@@ -130,6 +131,23 @@ def test_a_node_that_never_starts_is_handed_on_and_kills_no_agent(
     assert not outcome.violations, f"an agent that ends takes its VM's health with it\n{story(outcome)}"
     assert outcome.takings == 0, "no node ran"
     assert outcome.taken_by["node-1"] > 1, "after three failed starts another VM has its turn"
+
+
+@pytest.mark.parametrize("status", [1, AGAIN_STATUS])
+def test_a_node_that_has_to_start_again_for_no_failure_of_its_own_is_not_handed_on(status: int) -> None:
+    async def ends_thrice(world: World) -> None:
+        for _ in range(STARTS):
+            await asyncio.sleep(60)
+            for machine in world.machines:
+                for process in list(machine.running):
+                    process.crash(status)
+
+    outcome = play(1, trouble=ends_thrice)
+    assert not outcome.violations, story(outcome)
+    if status == AGAIN_STATUS:
+        assert set(outcome.taken_by.values()) == {1}, "its database was away, and no other VM would fare better"
+    else:
+        assert set(outcome.taken_by.values()) == {2}, "after three failed starts another VM has its turn"
 
 
 def test_a_preparation_that_never_ends_is_begun_anew(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import socket
 import ssl
 import subprocess
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,6 +25,7 @@ from ledger.corda.installation import Installed, ToolError
 from ledger.corda.software import AGENT_USER, CordaSoftware
 from ledger.platform import Identity, identities
 from ledger.software import (
+    AGAIN_STATUS,
     Authority,
     Documents,
     Figure,
@@ -462,7 +463,13 @@ def test_parameters_of_another_network_start_nothing(vm: Vm, network: Network, i
 # --- Its end, and its next start -----------------------------------------------------------------------------------
 
 
-def test_it_starts_again_with_its_database(vm: Vm) -> None:
+def crash(server: postgres.Server) -> None:
+    server.crash()
+    server.start()
+
+
+@pytest.mark.parametrize("fail", [postgres.Server.lose_session, crash], ids=["session", "server"])
+def test_it_starts_again_with_its_database(vm: Vm, fail: Callable[[postgres.Server], None]) -> None:
     async def ended() -> None:
         assert vm.running
         end = asyncio.create_task(vm.running.wait())
@@ -470,9 +477,10 @@ def test_it_starts_again_with_its_database(vm: Vm) -> None:
             await vm.software.figures(vm.place)
             await asyncio.wait({end}, timeout=1)
 
-    vm.server.crash()
-    vm.server.start()
+    fail(vm.server)
     vm.run(asyncio.wait_for(ended(), 120))
+    assert vm.running
+    assert vm.run(vm.running.wait()) == AGAIN_STATUS, "it was no failure of its own"
     vm.run(vm.prepare())
     vm.run(vm.start())
     assert vm.seen[-1][0] is Readiness.READY, "what the crash left half done does not keep it from starting"

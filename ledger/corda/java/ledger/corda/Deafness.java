@@ -22,8 +22,7 @@ final class Deafness extends RxJavaErrorHandler {
     public void handleError(Throwable error) {
         if (isOfInbox(error)) {
             System.err.println("ERROR Deafness: no message of a peer is taken any more, so the node ends: " + error);
-            // Nothing that is on its way may be waited for: the agent and the ledger take any death for one by kill -9.
-            Runtime.getRuntime().halt(1);
+            Again.end();
         }
     }
 

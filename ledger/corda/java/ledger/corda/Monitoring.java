@@ -13,8 +13,8 @@ import java.security.MessageDigest;
 
 /**
  * Answers the agent on the VM's loopback, in HTTP: {@code GET /} tells the figures as JSON, {@code POST /leave} shuts the
- * port that the balancer spreads over the nodes, {@code POST /end} ends the node at once. Only for who knows the
- * token in the environment.
+ * port that the balancer spreads over the nodes, {@code POST /again} ends the node at once, to be started
+ * again. Only for who knows the token in the environment.
  */
 final class Monitoring extends Thread {
     private static final int ANSWER_MILLISECONDS = 2000;
@@ -67,8 +67,8 @@ final class Monitoring extends Thread {
                 spread.close();
             }
             write(client, "200 OK", "{}");
-        } else if (request.startsWith("POST /end ")) {
-            Runtime.getRuntime().halt(1);
+        } else if (request.startsWith("POST /again ")) {
+            Again.end();
         } else {
             write(client, "404 Not Found", "{}");
         }

@@ -24,6 +24,7 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Collections;
 import java.util.List;
+import java.util.concurrent.Callable;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.Future;
 import java.util.concurrent.TimeUnit;
@@ -39,6 +40,7 @@ import net.corda.core.identity.PartyAndCertificate;
 import net.corda.core.node.ServiceHub;
 import net.corda.core.transactions.SignedTransaction;
 import net.corda.core.utilities.ProgressTracker;
+import net.corda.node.services.api.NetworkMapCacheInternal;
 import net.corda.testing.common.internal.ParametersUtilitiesKt;
 import net.corda.testing.core.TestIdentity;
 import net.corda.testing.node.MockNetwork;
@@ -196,7 +198,7 @@ public class FlowsIT {
         run(a1, create("again", 700, "r-1", BANK_B));
         StateAndRef<CreditRecord> current = run(a1, update("again", 1, 640, "r-2"));
         for (StateAndRef<CreditRecord> version : run(a1, new RecordHistory(BANK_A, "again"))) {
-            run(a1, delivery(party(b2), a1.getServices().getValidatedTransactions().getTransaction(version.getRef().getTxhash())));
+            run(a1, delivery(party(b2), transaction(a1, version)));
         }
         assertThat(run(b2, new ReadRecord(BANK_A, "again")).getRef()).isEqualTo(current.getRef());
         assertThat(run(b2, count("again")).getRecords()).isEqualTo(1);
@@ -332,6 +334,64 @@ public class FlowsIT {
         assertThat(refused(a1, commit(a1, "rotated-alone", owners, former.getParty()), false))
                 .isEqualTo("no identity of O=Bank B, L=Paris, C=FR in version 1 of rotated-alone at O=Bank A, L=London, C=GB "
                         + "is in the network map by its key there; wanted one to sign");
+    }
+
+    /** Whoever stole a key that was taken out of use would agree to what its bank never saw. */
+    @Test
+    public void aFormerKeySignsNothingNew() throws Exception {
+        without(c1, b1, () -> assertThat(refused(a1, create("stolen", 700, "r-1", BANK_B, BANK_C), true))
+                .contains("OU=node-1, O=Bank B, L=Paris, C=FR signs by a key that it had before"));
+        StateAndRef<CreditRecord> created = without(a2, b1, () -> run(a1, create("stolen", 700, "r-1", BANK_B, BANK_C)));
+        assertThat(run(a2, new ReadRecord(BANK_A, "stolen")).getRef()).as("signed before, and come late").isEqualTo(created.getRef());
+    }
+
+    @Test
+    public void aBankTakesNoConsentOfItsOwnByAFormerKey() throws Exception {
+        without(b2, b1, () -> {
+            run(a1, create("own", 700, "r-1", BANK_B));
+            return assertThat(refused(b2, new ReadRecord(BANK_A, "own"), false)).contains("this node has no record of own");
+        });
+        StateAndRef<CreditRecord> updated = run(a1, update("own", 1, 640, "r-2"));
+        assertThat(run(b2, new RecordHistory(BANK_A, "own"))).as("the next version brings what was refused").hasSize(2);
+        assertThat(run(b2, new ReadRecord(BANK_A, "own")).getRef()).isEqualTo(updated.getRef());
+    }
+
+    @Test
+    public void anIdentityThatABankGotSinceDoesNotSignYet() throws Exception {
+        List<Party> owners = Arrays.asList(party(a1), party(a2));
+        run(a1, commit(a1, "since", owners, party(b2)));
+        without(a1, b2, () -> assertThat(refused(a1, update("since", 1, 640, "r-2"), false))
+                .isEqualTo("no identity of O=Bank B, L=Paris, C=FR in version 1 of since at O=Bank A, L=London, C=GB "
+                        + "is in the network map by its key there; wanted one to sign"));
+        StateAndRef<CreditRecord> updated = run(a1, update("since", 1, 640, "r-2"));
+        assertThat(data(updated).getReaders()).containsExactly(party(b2), party(b1));
+        assertThat(transaction(a1, updated).getRequiredSigningKeys())
+                .contains(party(b2).getOwningKey())
+                .doesNotContain(party(b1).getOwningKey());
+        assertThat(run(b1, new RecordHistory(BANK_A, "since"))).hasSize(2);
+    }
+
+    /** It is nobody's to send again: it would be refused for ever. */
+    @Test
+    public void aDeliveryThatIsRefusedForGoodEnds() throws Exception {
+        StateAndRef<CreditRecord> created = run(a1, create("for-good", 700, "r-1", BANK_C));
+        run(c1, delivery(party(b1), transaction(c1, created)));
+        assertThat(refused(b1, new ReadRecord(BANK_A, "for-good"), false)).contains("this node has no record of for-good");
+    }
+
+    private static SignedTransaction transaction(StartedMockNode node, StateAndRef<?> made) {
+        return node.getServices().getValidatedTransactions().getTransaction(made.getRef().getTxhash());
+    }
+
+    /** While a node does not find the other in its network map, as if that had got another key. */
+    private static <T> T without(StartedMockNode node, StartedMockNode other, Callable<T> act) throws Exception {
+        NetworkMapCacheInternal map = (NetworkMapCacheInternal) node.getServices().getNetworkMapCache();
+        map.removeNode(other.getInfo());
+        try {
+            return act.call();
+        } finally {
+            map.addOrUpdateNode(other.getInfo());
+        }
     }
 
     /** A node that runs other code than ours: it says that its own key is bank A's. */

@@ -107,17 +107,29 @@ final class CommitRecord extends FlowLogic<StateAndRef<CreditRecord>> {
         }
     }
 
-    /** One identity of each bank that the record is shared with: the first of those that had it before and have their key still. */
+    /** One identity of each bank that the record is shared with: the first that had it before, where the bank did, and has its key still. */
     private List<Party> cosigners() throws Refusal {
         List<Party> cosigners = new ArrayList<>();
         for (CordaX500Name bank : CreditRecord.banksOf(record.getReaders())) {
-            cosigners.add(record.getReaders().stream()
+            CreditRecord known = versionToSignFor(bank);
+            cosigners.add(known.getReaders().stream()
                     .filter(party -> CreditRecord.bankOf(party.getName()).equals(bank) && Ledger.isReached(getServiceHub(), party))
                     .findFirst()
                     .orElseThrow(() -> Refusal.of("no identity of %s in %s is in the network map by its key there; wanted one to sign",
-                            bank, record)));
+                            bank, known)));
         }
         return cosigners;
+    }
+
+    /** The version whose identities of a bank may sign: the contract takes none that the bank has got since. */
+    private CreditRecord versionToSignFor(CordaX500Name bank) {
+        if (input.getState().getData() instanceof CreditRecord) {
+            CreditRecord previous = (CreditRecord) input.getState().getData();
+            if (CreditRecord.banksOf(previous.getReaders()).contains(bank)) {
+                return previous;
+            }
+        }
+        return record;
     }
 
     private List<Party> others() {

@@ -16,8 +16,8 @@ import org.slf4j.LoggerFactory;
 
 /**
  * Sends a version of a record to an identity of a bank that has it, however long that is away. What is not taken is sent again, for
- * the reason may pass: a party of the record or a CorDapp that is not known there yet. It ends without if the name has got
- * another key since: what was shared with the old one, nobody holds any more.
+ * the reason may pass: a party of the record or a CorDapp that is not known there yet. It ends without where the receiver refuses
+ * for good, or the name has got another key since: what was shared with the old one, nobody holds any more.
  */
 @InitiatingFlow
 @StartableByService
@@ -48,6 +48,12 @@ final class DeliverRecord extends FlowLogic<Void> {
                     // Which is told when it is recorded there.
                     session.receive(Boolean.class);
                     return null;
+                } catch (Refusal e) {
+                    if (!e.isAgain()) {
+                        LOG.error("{} refuses {}: {}", party.getName(), committed.getId(), e.getMessage());
+                        return null;
+                    }
+                    reason = e.getMessage();
                 } catch (FlowException | UnexpectedFlowEndException e) {
                     reason = e.getMessage();
                 }
