@@ -187,6 +187,7 @@ def test_a_node_starts_again_whose_database_was_not_reached(
     place: Place,
     server: postgres.Server,
     monkeypatch: pytest.MonkeyPatch,
+    *,
     seconds: float,
     again: bool,
 ) -> None:
