@@ -190,7 +190,6 @@ async def main() -> None:
                 version=platform.database.version,
                 connections_per_identity=platform.database.connections_per_identity,
                 identities=[node.name for node in nodes],
-                retired=settings.nodes.retired,
                 administrator_principal_id=node_identity.principal_id,
                 administrator_name=node_identity.name,
                 high_availability=settings.profile.database_high_availability,

@@ -34,7 +34,7 @@ from pydantic.alias_generators import to_camel
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from ledger.platform import AGENT_USER, MAX_IDENTITIES, AuthorityNeeds, Platform, identity_name
+from ledger.platform import AGENT_USER, AuthorityNeeds, Platform, identity_name
 from ledger.platforms import PLATFORMS
 from membership import Asn, IpsecPolicy, KeyGenerations, LinkKind, MemberName, PrivateSpace
 from regions import REGIONS, Region
@@ -196,11 +196,6 @@ class Nodes(_Section):
     )
     ssh_public_key: Annotated[str, AfterValidator(_ssh_public_key)] = Field(
         description="OpenSSH public key of the administrator: ssh-ed25519, or ssh-rsa of 3072 bits or more"
-    )
-    retired: tuple[str, ...] = Field(
-        (),
-        description="identities given up for good, by name (`node-6`): their databases stay for this run, "
-        "unprotected, and go with the next one that does not name them",
     )
     encryption_at_host: bool = Field(
         True,
@@ -496,7 +491,7 @@ class Settings(_Section):
     location: str = Field(alias=LOCATION_KEY, description="Azure region")
     size: Size = Field(description="`small`, `medium` or `large`: 2, 7 or 15 VMs; monitoring off, on, on")
     nodes: Nodes = Field(
-        description="the node VMs: `{count, standby, vmSize, image, sshPublicKey, encryptionAtHost, retired}`"
+        description="the node VMs: `{count, standby, vmSize, image, sshPublicKey, encryptionAtHost}`"
     )
     ledger: Ledger = Field(
         Ledger(),
@@ -578,12 +573,6 @@ class Settings(_Section):
         count = nodes.count or (SIZES[size].count if size else MAX_NODES)
         if nodes.standby >= count:
             raise ValueError(f"standby is {nodes.standby} of {count} VMs; wanted at least one that runs a node")
-        running = [identity_name(index) for index in range(count - nodes.standby)] if size else []
-        if alive := [name for name in nodes.retired if name in running]:
-            raise ValueError(f"retired names {', '.join(alive)}, which {count} VMs still run; wanted fewer VMs first")
-        every = [identity_name(index) for index in range(MAX_IDENTITIES)]
-        if unknown := [name for name in nodes.retired if name not in every]:
-            raise ValueError(f"retired names {', '.join(unknown)}; wanted identities such as {every[0]}")
         return nodes
 
     @field_validator("ledger")

@@ -4,15 +4,15 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psycopg
-from psycopg import AsyncConnection, sql
+from psycopg import AsyncConnection, errors, sql
 
-from agent.fence import SupersededError, UnavailableError
+from agent.fence import DamagedError, SupersededError, UnavailableError
 from ledger.software import DatabaseAccess
 
 _CONNECT_SECONDS = 5
@@ -20,6 +20,8 @@ _STATEMENT_SECONDS = 10
 _END_SECONDS = 20
 """How long the sessions of older epochs may take to end."""
 _LOOK_SECONDS = 0.1
+_EVERY_SERVERS = "postgres"
+"""The database that each server has."""
 
 Administrator = Callable[[], Awaitable[tuple[str, str]]]
 """The name and password, or token, to sign in with; asked anew for each connection."""
@@ -30,7 +32,8 @@ class PostgresFence:
     """Implements `DatabaseFence` on a PostgreSQL server; each identity has the database of its name.
 
     What a node makes belongs to the identity's owner role, which nobody signs in as; an epoch's role is a member of
-    it until the next epoch comes. The administrator needs CREATEROLE and to own the databases, no more.
+    it until the next epoch comes. The administrator needs CREATEROLE and CREATEDB, no more. It makes the databases,
+    for only a database's owner lets others in, and one that is made through Resource Manager is another's.
     """
 
     host: str
@@ -44,16 +47,47 @@ class PostgresFence:
 
         Raises:
             SupersededError: a role of a newer epoch is there.
+            DamagedError: the database is gone that there was, or is another's.
             UnavailableError: the server does not answer, or an older session does not end.
         """
         password = secrets.token_urlsafe(32)
+        async with self._connect(_EVERY_SERVERS) as connection:
+            await self._make_database(connection, identity)
         async with self._connect(identity) as connection:
             role = await self._change_roles(connection, identity, epoch, password)
             await self._end_sessions(connection, identity, role)
         return DatabaseAccess(self.host, self.port, identity, role, password, self.root_certificates)
 
+    @staticmethod
+    async def _make_database(connection: AsyncConnection[Any], identity: str) -> None:
+        """Make an identity's database where there never was one."""
+        rows = await connection.execute(
+            "SELECT pg_has_role(datdba, 'USAGE'), pg_get_userbyid(datdba) FROM pg_database WHERE datname = %s",
+            [identity],
+        )
+        if found := await rows.fetchone():
+            own, by = found
+            if not own:
+                raise DamagedError(
+                    f"database {identity} is owned by {by}; wanted {connection.info.user}, who makes it"
+                )
+            return
+        if await _exists(connection, _owner(identity)):
+            raise DamagedError(
+                f"database {identity} is gone; wanted it restored, or role {_owner(identity)} dropped too where it "
+                "was given up"
+            )
+        # Another agent may be faster.
+        with suppress(errors.DuplicateDatabase, errors.UniqueViolation):
+            # An order that depends on the system's locale breaks indexes at an upgrade.
+            await connection.execute(
+                sql.SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C'").format(
+                    sql.Identifier(identity)
+                )
+            )
+
     async def _change_roles(self, connection: AsyncConnection[Any], identity: str, epoch: int, password: str) -> str:
-        owner, prefix = f"{identity}_owner".replace("-", "_"), f"{identity}_e".replace("-", "_")
+        owner, prefix = _owner(identity), f"{identity}_e".replace("-", "_")
         role = f"{prefix}{epoch}"
         async with connection.transaction():
             # Two agents that believe to be the holder come here one after the other.
@@ -94,8 +128,7 @@ class PostgresFence:
 
     @staticmethod
     async def _make_owner(connection: AsyncConnection[Any], identity: str, owner: str) -> None:
-        found = await connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [owner])
-        if await found.fetchone():
+        if await _exists(connection, owner):
             return
         names = {"owner": sql.Identifier(owner), "database": sql.Identifier(identity)}
         await connection.execute(sql.SQL("CREATE ROLE {owner} NOLOGIN").format(**names))
@@ -125,7 +158,7 @@ class PostgresFence:
             await asyncio.sleep(_LOOK_SECONDS)
 
     @asynccontextmanager
-    async def _connect(self, identity: str) -> AsyncIterator[AsyncConnection[Any]]:
+    async def _connect(self, name: str) -> AsyncIterator[AsyncConnection[Any]]:
         user, password = await self.administrator()
         secure: dict[str, Any] = (
             {"sslmode": "verify-full", "sslrootcert": str(self.root_certificates)}
@@ -136,7 +169,7 @@ class PostgresFence:
             async with await AsyncConnection.connect(
                 host=self.host,
                 port=self.port,
-                dbname=identity,
+                dbname=name,
                 user=user,
                 password=password,
                 connect_timeout=_CONNECT_SECONDS,
@@ -147,4 +180,13 @@ class PostgresFence:
             ) as connection:
                 yield connection
         except psycopg.Error as error:
-            raise UnavailableError(f"database {identity} on {self.host}: {str(error).strip()}") from error
+            raise UnavailableError(f"database {name} on {self.host}: {str(error).strip()}") from error
+
+
+def _owner(identity: str) -> str:
+    return f"{identity}_owner".replace("-", "_")
+
+
+async def _exists(connection: AsyncConnection[Any], role: str) -> bool:
+    rows = await connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [role])
+    return await rows.fetchone() is not None

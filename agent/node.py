@@ -72,7 +72,10 @@ class DatabaseFence(Protocol):
     """Closes the database to older epochs."""
 
     async def close_older(self, identity: str, epoch: int) -> DatabaseAccess:
-        """Access for this epoch; after it no older one can commit. Raises SupersededError, UnavailableError."""
+        """Access for this epoch; after it no older one can commit.
+
+        Raises SupersededError, DamagedError, UnavailableError.
+        """
 
 
 class Folder(Protocol):
@@ -213,6 +216,7 @@ class Node:
         self._place: Place | None = None
         self._published: Document | None = None
         self._running: list[Running] = []
+        self._was_ready = False
         self.stop_seconds = 0.0
         """How long its processes may take to stop when there is time."""
 
@@ -222,7 +226,7 @@ class Node:
         Raises:
             SupersededError: a newer epoch is there.
             UnavailableError: a resource does not answer, or is still held.
-            DamagedError: only a person can mend the identity's keys.
+            DamagedError: only a person can mend the identity's keys or database.
             WaitingError: somebody else must act first, on whatever VM.
             SoftwareError: the node can't be started as things are.
         """
@@ -238,6 +242,7 @@ class Node:
         keys = await _answer("key vault", work.vault.obtain(name, self._make_secrets, self._lease.keys))
         if keys.fingerprint != self._lease.keys:
             await self._lease.remember_keys(keys.fingerprint)
+        self._was_ready = False
         scratch = work.disk.scratch()
         self._place = place = Place(
             identity=self._identity,
@@ -265,7 +270,7 @@ class Node:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             if ended := {name: task.result() for task, name in ends.items() if task.done()}:
                 why = ", ".join(f"process {name} ended with {status}" for name, status in ended.items())
-                return End(why, failed=set(ended.values()) != {AGAIN_STATUS})
+                return End(why, failed=not self._was_ready or set(ended.values()) != {AGAIN_STATUS})
             return End(looking.result(), failed=True) if looking.done() else End(ageing.result(), planned=True)
         finally:
             if meeting:
@@ -392,6 +397,7 @@ class Node:
                     readiness = await software.readiness(self._place)
             # Told once it is known: a probe meanwhile must not find the node down.
             self._status.readiness = readiness
+            self._was_ready |= readiness is Readiness.READY
             if readiness > Readiness.DOWN:
                 seen, limit = looks, SILENT_SECONDS // LOOK_SECONDS
                 with contextlib.suppress(TimeoutError):

@@ -35,13 +35,11 @@ class LedgerDatabaseArgs:
     connections_per_identity: int
     """Required. Size of one node's connection pool."""
     identities: Sequence[str]
-    """Required. Names of the identities; each has a database of its own."""
+    """Required. Names of the identities; each makes itself a database of that name."""
     administrator_principal_id: Input[str]
-    """Required. Principal of the node VMs, which makes the roles of each identity's epochs."""
+    """Required. Principal of the node VMs, which makes each identity's database, and the roles of its epochs."""
     administrator_name: Input[str]
     """Required. Name of that principal."""
-    retired: Sequence[str] = ()
-    """Optional. Identities given up: their databases stay, unprotected, so that a later run may remove them."""
     high_availability: bool = True
     """Optional. A standby in another availability zone that commits wait for."""
     geo_redundant_backup: bool = True
@@ -49,7 +47,7 @@ class LedgerDatabaseArgs:
     workspace_id: Input[str] | None = None
     """Optional. Log Analytics workspace for the server's log."""
     deletion_protection: bool = True
-    """Optional. Protects the server and its databases."""
+    """Optional. Protects the server."""
     tags: Mapping[str, Input[str]] | None = None
     """Optional. Put on every taggable child."""
 
@@ -57,9 +55,10 @@ class LedgerDatabaseArgs:
 class LedgerDatabase(ComponentResource):
     """A flexible server inside the network.
 
-    The node VMs' principal signs in through Entra and makes a role for each epoch of an identity, whose password
-    exists in its node's memory alone. Such roles want password sign-in turned on, and with it a first administrator:
-    its password is random, nobody is told it, and nobody signs in with it.
+    The node VMs' principal signs in through Entra. It makes each identity's database, since one that is made through
+    Resource Manager is owned by the first administrator, and only the owner of a database lets roles into it; and a
+    role for each epoch, whose password exists in its node's memory alone. Such roles want password sign-in turned on,
+    and with it that first administrator: its password is random, nobody is told it, and nobody signs in with it.
     """
 
     server_id: Output[str]
@@ -69,7 +68,6 @@ class LedgerDatabase(ComponentResource):
 
     def __init__(self, name: str, args: LedgerDatabaseArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("decentralized-trust:azure:LedgerDatabase", name, None, opts)
-        protected = ResourceOptions(parent=self, protect=args.deletion_protection)
         made = random.RandomBytes(
             f"{name}-first-administrator",
             length=48,
@@ -113,8 +111,10 @@ class LedgerDatabase(ComponentResource):
                 custom_window="Enabled", day_of_week=0, start_hour=3, start_minute=0
             ),
             tags=args.tags,
-            opts=ResourceOptions.merge(
-                protected, ResourceOptions(custom_timeouts=CustomTimeouts(create="1h", update="1h", delete="1h"))
+            opts=ResourceOptions(
+                parent=self,
+                protect=args.deletion_protection,
+                custom_timeouts=CustomTimeouts(create="1h", update="1h", delete="1h"),
             ),
         )
         administrator = dbforpostgresql.Administrator(
@@ -138,17 +138,6 @@ class LedgerDatabase(ComponentResource):
                 source="user-override",
                 value=value,
                 opts=ResourceOptions(parent=self, depends_on=[previous]),
-            )
-        for identity in (*args.identities, *args.retired):
-            kept = args.deletion_protection and identity not in args.retired
-            dbforpostgresql.Database(
-                f"{name}-{identity}",
-                resource_group_name=args.resource_group_name,
-                server_name=server.name,
-                database_name=identity,
-                charset="UTF8",
-                collation="C",
-                opts=ResourceOptions(parent=self, protect=kept, depends_on=[previous]),
             )
         send_logs(f"{name}-logs", resource_id=server.id, workspace_id=args.workspace_id, parent=self)
         self.server_id = server.id

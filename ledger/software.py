@@ -153,7 +153,8 @@ class Process:
 
 
 AGAIN_STATUS = os.EX_TEMPFAIL
-"""Exit status of a process that has to start again since something that it needs was away: no failure of its own."""
+"""Exit status of a process that has to start again since something that it needs was away: no failure of its own, if
+its node was ready before."""
 
 
 class Readiness(IntEnum):

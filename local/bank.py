@@ -135,8 +135,6 @@ class Bank:
             with self._container(kind) as container:
                 container.create_container()
         self.server = self._services.enter_context(postgres.server(tls=True))
-        for identity in self.identities:
-            self.server.make_database(identity.name)
         self._vault = self._services.enter_context(key_vault.in_process(self.folder / "vault"))
         self._tell({CARD: json.dumps(self.card), RPC_USERS: self._users()})
         self._tell({ENROLMENT_KEY: self._enrolment_key(self._authority)})

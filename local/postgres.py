@@ -73,16 +73,6 @@ class Server:
             host="127.0.0.1", port=self.port, dbname=database, user=user, password=password, connect_timeout=5
         )
 
-    def make_database(self, identity: str) -> None:
-        """As the infrastructure does it: owned by the agents' administrator, who is no superuser."""
-        with self.connect() as connection:
-            connection.autocommit = True
-            if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [ADMINISTRATOR]).fetchone():
-                connection.execute(
-                    f"CREATE ROLE {ADMINISTRATOR} LOGIN CREATEROLE PASSWORD '{PASSWORD}' IN ROLE pg_signal_backend"
-                )
-            connection.execute(f'CREATE DATABASE "{identity}" OWNER {ADMINISTRATOR}')
-
     @property
     def log(self) -> str:
         """What the server wrote."""
@@ -159,6 +149,12 @@ def server(*, tls: bool = False, statements: bool = False) -> Iterator[Server]:
     made = Server(port, folder, command, root_certificates)
     try:
         made.start()
+        with made.connect() as connection:
+            # As on Azure: no superuser, and nothing is its own.
+            connection.execute(
+                f"CREATE ROLE {ADMINISTRATOR} LOGIN CREATEROLE CREATEDB PASSWORD '{PASSWORD}'"
+                " IN ROLE pg_signal_backend"
+            )
         yield made
     finally:
         made.process.terminate()

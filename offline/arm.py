@@ -14,7 +14,6 @@ applicationinsights:Workbook             Insights             workbooks/resource
 compute:VirtualMachineScaleSet           Compute              virtualMachineScaleSets/vmScaleSetName
 dbforpostgresql:Administrator            DBforPostgreSQL      flexibleServers/serverName administrators/objectId
 dbforpostgresql:Configuration            DBforPostgreSQL      flexibleServers/serverName configurations/configurationName
-dbforpostgresql:Database                 DBforPostgreSQL      flexibleServers/serverName databases/databaseName
 dbforpostgresql:Server                   DBforPostgreSQL      flexibleServers/serverName
 keyvault:Key                             KeyVault             vaults/vaultName keys/keyName
 keyvault:Secret                          KeyVault             vaults/vaultName secrets/secretName

@@ -99,7 +99,6 @@ _NAMES: dict[str, tuple[str, str]] = {
         ("keyvault:Key", "keyvault:Secret"), (r"[A-Za-z0-9-]{1,127}", "1 to 127 letters, digits and hyphens")
     ),
     "dbforpostgresql:Server": (r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]", "3 to 63 lower-case letters, digits and hyphens"),
-    "dbforpostgresql:Database": (r"[A-Za-z_][A-Za-z0-9_-]{0,62}", "1 to 63 letters, digits, hyphens, underscores"),
     "storage:BlobContainer": (
         r"[a-z0-9](?!.*--)[a-z0-9-]{1,61}[a-z0-9]",
         "3 to 63 lower-case letters, digits and single hyphens",
@@ -148,7 +147,6 @@ _IMMUTABLE: dict[str, tuple[str, ...]] = {
     "authorization:RoleDefinition": ("scope",),
     "compute:VirtualMachineScaleSet": ("orchestrationMode", "platformFaultDomainCount"),
     "dbforpostgresql:Administrator": ("principalName", "principalType", "tenantId"),
-    "dbforpostgresql:Database": ("charset", "collation"),
     "dbforpostgresql:Server": ("administratorLogin", "createMode", "network"),
     "monitor:DataCollectionRuleAssociation": ("resourceUri",),
     "monitor:DiagnosticSetting": ("resourceUri",),

@@ -10,7 +10,7 @@ import pytest
 
 from agent import database
 from agent.database import PostgresFence
-from agent.fence import SupersededError, UnavailableError
+from agent.fence import DamagedError, SupersededError, UnavailableError
 from ledger.software import DatabaseAccess
 from local.postgres import ADMINISTRATOR, PASSWORD, Server, programs, server
 
@@ -24,10 +24,8 @@ def postgres() -> Iterator[Server]:
 
 
 @pytest.fixture
-def identity(postgres: Server, request: pytest.FixtureRequest) -> str:
-    name = f"node-{abs(hash(request.node.name)) % 10**6}"
-    postgres.make_database(name)
-    return name
+def identity(request: pytest.FixtureRequest) -> str:
+    return f"node-{abs(hash(request.node.name)) % 10**6}"
 
 
 async def administrator() -> tuple[str, str]:
@@ -42,6 +40,43 @@ def sign_in(postgres: Server, access: DatabaseAccess) -> "psycopg.Connection[tup
     connection = postgres.connect(access.database, access.user, access.password)
     connection.autocommit = True
     return connection  # type: ignore[no-any-return]
+
+
+def run(postgres: Server, statement: str) -> None:
+    with postgres.connect() as connection:
+        connection.autocommit = True
+        connection.execute(statement)
+
+
+def test_an_identitys_first_epoch_makes_its_database(postgres: Server, identity: str) -> None:
+    with sign_in(postgres, close_older(postgres, identity, 1)) as node:
+        made = node.execute(
+            "SELECT pg_get_userbyid(datdba), pg_encoding_to_char(encoding), datcollate FROM pg_database"
+            " WHERE datname = current_database()"
+        ).fetchone()
+    assert made == (ADMINISTRATOR, "UTF8", "C"), "whose it is, and an order that no system's locale changes"
+
+
+def test_a_database_that_is_gone_is_not_made_anew(postgres: Server, identity: str) -> None:
+    close_older(postgres, identity, 1)
+    run(postgres, f'DROP DATABASE "{identity}"')
+    with pytest.raises(DamagedError, match=f"database {identity} is gone; wanted it restored"):
+        close_older(postgres, identity, 2)
+
+
+def test_a_database_of_anothers_is_not_used(postgres: Server, identity: str) -> None:
+    run(postgres, f'CREATE DATABASE "{identity}"')
+    with pytest.raises(DamagedError, match=f"database {identity} is owned by postgres; wanted {ADMINISTRATOR}"):
+        close_older(postgres, identity, 1)
+
+
+def test_of_two_that_make_a_database_at_once_one_does(postgres: Server, identity: str) -> None:
+    fence = PostgresFence("127.0.0.1", postgres.port, administrator, None)
+
+    async def both() -> list[DatabaseAccess | BaseException]:
+        return await asyncio.gather(*(fence.close_older(identity, 1) for _ in range(4)), return_exceptions=True)
+
+    assert [each for each in asyncio.run(both()) if not isinstance(each, DatabaseAccess)] == []
 
 
 def test_the_next_epoch_owns_what_the_last_one_made(postgres: Server, identity: str) -> None:
@@ -157,7 +192,6 @@ def test_no_password_stands_in_the_servers_log(postgres: Server, identity: str) 
 
 def test_an_epochs_role_is_kept_out_of_other_databases(postgres: Server, identity: str) -> None:
     access = close_older(postgres, identity, 1)
-    postgres.make_database(f"{identity}-other")
     close_older(postgres, f"{identity}-other", 1)
     with pytest.raises(psycopg.OperationalError, match="permission denied"):
         postgres.connect(f"{identity}-other", access.user, access.password)
@@ -166,5 +200,5 @@ def test_an_epochs_role_is_kept_out_of_other_databases(postgres: Server, identit
 def test_a_server_that_is_away_is_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database, "_CONNECT_SECONDS", 1)
     fence = PostgresFence("127.0.0.1", 1, administrator, None)
-    with pytest.raises(UnavailableError, match=r"database node-1 on 127\.0\.0\.1"):
+    with pytest.raises(UnavailableError, match=r"^database postgres on 127\.0\.0\.1: "):
         asyncio.run(fence.close_older("node-1", 1))

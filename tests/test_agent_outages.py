@@ -30,7 +30,6 @@ HOST = "127.0.8.1"
 def bank(tmp_path: Path) -> Iterator[tuple[Bank, Any]]:
     """A bank, and the process of its storage."""
     with azurite.blob_service() as (blobs, storage), postgres.server() as server:
-        server.make_database(IDENTITY)
         made = Bank(tmp_path / "bank-a", blobs, server)
         yield made, storage
         storage.send_signal(signal.SIGCONT)

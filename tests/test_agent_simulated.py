@@ -13,7 +13,7 @@ from agent import lease, node
 from agent.acquaintance import Acquaintance
 from agent.agent import STARTS
 from agent.network_info import Exchange
-from ledger.software import AGAIN_STATUS, Document, Place, SoftwareError
+from ledger.software import AGAIN_STATUS, Document, Place, Readiness, SoftwareError
 from tests.simulation import (
     HELD_AGAIN_SECONDS,
     TROUBLE_SECONDS,
@@ -133,8 +133,17 @@ def test_a_node_that_never_starts_is_handed_on_and_kills_no_agent(
     assert outcome.taken_by["node-1"] > 1, "after three failed starts another VM has its turn"
 
 
-@pytest.mark.parametrize("status", [1, AGAIN_STATUS])
-def test_a_node_that_has_to_start_again_for_no_failure_of_its_own_is_not_handed_on(status: int) -> None:
+@pytest.mark.parametrize(
+    ("readiness", "status", "vms"),
+    [(Readiness.READY, AGAIN_STATUS, 1), (Readiness.READY, 1, 2), (Readiness.UP, AGAIN_STATUS, 2)],
+    ids=["ready-and-asks-for-it", "ready-and-failed", "never-ready"],
+)
+def test_a_node_whose_database_was_away_is_not_handed_on(
+    monkeypatch: pytest.MonkeyPatch, readiness: Readiness, status: int, vms: int
+) -> None:
+    async def told(self: Software, place: Place) -> Readiness:
+        return readiness
+
     async def ends_thrice(world: World) -> None:
         for _ in range(STARTS):
             await asyncio.sleep(60)
@@ -142,12 +151,10 @@ def test_a_node_that_has_to_start_again_for_no_failure_of_its_own_is_not_handed_
                 for process in list(machine.running):
                     process.crash(status)
 
+    monkeypatch.setattr(Software, "readiness", told)
     outcome = play(1, trouble=ends_thrice)
     assert not outcome.violations, story(outcome)
-    if status == AGAIN_STATUS:
-        assert set(outcome.taken_by.values()) == {1}, "its database was away, and no other VM would fare better"
-    else:
-        assert set(outcome.taken_by.values()) == {2}, "after three failed starts another VM has its turn"
+    assert set(outcome.taken_by.values()) == {vms}, "only where it failed of itself another VM has its turn"
 
 
 def test_a_preparation_that_never_ends_is_begun_anew(monkeypatch: pytest.MonkeyPatch) -> None:

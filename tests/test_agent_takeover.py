@@ -26,7 +26,6 @@ P2P_PORT = echo.PLATFORM.roles[0].ports[0].base
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bank]:
     with azurite.blob_service() as (blobs, _), postgres.server() as server:
-        server.make_database(IDENTITY)
         made = Bank(tmp_path_factory.mktemp("banks") / "bank-a", blobs, server)
         yield made
         made.end()

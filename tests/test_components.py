@@ -603,16 +603,11 @@ def test_the_server_is_changed_one_step_at_a_time():
         assert before in depends_on(run, one(run, "Configuration", after)), (
             f"{after} must wait for {before}: the server refuses a change while it makes another"
         )
-    for each in all_of(run, "Database"):
-        assert chain[-1] in depends_on(run, each), f"{each.name} must wait for the last setting"
 
 
-def test_each_identity_has_its_database():
-    run = large()
-    wanted = {f"node-{number}" for number in range(1, 15)}
-    assert {each.inputs["databaseName"] for each in all_of(run, "Database")} == wanted
-    assert {each.inputs["collation"] for each in all_of(run, "Database")} == {"C"}, (
-        "an order that depends on the system's locale breaks indexes at an upgrade"
+def test_no_database_is_made_through_resource_manager():
+    assert not all_of(large(), "dbforpostgresql:Database"), (
+        "the first administrator would own it, and no agent could let its node in"
     )
 
 
@@ -752,8 +747,7 @@ def test_no_vm_starts_before_what_it_needs():
         "storage-blob-access-zone-group": "it could take no lease",
         "storage-file-access-zone-group": "it could mount no share",
         "storage-share": "it could mount no share",
-        "database-administrator": "it could make no role",
-        "database-node-14": "its ledger would have no place",
+        "database-administrator": "it could make no database and no role",
     }
     for name, otherwise in needed.items():
         assert name in waits, f"a VM may start before {name} is there: {otherwise}"

@@ -104,7 +104,6 @@ class Vm:
     def __post_init__(self) -> None:
         self.software = CordaSoftware(self.around, self.network)
         self.keys = self.software.make_secrets(self.identity)
-        self.server.make_database(self.database)
         (self.folder / "kept").mkdir(parents=True)
 
     @property

@@ -175,44 +175,10 @@ def test_a_database_that_does_not_answer_is_waited_for_so_long(
 
 
 def test_figures_that_can_not_be_had_are_left_out(corda: CordaSoftware, place: Place) -> None:
-    start: Any = SimpleNamespace(place=place, figures={}, refreshed=0.0, asked=None)
+    start: Any = SimpleNamespace(place=place, figures={}, refreshed=0.0)
     asyncio.run(corda._refresh(start))
     assert start.figures == {}
     assert start.refreshed > 0, "asked again later"
-
-
-@pytest.mark.parametrize(("seconds", "again"), [(5, False), (15, True)])
-def test_a_node_starts_again_whose_database_was_not_reached(
-    corda: CordaSoftware,
-    place: Place,
-    server: postgres.Server,
-    monkeypatch: pytest.MonkeyPatch,
-    *,
-    seconds: float,
-    again: bool,
-) -> None:
-    asked: list[str] = []
-
-    async def ask(_: CordaSoftware, __: object, request: str) -> None:
-        asked.append(request)
-
-    async def run() -> tuple[Any, ...] | None:
-        async with software._connected(at(place, server)) as connection:
-            return await software._server_run(connection)
-
-    monkeypatch.setattr(CordaSoftware, "_ask", ask)
-    monkeypatch.setattr(software, "time", SimpleNamespace(monotonic=lambda: now))
-    start: Any = SimpleNamespace(
-        place=place, figures={}, refreshed=0.0, asked=None, server_run=asyncio.run(run()), counted=1e9
-    )
-    now = 100.0
-    asyncio.run(corda._refresh(start))
-    assert start.refreshed == now, "looked again as soon as can be"
-    now += seconds
-    start.place = at(place, server)
-    asyncio.run(corda._refresh(start))
-    assert asked == (["POST /again"] if again else []), "its flows have failed by then, and wait for a start"
-    assert start.asked is None
 
 
 @pytest.mark.parametrize("name", ["artemis", "failures.json"])

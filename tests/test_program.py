@@ -75,7 +75,6 @@ def test_a_size_is_a_number_of_machines_and_one_of_them_waits(size: str, machine
         one(planned, "LoadBalancer", "nodes-balancer"),
     )
     assert scale_set.inputs["sku"]["capacity"] == machines, "the reference scenario's sizes are 2, 7 and 15 VMs"
-    assert len(all_of(planned, "Database")) == identities, "each identity keeps its ledger in a database of its own"
     assert len(planned.outputs["member"]["nodes"]) == identities, "a standby is nobody until it holds a lease"
     rules = [rule["name"] for rule in balancer.inputs["loadBalancingRules"]]
     assert sum(name.startswith("p2p-") for name in rules) == identities, "peers reach each identity by its own port"
@@ -582,7 +581,6 @@ IRREPLACEABLE = {
     "FileShare": "the nodes' journals",
     "keyvault:Key": "no name could be certified, nor a certificate revoked, under the root that all members trust",
     "Server": "the ledger itself",
-    "Database": "the ledger itself",
     "VirtualNetworkGateway": "its addresses stand in every peer's configuration",
 }
 

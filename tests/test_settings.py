@@ -650,18 +650,6 @@ REJECTIONS = {
         GROUP,
         "wanted each once",
     ),
-    "retired-but-running": (
-        {"nodes": {"sshPublicKey": SSH_PUBLIC_KEY, "retired": ["node-1"]}},
-        "nodes",
-        "node-1",
-        "wanted fewer VMs first",
-    ),
-    "retired-but-no-identity": (
-        {"nodes": {"sshPublicKey": SSH_PUBLIC_KEY, "retired": ["node-0"]}},
-        "nodes",
-        "node-0",
-        "wanted identities such as node-1",
-    ),
     "peer-is-ourselves": (
         {"peers": [stack_peer("bank-a")]},
         "peers",
@@ -1161,11 +1149,6 @@ def test_the_ledger_is_what_was_configured() -> None:
 def test_those_who_may_read_the_gateway_are_named_before_their_bank_joins() -> None:
     settings = parsed(gatewayReaders=[GROUP])
     assert settings.gateway_readers == (UUID(GROUP),), "a newcomer needs this right before we list it"
-
-
-def test_an_identity_beyond_the_running_ones_may_be_retired() -> None:
-    settings = parsed(nodes={"sshPublicKey": SSH_PUBLIC_KEY, "retired": ["node-7"]})
-    assert settings.nodes.retired == ("node-7",), "a medium bank runs node-1 to node-6"
 
 
 def test_circuit_can_stand_beside_a_vpn() -> None:

@@ -82,8 +82,6 @@ _TOOL_START_SECONDS = 15
 _PROOF_SECONDS = 20
 """Three are usual. Less than the caller waits: what takes longer is not trusted, and left alone for a while."""
 _REFRESH_SECONDS = 20
-_AWAY_SECONDS = 10
-"""Of the 30 s that a node waits for a session of its database, a look every 20 s sees so much at least."""
 _COUNTING_SHARE = 100
 """Counting takes one in so many seconds at most: a table that has grown large is counted less often."""
 _SERVER_RUN = (
@@ -127,8 +125,6 @@ class _Start:
     token: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
     server_run: tuple[Any, ...] | None = None
     """Of the database's server, before the node started."""
-    asked: float | None = None
-    """Since when the database has been asked in vain, by the monotonic clock; None while it answers."""
     figures: dict[Figure, float] = field(default_factory=dict)
     refreshed: float = 0.0
     """When the figures that cost something are due, by the monotonic clock."""
@@ -552,12 +548,9 @@ class CordaSoftware:
 
     async def _refresh(self, start: _Start) -> None:
         """Look up what costs something: the database's run and counts, and who of the members answers."""
-        asked = start.asked = time.monotonic() if start.asked is None else start.asked
         try:
             async with _connected(start.place) as connection:
-                start.asked = None
-                away = time.monotonic() - asked > _AWAY_SECONDS
-                if away or await _server_run(connection) != start.server_run:
+                if await _server_run(connection) != start.server_run:
                     await self._again(start)
                     return
                 if time.monotonic() >= start.counted:
@@ -571,7 +564,7 @@ class CordaSoftware:
         except (SoftwareError, UnavailableError) as error:
             log.warning("%s: figures can't be had: %s", start.place.identity.name, error)
         finally:
-            start.refreshed = time.monotonic() + (_REFRESH_SECONDS if start.asked is None else 0)
+            start.refreshed = time.monotonic() + _REFRESH_SECONDS
 
     async def _again(self, start: _Start) -> None:
         """End the node at once; its agent starts it again.
@@ -579,7 +572,9 @@ class CordaSoftware:
         Of what lost its database in the midst of something, some waits in Corda's flow hospital until the node starts
         again, and a message that came then is not taken before.
         """
-        log.warning("%s: its database was away, so the node starts again", start.place.identity.name)
+        log.warning(
+            "%s: its database's server ended all sessions, so the node starts again", start.place.identity.name
+        )
         await self._ask(start, "POST /again")
 
     async def _members(self, identity: Identity, addresses: Sequence[tuple[str, str, int]]) -> dict[Figure, float]:

@@ -37,8 +37,10 @@ import net.corda.core.flows.FlowLogic;
 import net.corda.core.identity.CordaX500Name;
 import net.corda.core.identity.Party;
 import net.corda.core.identity.PartyAndCertificate;
+import net.corda.core.node.NodeInfo;
 import net.corda.core.node.ServiceHub;
 import net.corda.core.transactions.SignedTransaction;
+import net.corda.core.transactions.TransactionBuilder;
 import net.corda.core.utilities.ProgressTracker;
 import net.corda.node.services.api.NetworkMapCacheInternal;
 import net.corda.testing.common.internal.ParametersUtilitiesKt;
@@ -339,21 +341,38 @@ public class FlowsIT {
     /** Whoever stole a key that was taken out of use would agree to what its bank never saw. */
     @Test
     public void aFormerKeySignsNothingNew() throws Exception {
-        without(c1, b1, () -> assertThat(refused(a1, create("stolen", 700, "r-1", BANK_B, BANK_C), true))
+        withAnotherKey(c1, b1, () -> assertThat(refused(a1, create("stolen", 700, "r-1", BANK_B, BANK_C), true))
                 .contains("OU=node-1, O=Bank B, L=Paris, C=FR signs by a key that it had before"));
-        StateAndRef<CreditRecord> created = without(a2, b1, () -> run(a1, create("stolen", 700, "r-1", BANK_B, BANK_C)));
+        StateAndRef<CreditRecord> created = withAnotherKey(a2, b1, () -> run(a1, create("stolen", 700, "r-1", BANK_B, BANK_C)));
         assertThat(run(a2, new ReadRecord(BANK_A, "stolen")).getRef()).as("signed before, and come late").isEqualTo(created.getRef());
     }
 
     @Test
-    public void aBankTakesNoConsentOfItsOwnByAFormerKey() throws Exception {
-        without(b2, b1, () -> {
-            run(a1, create("own", 700, "r-1", BANK_B));
-            return assertThat(refused(b2, new ReadRecord(BANK_A, "own"), false)).contains("this node has no record of own");
+    public void aBankThatANodeForgotHoldsNobodyUp() throws Exception {
+        StateAndRef<CreditRecord> created = without(c1, b1, () -> run(a1, create("forgotten", 700, "r-1", BANK_B, BANK_C)));
+        assertThat(run(c1, new ReadRecord(BANK_A, "forgotten")).getRef()).isEqualTo(created.getRef());
+    }
+
+    /** The vault takes it as a part of another record's history, or from another CorDapp's flow, where nobody asks whose a key is. */
+    @Test
+    public void whatNamesABankByAnothersKeyIsNoRecordOfThatBank() throws Exception {
+        StateAndRef<CreditRecord> created = run(a1, create("vault", 700, "r-1", BANK_B));
+        List<Party> forged = Collections.singletonList(new Party(party(a1).getName(), party(c1).getOwningKey()));
+        CreditRecord record = new CreditRecord(CreditRecord.idOf(BANK_A, "vault"), forged, Collections.singletonList(party(b1)), 300,
+                Status.DEFAULTED, 1, Instant.now(), "r-1");
+        TransactionBuilder builder = new TransactionBuilder(party(network.getDefaultNotaryNode()))
+                .addOutputState(record)
+                .addCommand(new Commands.Create(), party(c1).getOwningKey());
+        SignedTransaction transaction = c1.transaction(() -> c1.getServices().signInitialTransaction(builder));
+        b1.transaction(() -> {
+            b1.getServices().recordTransactions(transaction);
+            return null;
         });
-        StateAndRef<CreditRecord> updated = run(a1, update("own", 1, 640, "r-2"));
-        assertThat(run(b2, new RecordHistory(BANK_A, "own"))).as("the next version brings what was refused").hasSize(2);
-        assertThat(run(b2, new ReadRecord(BANK_A, "own")).getRef()).isEqualTo(updated.getRef());
+        assertThat(b1.transaction(() -> b1.getServices().getVaultService().queryBy(CreditRecord.class).getStates()).stream()
+                .map(FlowsIT::data).filter(each -> each.person().equals("vault")).count()).as("the vault has both").isEqualTo(2);
+        assertThat(run(b1, new ReadRecord(BANK_A, "vault")).getRef()).isEqualTo(created.getRef());
+        assertThat(run(b1, count("vault")).getRecords()).isEqualTo(1);
+        assertThat(data(run(a1, update("vault", 1, 640, "r-2"))).getVersion()).as("and it stops nobody").isEqualTo(2);
     }
 
     @Test
@@ -383,7 +402,7 @@ public class FlowsIT {
         return node.getServices().getValidatedTransactions().getTransaction(made.getRef().getTxhash());
     }
 
-    /** While a node does not find the other in its network map, as if that had got another key. */
+    /** While a node does not find the other in its network map. */
     private static <T> T without(StartedMockNode node, StartedMockNode other, Callable<T> act) throws Exception {
         NetworkMapCacheInternal map = (NetworkMapCacheInternal) node.getServices().getNetworkMapCache();
         map.removeNode(other.getInfo());
@@ -394,15 +413,32 @@ public class FlowsIT {
         }
     }
 
-    /** A node that runs other code than ours: it says that its own key is bank A's. */
+    /** While the other has got another key, as far as a node knows. */
+    private static <T> T withAnotherKey(StartedMockNode node, StartedMockNode other, Callable<T> act) throws Exception {
+        NodeInfo info = other.getInfo();
+        NetworkMapCacheInternal map = (NetworkMapCacheInternal) node.getServices().getNetworkMapCache();
+        map.addOrUpdateNode(new NodeInfo(info.getAddresses(),
+                Collections.singletonList(new TestIdentity(party(other).getName()).getIdentity()), info.getPlatformVersion(),
+                info.getSerial() + 1));
+        try {
+            return act.call();
+        } finally {
+            map.addOrUpdateNode(new NodeInfo(info.getAddresses(), info.getLegalIdentitiesAndCerts(), info.getPlatformVersion(),
+                    info.getSerial() + 2));
+        }
+    }
+
+    /** A node that runs other code than ours. */
     @Test
     public void nobodyReportsAsAnotherBank() {
         Party forged = new Party(CordaX500Name.parse("OU=node-9, O=Bank A, L=London, C=GB"), party(c1).getOwningKey());
-        assertThat(refused(c1, commit(c1, "forged", Collections.singletonList(forged), party(b1), party(b2)), true))
-                .contains("OU=node-9, O=Bank A, L=London, C=GB is not known at OU=node-1, O=Bank B, L=Paris, C=FR by the key");
-        Party renamed = new Party(party(a1).getName(), party(c1).getOwningKey());
-        assertThat(refused(c1, commit(c1, "renamed", Collections.singletonList(renamed), party(b1), party(b2)), true))
-                .contains("OU=node-1, O=Bank A, L=London, C=GB is not known at OU=node-1, O=Bank B, L=Paris, C=FR by the key");
+        assertThat(refused(c1, commit(c1, "forged", Collections.singletonList(forged), party(b1), party(b2)), false))
+                .isEqualTo("O=Bank C, L=Oslo, C=NO reports version 1 of forged at O=Bank A, L=London, C=GB; wanted one of its owner's nodes");
+        Party renamed = new Party(party(a2).getName(), party(c1).getOwningKey());
+        for (Party other : Arrays.asList(forged, renamed)) {
+            assertThat(refused(a1, commit(a1, "forged", Arrays.asList(party(a1), other), party(b1), party(b2)), true))
+                    .contains(other.getName() + " is not known at OU=node-1, O=Bank B, L=Paris, C=FR by the key");
+        }
     }
 
     private static FlowLogic<?> commit(StartedMockNode node, String person, List<Party> owners, Party... readers) {

@@ -44,6 +44,7 @@ public final class CreditRecordContract implements Contract {
 
     @Override
     public void verify(LedgerTransaction tx) {
+        require(tx.getReferenceStates().isEmpty(), "%s states are referred to; wanted none", tx.getReferenceStates().size());
         CommandWithParties<Commands> command = requireSingleCommand(tx.getCommands(), Commands.class);
         if (command.getValue() instanceof Commands.Open) {
             open(tx);

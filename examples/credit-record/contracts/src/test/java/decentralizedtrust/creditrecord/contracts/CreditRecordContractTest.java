@@ -16,6 +16,7 @@ import net.corda.core.contracts.TimeWindow;
 import net.corda.core.contracts.UniqueIdentifier;
 import net.corda.core.identity.CordaX500Name;
 import net.corda.core.identity.Party;
+import net.corda.testing.common.internal.ParametersUtilitiesKt;
 import net.corda.testing.core.TestIdentity;
 import net.corda.testing.node.MockServices;
 import org.junit.Test;
@@ -34,7 +35,8 @@ public class CreditRecordContractTest {
     private static final Opening OPENING = new Opening(PERSON, BANK_A);
 
     private final MockServices services = new MockServices(
-            Collections.singletonList("decentralizedtrust.creditrecord.contracts"), A1.getName());
+            Collections.singletonList("decentralizedtrust.creditrecord.contracts"), new TestIdentity(A1.getName()),
+            ParametersUtilitiesKt.testNetworkParameters(Collections.emptyList(), 4));
 
     private static Party party(String name) {
         return new TestIdentity(CordaX500Name.parse(name)).getParty();
@@ -104,6 +106,20 @@ public class CreditRecordContractTest {
         check(null, new Opening(CreditRecord.idOf(A1.getName(), "p-1"), A1.getName()), new Commands.Open(), null,
                 "wanted a name without CN and OU", A1);
         check(null, Report.first().record(), new Commands.Open(), null, "wanted one Opening", A1);
+    }
+
+    /** A bank's nodes take in all that a transaction refers to. */
+    @Test
+    public void nothingIsReferredTo() {
+        ledger(services, ledger -> {
+            ledger.transaction(tx -> {
+                tx.reference(ID, Report.first().record());
+                tx.output(ID, OPENING);
+                tx.command(A1.getOwningKey(), new Commands.Open());
+                return tx.failsWith("1 states are referred to; wanted none");
+            });
+            return null;
+        });
     }
 
     @Test

@@ -5,7 +5,6 @@ import decentralizedtrust.creditrecord.contracts.CreditRecord;
 import java.security.PublicKey;
 import java.util.List;
 import java.util.Set;
-import java.util.stream.Collectors;
 import net.corda.core.contracts.StateAndRef;
 import net.corda.core.flows.FlowException;
 import net.corda.core.flows.FlowLogic;
@@ -13,7 +12,6 @@ import net.corda.core.flows.FlowSession;
 import net.corda.core.flows.InitiatedBy;
 import net.corda.core.flows.SignTransactionFlow;
 import net.corda.core.identity.Party;
-import net.corda.core.node.ServiceHub;
 import net.corda.core.transactions.SignedTransaction;
 
 /** The other side of {@link CommitRecord}: signs what the owning bank itself reports. */
@@ -32,10 +30,7 @@ final class AcceptRecord extends FlowLogic<Void> {
             @Override
             protected void checkTransaction(SignedTransaction transaction) throws FlowException {
                 CreditRecord record = reported(this, session, transaction);
-                for (Party party : signersByFormerKeys(getServiceHub(), record, transaction)) {
-                    throw Refusal.askAgain("%s signs by a key that it had before; wanted the one in the network map of %s",
-                            party.getName(), getOurIdentity().getName());
-                }
+                signedByPresentKeys(record, transaction);
                 checkOnlyOne(record, transaction);
             }
         });
@@ -49,26 +44,26 @@ final class AcceptRecord extends FlowLogic<Void> {
             throw Refusal.of("transaction %s has %s credit records; wanted one", transaction.getId(), records.size());
         }
         CreditRecord record = records.get(0);
-        if (!record.getOwners().contains(session.getCounterparty())) {
+        if (!CreditRecord.bankOf(session.getCounterparty().getName()).equals(record.bank())) {
             throw Refusal.of("%s reports %s; wanted one of its owner's nodes", session.getCounterparty().getName(), record);
         }
-        for (Party party : record.parties()) {
-            // Also a key that the name had before: whoever has a record is never left out of it. But it signs nothing new.
-            Party known = flow.getServiceHub().getIdentityService().partyFromKey(party.getOwningKey());
-            if (known == null || !known.getName().equals(party.getName())) {
-                throw Refusal.askAgain("%s is not known at %s by the key in the record; wanted one that the network map has or had",
-                        party.getName(), flow.getOurIdentity().getName());
-            }
+        Party stranger = Ledger.stranger(flow.getServiceHub(), record);
+        if (stranger != null) {
+            throw Refusal.askAgain("%s is not known at %s by the key in the record; wanted one that the network map has or had",
+                    stranger.getName(), flow.getOurIdentity().getName());
         }
         return record;
     }
 
-    /** Who of the record's parties signs by a key that is not in the network map any more: perhaps one who stole it. */
-    static List<Party> signersByFormerKeys(ServiceHub services, CreditRecord record, SignedTransaction transaction) {
+    /** A key that a name had before agrees to nothing: someone may have stolen it. */
+    private void signedByPresentKeys(CreditRecord record, SignedTransaction transaction) throws Refusal {
         Set<PublicKey> signers = transaction.getRequiredSigningKeys();
-        return record.parties().stream()
-                .filter(party -> signers.contains(party.getOwningKey()) && !Ledger.isReached(services, party))
-                .collect(Collectors.toList());
+        for (Party party : record.parties()) {
+            if (signers.contains(party.getOwningKey()) && Ledger.hasAnotherKey(getServiceHub(), party)) {
+                throw Refusal.askAgain("%s signs by a key that it had before; wanted the one in the network map of %s",
+                        party.getName(), getOurIdentity().getName());
+            }
+        }
     }
 
     private void checkOnlyOne(CreditRecord record, SignedTransaction transaction) throws Refusal {

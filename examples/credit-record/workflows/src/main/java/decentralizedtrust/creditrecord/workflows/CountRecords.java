@@ -48,7 +48,8 @@ public final class CountRecords extends FlowLogic<RecordCount> {
                     BY_REFERENCE);
             for (StateAndRef<CreditRecord> state : page.getStates()) {
                 CreditRecord record = state.getState().getData();
-                if (record.person().startsWith(prefix) && CreditRecord.banksOf(record.parties()).containsAll(with)) {
+                if (record.person().startsWith(prefix) && CreditRecord.banksOf(record.parties()).containsAll(with)
+                        && Ledger.stranger(getServiceHub(), record) == null) {
                     records.add(record);
                 }
             }

@@ -57,7 +57,7 @@ final class DeliverRecord extends FlowLogic<Void> {
                 } catch (FlowException | UnexpectedFlowEndException e) {
                     reason = e.getMessage();
                 }
-            } else if (getServiceHub().getNetworkMapCache().getNodeByLegalName(party.getName()) != null) {
+            } else if (Ledger.hasAnotherKey(getServiceHub(), party)) {
                 LOG.error("{} has another key than in {}: it does not get that", party.getName(), committed.getId());
                 return null;
             } else {

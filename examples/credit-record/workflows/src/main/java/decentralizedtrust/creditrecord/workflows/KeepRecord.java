@@ -1,14 +1,12 @@
 package decentralizedtrust.creditrecord.workflows;
 
 import co.paralleluniverse.fibers.Suspendable;
-import decentralizedtrust.creditrecord.contracts.CreditRecord;
 import java.security.SignatureException;
 import net.corda.core.flows.FlowException;
 import net.corda.core.flows.FlowLogic;
 import net.corda.core.flows.FlowSession;
 import net.corda.core.flows.InitiatedBy;
 import net.corda.core.flows.ReceiveTransactionFlow;
-import net.corda.core.identity.Party;
 import net.corda.core.transactions.SignedTransaction;
 
 /**
@@ -28,13 +26,7 @@ final class KeepRecord extends FlowLogic<Void> {
     public Void call() throws FlowException {
         // With signatures checked there, a transaction would be stored without its record.
         SignedTransaction committed = subFlow(new ReceiveTransactionFlow(session, false));
-        CreditRecord record = AcceptRecord.reported(this, session, committed);
-        for (Party party : AcceptRecord.signersByFormerKeys(getServiceHub(), record, committed)) {
-            // An older version may come late, and of another bank's signature the bank itself made sure when it signed.
-            if (CreditRecord.bankOf(party.getName()).equals(CreditRecord.bankOf(getOurIdentity().getName()))) {
-                throw Refusal.of("%s signed by a key that it had before; wanted this bank's consent by one that it has", party.getName());
-            }
-        }
+        AcceptRecord.reported(this, session, committed);
         try {
             committed.verifyRequiredSignatures();
         } catch (SignatureException e) {

@@ -39,14 +39,35 @@ final class Ledger {
     private Ledger() {}
 
     /** The current version at this node, or null. */
-    static StateAndRef<CreditRecord> current(ServiceHub services, UniqueIdentifier id) {
+    static StateAndRef<CreditRecord> current(ServiceHub services, UniqueIdentifier id) throws Refusal {
         QueryCriteria criteria = new QueryCriteria.LinearStateQueryCriteria(null, Collections.singletonList(id.getId()), null,
                 Vault.StateStatus.UNCONSUMED, Collections.singleton(CreditRecord.class));
-        List<StateAndRef<CreditRecord>> found = services.getVaultService().queryBy(CreditRecord.class, criteria).getStates();
+        List<StateAndRef<CreditRecord>> found = new ArrayList<>();
+        for (StateAndRef<CreditRecord> state : services.getVaultService().queryBy(CreditRecord.class, criteria).getStates()) {
+            if (stranger(services, state.getState().getData()) == null) {
+                found.add(state);
+            }
+        }
         if (found.size() > 1) {
-            throw new IllegalStateException(id + " has " + found.size() + " current versions; wanted one");
+            throw Refusal.of("%s of %s are current; wanted one: the bank opened the record twice", found.size(),
+                    found.get(0).getState().getData().person());
         }
         return found.isEmpty() ? null : found.get(0);
+    }
+
+    /**
+     * The first party whose key never was its name's, as far as this node knows, or null. The vault takes what keeps the
+     * contract from any flow and as a part of any history, and no contract knows whose a key is.
+     */
+    static Party stranger(ServiceHub services, CreditRecord record) {
+        for (Party party : record.parties()) {
+            // Also a key that the name had before: whoever has a record is never left out of it.
+            Party known = services.getIdentityService().partyFromKey(party.getOwningKey());
+            if (known == null || !known.getName().equals(party.getName())) {
+                return party;
+            }
+        }
+        return null;
     }
 
     /**
@@ -86,7 +107,14 @@ final class Ledger {
 
     /** Whether the network map has the party, by this very key. */
     static boolean isReached(ServiceHub services, Party party) {
-        return !services.getNetworkMapCache().getNodesByLegalIdentityKey(party.getOwningKey()).isEmpty();
+        return services.getNetworkMapCache().getNodesByLegalIdentityKey(party.getOwningKey()).stream()
+                .flatMap(node -> node.getLegalIdentities().stream())
+                .anyMatch(known -> known.equals(party) && known.getName().equals(party.getName()));
+    }
+
+    /** Whether the network map has the party's name, by another key. */
+    static boolean hasAnotherKey(ServiceHub services, Party party) {
+        return !isReached(services, party) && services.getNetworkMapCache().getNodeByLegalName(party.getName()) != null;
     }
 
     /** These parties, and the bank's identities that are not among them yet. */
