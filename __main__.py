@@ -93,6 +93,7 @@ async def main() -> None:
     placement: Placement = {"resource_group_name": group.name, "location": settings.location, "tags": tags}
     node_identity = managedidentity.UserAssignedIdentity("node-identity", **placement)
 
+    operators = [str(operator) for operator in settings.operators]
     monitoring = (
         Monitoring(
             "monitoring",
@@ -101,7 +102,7 @@ async def main() -> None:
                 member=bank.name,
                 node_principal_id=node_identity.principal_id,
                 transactions=platform.transactions,
-                operators=[str(operator) for operator in settings.operators],
+                operators=operators,
             ),
         )
         if settings.profile.monitoring
@@ -160,7 +161,7 @@ async def main() -> None:
             if peer_authority
             else keys.enrolment_key(None, bank.name),
             rpc_users={user.name: user.permissions for user in settings.ledger.rpc_users},
-            operators=[str(operator) for operator in settings.operators],
+            operators=operators,
         ),
     )
 
@@ -175,6 +176,7 @@ async def main() -> None:
             node_principal_id=node_identity.principal_id,
             zone_redundant=bool(region.zones),
             geo_redundant=region.pair is not None,
+            operators=operators,
         ),
     )
 
@@ -192,8 +194,8 @@ async def main() -> None:
                 identities=[node.name for node in nodes],
                 administrator_principal_id=node_identity.principal_id,
                 administrator_name=node_identity.name,
-                high_availability=settings.profile.database_high_availability,
-                geo_redundant_backup=region.pair is not None,
+                high_availability=settings.database_high_availability,
+                geo_redundant_backup=settings.geo_redundant_backup,
             ),
         )
         if platform.database and network.database_subnet_id

@@ -56,6 +56,14 @@ class Size(StrEnum):
     LARGE = "large"
 
 
+class HighAvailability(StrEnum):
+    """Where the database's server has its standby, in Azure's words."""
+
+    ZONE_REDUNDANT = "ZoneRedundant"
+    SAME_ZONE = "SameZone"
+    DISABLED = "Disabled"
+
+
 @dataclass(frozen=True)
 class SizeProfile:
     """What a size stands for, where the configuration says nothing else."""
@@ -64,7 +72,7 @@ class SizeProfile:
     """Node VMs."""
     monitoring: bool
     vm_size: str
-    database_high_availability: bool
+    database_high_availability: HighAvailability
     needs_zones: bool
 
 
@@ -75,17 +83,21 @@ SIZES: dict[Size, SizeProfile] = {
         count=2,
         monitoring=False,
         vm_size="Standard_D2s_v5",
-        database_high_availability=False,
+        database_high_availability=HighAvailability.DISABLED,
         needs_zones=False,
     ),
     Size.MEDIUM: SizeProfile(
-        count=7, monitoring=True, vm_size="Standard_D4s_v5", database_high_availability=True, needs_zones=True
+        count=7,
+        monitoring=True,
+        vm_size="Standard_D4s_v5",
+        database_high_availability=HighAvailability.ZONE_REDUNDANT,
+        needs_zones=True,
     ),
     Size.LARGE: SizeProfile(
         count=15,
         monitoring=True,
         vm_size="Standard_D4s_v5",
-        database_high_availability=True,
+        database_high_availability=HighAvailability.ZONE_REDUNDANT,
         needs_zones=True,
     ),
 }
@@ -238,7 +250,9 @@ class Vpn(_Section):
     """The VPN gateway."""
 
     sku: GatewaySku = Field(
-        GatewaySku.VPN_GW1AZ, description="gateway SKU; 30 connections up to VpnGw3AZ, 100 from VpnGw4AZ on"
+        GatewaySku.VPN_GW1AZ,
+        description="gateway SKU; 30 connections up to VpnGw3AZ, 100 from VpnGw4AZ on. From VpnGw1AZ to another, or "
+        "back, is a new gateway with new addresses: who may grow begins with VpnGw2AZ",
     )
     ipsec_policy: LinkPolicy = Field(LinkPolicy(), description="IKEv2 and IPsec proposal, the same on both sides")
 
@@ -485,6 +499,21 @@ class KeyVault(_Section):
     )
 
 
+class Database(_Section):
+    """What of the database's server a region may refuse."""
+
+    high_availability: HighAvailability | None = Field(
+        None,
+        description="where the server has its standby: `ZoneRedundant`, `SameZone` or `Disabled`; as the size says "
+        "where it is not set",
+    )
+    geo_redundant_backup: bool | None = Field(
+        None,
+        description="backups in the paired region too; where it is not set, wherever there is one; fixed when the "
+        "server is made",
+    )
+
+
 class Settings(_Section):
     """One member's configuration. Each field is a configuration key of the project."""
 
@@ -520,10 +549,15 @@ class Settings(_Section):
         tuple[Annotated[IPv4Network, AfterValidator(_application_network)], ...], AfterValidator(_unique)
     ] = Field((), description="CIDRs of the bank's own applications: RPC, and HTTPS to the private endpoints")
     operators: Annotated[tuple[UUID, ...], AfterValidator(_unique)] = Field(
-        (), description="object ids of the Entra groups that may read secrets and logs"
+        (),
+        description="object ids of the Entra groups that may read the applications' passwords, the nodes' "
+        "certificates and logs",
     )
     alerts: Alerts = Field(Alerts(), description="who hears of alerts: `{emails}`")
     tags: dict[str, str] = Field({}, description="tags for every resource that takes them, for example a cost centre")
+    database: Database = Field(
+        Database(), description="the database's server: `{highAvailability, geoRedundantBackup}`"
+    )
     key_vault: KeyVault = Field(KeyVault(), description="`{purgeProtection, softDeleteDays}`")
     key_generations: KeyGenerations = Field(
         KeyGenerations(), description="`{link, signing}`: raised by one to make a new key pair"
@@ -598,6 +632,14 @@ class Settings(_Section):
                 f"the own network has no notary; wanted `roles` with a {needs.notary_role}, or `network.notaries`"
             )
         return ledger
+
+    @field_validator("database")
+    @classmethod
+    def _paired(cls, database: Database, info: ValidationInfo) -> Database:
+        location = info.data.get("location")
+        if database.geo_redundant_backup and location and REGIONS[location].pair is None:
+            raise ValueError(f"geoRedundantBackup is true, and {location} has no paired region; wanted false")
+        return database
 
     @field_validator("gateway_readers")
     @classmethod
@@ -685,6 +727,17 @@ class Settings(_Section):
     def vm_size(self) -> str:
         """Azure VM size of the node VMs."""
         return self.nodes.vm_size or self.profile.vm_size
+
+    @property
+    def database_high_availability(self) -> HighAvailability:
+        """Where the database's server has its standby."""
+        return self.database.high_availability or self.profile.database_high_availability
+
+    @property
+    def geo_redundant_backup(self) -> bool:
+        """Whether the database's backups lie in the paired region too."""
+        chosen = self.database.geo_redundant_backup
+        return self.region.pair is not None if chosen is None else chosen
 
 
 def _unlinkable(peers: tuple[Peer, ...], connectivity: Connectivity) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
-from ledger.platform import Artifact
+from ledger.platform import POSTGRESQL_PORT, Artifact
 
 PATH = Path("/etc/decentralized-trust/agent.json")
 """Where the file lies."""
@@ -27,7 +27,7 @@ class DatabaseServer(_Section):
     """Where the identities' databases are."""
 
     host: str
-    port: int = 5432
+    port: int = POSTGRESQL_PORT
     administrator: str
     """Name of the VM identity's role, which signs in by an Entra token."""
     root_certificates: Path = Path("/etc/ssl/certs/ca-certificates.crt")

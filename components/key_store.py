@@ -27,7 +27,7 @@ class KeyStoreArgs(VaultArgs):
     rpc_users: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Optional. The applications that may use RPC, by name, each with its permissions in the platform's words."""
     operators: Sequence[str] = ()
-    """Optional. Entra groups that may read secrets, from inside the network."""
+    """Optional. Entra groups that may read the applications' passwords, from inside the network."""
 
 
 class KeyStore(ComponentResource):
@@ -51,18 +51,19 @@ class KeyStore(ComponentResource):
             principal_id=args.node_principal_id,
             grantees="nodes",
         )
+        vault.write_peers(args.peer_cards)
+        vault.secret("enrolment-key", args.enrolment_key, ENROLMENT_KEY, text=Text.CONFIDENTIAL)
+        users = vault.secret("rpc-users", self._rpc_users(name, args.rpc_users), RPC_USERS, text=Text.CONFIDENTIAL)
         for group in args.operators:
             grant(
                 f"{name}-operators-{group}",
                 role=Role.KEY_VAULT_SECRETS_USER,
-                scope=vault.resource.id,
+                # Not on the vault: nobody has business with the nodes' keys.
+                scope=users.id,
                 principal_id=group,
                 principal_type=authorization.PrincipalType.GROUP,
                 parent=self,
             )
-        vault.write_peers(args.peer_cards)
-        vault.secret("enrolment-key", args.enrolment_key, ENROLMENT_KEY, text=Text.CONFIDENTIAL)
-        vault.secret("rpc-users", self._rpc_users(name, args.rpc_users), RPC_USERS, text=Text.CONFIDENTIAL)
         self.vault_id = vault.resource.id
         self.vault_name = vault.resource.name
         self.vault_uri = vault.uri

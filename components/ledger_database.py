@@ -40,8 +40,8 @@ class LedgerDatabaseArgs:
     """Required. Principal of the node VMs, which makes each identity's database, and the roles of its epochs."""
     administrator_name: Input[str]
     """Required. Name of that principal."""
-    high_availability: bool = True
-    """Optional. A standby in another availability zone that commits wait for."""
+    high_availability: str = "ZoneRedundant"
+    """Optional. Where the standby is that commits wait for: `ZoneRedundant`, `SameZone`, or `Disabled` for none."""
     geo_redundant_backup: bool = True
     """Optional. Backups in the paired region too; fixed when the server is made."""
     workspace_id: Input[str] | None = None
@@ -99,9 +99,7 @@ class LedgerDatabase(ComponentResource):
                 tenant_id=args.tenant_id,
                 password_auth="Enabled",  # noqa: S106
             ),
-            high_availability=dbforpostgresql.HighAvailabilityArgs(
-                mode="ZoneRedundant" if args.high_availability else "Disabled"
-            ),
+            high_availability=dbforpostgresql.HighAvailabilityArgs(mode=args.high_availability),
             backup=dbforpostgresql.BackupArgs(
                 backup_retention_days=35,
                 geo_redundant_backup="Enabled" if args.geo_redundant_backup else "Disabled",
@@ -114,6 +112,8 @@ class LedgerDatabase(ComponentResource):
             opts=ResourceOptions(
                 parent=self,
                 protect=args.deletion_protection,
+                # It grows by itself, and can't be made smaller again.
+                ignore_changes=["storage.storageSizeGB"],
                 custom_timeouts=CustomTimeouts(create="1h", update="1h", delete="1h"),
             ),
         )

@@ -1,11 +1,11 @@
 """Azure Storage: persistent network information, the leases by which VMs take identities, and the ledger's share."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pulumi_random as random
 from pulumi import ComponentResource, Input, Output, ResourceOptions
-from pulumi_azure_native import storage
+from pulumi_azure_native import authorization, storage
 
 from components.diagnostics import send_logs
 from components.private_endpoint import PrivateEndpoint, PrivateEndpointArgs
@@ -35,6 +35,8 @@ class LedgerStorageArgs:
     """Optional. Keeps copies in three availability zones; off only where the region has none."""
     geo_redundant: bool = True
     """Optional. Keeps network information in the paired region too; off only where there is none."""
+    operators: Sequence[str] = ()
+    """Optional. Entra groups that may read network information, from inside the network: certificates among it."""
     share_gib: int = _SMALLEST_SHARE_GIB
     """Optional. Provisioned size of the share in GiB, 100 or more; its speed grows with it."""
     workspace_id: Input[str] | None = None
@@ -97,6 +99,15 @@ class LedgerStorage(ComponentResource):
                 role=Role.STORAGE_BLOB_DATA_CONTRIBUTOR,
                 scope=container.id,
                 principal_id=args.node_principal_id,
+                parent=self,
+            )
+        for group in args.operators:
+            grant(
+                f"{name}-operators-{group}",
+                role=Role.STORAGE_BLOB_DATA_READER,
+                scope=network.id,
+                principal_id=group,
+                principal_type=authorization.PrincipalType.GROUP,
                 parent=self,
             )
         send_logs(

@@ -13,9 +13,9 @@ from addressing import AddressPlan
 from components.diagnostics import send_logs
 from components.flows import Flow, Tag, security_rules
 from components.roles import Role, grant
-from ledger.platform import Audience, Listener
+from ledger.platform import POSTGRESQL_PORT, Audience, Listener
 
-HTTPS_PORT, NFS_PORT, POSTGRESQL_PORT, PGBOUNCER_PORT = 443, 2049, 5432, 6432
+HTTPS_PORT, NFS_PORT, PGBOUNCER_PORT = 443, 2049, 6432
 _PACKAGE_PORTS = (80, HTTPS_PORT)
 _ENDPOINT_PORTS = (HTTPS_PORT, NFS_PORT)
 

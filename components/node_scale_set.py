@@ -12,6 +12,13 @@ from ledger.platform import PROBE_FAILURES, PROBE_SECONDS, Listener, ProbeProtoc
 
 _FRONTEND, _BACKENDS = "frontend", "nodes"
 _ADMINISTRATOR = "ledgeradmin"
+_PATCHED_BY_PLATFORM = compute.LinuxPatchSettingsArgs(
+    patch_mode=compute.LinuxVMGuestPatchMode.AUTOMATIC_BY_PLATFORM,
+    assessment_mode=compute.LinuxPatchAssessmentMode.AUTOMATIC_BY_PLATFORM,
+    automatic_by_platform_settings=compute.LinuxVMGuestPatchAutomaticByPlatformSettingsArgs(
+        reboot_setting=compute.LinuxVMGuestPatchAutomaticByPlatformRebootSetting.IF_REQUIRED
+    ),
+)
 _UBUNTU = {"publisher": "Canonical", "offer": "ubuntu-24_04-lts", "sku": "server", "version": "latest"}
 MODEL_TAG = "nodeModel"
 """Tag of the scale set: changes whenever VMs must be made anew to follow the model."""
@@ -214,7 +221,6 @@ class NodeScaleSet(ComponentResource):
         )
 
     def _os_profile(self) -> compute.VirtualMachineScaleSetOSProfileArgs:
-        platform_patches = compute.LinuxVMGuestPatchMode.AUTOMATIC_BY_PLATFORM
         return compute.VirtualMachineScaleSetOSProfileArgs(
             computer_name_prefix=self._args.computer_name_prefix,
             admin_username=_ADMINISTRATOR,
@@ -229,13 +235,9 @@ class NodeScaleSet(ComponentResource):
                         )
                     ]
                 ),
-                patch_settings=compute.LinuxPatchSettingsArgs(
-                    patch_mode=platform_patches,
-                    assessment_mode=compute.LinuxPatchAssessmentMode.AUTOMATIC_BY_PLATFORM,
-                    automatic_by_platform_settings=compute.LinuxVMGuestPatchAutomaticByPlatformSettingsArgs(
-                        reboot_setting=compute.LinuxVMGuestPatchAutomaticByPlatformRebootSetting.IF_REQUIRED
-                    ),
-                ),
+                # Azure patches no custom image: such VMs get their patches by the next one.
+                # learn.microsoft.com/azure/virtual-machines/automatic-vm-guest-patching
+                patch_settings=None if self._args.image_id else _PATCHED_BY_PLATFORM,
             ),
         )
 

@@ -27,7 +27,7 @@ from consortium import CARD_OUTPUT
 from offline import rules
 from offline.program import PEERS_KEY, ROOT, Run
 from offline.stacks import EXAMPLES, plan_stack
-from settings import LOCATION_KEY, SIZES, Nodes, Settings, section_of
+from settings import LOCATION_KEY, SIZES, HighAvailability, Nodes, Settings, section_of
 
 README = ROOT / "README.md"
 OFFLINE_README = ROOT / "offline" / "README.md"
@@ -111,7 +111,7 @@ def sizes_table() -> str:
             str(profile.count - standby),
             profile.vm_size,
             "on" if profile.monitoring else "off",
-            "yes" if profile.database_high_availability else "no",
+            "yes" if profile.database_high_availability is HighAvailability.ZONE_REDUNDANT else "no",
             "yes" if profile.needs_zones else "no",
         )
         for size, profile in SIZES.items()

@@ -27,6 +27,8 @@ _NUMBERS = range(1024, 32768)
 _BLOB_NAME = re.compile(r"[a-z][a-z0-9-]{0,63}")
 
 
+POSTGRESQL_PORT = 5432
+"""Of the server that keeps what nodes know."""
 HEALTH_PORT, HEALTH_PATH = 8080, "/health"
 """Where each VM says how it is, a node's or an authority's."""
 PROBE_SECONDS, PROBE_FAILURES = 5, 2

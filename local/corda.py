@@ -1,6 +1,6 @@
 """What tests need of a real Corda: an installation of 4.10 that runs on a Java from PyPI, made once and cached.
 
-On a VM the node runs on Java 8 with the fibers of its own capsule; no registry of packages for tests has that Java,
+On a VM the node runs on Java 8 with the fibers of its own capsule; a Java that comes as a Python package is newer,
 so here it is Java 11, and upstream's fibers.
 """
 
@@ -71,7 +71,7 @@ def installed(*applications: Artifact) -> Path:
             os.utime(folder)
         else:
             for old in cached().glob(f"corda-{VERSION}-*"):
-                # A younger one may be in use by another work tree's tests.
+                # A younger one may be in use by another run's tests.
                 if time.time() - old.stat().st_mtime > _KEPT_SECONDS:
                     installation.remove(old)
             install(

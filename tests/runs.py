@@ -21,7 +21,7 @@ from offline.program import ORGANIZATION, PROJECT, Run, StackConfiguration, read
 from offline.recorder import STACK_TYPE, Recorder, Registration
 from offline.stacks import account_of, stack_file
 from settings import EXPRESS_ROUTE_KEY
-from tests.configuration import configuration
+from tests.configuration import SSH_PUBLIC_KEY, configuration
 from tests.echo import PLATFORM as ECHO
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -222,9 +222,11 @@ def large(*, unknown: bool = False) -> Plan:
 
 @once
 def bare() -> Plan:
-    """Bank A at its barest: a platform without a database, a region without zones, a circuit and no VPN gateway."""
+    """Bank A at its barest: an image, no database, a region without zones, a circuit and no VPN gateway."""
+    image = "/subscriptions/s/resourceGroups/r/providers/Microsoft.Compute/galleries/g/images/i/versions/1.0.0"
     values = configuration(
         size="small",
+        nodes={"sshPublicKey": SSH_PUBLIC_KEY, "image": {"id": image}},
         location="westus",
         connectivity=_CONNECTIVITY,
         peers=[{"name": "bank-b", "stack": stack_of("bank-b")}],

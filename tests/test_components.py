@@ -454,7 +454,16 @@ def test_operators_read_and_that_is_all():
         for each in all_of(run, "RoleAssignment")
         if each.inputs["principalId"] == OPERATORS
     }
-    assert set(held) == {Role.KEY_VAULT_SECRETS_USER.value, Role.LOG_ANALYTICS_READER.value}
+    scopes = {role: each["scope"].rsplit("/", 2)[1] for role, each in held.items()}
+    assert scopes == {
+        Role.KEY_VAULT_SECRETS_USER.value: "secrets",
+        Role.STORAGE_BLOB_DATA_READER.value: "containers",
+        Role.LOG_ANALYTICS_READER.value: "workspaces",
+    }, "nobody's eyes belong on the vault's keys"
+    assert held[Role.KEY_VAULT_SECRETS_USER.value]["scope"].endswith("/rpc-users"), (
+        "the applications' passwords alone"
+    )
+    assert held[Role.STORAGE_BLOB_DATA_READER.value]["scope"].endswith("/network"), "certificates, and no lease"
     assert {each["principalType"] for each in held.values()} == {"Group"}, "people come and go, the group stays"
 
 
@@ -580,6 +589,12 @@ def test_the_ledger_survives_a_zone_where_the_bank_pays_for_it(run: Callable[[],
     assert inputs(run(), "Server")["highAvailability"]["mode"] == mode
 
 
+def test_a_server_that_has_grown_by_itself_is_not_made_smaller():
+    server = one(large(), "Server")
+    assert server.inputs["storage"]["autoGrow"] == "Enabled"
+    assert list(server.request.ignoreChanges) == ["storage.storageSizeGB"], "Azure would refuse it, and the update"
+
+
 def test_backups_last_and_lie_elsewhere_too():
     backup = inputs(large(), "Server")["backup"]
     assert backup == {"backupRetentionDays": 35, "geoRedundantBackup": "Enabled"}, "fixed for ever when it is made"
@@ -633,6 +648,12 @@ def test_every_size_fits_a_server():
 
 def profile(run: Plan) -> dict[str, Any]:
     return dict(inputs(run, "VirtualMachineScaleSet", "nodes-vms")["virtualMachineProfile"])
+
+
+def test_azure_patches_its_own_image_and_no_other():
+    patched, own = (profile(run)["osProfile"]["linuxConfiguration"] for run in (large(), bare()))
+    assert patched["patchSettings"]["patchMode"] == "AutomaticByPlatform"
+    assert "patchSettings" not in own, "Azure does so for its own images alone"
 
 
 def test_the_balancer_serves_exactly_the_listeners_each_with_its_probe():

@@ -33,6 +33,7 @@ from settings import (
     TUNNELS,
     Approval,
     GatewaySku,
+    HighAvailability,
     Settings,
     SettingsError,
     Size,
@@ -650,6 +651,12 @@ REJECTIONS = {
         GROUP,
         "wanted each once",
     ),
+    "backup-without-a-pair": (
+        {"location": "polandcentral", "database": {"geoRedundantBackup": True}},
+        "database",
+        "geoRedundantBackup is true",
+        "polandcentral has no paired region; wanted false",
+    ),
     "peer-is-ourselves": (
         {"peers": [stack_peer("bank-a")]},
         "peers",
@@ -895,8 +902,18 @@ def test_the_three_sizes(size: str, count: int, monitoring: bool, highly_availab
     assert settings.node_count == count, "the scenario's number of VMs"
     assert settings.identity_count == count - 1, "one VM waits for an identity to become free"
     assert settings.profile.monitoring is monitoring, "monitoring is off in small and on in the others"
-    assert settings.profile.database_high_availability is highly_available, "only a small member does without"
+    assert (settings.database_high_availability is HighAvailability.ZONE_REDUNDANT) is highly_available, (
+        "only a small member does without"
+    )
     assert settings.vm_size == SIZES[Size(size)].vm_size, "each size has its VM size"
+
+
+def test_a_region_that_can_not_do_all_is_configured_for() -> None:
+    settings = parsed(size="large", database={"highAvailability": "SameZone", "geoRedundantBackup": False})
+    assert settings.database_high_availability is HighAvailability.SAME_ZONE
+    assert settings.geo_redundant_backup is False, "where Azure takes none for the time being"
+    assert parsed().geo_redundant_backup, "else wherever there is a paired region"
+    assert not parsed(location="polandcentral").geo_redundant_backup
 
 
 def test_nodes_override_the_size() -> None:
