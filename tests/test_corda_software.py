@@ -181,6 +181,43 @@ def test_figures_that_can_not_be_had_are_left_out(corda: CordaSoftware, place: P
     assert start.refreshed > 0, "asked again later"
 
 
+def test_a_drain_outlasts_no_run_of_the_databases_server(
+    corda: CordaSoftware, place: Place, server: postgres.Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[str] = []
+
+    async def tool(*_: object, seconds: float) -> dict[str, Any]:
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            ended.append("the tool")
+        return {"inFlight": 0}
+
+    async def drain(seconds: float) -> None:
+        async with software._connected(at(place, server)) as connection:
+            run = await software._server_run(connection)
+        corda._starts[place.identity.name] = SimpleNamespace(  # type: ignore[assignment]
+            place=at(place, server),
+            installed=SimpleNamespace(tool=tool),
+            password="",
+            agent_password="",
+            token="",
+            server_run=run,
+        )
+        draining = asyncio.create_task(corda.drain(place, seconds))
+        await asyncio.sleep(0.5)
+        if seconds > 1:
+            await asyncio.to_thread(server.lose_session)
+        await draining
+
+    monkeypatch.setattr(software, "_LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(software, "_TOOL_START_SECONDS", 0)
+    asyncio.run(drain(1))
+    with pytest.raises(SoftwareError, match="node-1: not drained: its database's server ended all sessions"):
+        asyncio.run(asyncio.wait_for(drain(300), 30))
+    assert ended == ["the tool"] * 2, "nothing goes on behind the drain"
+
+
 @pytest.mark.parametrize("name", ["artemis", "failures.json"])
 def test_a_share_that_does_not_work_is_an_outage(corda: CordaSoftware, place: Place, name: str) -> None:
     (place.kept / name).symlink_to(place.kept / name)

@@ -82,6 +82,8 @@ _TOOL_START_SECONDS = 15
 _PROOF_SECONDS = 20
 """Three are usual. Less than the caller waits: what takes longer is not trusted, and left alone for a while."""
 _REFRESH_SECONDS = 20
+_LOOK_SECONDS = 5
+"""While it drains: a lease's holder has other things to do than to wait in vain."""
 _COUNTING_SHARE = 100
 """Counting takes one in so many seconds at most: a table that has grown large is counted less often."""
 _SERVER_RUN = (
@@ -454,15 +456,16 @@ class CordaSoftware:
         """Have the node take no new flow, and wait for those there are.
 
         Raises:
-            SoftwareError: it does not answer, or refuses.
+            SoftwareError: it does not answer, or refuses, or its database was away: what then waits for the node's
+                next start would be waited for in vain.
         """
         start = self._start(place)
         began = time.monotonic()
         # Applications come back by the balancer, to a node that takes their flows.
         await self._ask(start, "POST /leave")
         trust_store = place.secrets / _CERTIFICATES / certificates.RPC_TRUST_STORE
-        try:
-            answer = await start.installed.tool(
+        draining = asyncio.create_task(
+            start.installed.tool(
                 "drain",
                 {
                     "host": self._reached,
@@ -477,8 +480,19 @@ class CordaSoftware:
                 },
                 seconds=max(seconds, _TOOL_START_SECONDS),
             )
+        )
+        looking = asyncio.create_task(self._outlast(start))
+        try:
+            await asyncio.wait({draining, looking}, return_when=asyncio.FIRST_COMPLETED)
+            if not draining.done():
+                raise SoftwareError(f"{place.identity.name}: not drained: its database's server ended all sessions")
+            answer = draining.result()
         except ToolError as error:
             raise SoftwareError(f"{place.identity.name}: not drained: {error}") from error
+        finally:
+            for task in (draining, looking):
+                task.cancel()
+            await asyncio.wait({draining, looking})
         log.info(
             "%s: %d flows in flight after %.1f s", place.identity.name, answer["inFlight"], time.monotonic() - began
         )
@@ -565,6 +579,15 @@ class CordaSoftware:
             log.warning("%s: figures can't be had: %s", start.place.identity.name, error)
         finally:
             start.refreshed = time.monotonic() + _REFRESH_SECONDS
+
+    async def _outlast(self, start: _Start) -> None:
+        """Wait for the end of the database server's run that the node began in."""
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            with contextlib.suppress(SoftwareError, UnavailableError):
+                async with _connected(start.place) as connection:
+                    if await _server_run(connection) != start.server_run:
+                        return
 
     async def _again(self, start: _Start) -> None:
         """End the node at once; its agent starts it again.
