@@ -15,7 +15,7 @@ from agent.lease import LEASE_SECONDS, STOP_SECONDS
 from local import azurite, postgres
 from local.process import until
 from tests.cards import make_card
-from tests.vms import IDENTITY, Bank, Vm, ready
+from tests.vms import Bank, Vm, ready
 
 pytestmark = [
     pytest.mark.skipif(postgres.programs() is None, reason="no PostgreSQL here; wanted its initdb and postgres"),
@@ -50,16 +50,12 @@ def told(vm: Vm, word: str, seconds: float) -> None:
 def test_a_share_or_a_database_that_is_away_is_waited_for(bank: tuple[Bank, Any]) -> None:
     made, _ = bank
     assert made.server
-    with made.server.connect() as connection:
-        connection.autocommit = True
-        connection.execute(f'ALTER DATABASE "{IDENTITY}" RENAME TO away')
+    made.server.crash()
     share, aside = made.folder / "share", made.folder / "aside"
     share.rename(aside)
     vm = made.start(HOST)
     told(vm, "database", 60)
-    with made.server.connect() as connection:
-        connection.autocommit = True
-        connection.execute(f'ALTER DATABASE away RENAME TO "{IDENTITY}"')
+    made.server.start()
     told(vm, "share", 60)
     shutil.copytree(aside, share)
     until(lambda: ready(vm), 90, "the node, once the share is there")
