@@ -635,10 +635,15 @@ class Settings(_Section):
 
     @field_validator("database")
     @classmethod
-    def _paired(cls, database: Database, info: ValidationInfo) -> Database:
+    def _region_takes(cls, database: Database, info: ValidationInfo) -> Database:
         location = info.data.get("location")
-        if database.geo_redundant_backup and location and REGIONS[location].pair is None:
+        if location and database.geo_redundant_backup and REGIONS[location].pair is None:
             raise ValueError(f"geoRedundantBackup is true, and {location} has no paired region; wanted false")
+        if location and database.high_availability is HighAvailability.ZONE_REDUNDANT and not REGIONS[location].zones:
+            raise ValueError(
+                f"highAvailability is {HighAvailability.ZONE_REDUNDANT}, and {location} has no availability zones; "
+                f"wanted {HighAvailability.SAME_ZONE} or {HighAvailability.DISABLED}"
+            )
         return database
 
     @field_validator("gateway_readers")

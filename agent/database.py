@@ -72,7 +72,7 @@ class PostgresFence:
                     f"database {identity} is owned by {by}; wanted {connection.info.user}, who makes it"
                 )
             return
-        if await _exists(connection, _owner(identity)):
+        if await _role_exists(connection, _owner(identity)):
             raise DamagedError(
                 f"database {identity} is gone; wanted it restored, or role {_owner(identity)} dropped too where it "
                 "was given up"
@@ -128,7 +128,7 @@ class PostgresFence:
 
     @staticmethod
     async def _make_owner(connection: AsyncConnection[Any], identity: str, owner: str) -> None:
-        if await _exists(connection, owner):
+        if await _role_exists(connection, owner):
             return
         names = {"owner": sql.Identifier(owner), "database": sql.Identifier(identity)}
         await connection.execute(sql.SQL("CREATE ROLE {owner} NOLOGIN").format(**names))
@@ -187,6 +187,6 @@ def _owner(identity: str) -> str:
     return f"{identity}_owner".replace("-", "_")
 
 
-async def _exists(connection: AsyncConnection[Any], role: str) -> bool:
+async def _role_exists(connection: AsyncConnection[Any], role: str) -> bool:
     rows = await connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [role])
     return await rows.fetchone() is not None

@@ -5,10 +5,9 @@ from dataclasses import dataclass, field
 
 import pulumi_random as random
 from pulumi import ComponentResource, Input, Output, ResourceOptions
-from pulumi_azure_native import authorization
 
 from agent.vault import ENROLMENT_KEY, RPC_USERS
-from components.roles import Role, grant
+from components.roles import Role, grant_groups
 from components.vault import ClosedVault, Text, VaultArgs
 
 _PASSWORD_LENGTH = 32
@@ -54,16 +53,14 @@ class KeyStore(ComponentResource):
         vault.write_peers(args.peer_cards)
         vault.secret("enrolment-key", args.enrolment_key, ENROLMENT_KEY, text=Text.CONFIDENTIAL)
         users = vault.secret("rpc-users", self._rpc_users(name, args.rpc_users), RPC_USERS, text=Text.CONFIDENTIAL)
-        for group in args.operators:
-            grant(
-                f"{name}-operators-{group}",
-                role=Role.KEY_VAULT_SECRETS_USER,
-                # Not on the vault: nobody has business with the nodes' keys.
-                scope=users.id,
-                principal_id=group,
-                principal_type=authorization.PrincipalType.GROUP,
-                parent=self,
-            )
+        grant_groups(
+            f"{name}-operators",
+            role=Role.KEY_VAULT_SECRETS_USER,
+            # Not on the vault: nobody has business with the nodes' keys.
+            scope=users.id,
+            groups=args.operators,
+            parent=self,
+        )
         self.vault_id = vault.resource.id
         self.vault_name = vault.resource.name
         self.vault_uri = vault.uri

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import pulumi_random as random
 from pulumi import ComponentResource, Input, Output, ResourceOptions
-from pulumi_azure_native import authorization, storage
+from pulumi_azure_native import storage
 
 from components.diagnostics import send_logs
 from components.private_endpoint import PrivateEndpoint, PrivateEndpointArgs
-from components.roles import Role, grant
+from components.roles import Role, grant, grant_groups
 
 _SOFT_DELETE_DAYS = 30
 _SMALLEST_SHARE_GIB = 100
@@ -101,15 +101,13 @@ class LedgerStorage(ComponentResource):
                 principal_id=args.node_principal_id,
                 parent=self,
             )
-        for group in args.operators:
-            grant(
-                f"{name}-operators-{group}",
-                role=Role.STORAGE_BLOB_DATA_READER,
-                scope=network.id,
-                principal_id=group,
-                principal_type=authorization.PrincipalType.GROUP,
-                parent=self,
-            )
+        grant_groups(
+            f"{name}-operators",
+            role=Role.STORAGE_BLOB_DATA_READER,
+            scope=network.id,
+            groups=args.operators,
+            parent=self,
+        )
         send_logs(
             f"{name}-blob-logs",
             resource_id=Output.concat(blobs.id, "/blobServices/default"),

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import pulumi_random as random
 from pulumi import ComponentResource, Input, Output, ResourceOptions
-from pulumi_azure_native import applicationinsights, authorization, monitor, operationalinsights
+from pulumi_azure_native import applicationinsights, monitor, operationalinsights
 
 from agent.metrics import Metric
-from components.roles import Role, grant
+from components.roles import Role, grant, grant_groups
 from ledger.platform import Counted
 
 _WORKSPACE = "workspace"
@@ -87,15 +87,13 @@ class Monitoring(ComponentResource):
             principal_id=args.node_principal_id,
             parent=self,
         )
-        for group in args.operators:
-            grant(
-                f"{name}-operators-{group}",
-                role=Role.LOG_ANALYTICS_READER,
-                scope=workspace.id,
-                principal_id=group,
-                principal_type=authorization.PrincipalType.GROUP,
-                parent=self,
-            )
+        grant_groups(
+            f"{name}-operators",
+            role=Role.LOG_ANALYTICS_READER,
+            scope=workspace.id,
+            groups=args.operators,
+            parent=self,
+        )
         rule = monitor.DataCollectionRule(
             f"{name}-collection",
             resource_group_name=args.resource_group_name,

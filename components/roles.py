@@ -1,5 +1,6 @@
 """Azure role assignments, each to one principal at the narrowest scope that does."""
 
+from collections.abc import Iterable
 from enum import StrEnum
 
 from pulumi import Input, Output, Resource, ResourceOptions
@@ -38,6 +39,19 @@ def grant(
         # One assignment of a role to a principal at a scope: the old one must go first.
         opts=ResourceOptions(parent=parent, delete_before_replace=True),
     )
+
+
+def grant_groups(name: str, *, role: Role, scope: Input[str], groups: Iterable[str], parent: Resource) -> None:
+    """Assign `role` to each Entra group, by its object id, at `scope`; `name` begins the assignments' names."""
+    for group in groups:
+        grant(
+            f"{name}-{group}",
+            role=role,
+            scope=scope,
+            principal_id=group,
+            principal_type=authorization.PrincipalType.GROUP,
+            parent=parent,
+        )
 
 
 def _built_in(scope: Input[str], role: Role) -> Output[str]:

@@ -651,6 +651,12 @@ REJECTIONS = {
         GROUP,
         "wanted each once",
     ),
+    "standby-without-zones": (
+        {"size": "small", "location": "westus", "database": {"highAvailability": "ZoneRedundant"}},
+        "database",
+        "highAvailability is ZoneRedundant",
+        "westus has no availability zones; wanted SameZone or Disabled",
+    ),
     "backup-without-a-pair": (
         {"location": "polandcentral", "database": {"geoRedundantBackup": True}},
         "database",
