@@ -32,8 +32,8 @@ class PostgresFence:
     """Implements `DatabaseFence` on a PostgreSQL server; each identity has the database of its name.
 
     What a node makes belongs to the identity's owner role, which nobody signs in as; an epoch's role is a member of
-    it until the next epoch comes. The administrator needs CREATEROLE and CREATEDB, no more. It makes the databases,
-    for only a database's owner lets others in, and one that is made through Resource Manager is another's.
+    it until the next epoch comes. The administrator needs CREATEROLE, CREATEDB and pg_signal_backend. It makes
+    the databases, for only their owner lets others in, and one that is made through Resource Manager is another's.
     """
 
     host: str
@@ -42,8 +42,13 @@ class PostgresFence:
     root_certificates: Path | None
     """Trust roots that the server's certificate is verified against; None only in tests."""
 
-    async def close_older(self, identity: str, epoch: int) -> DatabaseAccess:
+    async def close_older(self, identity: str, epoch: int, *, known: bool) -> DatabaseAccess:
         """Let this epoch in and all older ones out; when it returns, no older epoch can commit any more.
+
+        Args:
+            identity: its name.
+            epoch: of the lease.
+            known: whether an epoch before got past this: then the database is there, or was lost.
 
         Raises:
             SupersededError: a role of a newer epoch is there.
@@ -52,15 +57,17 @@ class PostgresFence:
         """
         password = secrets.token_urlsafe(32)
         async with self._connect(_EVERY_SERVERS) as connection:
-            await self._make_database(connection, identity)
+            await self._make_database(connection, identity, known=known)
         async with self._connect(identity) as connection:
             role = await self._change_roles(connection, identity, epoch, password)
             await self._end_sessions(connection, identity, role)
         return DatabaseAccess(self.host, self.port, identity, role, password, self.root_certificates)
 
     @staticmethod
-    async def _make_database(connection: AsyncConnection[Any], identity: str) -> None:
+    async def _make_database(connection: AsyncConnection[Any], identity: str, *, known: bool) -> None:
         """Make an identity's database where there never was one."""
+        # Before the database is looked for: another agent makes it first, and then the role.
+        known = known or await _role_exists(connection, _owner(identity))
         rows = await connection.execute(
             "SELECT pg_has_role(datdba, 'USAGE'), pg_get_userbyid(datdba) FROM pg_database WHERE datname = %s",
             [identity],
@@ -72,11 +79,8 @@ class PostgresFence:
                     f"database {identity} is owned by {by}; wanted {connection.info.user}, who makes it"
                 )
             return
-        if await _role_exists(connection, _owner(identity)):
-            raise DamagedError(
-                f"database {identity} is gone; wanted it restored, or role {_owner(identity)} dropped too where it "
-                "was given up"
-            )
+        if known:
+            raise DamagedError(f"database {identity} is gone; wanted it restored, for its ledger is nowhere else")
         # Another agent may be faster.
         with suppress(errors.DuplicateDatabase, errors.UniqueViolation):
             # An order that depends on the system's locale breaks indexes at an upgrade.

@@ -71,7 +71,7 @@ class End:
 class DatabaseFence(Protocol):
     """Closes the database to older epochs."""
 
-    async def close_older(self, identity: str, epoch: int) -> DatabaseAccess:
+    async def close_older(self, identity: str, epoch: int, *, known: bool) -> DatabaseAccess:
         """Access for this epoch; after it no older one can commit.
 
         Raises SupersededError, DamagedError, UnavailableError.
@@ -236,7 +236,7 @@ class Node:
             document = await _answer("network document", work.network.document())
             # Before the fences: who still gets past them read it before any newer epoch had a say.
             self._published = await _answer("bank's documents", work.network.published(name))
-        access = await _answer("database", work.database.close_older(name, epoch)) if work.database else None
+        access = await _answer("database", self._close_older()) if work.database else None
         if not (folder := self._folder):
             folder = self._folder = await _answer("share", self._open())
         keys = await _answer("key vault", work.vault.obtain(name, self._make_secrets, self._lease.keys))
@@ -323,6 +323,12 @@ class Node:
                 self._folder.close()
                 self._folder = None
             self._workplace.disk.wipe()
+
+    async def _close_older(self) -> DatabaseAccess:
+        assert self._workplace.database  # noqa: S101
+        # Keys are made after the database.
+        known = self._lease.keys is not None
+        return await self._workplace.database.close_older(self._identity.name, self._lease.epoch, known=known)
 
     def _make_secrets(self) -> Mapping[str, bytes]:
         blobs = self._workplace.software.make_secrets(self._identity)

@@ -459,7 +459,7 @@ class Database:
     def __init__(self, machine: "Machine") -> None:
         self._machine, self._world = machine, machine.world
 
-    async def close_older(self, identity: str, epoch: int) -> DatabaseAccess:
+    async def close_older(self, identity: str, epoch: int, *, known: bool) -> DatabaseAccess:
         for step in (self._world.close_roles, self._world.end_sessions):
             await self._world.request(self._machine, "database", partial(step, identity, epoch))
         return DatabaseAccess("database", 5432, identity, f"{identity}_e{epoch}", "")

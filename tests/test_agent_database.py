@@ -32,8 +32,10 @@ async def administrator() -> tuple[str, str]:
     return ADMINISTRATOR, PASSWORD
 
 
-def close_older(postgres: Server, identity: str, epoch: int) -> DatabaseAccess:
-    return asyncio.run(PostgresFence("127.0.0.1", postgres.port, administrator, None).close_older(identity, epoch))
+def close_older(postgres: Server, identity: str, epoch: int, *, known: bool = False) -> DatabaseAccess:
+    return asyncio.run(
+        PostgresFence("127.0.0.1", postgres.port, administrator, None).close_older(identity, epoch, known=known)
+    )
 
 
 def sign_in(postgres: Server, access: DatabaseAccess) -> "psycopg.Connection[tuple[int]]":
@@ -64,6 +66,11 @@ def test_a_database_that_is_gone_is_not_made_anew(postgres: Server, identity: st
         close_older(postgres, identity, 2)
 
 
+def test_no_server_without_the_database_that_there_was_gets_an_empty_one(postgres: Server, identity: str) -> None:
+    with pytest.raises(DamagedError, match=f"database {identity} is gone; wanted it restored"):
+        close_older(postgres, identity, 37, known=True)
+
+
 def test_a_database_of_anothers_is_not_used(postgres: Server, identity: str) -> None:
     run(postgres, f'CREATE DATABASE "{identity}"')
     with pytest.raises(DamagedError, match=f"database {identity} is owned by postgres; wanted {ADMINISTRATOR}"):
@@ -74,7 +81,9 @@ def test_of_two_that_make_a_database_at_once_one_does(postgres: Server, identity
     fence = PostgresFence("127.0.0.1", postgres.port, administrator, None)
 
     async def both() -> list[DatabaseAccess | BaseException]:
-        return await asyncio.gather(*(fence.close_older(identity, 1) for _ in range(4)), return_exceptions=True)
+        return await asyncio.gather(
+            *(fence.close_older(identity, 1, known=False) for _ in range(4)), return_exceptions=True
+        )
 
     assert [each for each in asyncio.run(both()) if not isinstance(each, DatabaseAccess)] == []
 
@@ -135,7 +144,9 @@ def test_of_two_that_ask_at_once_the_newer_one_stays(postgres: Server, identity:
 
     async def both(first: int, second: int) -> list[DatabaseAccess | BaseException]:
         return await asyncio.gather(
-            fence.close_older(identity, first), fence.close_older(identity, second), return_exceptions=True
+            fence.close_older(identity, first, known=False),
+            fence.close_older(identity, second, known=False),
+            return_exceptions=True,
         )
 
     for low in (10, 20, 30):
@@ -201,4 +212,4 @@ def test_a_server_that_is_away_is_an_outage(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(database, "_CONNECT_SECONDS", 1)
     fence = PostgresFence("127.0.0.1", 1, administrator, None)
     with pytest.raises(UnavailableError, match=r"^database postgres on 127\.0\.0\.1: "):
-        asyncio.run(fence.close_older("node-1", 1))
+        asyncio.run(fence.close_older("node-1", 1, known=False))

@@ -66,7 +66,7 @@ def some_history_is_broken(seeds: Iterable[int] = range(1000)) -> bool:
 
 
 def test_without_the_fence_of_the_database_an_older_epoch_commits(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def no_fence(self: Database, identity: str, epoch: int) -> Any:
+    async def no_fence(self: Database, identity: str, epoch: int, *, known: bool) -> Any:
         self._world.kept[identity].open_roles.add(epoch)
 
     monkeypatch.setattr(Database, "close_older", no_fence)

@@ -129,7 +129,7 @@ class Vm:
             kept=self.folder / "kept",
             scratch=self.folder / "scratch",
             secrets=self.folder / "secrets",
-            database=await fence.close_older(self.database, self.epoch),
+            database=await fence.close_older(self.database, self.epoch, known=self.epoch > 1),
             network_document=None,
         )
         await self.software.prepare(self.place)
