@@ -1,6 +1,7 @@
-"""The database's side of an epoch: one role an epoch, and no way in for an older one."""
+"""The database's fence: one role per epoch, and older epochs' roles are closed."""
 
 import asyncio
+import re
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -11,62 +12,99 @@ from typing import Any
 
 import psycopg
 from psycopg import AsyncConnection, errors, sql
+from typing_extensions import override
 
-from agent.fence import DamagedError, SupersededError, UnavailableError
+from agent.resources import DatabaseFence
+from host.database import ALIVE
+from host.errors import DamagedError, NewerEpochError, ResourceError, SupersededError, UnavailableError
+from host.faults import unexpected
 from ledger.software import DatabaseAccess
 
-_CONNECT_SECONDS = 5
-_STATEMENT_SECONDS = 10
+_SIGN_IN_SECONDS = 5
+_FENCE_SECONDS = 10
 _END_SECONDS = 20
-"""How long the sessions of older epochs may take to end."""
-_LOOK_SECONDS = 0.1
+"""Time limit for other sessions to end."""
+_SESSIONS_SECONDS = 0.1
+_REFUSED_SIGN_IN = re.compile(
+    'FATAL:  (role ".*" (is not permitted to log in|does not exist)|password authentication failed for user'
+    '|permission denied for database|database ".*" does not exist)'
+)
+"""A server's refusal of a closed epoch's role. libpq gives no SQLSTATE for a failed sign-in, and 28000 also means a
+missing line of pg_hba.conf. Without "FATAL" the message is libpq's own, as of a missing file. Any other text, such as
+one in another language, is neither a refusal nor a proof: the node stops later.
+"""
 _EVERY_SERVERS = "postgres"
-"""The database that each server has."""
+"""The database that every server has."""
 
 Administrator = Callable[[], Awaitable[tuple[str, str]]]
-"""The name and password, or token, to sign in with; asked anew for each connection."""
+"""User name, and password or token, requested for each connection. Raises UnavailableError."""
+
+
+class _Connection(AsyncConnection[Any]):
+    """A connection that closes at once when its caller is cancelled, even if the server is silent."""
+
+    @override
+    async def cancel_safe(self, *, timeout: float = 0.0) -> None:
+        """Close the connection; the server rolls back. The driver's own version waits twice for the server."""
+        self.pgconn.finish()
 
 
 @dataclass(frozen=True)
-class PostgresFence:
-    """Implements `DatabaseFence` on a PostgreSQL server; each identity has the database of its name.
+class PostgresFence(DatabaseFence):
+    """`DatabaseFence` on a PostgreSQL server; each identity has a database of its name.
 
-    What a node makes belongs to the identity's owner role, which nobody signs in as; an epoch's role is a member of
-    it until the next epoch comes. The administrator needs CREATEROLE, CREATEDB and pg_signal_backend. It makes
-    the databases, for only their owner lets others in, and one that is made through Resource Manager is another's.
+    What a node creates belongs to the identity's owner role, which nobody signs in as. An epoch's role is a member of
+    the owner role until the next epoch closes it, and may create nothing in its own name. The administrator needs
+    CREATEROLE, CREATEDB and pg_signal_backend, and creates the databases itself: only a database's owner may grant
+    access, and one made through Resource Manager has another owner.
     """
 
     host: str
     port: int
     administrator: Administrator
     root_certificates: Path | None
-    """Trust roots that the server's certificate is verified against; None only in tests."""
+    """Trust roots for the server's certificate; None only in tests."""
 
-    async def close_older(self, identity: str, epoch: int, *, known: bool) -> DatabaseAccess:
-        """Let this epoch in and all older ones out; when it returns, no older epoch can commit any more.
-
-        Args:
-            identity: its name.
-            epoch: of the lease.
-            known: whether an epoch before got past this: then the database is there, or was lost.
+    async def check(self) -> None:
+        """Sign in and run an empty query.
 
         Raises:
-            SupersededError: a role of a newer epoch is there.
-            DamagedError: the database is gone that there was, or is another's.
-            UnavailableError: the server does not answer, or an older session does not end.
+            UnavailableError: the server does not answer.
         """
+        async with self._connect(_EVERY_SERVERS) as connection:
+            await connection.execute("SELECT 1")
+
+    @override
+    async def close_older(self, identity: str, epoch: int, holder: str, *, known: bool) -> DatabaseAccess:
         password = secrets.token_urlsafe(32)
         async with self._connect(_EVERY_SERVERS) as connection:
             await self._make_database(connection, identity, known=known)
         async with self._connect(identity) as connection:
-            role = await self._change_roles(connection, identity, epoch, password)
-            await self._end_sessions(connection, identity, role)
+            role = await self._change_roles(connection, identity, epoch, holder, password)
+            await self._end_sessions(connection, identity, epoch)
         return DatabaseAccess(self.host, self.port, identity, role, password, self.root_certificates)
+
+    @override
+    async def prove(self, access: DatabaseAccess, epoch: int) -> None:
+        try:
+            async with self._session(access.database, access.user, access.password) as connection:
+                rows = await connection.execute(
+                    "SELECT max(substring(rolname FROM %s)::numeric) FROM pg_roles WHERE rolname ~ %s",
+                    [_epochs(access.database)] * 2,
+                )
+                (newest,) = await rows.fetchone() or (None,)
+        except UnavailableError as error:
+            # A session that ends meanwhile proves nothing: a fence ends it, and so does a failover of the server.
+            if _REFUSED_SIGN_IN.search(str(error.__cause__)):
+                raise SupersededError(str(error)) from error
+            raise
+        if newest is None or newest > epoch:
+            raise SupersededError(f"database {access.database}: the newest role is of epoch {newest}; wanted {epoch}")
 
     @staticmethod
     async def _make_database(connection: AsyncConnection[Any], identity: str, *, known: bool) -> None:
-        """Make an identity's database where there never was one."""
-        # Before the database is looked for: another agent makes it first, and then the role.
+        """Create an identity's database if there never was one."""
+        # Checked before the database: another agent creates the database first, and then the role.
         known = known or await _role_exists(connection, _owner(identity))
         rows = await connection.execute(
             "SELECT pg_has_role(datdba, 'USAGE'), pg_get_userbyid(datdba) FROM pg_database WHERE datname = %s",
@@ -76,59 +114,80 @@ class PostgresFence:
             own, by = found
             if not own:
                 raise DamagedError(
-                    f"database {identity} is owned by {by}; wanted {connection.info.user}, who makes it"
+                    f"database {identity} is owned by {by}; wanted {connection.info.user}, which creates it"
                 )
             return
         if known:
             raise DamagedError(f"database {identity} is gone; wanted it restored, for its ledger is nowhere else")
         # Another agent may be faster.
         with suppress(errors.DuplicateDatabase, errors.UniqueViolation):
-            # An order that depends on the system's locale breaks indexes at an upgrade.
+            # A collation of the operating system's locale could break indexes at an upgrade.
             await connection.execute(
                 sql.SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C'").format(
                     sql.Identifier(identity)
                 )
             )
 
-    async def _change_roles(self, connection: AsyncConnection[Any], identity: str, epoch: int, password: str) -> str:
-        owner, prefix = _owner(identity), f"{identity}_e".replace("-", "_")
+    async def _change_roles(
+        self, connection: AsyncConnection[Any], identity: str, epoch: int, holder: str, password: str
+    ) -> str:
+        owner, prefix = _owner(identity), _prefix(identity)
         role = f"{prefix}{epoch}"
         async with connection.transaction():
-            # Two agents that believe to be the holder come here one after the other.
+            # Serializes two agents that both believe to be the holder.
             await connection.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", [identity])
             rows = await connection.execute(
-                "SELECT rolname, rolcanlogin FROM pg_roles WHERE starts_with(rolname, %s)", [prefix]
+                "SELECT substring(rolname FROM %s), rolcanlogin, shobj_description(oid, 'pg_authid')"
+                " FROM pg_roles WHERE rolname ~ %s",
+                [_epochs(identity)] * 2,
             )
-            roles = {
-                int(name.removeprefix(prefix)): can_login
-                for name, can_login in await rows.fetchall()
-                if name.removeprefix(prefix).isdigit()
-            }
-            if newer := [each for each in roles if each > epoch]:
-                raise SupersededError(
-                    f"database {identity}: epoch {max(newer)} has a role; wanted none above {epoch}"
+            roles = {int(number): (can_login, by) for number, can_login, by in await rows.fetchall()}
+            if newer := [each for each, (_, by) in roles.items() if each > epoch or (each == epoch and by != holder)]:
+                raise NewerEpochError(
+                    f"database {identity}: epoch {max(newer)} has a role of another holder; "
+                    f"wanted none from {epoch} on",
+                    max(newer),
                 )
             await self._make_owner(connection, identity, owner)
-            for older, can_login in roles.items():
-                # Both below were done at once: of hundreds of epochs before nothing is left to do.
+            for older, (can_login, _) in roles.items():
+                # Roles of earlier epochs that can't log in are closed already.
                 if older < epoch and can_login:
-                    name = sql.Identifier(f"{prefix}{older}")
-                    await connection.execute(sql.SQL("ALTER ROLE {} NOLOGIN").format(name))
-                    await connection.execute(sql.SQL("REVOKE {} FROM {}").format(sql.Identifier(owner), name))
-            verb = "ALTER" if epoch in roles else "CREATE"
-            # Encrypted here, so that the server's log can't show it.
+                    await self._close_role(connection, identity, f"{prefix}{older}")
+            # Encrypted here, so that the server's log can't show the password.
             verifier = connection.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256").decode()
-            await connection.execute(
-                sql.SQL("{} ROLE {} LOGIN PASSWORD {}").format(
-                    sql.SQL(verb), sql.Identifier(role), sql.Literal(verifier)
-                )
-            )
-            await connection.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(owner), sql.Identifier(role)))
-            # What the node makes is the owner's, so that the next epoch may change it.
-            await connection.execute(
-                sql.SQL("ALTER ROLE {} SET role = {}").format(sql.Identifier(role), sql.Literal(owner))
-            )
+            names = {
+                "verb": sql.SQL("ALTER" if epoch in roles else "CREATE"),
+                "role": sql.Identifier(role),
+                "owner": sql.Identifier(owner),
+                "database": sql.Identifier(identity),
+                "verifier": sql.Literal(verifier),
+                "holder": sql.Literal(holder),
+            }
+            for statement in (
+                # Objects that the node creates belong to the owner role, so that the next epoch may alter them: the
+                # session runs as the owner, and the role itself has no rights here.
+                "{verb} ROLE {role} LOGIN NOINHERIT PASSWORD {verifier}",
+                "COMMENT ON ROLE {role} IS {holder}",
+                "GRANT CONNECT ON DATABASE {database} TO {role}",
+                "GRANT {owner} TO {role}",
+                "ALTER ROLE {role} SET role = {owner}",
+            ):
+                await connection.execute(sql.SQL(statement).format(**names))
         return role
+
+    @staticmethod
+    async def _close_role(connection: AsyncConnection[Any], identity: str, role: str) -> None:
+        names = {
+            "role": sql.Identifier(role),
+            "owner": sql.Identifier(_owner(identity)),
+            "database": sql.Identifier(identity),
+        }
+        for statement in (
+            "ALTER ROLE {role} NOLOGIN",
+            "REVOKE {owner} FROM {role}",
+            "REVOKE CONNECT ON DATABASE {database} FROM {role}",
+        ):
+            await connection.execute(sql.SQL(statement).format(**names))
 
     @staticmethod
     async def _make_owner(connection: AsyncConnection[Any], identity: str, owner: str) -> None:
@@ -138,57 +197,79 @@ class PostgresFence:
         await connection.execute(sql.SQL("CREATE ROLE {owner} NOLOGIN").format(**names))
         for statement in (
             "GRANT ALL ON DATABASE {database} TO {owner}",
-            # Nobody else has business here, not even to look.
+            # No other role may even connect.
             "REVOKE ALL ON DATABASE {database} FROM PUBLIC",
             "GRANT ALL ON SCHEMA public TO {owner}",
         ):
             await connection.execute(sql.SQL(statement).format(**names))
 
     @staticmethod
-    async def _end_sessions(connection: AsyncConnection[Any], identity: str, role: str) -> None:
-        """Terminate until two looks in a row find none: one that was signing in shows up in the second."""
+    async def _end_sessions(connection: AsyncConnection[Any], identity: str, epoch: int) -> None:
+        """Terminate the other sessions until two queries in a row find none: one may be signing in.
+
+        Sessions of this epoch's role end too: they belong to an earlier node or an unknown client. Not ended: a newer
+        epoch's sessions, since this agent may be the late one, the agents' and Azure's superusers'.
+        """
         end, clean = time.monotonic() + _END_SECONDS, 0
         while clean < 2:
             rows = await connection.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                " WHERE datname = %s AND usename <> %s AND starts_with(usename, %s)",
-                [identity, role, role.rstrip("0123456789")],
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity JOIN pg_roles ON rolname = usename"
+                " WHERE datname = %s AND NOT rolsuper AND usename <> session_user"
+                " AND coalesce(substring(usename FROM %s)::numeric <= %s, true)",
+                [identity, _epochs(identity), epoch],
             )
             clean = 0 if await rows.fetchall() else clean + 1
             if time.monotonic() > end:
-                raise UnavailableError(
-                    f"database {identity}: sessions of older epochs did not end in {_END_SECONDS} s"
-                )
-            await asyncio.sleep(_LOOK_SECONDS)
+                raise UnavailableError(f"database {identity}: other sessions did not end in {_END_SECONDS} s")
+            await asyncio.sleep(_SESSIONS_SECONDS)
 
     @asynccontextmanager
     async def _connect(self, name: str) -> AsyncIterator[AsyncConnection[Any]]:
-        user, password = await self.administrator()
+        async with self._session(name, *await self.administrator()) as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def _session(self, name: str, user: str, password: str) -> AsyncIterator[AsyncConnection[Any]]:
         secure: dict[str, Any] = (
             {"sslmode": "verify-full", "sslrootcert": str(self.root_certificates)}
             if self.root_certificates
             else {"sslmode": "prefer"}
         )
         try:
-            async with await AsyncConnection.connect(
+            async with await _Connection.connect(
                 host=self.host,
                 port=self.port,
                 dbname=name,
                 user=user,
                 password=password,
-                connect_timeout=_CONNECT_SECONDS,
+                **ALIVE,
+                connect_timeout=_SIGN_IN_SECONDS,
                 autocommit=True,
                 application_name="ledger-agent",
-                options=f"-c statement_timeout={_STATEMENT_SECONDS}s",
+                options=f"-c statement_timeout={_FENCE_SECONDS}s",
                 **secure,
             ) as connection:
                 yield connection
+        except ResourceError:
+            raise
         except psycopg.Error as error:
             raise UnavailableError(f"database {name} on {self.host}: {str(error).strip()}") from error
+        except Exception as error:
+            # The driver may raise anything on a garbled answer.
+            raise UnavailableError(unexpected(f"database {name} on {self.host}", error, secret=True)) from None
 
 
 def _owner(identity: str) -> str:
     return f"{identity}_owner".replace("-", "_")
+
+
+def _prefix(identity: str) -> str:
+    return f"{identity}_e".replace("-", "_")
+
+
+def _epochs(identity: str) -> str:
+    """A regular expression in the server's syntax that matches the epochs' roles; its group is the epoch."""
+    return f"^{re.escape(_prefix(identity))}([0-9]+)$"
 
 
 async def _role_exists(connection: AsyncConnection[Any], role: str) -> bool:

@@ -1,31 +1,36 @@
-"""Azure's word that this VM is about to end (Scheduled Events): time to give the identity back first."""
+"""Azure's Scheduled Events: notices that this VM is about to end, in time to release the identity first."""
 
 import asyncio
 import logging
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import aiohttp
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_pascal
 
+from contract.models import FIRST_FAULT_ONLY
+from host.faults import reason_of
+from host.http import MAX_ANSWER_BYTES
+
 METADATA_SERVICE = "http://169.254.169.254"
 POLL_SECONDS = 1.0
 FIRST_ANSWER_SECONDS = 150
-"""The first request turns the service on, which takes up to two minutes."""
-ANSWER_SECONDS = 5
+"""The first request enables the service, which takes up to two minutes."""
+METADATA_SECONDS = 5
 APPROVALS = 10
-"""After so many tries an approval is left to Azure, which starts the event unasked at its time."""
+"""Tries to approve an event. Azure starts an event that nobody approved at its time."""
 
 RELEASING = frozenset({"Terminate", "Preempt", "Redeploy", "Reboot"})
-"""After each of these the node's processes are gone. A Freeze lasts seconds; the lease tells if it was too long."""
+"""These end the node's processes. A Freeze lasts seconds; the lease decides whether it was too long."""
 
 _EVENTS = ("/metadata/scheduledevents", "2020-07-01")
 _INSTANCE = ("/metadata/instance", "2021-02-01")
 
-# A ValueError is an answer that is none.
+_CHUNK = 64 * 1024
+# ValueError: the answer is malformed.
 _OUTAGES = (aiohttp.ClientError, TimeoutError, OSError, ValueError)
 
 M = TypeVar("M", bound=BaseModel)
@@ -34,38 +39,36 @@ log = logging.getLogger(__name__)
 
 
 class Event(BaseModel):
-    """What Azure is going to do to some VMs, learn.microsoft.com/azure/virtual-machines/linux/scheduled-events."""
+    """A planned event for some VMs, learn.microsoft.com/azure/virtual-machines/linux/scheduled-events."""
 
     model_config = ConfigDict(frozen=True, alias_generator=to_pascal)
 
     event_id: str
     event_type: str
     resources: tuple[str, ...] = ()
-    event_status: str = ""
-    """Scheduled, or Started where the hardware left no time."""
     not_before: str = ""
-    """When it starts unless it is approved before; empty once it has started."""
+    """When the event starts unless it is approved before, as an HTTP date; empty once it has started."""
     description: str = ""
 
     def seconds_left(self, now: datetime) -> float:
-        """Until it starts: 0 if it has started; what can't be read is no notice either."""
+        """Seconds until the event starts; 0 if it has started or its date is unreadable."""
         try:
             at = parsedate_to_datetime(self.not_before)
-        except ValueError:
+            return max(0.0, (at.replace(tzinfo=at.tzinfo or UTC) - now).total_seconds())
+        except (ValueError, OverflowError):
             return 0.0
-        return max(0.0, (at.replace(tzinfo=at.tzinfo or UTC) - now).total_seconds())
 
     def concerns(self, vm: str) -> bool:
-        """Whether the VM of that name is among its resources: events go to all VMs of a scale set."""
+        """Whether the VM is among the event's resources: all VMs of a scale set get every event."""
         return vm.lower() in {each.lower() for each in self.resources}
 
 
 class _Document(BaseModel):
-    """Its incarnation is not needed: events are told apart by their ids."""
+    """`DocumentIncarnation` is not needed: event ids tell events apart."""
 
     model_config = ConfigDict(alias_generator=to_pascal)
 
-    events: tuple[Event, ...]
+    events: Annotated[tuple[Event, ...], FIRST_FAULT_ONLY]
 
 
 class _Compute(BaseModel):
@@ -77,7 +80,7 @@ class _Instance(BaseModel):
 
 
 class ScheduledEvents:
-    """The VM's metadata service, as far as events go. While it does not answer nothing happens."""
+    """Client of the scheduled events of the VM's metadata service; waits while the service does not answer."""
 
     def __init__(
         self,
@@ -86,13 +89,13 @@ class ScheduledEvents:
         *,
         poll_seconds: float = POLL_SECONDS,
         first_answer_seconds: float = FIRST_ANSWER_SECONDS,
-        answer_seconds: float = ANSWER_SECONDS,
+        answer_seconds: float = METADATA_SECONDS,
     ) -> None:
         self._session, self._base_url, self._poll_seconds = session, base_url, poll_seconds
         self._first_answer_seconds, self._answer_seconds = first_answer_seconds, answer_seconds
 
     async def releases(self) -> AsyncIterator[Event]:
-        """Each event that ends this VM's work, once; goes on for ever."""
+        """Each event in `RELEASING` that concerns this VM, once. Never ends."""
         vm = (await self._read(_INSTANCE, _Instance, self._answer_seconds)).compute.name
         patience, seen = self._first_answer_seconds, set[str]()
         while True:
@@ -108,25 +111,26 @@ class ScheduledEvents:
             await asyncio.sleep(self._poll_seconds)
 
     async def approve(self, event_id: str) -> None:
-        """Let an event start now, before its time; if nobody can be told, it starts at its time."""
+        """Have an event start now instead of at its time. Never raises; after `APPROVALS` failures it gives up."""
         for _ in range(APPROVALS):
             try:
                 await self._request("POST", _EVENTS, self._answer_seconds, {"StartRequests": [{"EventId": event_id}]})
-            except _OUTAGES as error:
-                log.warning("event %s can't be approved: %s", event_id, _reason(error))
+            except Exception as error:
+                log.warning("event %s can't be approved: %s", event_id, reason_of("approval", error, *_OUTAGES))
                 await asyncio.sleep(self._poll_seconds)
             else:
                 return
 
     async def _read(self, question: tuple[str, str], model: type[M], patience: float) -> M:
-        """Ask until there is an answer."""
+        """Repeat a request until it succeeds."""
         silent = False
         while True:
             try:
                 answer = model.model_validate_json(await self._request("GET", question, patience))
-            except _OUTAGES as error:
-                # Asked each second: said once.
-                log.log(logging.DEBUG if silent else logging.WARNING, "%s: %s", question[0], _reason(error))
+            except Exception as error:
+                # Logged once, since it is repeated each second.
+                if not silent:
+                    log.warning("%s: %s", question[0], reason_of(question[0], error, *_OUTAGES))
                 silent = True
                 await asyncio.sleep(self._poll_seconds)
             else:
@@ -145,8 +149,9 @@ class ScheduledEvents:
             timeout=aiohttp.ClientTimeout(total=patience),
             raise_for_status=True,
         ) as response:
-            return await response.read()
-
-
-def _reason(error: Exception) -> str:
-    return str(error) or type(error).__name__
+            content = bytearray()
+            async for chunk in response.content.iter_chunked(_CHUNK):
+                content += chunk
+                if len(content) > MAX_ANSWER_BYTES:
+                    raise ValueError(f"more than {MAX_ANSWER_BYTES} bytes")
+            return bytes(content)

@@ -1,125 +1,54 @@
-"""The same resources as in one run of the program, with literal inputs: what the SDK alone costs for them."""
+"""Writes a flat program: the resources of a run with literal inputs, to measure what the SDK alone costs."""
 
-import asyncio
 import importlib
 import inspect
-import re
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+import json
+import shutil
+from pathlib import Path
 from typing import Any
-from unittest import mock
 
-import pulumi
-
-from offline import arm, program
-from offline.azure import Account
-from offline.program import Run, StackConfiguration, run_program
-from offline.recorder import REFERENCE_TYPE, Registration
+from lab.azure import arm
+from lab.azure.program import Run
+from lab.azure.recorder import REFERENCE_TYPE, Registration
 
 
-@dataclass(frozen=True)
-class _Literal:
-    """One resource: its class, its name, and its inputs as the class spells them."""
-
-    make: Callable[..., pulumi.CustomResource]
-    name: str
-    inputs: Mapping[str, Any]
-    secrets: frozenset[str]
-    protect: bool
-
-    def register(self) -> pulumi.CustomResource:
-        inputs = {key: _secret(value, key, self.secrets) for key, value in self.inputs.items()}
-        return self.make(self.name, opts=pulumi.ResourceOptions(protect=self.protect or None), **inputs)
+def write_flat_program(run: Run, folder: Path) -> Path:
+    """Write the flat program with the resources of `run` into a folder; returns its main file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    literals = [_literal(each) for each in run.registrations.values() if each.custom and each.type != REFERENCE_TYPE]
+    (folder / "resources.json").write_text(json.dumps(literals), encoding="utf-8")
+    return Path(shutil.copy(Path(__file__).with_name("flat_program.py"), folder / "__main__.py"))
 
 
-@dataclass(frozen=True)
-class FlatProgram:
-    """A program without components, configuration or outputs.
-
-    Azure wants some resources before others, and literal inputs don't tell which: one wave is registered after the
-    other.
-    """
-
-    waves: list[list[_Literal]]
-
-    async def main(self) -> None:
-        """Register all."""
-        for wave in self.waves:
-            made = [literal.register() for literal in wave]
-            await asyncio.gather(*(_registered(each) for each in made))
-
-    def run(self, configuration: StackConfiguration, account: Account) -> Run:
-        """Run it as `run_program` runs the real one."""
-        with mock.patch.object(program, "_program", self._begin):
-            return run_program(configuration, account=account)
-
-    def _begin(self) -> None:
-        pulumi.run(self.main)
-
-
-def flat_program(run: Run) -> FlatProgram:
-    """The flat program that registers what `run` registered."""
-    custom = [each for each in run.registrations.values() if each.custom and each.type != REFERENCE_TYPE]
-    depths: dict[str, int] = {}
-    waves: list[list[_Literal]] = []
-    for each in custom:
-        depth = max((depths.get(urn, -1) + 1 for urn in each.request.dependencies), default=0)
-        depths[each.urn] = depth
-        waves.extend([] for _ in range(depth + 1 - len(waves)))
-        waves[depth].append(_literal(each))
-    return FlatProgram(waves)
-
-
-def check_same(run: Run, flat: Run) -> None:
-    """Refuse to compare two runs that did not register the same resources.
-
-    Raises:
-        RuntimeError: with the names of those that differ.
-    """
-    ours, theirs = _inputs(run), _inputs(flat)
-    if differing := [key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)]:
-        raise RuntimeError(f"the flat program registers other resources: {sorted(differing)}")
-
-
-def _registered(resource: pulumi.CustomResource) -> Awaitable[str | None]:
-    return resource.urn.future()
-
-
-def _inputs(run: Run) -> dict[tuple[str, str], tuple[dict[str, Any], frozenset[str]]]:
-    return {(each.type, each.name): (each.inputs, each.secrets) for each in run.registrations.values() if each.custom}
-
-
-def _literal(registration: Registration) -> _Literal:
-    make = _class_of(registration.type)
-    # From Azure's spelling to Python's: only case and underscores differ.
+def _literal(registration: Registration) -> tuple[str, str, str, dict[str, Any], bool]:
+    """A resource's package, class, name, inputs by the class's parameter names, and protection."""
+    package, kind = _class_of(registration.type)
+    make: Any = getattr(importlib.import_module(package), kind)
+    # Azure's and Python's names differ only in case and underscores.
     parameters = {name.replace("_", "").lower(): name for name in inspect.signature(make._internal_init).parameters}
-    names = {key: parameters[key.lower()] for key in registration.inputs}
-    secrets = frozenset(
-        f"{names[top]}{path.removeprefix(top)}" for path in registration.secrets if (top := _top(path)) in names
-    )
-    inputs = {names[key]: value for key, value in registration.inputs.items()}
-    return _Literal(make, registration.name, inputs, secrets, registration.request.protect)
+    inputs = {
+        parameters[key.lower()]: _with_secrets(value, key, registration.secrets)
+        for key, value in registration.inputs.items()
+    }
+    return package, kind, registration.name, inputs, registration.request.protect
 
 
-def _class_of(token: str) -> Any:
+def _class_of(token: str) -> tuple[str, str]:
     if token.startswith("azure-native:"):
         module, name = arm.short_token(token).split(":")
-        return getattr(importlib.import_module(f"pulumi_azure_native.{module}"), name)
+        return f"pulumi_azure_native.{module}", name
     package, _, name = token.split(":")
-    return getattr(importlib.import_module(f"pulumi_{package}"), name)
+    return f"pulumi_{package}", name
 
 
-def _top(path: str) -> str:
-    return re.split(r"[.\[]", path, maxsplit=1)[0]
-
-
-def _secret(value: Any, path: str, secrets: frozenset[str]) -> Any:
+def _with_secrets(value: Any, path: str, secrets: frozenset[str]) -> Any:
+    """The value with its secrets marked as `flat_program` expects."""
     if path in secrets:
-        return pulumi.Output.secret(value)
+        return {"$secret": value}
     if not any(each.startswith(path) for each in secrets):
         return value
     if isinstance(value, dict):
-        return {key: _secret(each, f"{path}.{key}", secrets) for key, each in value.items()}
+        return {key: _with_secrets(each, f"{path}.{key}", secrets) for key, each in value.items()}
     if isinstance(value, list):
-        return [_secret(each, f"{path}[{place}]", secrets) for place, each in enumerate(value)]
+        return [_with_secrets(each, f"{path}[{place}]", secrets) for place, each in enumerate(value)]
     return value

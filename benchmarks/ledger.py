@@ -1,7 +1,7 @@
-"""Real Corda nodes of two banks on this machine: how fast they commit, how soon they take over, what they take.
+"""Measures real Corda nodes of two banks on this machine: throughput, takeover time, memory and database load.
 
-`python -m benchmarks.ledger`, with RUNS as often as the banks are brought up from nothing (default 3). A run takes
-some 9 minutes; figures hold for a machine that does nothing else.
+`python -m benchmarks.ledger`; RUNS is how often the banks are created from nothing (default 3). A run takes about 9
+minutes; the figures are valid only if the machine does nothing else.
 """
 
 import json
@@ -13,6 +13,7 @@ import statistics
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -22,13 +23,14 @@ from rich.console import Console
 from rich.progress import track
 
 from benchmarks.agent import memory
-from local.bank import Bank
-from local.cordapp import Application
-from local.process import NODE, until
-from local.scenario import OURS, START_SECONDS, B, Scenario, missing
+from lab.banks.bank import LabBank
+from lab.banks.cordapp import Application
+from lab.banks.process import NODE, until, unwind_on_sigterm
+from lab.banks.scenario import OURS, START_SECONDS, B, Scenario, missing
 
 CALLERS = {1: "1 caller", 4: "4 callers", 8: "8 callers"}
 _ROUND_SECONDS, _WARM_UP_SECONDS, _STREAM_SECONDS = 20, 10, 90
+_IDLE_SECONDS, _SAMPLE_SECONDS = 30, 0.1
 _GOALS = {
     "takeover: node ready, s": "75",
     **{f"{who}: through the balancer / straight": "0.95" for who in CALLERS.values()},
@@ -38,10 +40,13 @@ Figures = dict[str, float]
 
 
 def measure(folder: Path) -> Figures:
-    """The figures of one run, in a folder of its own.
+    """The figures of one run.
+
+    Args:
+        folder: a new folder for the banks' files.
 
     Raises:
-        RuntimeError: something was lost or doubled; its figures are worth nothing.
+        RuntimeError: a record was lost or duplicated, so the figures are worthless.
     """
     with ExitStack() as stack:
         scenario = Scenario(folder, stack)
@@ -56,6 +61,7 @@ def measure(folder: Path) -> Figures:
         }
         figures |= _throughput(scenario)
         figures |= _memory(scenario.a)
+        figures |= _database(scenario)
         outcome, takeover = scenario.takeover(_STREAM_SECONDS)
         if not outcome.whole:
             raise RuntimeError(f"not all that was answered is there, once: {outcome}")
@@ -67,11 +73,11 @@ def measure(folder: Path) -> Figures:
 
 
 def _throughput(scenario: Scenario) -> Figures:
-    """Committed transactions: straight to a node, through bank A's balancer to the same, and spread over all."""
+    """Throughput: directly to a node, through bank A's load balancer to that node, and balanced over all nodes."""
     spread, balanced = scenario.application(scenario.a), scenario.application(scenario.a, OURS)
     holder = until(partial(scenario.a.holder, OURS), START_SECONDS, f"{OURS} is ready")
     ways = {
-        "straight to a node": replace(balanced, node=f"{holder.address}:{balanced.node.split(':')[1]}"),
+        "straight to a node": replace(balanced, node=f"{holder.host.address}:{balanced.node.split(':')[1]}"),
         "through the balancer to it": balanced,
         "spread by the balancer": spread,
     }
@@ -79,29 +85,29 @@ def _throughput(scenario: Scenario) -> Figures:
         _stream(scenario, application, max(CALLERS), _WARM_UP_SECONDS)
     figures: Figures = {}
     for callers, who in CALLERS.items():
-        told = {}
-        # In another order each time: who comes later finds more records, and warmer nodes.
+        summaries = {}
+        # In a random order each time: later streams find more records, and warmer nodes.
         for way in random.sample(list(ways), len(ways)):
-            told[way] = _stream(scenario, ways[way], callers, _ROUND_SECONDS)
+            summaries[way] = _stream(scenario, ways[way], callers, _ROUND_SECONDS)
         for way in ways:
-            figures[f"{who}, {way}: transactions a minute"] = told[way]["perMinute"]
-            figures[f"{who}, {way}: median answer, ms"] = told[way]["p50Millis"]
-        straight, through, over = (told[way]["perMinute"] for way in ways)
+            figures[f"{who}, {way}: transactions a minute"] = summaries[way]["perMinute"]
+            figures[f"{who}, {way}: median answer, ms"] = summaries[way]["p50Millis"]
+        straight, through, over = (summaries[way]["perMinute"] for way in ways)
         figures[f"{who}: through the balancer / straight"] = through / straight
         figures[f"{who}: spread / straight"] = over / straight
     return figures
 
 
 def _stream(scenario: Scenario, application: Application, callers: int, seconds: int) -> dict[str, float]:
-    """What a stream told of itself; it begins when the deliveries of the last one have ended."""
+    """The summary of a stream of requests, which begins when the last stream's deliveries have ended."""
     until(scenario.settled, START_SECONDS, "no flow is in flight")
     run = f"bench-{time.monotonic_ns()}"
-    (told,) = application.ask("stream", run=run, callers=callers, seconds=seconds, with_=B)
-    return told
+    (summary,) = application.ask("stream", run=run, callers=callers, seconds=seconds, with_=B)
+    return summary
 
 
-def _memory(bank: Bank) -> Figures:
-    """Megabytes, as the shares of all that processes map."""
+def _memory(bank: LabBank) -> Figures:
+    """Mean memory of a node and of its agent, in megabytes (PSS)."""
     agents, nodes = [], []
     for vm in bank.vms:
         running = vm.running(NODE)
@@ -111,14 +117,44 @@ def _memory(bank: Bank) -> Figures:
     return {"memory of a node, MB": statistics.mean(nodes), "memory of its agent, MB": statistics.mean(agents)}
 
 
+def _database(scenario: Scenario) -> Figures:
+    """Processor time and connections of bank A's database for each identity."""
+    until(scenario.settled, START_SECONDS, "no flow is in flight")
+    server, identities = scenario.a.server, len(scenario.a.identities)
+    before = server.processor_seconds()
+    time.sleep(_IDLE_SECONDS)
+    idle = (server.processor_seconds() - before) / _IDLE_SECONDS
+    seen: list[tuple[int, int]] = []
+    with ThreadPoolExecutor() as pool:
+        before, start = server.processor_seconds(), time.monotonic()
+        stream = pool.submit(_stream, scenario, scenario.application(scenario.a), max(CALLERS), _ROUND_SECONDS)
+        while not stream.done():
+            seen.append(server.sessions())
+            time.sleep(_SAMPLE_SECONDS)
+        until(scenario.settled, START_SECONDS, "no flow is in flight")
+        took = server.processor_seconds() - before - idle * (time.monotonic() - start)
+    connections, used = zip(*seen, strict=True)
+    return {
+        "database: an idle identity, thousandths of a processor": 1000 * idle / identities,
+        "database: a transaction at an identity, ms of a processor": 1000
+        * took
+        / stream.result()["committed"]
+        / identities,
+        "database: connections of an identity, at most": max(connections) / identities,
+        "database: of them in use, at most": max(used) / identities,
+        "database: in use on average": statistics.mean(used) / identities,
+    }
+
+
 def main() -> int:
     """Measure some runs and print a table in Markdown; returns the exit status."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(emoji=False, highlight=False, soft_wrap=True)
     if reason := missing():
         console.print(f"error: {reason}", style="red")
         return 1
+    unwind_on_sigterm()
     runs = []
-    for _ in track(range(int(os.environ.get("RUNS", "3"))), "runs", console=Console(stderr=True)):
+    for _ in track(range(int(os.environ.get("RUNS", "3"))), "runs", console=Console(emoji=False, stderr=True)):
         folder = Path(tempfile.mkdtemp(prefix="banks-"))
         runs.append(measure(folder))
         console.print(json.dumps(runs[-1]))
@@ -129,8 +165,8 @@ def main() -> int:
         values = [run[figure] for run in runs]
         spread = (statistics.median(values), min(values), max(values))
         digits = 2 if " / " in figure else 0
-        told = " | ".join(f"{each:,.{digits}f}" for each in spread)
-        console.print(f"| {figure} | {told} | {_GOALS.get(figure, '')} |")
+        cells = " | ".join(f"{each:,.{digits}f}" for each in spread)
+        console.print(f"| {figure} | {cells} | {_GOALS.get(figure, '')} |")
     return 0
 
 

@@ -1,120 +1,135 @@
-"""Where the time and the memory of a plan go: `python -m benchmarks.planning [--quick]`.
+"""Measures what this project adds to a plan's time and memory: `python -m benchmarks.planning [--quick]`.
 
-Every figure is of this run on this machine: compare them with each other, not with those of another run.
+Compare the figures of one run with each other, not with those of another run or machine.
 """
 
 import argparse
+import cProfile
 import json
 import os
+import pstats
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from statistics import median
 from typing import Any
+from unittest import mock
 
 from rich.console import Console
 from rich.table import Table
 
-ROOT = Path(__file__).resolve().parent.parent
-MEMORY_PEERS = 30
-WIDTH = 118
+from benchmarks.cases import BYTECODE, Case, case_with_peers, write_case
+from benchmarks.goals import (
+    FIRST_PLAN,
+    FURTHER_PLAN,
+    GROWTH,
+    MEMORY,
+    PREVIEW_IN_PROCESS,
+    WIDTH,
+    Result,
+    compare,
+    report,
+)
+from benchmarks.members import ACCOUNT, member_with_peers
+from lab import ROOT
+from lab.azure import rules
+from lab.azure.program import StackConfiguration, read_configuration, run_program
+from lab.azure.stacks import planned_references
 
-_STEPS = {"configuration": 1, "program": 0, "flat": 0}
-"""What the worker times, and the decimals that are worth printing."""
-_IN_PROCESS = "--without-engine"
-_FEWEST_PEERS = 10
-"""What fewer peers add is less than what two plans differ by."""
+_PAIRS = 5
+"""The number of pairs of measured processes."""
+_FURTHER = 3
+"""The number of plans in a process after its first."""
+_GROWTH_PEERS = 0, 10, 100
+_BUILT_IN = "~"
+"""The file name of a C function in cProfile's results."""
+_OWN_FOLDERS = tuple(f"{ROOT / each}{os.sep}" for each in ("stack", "components", "contract", "delivery", "ledger"))
+_SAMPLE = "prod"
 
-OWN_GOAL_MS, MEMORY_GOAL_MB, PREVIEW_GOAL_S = 20, 250, 15
+LEGEND = """
+[bold]program[/]   the whole program, settings and cards included
+[bold]flat[/]      the same resources in one module, literal inputs, no components: what the SDK costs
+[bold]own calls[/] calls of this project's functions, and of Python functions by them
 
-LEGEND = f"""
-Plans are run in one process under Pulumi's mocks; what the mocks and the offline Azure take is left out, and so is
-Python's garbage collector, which charges a resource with the garbage of others. A figure is the median, followed by
-the lowest and the highest.
-
-[bold]program[/]          the whole program, settings and cards included
-[bold]flat[/]             the very same resources in one module, literal inputs, no components: what the SDK costs
-[bold]own[/]              program - flat: what this project adds
-[bold]own per peer[/]     (own with n peers - own without) / n; goal: under {OWN_GOAL_MS} ms
-[bold]all per peer[/]     (program with n peers - program without) / n
-[bold]growth[/]           all per peer, over the same of the first row: 1.0 is linear
-
-An import's own time is without what it imports in turn. azure-native loads a class once it is first used.
+Both run in separate processes, one after the other, under mocks whose time is subtracted. A ratio is that of
+the smallest values. An import's own time excludes the modules that it imports.
 """
 
 
-@dataclass(frozen=True)
-class Plan:
-    """How much is measured."""
-
-    rounds: dict[int, int]
-    """How often each number of peers is."""
-    fresh: int
-    """How often each thing is that wants a process of its own."""
-    memory: tuple[int, ...]
-    """Numbers of peers whose peak memory is."""
-    previews: tuple[str, ...]
-    """What `make preview` is told."""
-
-
-FULL = Plan(
-    rounds={0: 4, 1: 2, 10: 4, 30: 3, 100: 2},
-    fresh=2,
-    memory=(0, MEMORY_PEERS),
-    previews=("prod", f"prod {_IN_PROCESS}"),
-)
-QUICK = Plan(rounds={0: 2, 30: 2}, fresh=1, memory=(0,), previews=(f"dev {_IN_PROCESS}",))
-
-# What an imported module belongs to, by its first name; the project's own are found by their files.
+# The owner of an imported module, by the first part of its name; the project's own modules are found by their files.
 _OWNERS = {
     "pulumi_azure_native": "azure-native",
     **dict.fromkeys("pulumi pulumi_random grpc google opentelemetry dill semver".split(), "pulumi, with grpc"),
     **dict.fromkeys("pydantic pydantic_core annotated_types typing_extensions typing_inspection".split(), "pydantic"),
     "cryptography": "cryptography",
 }
-_OWN, _REST = "this project", "Python, and what runs the plan"
-_HARNESS = {"benchmarks", "offline", "tests", "docs"}
+_OWN, _REST = "this project", "Python"
+_HARNESS = {"benchmarks", "docs", "lab", "tests"}
 _IMPORT_LINE = re.compile(r"^import time:\s+(\d+) \|\s+\d+ \|\s+(\S+)$", re.MULTILINE)
 
 
+@dataclass(frozen=True)
+class _Measured:
+    """The measurements of one process: CPU seconds of its plans, and the first plan's peak memory in bytes."""
+
+    seconds: list[float]
+    bytes: int
+    digests: dict[str, str]
+    imports: str
+
+    @property
+    def further(self) -> float:
+        return min(self.seconds[1:])
+
+
 def _run(*command: str) -> tuple[str, str, float]:
-    """Standard output, standard error and seconds of a command that must succeed."""
+    """Run a command that must succeed; returns its standard output, standard error and duration in seconds."""
+    environment = {**os.environ, **BYTECODE}
     start = time.perf_counter()
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
     seconds = time.perf_counter() - start
     if done.returncode:
         raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
     return done.stdout, done.stderr, seconds
 
 
-def _worker(*arguments: str, options: Sequence[str] = ()) -> tuple[dict[str, Any], str]:
-    output, errors, _ = _run(sys.executable, *options, "-m", "benchmarks.worker", *arguments)
-    measured: dict[str, Any] = json.loads(output.splitlines()[-1])
-    return measured, errors
+def _plans(case: Case, program: Path, times: int, *options: str) -> _Measured:
+    output, errors, _ = _run(
+        sys.executable, *options, "-m", "benchmarks.one_plan", str(case.file), str(program), str(times)
+    )
+    return _Measured(**json.loads(output), imports=errors)
 
 
-def _imports(report: str) -> dict[str, float]:
-    """Milliseconds by owner, from what `python -X importtime` says."""
+def _pair(case: Case, times: int = 1) -> tuple[_Measured, _Measured]:
+    """Measure the program and the flat program, one after the other.
+
+    Raises:
+        RuntimeError: they do not register the same resources; the message names the different ones.
+    """
+    ours, flat = _plans(case, case.program, times), _plans(case, case.flat, times)
+    if differing := sorted(key for key, _ in ours.digests.items() ^ flat.digests.items()):
+        raise RuntimeError(f"the flat program registers other resources: {differing}")
+    return ours, flat
+
+
+def _imports(case: Case) -> Table:
+    """The import times of one plan, by owner of the modules."""
+    report = _plans(case, case.program, 1, "-X", "importtime").imports
     own = {path.stem for path in ROOT.iterdir() if path.suffix == ".py" or any(path.glob("*.py"))}
     owners = {**_OWNERS, **dict.fromkeys(own - _HARNESS, _OWN)}
     spent: dict[str, float] = defaultdict(float)
     for microseconds, module in _IMPORT_LINE.findall(report):
         spent[owners.get(module.split(".")[0], _REST)] += int(microseconds) / 1000
-    return spent
-
-
-def _spread(values: Iterable[float], digits: int = 0) -> str:
-    several = sorted(values)
-    middle = f"{median(several):,.{digits}f}"
-    if len(several) == 1:
-        return middle
-    return f"{middle} [bright_black]({several[0]:,.{digits}f}-{several[-1]:,.{digits}f})[/]"
+    table = _table("Imports of one plan", "modules of", "own time, ms", "share")
+    for owner, several in sorted(spent.items(), key=lambda item: -item[1]):
+        table.add_row(owner, f"{several:,.0f}", f"{several / sum(spent.values()):.0%}")
+    return table
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -124,80 +139,98 @@ def _table(title: str, *columns: str) -> Table:
     return table
 
 
-def fresh_processes(plan: Plan) -> Iterable[Table]:
-    """What wants a process of its own: imports, peak memory, `make preview`."""
-    imports: dict[str, list[float]] = defaultdict(list)
-    memory: dict[int, list[float]] = defaultdict(list)
-    previews: dict[str, list[float]] = defaultdict(list)
-    for _ in range(plan.fresh):
-        for peers in plan.memory:
-            options = ["-X", "importtime"] if peers == 0 else []
-            measured, report = _worker("plan", str(peers), options=options)
-            memory[peers].append(measured["bytes"] / 1e6)
-            for owner, spent in _imports(report).items():
-                imports[owner].append(spent)
-        for stack in plan.previews:
-            previews[stack].append(_run("make", "--silent", "preview", f"STACK={stack}")[2])
-
-    table = _table("Imports of one plan", "modules of", "own time, ms", "share")
-    total = sum(median(spent) for spent in imports.values())
-    for owner, several in sorted(imports.items(), key=lambda item: -median(item[1])):
-        table.add_row(owner, _spread(several), f"{median(several) / total:.0%}")
-    table.add_row("all", f"{total:,.0f}", "", style="bold")
-    yield table
-
-    table = _table("In a process of its own", "what", "measured", "goal")
-    for peers, peaks in memory.items():
-        table.add_row(f"peak memory of one plan, {peers} peers, MB", _spread(peaks), f"under {MEMORY_GOAL_MB}")
-    for stack, seconds in previews.items():
-        table.add_row(f"make preview of {stack}, s", _spread(seconds, 1), f"under {PREVIEW_GOAL_S}")
-    yield table
+def _spread(values: Iterable[float], digits: int = 0) -> str:
+    several = sorted(values)
+    return f"{median(several):,.{digits}f} [bright_black]({several[0]:,.{digits}f}-{several[-1]:,.{digits}f})[/]"
 
 
-def in_one_process(plan: Plan) -> Iterable[Table]:
-    """Configuration and registration by number of peers."""
-    rounds = ",".join(f"{count}={often}" for count, often in plan.rounds.items())
-    measured, _ = _worker("timings", rounds)
-    table = _table("Plans in one process, ms of CPU time", "peers", "resources", *_STEPS)
-    for count, of_count in measured.items():
-        samples = of_count["samples"]
-        steps = [_spread((each[step] for each in samples), digits) for step, digits in _STEPS.items()]
-        table.add_row(count, str(of_count["resources"]), *steps)
-    yield table
-
-    title = f"What peers add, ms of CPU time (goal: own per peer under {OWN_GOAL_MS})"
-    table = _table(title, "peers", "own", "own per peer", "all per peer", "growth")
-    base = measured["0"]["samples"]
-    linear = 0.0
-    for count, of_count in measured.items():
-        samples, peers = of_count["samples"], int(count)
-        if peers < _FEWEST_PEERS:
-            continue
-        # Each round against the plan without peers that it stood beside.
-        pairs = list(zip(samples, base, strict=False))
-        own_slopes = [(_own(each) - _own(zero)) / peers for each, zero in pairs]
-        slopes = [(each["program"] - zero["program"]) / peers for each, zero in pairs]
-        linear = linear or median(slopes)
-        own = _spread(_own(each) for each in samples)
-        table.add_row(count, own, _spread(own_slopes, 1), _spread(slopes, 1), f"{median(slopes) / linear:.1f}")
-    yield table
+def measure(folder: Path, console: Console) -> list[Result]:
+    """Measure and print; returns the ratios."""
+    alone = case_with_peers(0, folder / "alone")
+    # This also writes the bytecode, so it comes before the comparisons.
+    console.print(_imports(alone), "")
+    programs = list(zip(*(_pair(alone, 1 + _FURTHER) for _ in range(_PAIRS)), strict=True))
+    table = _table("In processes of their own", "what", "program", "flat")
+    for name, figure, digits in (
+        ("CPU of the first plan, s", lambda each: each.seconds[0], 2),
+        ("CPU of a further plan, s", lambda each: each.further, 2),
+        ("peak memory, MB", lambda each: each.bytes / 1e6, 0),
+    ):
+        table.add_row(name, *(_spread(map(figure, each), digits) for each in programs))
+    console.print(table, "")
+    ours, flat = _pair(case_with_peers(30, folder / "many"))
+    return [
+        compare(FIRST_PLAN, *([each.seconds[0] for each in several] for several in programs)),
+        compare(FURTHER_PLAN, *([each.further for each in several] for several in programs)),
+        compare(MEMORY[0], *([each.bytes for each in several] for several in programs)),
+        compare(MEMORY[30], [ours.bytes], [flat.bytes]),
+        _previews(folder, console),
+    ]
 
 
-def _own(sample: Mapping[str, float]) -> float:
-    return sample["program"] - sample["flat"]
+def _previews(folder: Path, console: Console) -> Result:
+    """Compare `make preview` without a CLI with a flat plan of the same stack."""
+    configuration = read_configuration(ROOT / f"Pulumi.{_SAMPLE}.yaml")
+    case = write_case(configuration, folder / _SAMPLE, planned_references(configuration))
+    pairs = [
+        (
+            _run("make", "--silent", "preview", f"STACK={_SAMPLE} --without-engine")[2],
+            _run(sys.executable, "-m", "benchmarks.one_plan", str(case.file), str(case.flat), "1")[2],
+        )
+        for _ in range(_PAIRS)
+    ]
+    table = _table(f"Start to end, s, {_SAMPLE}", "make preview", "flat plan")
+    table.add_row(*(_spread(each, 1) for each in zip(*pairs, strict=True)))
+    console.print(table, "")
+    return compare(PREVIEW_IN_PROCESS, *zip(*pairs, strict=True))
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Measure, and print the tables."""
+def _growth(folder: Path, console: Console) -> Result:
+    """The calls that each peer adds. Not the time, since the difference of two plans' times is within their noise."""
+    calls = {peers: _own_calls(member_with_peers(peers, folder)) for peers in _GROWTH_PEERS}
+    none, few, many = _GROWTH_PEERS
+    slopes = {peers: (calls[peers] - calls[none]) / peers for peers in (few, many)}
+    table = _table("What peers add", "peers", "own calls", "a peer")
+    for peers, several in calls.items():
+        table.add_row(str(peers), f"{several:,}", f"{slopes[peers]:,.0f}" if peers in slopes else "")
+    console.print(table, "")
+    return Result(GROWTH, slopes[many] / slopes[few])
+
+
+def _own_calls(configuration: StackConfiguration) -> int:
+    """The number of calls of this project's functions, and of Python functions by them, in one plan."""
+    with mock.patch.object(rules, "refuse_broken"), cProfile.Profile() as profile:
+        run_program(configuration, account=ACCOUNT)
+    # By function: calls, and calls by caller.
+    functions: dict[tuple[str, int, str], Any] = pstats.Stats(profile).stats  # type: ignore[attr-defined]
+    own = {function for function in functions if function[0].startswith(_OWN_FOLDERS)}
+    return sum(
+        calls if function in own else sum(several[1] for caller, several in callers.items() if caller in own)
+        for function, (_, calls, _, _, callers) in functions.items()
+        if function[0] != _BUILT_IN
+    )
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Measure and print; returns the exit status: 1 if a goal is missed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.planning", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer figures: about 20 s instead of 3 min")
-    plan = QUICK if parser.parse_args(arguments).quick else FULL
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="only growth, which other load on the machine does not change",
+    )
+    quick: bool = parser.parse_args(arguments).quick
+    console = Console(emoji=False, highlight=False, width=None if sys.stdout.isatty() else WIDTH)
     console.print(f"Python {sys.version.split()[0]}, {os.cpu_count()} CPUs", style="bright_black")
-    for table in chain(fresh_processes(plan), in_one_process(plan)):
-        console.print(table, "")
+    with tempfile.TemporaryDirectory() as directory:
+        folder = Path(directory)
+        # The first plan of this process includes one-time work, so it is not counted.
+        run_program(member_with_peers(0, folder), account=ACCOUNT)
+        results = [_growth(folder, console), *([] if quick else measure(folder, console))]
+    status = report(console, results)
     console.print(LEGEND.rstrip())
+    return status
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))

@@ -1,1 +1,1 @@
-"""The parts of one member, one component and its Args a module. None of them reads configuration."""
+"""The components of one member, each in a module with its Args. No component reads configuration."""

@@ -1,29 +1,31 @@
-"""Azure Database for PostgreSQL: the nodes' vaults, transactions and checkpoints, one database an identity."""
+"""Azure Database for PostgreSQL: a database for each identity: its node's vault, transactions and checkpoints."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pulumi_random as random
-from pulumi import ComponentResource, CustomTimeouts, Input, Output, ResourceOptions
+from pulumi import ComponentResource, CustomTimeouts, Input, Output, Resource, ResourceOptions
 from pulumi_azure_native import dbforpostgresql
 
+from components.collected import DATABASE_LOGS
 from components.diagnostics import send_logs
+from components.inputs import Placement, Safeguards
 
-# vCores and max_connections by default, learn.microsoft.com/azure/postgresql/flexible-server/concepts-limits.
-_SKUS = {2: 859, 4: 1718, 8: 3437, 16: 5000}
+# Default max_connections by vCores, of the general purpose series; the memory optimized one allows as many or more:
+# learn.microsoft.com/azure/postgresql/flexible-server/concepts-limits.
+_CONNECTIONS = {2: 859, 4: 1718, 8: 3437, 16: 5000}
 _RESERVED_CONNECTIONS = 15
-_POOLED_CONNECTIONS_PER_VCORE = 40
-"""Our rule: a pool of 20 is mostly idle, so two nodes share a vCore."""
+# learn.microsoft.com/azure/postgresql/flexible-server/concepts-compute
+_SKU = re.compile(r"Standard_([DE])(2|4|8|16|32|48|64)(?:s_v3|ds_v[456])")
 
 
 @dataclass(frozen=True, kw_only=True)
 class LedgerDatabaseArgs:
     """Inputs of `LedgerDatabase`."""
 
-    resource_group_name: Input[str]
-    """Required. Resource group of the server."""
-    location: Input[str]
-    """Required. Region of the server."""
+    placement: Placement
+    """Required. Resource group, region and tags of all children."""
     tenant_id: Input[str]
     """Required. Entra tenant whose principals may sign in."""
     subnet_id: Input[str]
@@ -31,34 +33,34 @@ class LedgerDatabaseArgs:
     zone_id: Input[str]
     """Required. Private DNS zone of the server's name."""
     version: str
-    """Required. Major version that the ledger platform wants."""
+    """Required. Major version of a new server; an existing server keeps its version."""
     connections_per_identity: int
     """Required. Size of one node's connection pool."""
+    identities_per_vcore: int
+    """Required. Nodes that one vCore serves under full load."""
     identities: Sequence[str]
-    """Required. Names of the identities; each makes itself a database of that name."""
+    """Required. Names of the identities; agents create a database of that name for each."""
     administrator_principal_id: Input[str]
-    """Required. Principal of the node VMs, which makes each identity's database, and the roles of its epochs."""
+    """Required. Principal of the node VMs, which creates each identity's database and a role for each epoch."""
     administrator_name: Input[str]
     """Required. Name of that principal."""
+    sku: str | None = None
+    """Optional. SKU of the server, which the region must offer; by default a general purpose one by identities."""
     high_availability: str = "ZoneRedundant"
-    """Optional. Where the standby is that commits wait for: `ZoneRedundant`, `SameZone`, or `Disabled` for none."""
+    """Optional. Place of the synchronous standby: `ZoneRedundant`, `SameZone`, or `Disabled` for none."""
     geo_redundant_backup: bool = True
-    """Optional. Backups in the paired region too; fixed when the server is made."""
-    workspace_id: Input[str] | None = None
-    """Optional. Log Analytics workspace for the server's log."""
-    deletion_protection: bool = True
-    """Optional. Protects the server."""
-    tags: Mapping[str, Input[str]] | None = None
-    """Optional. Put on every taggable child."""
+    """Optional. Whether backups are copied to the paired region; fixed when the server is created."""
+    safeguards: Safeguards = Safeguards()
+    """Optional. Log destination and deletion protection."""
 
 
 class LedgerDatabase(ComponentResource):
     """A flexible server inside the network.
 
-    The node VMs' principal signs in through Entra. It makes each identity's database, since one that is made through
-    Resource Manager is owned by the first administrator, and only the owner of a database lets roles into it; and a
-    role for each epoch, whose password exists in its node's memory alone. Such roles want password sign-in turned on,
-    and with it that first administrator: its password is random, nobody is told it, and nobody signs in with it.
+    The node VMs' principal signs in through Entra. It creates each identity's database: one created through Resource
+    Manager would be owned by the first administrator, and only a database's owner can grant roles access to it. It
+    also creates a role for each epoch, whose password exists only in its node's memory. Such roles need password
+    sign-in, and Azure then requires a first administrator: its password is random, and nobody knows or uses it.
     """
 
     server_id: Output[str]
@@ -76,16 +78,14 @@ class LedgerDatabase(ComponentResource):
         password: Output[str] = Output.secret(made.base64)
         server = dbforpostgresql.Server(
             f"{name}-server",
-            resource_group_name=args.resource_group_name,
-            location=args.location,
+            resource_group_name=args.placement.resource_group_name,
+            location=args.placement.location,
             version=args.version,
             administrator_login="unused",
             administrator_login_password=password,
-            create_mode=dbforpostgresql.CreateMode.CREATE,
-            sku=dbforpostgresql.SkuArgs(
-                name=f"Standard_D{vcores(len(args.identities) * args.connections_per_identity)}ds_v5",
-                tier=dbforpostgresql.SkuTier.GENERAL_PURPOSE,
-            ),
+            # Valid for updates too, unlike `Create`.
+            create_mode=dbforpostgresql.CreateMode.DEFAULT,
+            sku=_sku(args),
             storage=dbforpostgresql.StorageArgs(
                 storage_size_gb=128, auto_grow=dbforpostgresql.StorageAutoGrow.ENABLED
             ),
@@ -108,44 +108,57 @@ class LedgerDatabase(ComponentResource):
             maintenance_window=dbforpostgresql.MaintenanceWindowArgs(
                 custom_window="Enabled", day_of_week=0, start_hour=3, start_minute=0
             ),
-            tags=args.tags,
+            tags=args.placement.tags,
             opts=ResourceOptions(
                 parent=self,
-                protect=args.deletion_protection,
-                # It grows by itself, and can't be made smaller again.
-                ignore_changes=["storage.storageSizeGB"],
+                protect=args.safeguards.deletion_protection,
+                ignore_changes=[
+                    # Storage grows automatically, and can't shrink.
+                    "storage.storageSizeGB",
+                    # Operators upgrade the major version by hand, docs/runbooks/upgrading-the-database.md.
+                    "version",
+                    # Pulumi would replace a server that an older program created with another mode.
+                    "createMode",
+                ],
                 custom_timeouts=CustomTimeouts(create="1h", update="1h", delete="1h"),
             ),
         )
-        administrator = dbforpostgresql.Administrator(
+        administrator = dbforpostgresql.AdministratorsMicrosoftEntra(
             f"{name}-administrator",
-            resource_group_name=args.resource_group_name,
+            resource_group_name=args.placement.resource_group_name,
             server_name=server.name,
             object_id=args.administrator_principal_id,
             principal_name=args.administrator_name,
-            principal_type=dbforpostgresql.PrincipalType.SERVICE_PRINCIPAL,
+            # Not the SDK's enum of this name: it belongs to another API version, with another spelling.
+            principal_type="ServicePrincipal",
             tenant_id=args.tenant_id,
             opts=ResourceOptions(parent=self, delete_before_replace=True),
         )
-        # The server takes one change at a time, so each waits for the one before.
-        previous: dbforpostgresql.Administrator | dbforpostgresql.Configuration = administrator
-        for setting, value in _SETTINGS.items():
+        # The server accepts one change at a time, so each waits for the previous one.
+        previous: Resource = administrator
+        for setting, value in _SERVER_SETTINGS.items():
             previous = dbforpostgresql.Configuration(
                 f"{name}-{setting.replace('_', '-')}",
-                resource_group_name=args.resource_group_name,
+                resource_group_name=args.placement.resource_group_name,
                 server_name=server.name,
                 configuration_name=setting,
                 source="user-override",
                 value=value,
                 opts=ResourceOptions(parent=self, depends_on=[previous]),
             )
-        send_logs(f"{name}-logs", resource_id=server.id, workspace_id=args.workspace_id, parent=self)
+        send_logs(
+            f"{name}-logs",
+            resource_id=server.id,
+            workspace_id=args.safeguards.workspace_id,
+            categories=DATABASE_LOGS,
+            parent=self,
+        )
         self.server_id = server.id
         self.host = server.fully_qualified_domain_name
         self.register_outputs({"server_id": self.server_id, "host": self.host})
 
 
-_SETTINGS = {
+_SERVER_SETTINGS = {
     "require_secure_transport": "on",
     "ssl_min_protocol_version": "TLSv1.2",
     "log_connections": "on",
@@ -153,14 +166,58 @@ _SETTINGS = {
 }
 
 
-def vcores(connections: int) -> int:
-    """vCores of the smallest server that takes so many pooled connections.
+def _sku(args: LedgerDatabaseArgs) -> dbforpostgresql.SkuArgs:
+    name = args.sku or general_purpose_sku(
+        vcores(len(args.identities), args.identities_per_vcore, args.connections_per_identity)
+    )
+    tiers = {"D": dbforpostgresql.SkuTier.GENERAL_PURPOSE, "E": dbforpostgresql.SkuTier.MEMORY_OPTIMIZED}
+    return dbforpostgresql.SkuArgs(name=name, tier=tiers[_matched(name)[1]])
+
+
+def general_purpose_sku(cores: int, generation: int = 5) -> str:
+    """Name of the general purpose SKU with so many vCores, of a generation of Azure VMs."""
+    return f"Standard_D{cores}{'s' if generation == 3 else 'ds'}_v{generation}"
+
+
+def _matched(sku: str) -> re.Match[str]:
+    if matched := _SKU.fullmatch(sku):
+        return matched
+    raise ValueError(
+        f"{sku!r}; wanted such as Standard_D4s_v3, Standard_D4ds_v5, Standard_E4ds_v5: of 2 to 64 vCores"
+    )
+
+
+def check_sku(sku: str) -> str:
+    """Check a server's SKU and return it: general purpose or memory optimized, Intel, as in the table of regions.
 
     Raises:
-        ValueError: more connections than the largest server of the table takes.
+        ValueError: not such a SKU.
     """
-    for cores, most in _SKUS.items():
-        if connections <= min(cores * _POOLED_CONNECTIONS_PER_VCORE, most - _RESERVED_CONNECTIONS):
+    _matched(sku)
+    return sku
+
+
+def vcores_of(sku: str) -> int:
+    """Number of vCores of a server's SKU.
+
+    Raises:
+        ValueError: not such a SKU.
+    """
+    return int(_matched(sku)[2])
+
+
+def vcores(identities: int, identities_per_vcore: int, connections_per_identity: int) -> int:
+    """Number of vCores of the smallest server for so many identities, by their load and their connections.
+
+    Raises:
+        ValueError: too many identities for the largest server.
+    """
+
+    def takes(cores: int) -> int:
+        by_connections = (_CONNECTIONS[cores] - _RESERVED_CONNECTIONS) // connections_per_identity
+        return min(cores * identities_per_vcore, by_connections)
+
+    for cores in _CONNECTIONS:
+        if identities <= takes(cores):
             return cores
-    largest = max(_SKUS) * _POOLED_CONNECTIONS_PER_VCORE
-    raise ValueError(f"LedgerDatabase: {connections} connections; wanted {largest} at most")
+    raise ValueError(f"LedgerDatabase: {identities} identities; wanted {takes(max(_CONNECTIONS))} at most")

@@ -1,4 +1,4 @@
-"""The member's two key pairs: one signs its card, the other agrees keys with the peers."""
+"""The member's two key pairs: one signs its card, the other agrees keys with peers."""
 
 import base64
 from collections.abc import Callable, Mapping
@@ -8,8 +8,16 @@ from typing import Any
 import pulumi_random as random
 from pulumi import ComponentResource, Input, Output, ResourceOptions
 
-import membership
-from membership import LinkKind, Party, Purpose
+from contract.card import (
+    SECRET_KEY_BYTES,
+    KeyGenerations,
+    LinkKind,
+    MembershipCard,
+    next_card,
+    signing_public_key,
+)
+from contract.fingerprint import fingerprint
+from contract.key_agreement import Party, Purpose, agree, enrolment_key, link_public_key
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,33 +26,33 @@ class MembershipKeysArgs:
 
     member: str
     """Required. The member's name."""
-    generations: membership.KeyGenerations
-    """Required. A raised generation makes a new key pair."""
+    generations: KeyGenerations
+    """Required. Raising a generation makes a new key pair."""
 
 
 class MembershipKeys(ComponentResource):
-    """Random secrets that never leave the state, encrypted there; what is public is marked so here and only here."""
+    """Random private keys, stored only in the state, encrypted. Only this component makes parts of them public."""
 
     link_public_key: Output[str]
-    """X25519, base64: stands on the card."""
+    """Public key of key agreement, on the card: X25519, base64."""
     fingerprint: Output[str]
-    """`sha256:` of the signing key: what a peer pins."""
+    """Fingerprint of the signing key, which peers pin: `sha256:` and 64 hex digits."""
 
     def __init__(self, name: str, args: MembershipKeysArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("decentralized-trust:azure:MembershipKeys", name, None, opts)
         self._args = args
         self._link_secret = self._secret(f"{name}-link", args.generations.link)
         self._signing_seed = self._secret(f"{name}-signing", args.generations.signing)
-        self.link_public_key = Output.unsecret(self._link_secret.apply(membership.link_public_key))
+        self.link_public_key = Output.unsecret(self._link_secret.apply(link_public_key))
         self.fingerprint = Output.unsecret(
-            self._signing_seed.apply(lambda seed: membership.fingerprint(membership.signing_public_key(seed)))
+            self._signing_seed.apply(lambda seed: fingerprint(signing_public_key(seed)))
         )
         self.register_outputs({"link_public_key": self.link_public_key, "fingerprint": self.fingerprint})
 
     def _secret(self, name: str, generation: int) -> Output[bytes]:
         made = random.RandomBytes(
             name,
-            length=membership.SECRET_KEY_BYTES,
+            length=SECRET_KEY_BYTES,
             keepers={"generation": str(generation)},
             opts=ResourceOptions(
                 parent=self,
@@ -54,25 +62,25 @@ class MembershipKeys(ComponentResource):
         base64_text: Output[str] = Output.secret(made.base64)
         return base64_text.apply(base64.b64decode)
 
-    def sign(self, card: Input[Mapping[str, Any]]) -> Output[dict[str, Any]]:
-        """The card with its signing key and signature: public."""
+    def card(self, content: Input[Mapping[str, Any]], *, previous: object, least: int) -> Output[dict[str, Any]]:
+        """The signed card, public; arguments and counter are those of `contract.card.next_card`."""
         return Output.unsecret(
-            Output.all(card, self._signing_seed).apply(lambda both: membership.sign(both[0], both[1]))
+            Output.all(content, self._signing_seed).apply(lambda both: next_card(both[0], both[1], previous, least))
         )
 
-    def enrolment_key(self, peer: membership.MembershipCard | None, authority: str) -> Output[str]:
-        """What proves requests to a network authority: secret, and derived alike on the other side.
+    def enrolment_key(self, peer: MembershipCard | None, authority: str) -> Output[str]:
+        """The key that authenticates requests to a network authority: secret; the other side derives the same.
 
         Args:
-            peer: the other side; None where it is this member too.
-            authority: the member that is the authority, one of both.
+            peer: the card of the other side; None if this member is both sides.
+            authority: name of the member that runs the authority, one of the two.
         """
         theirs = _party(peer) if peer else None
-        return self._derived(lambda secret, mine: membership.enrolment_key(secret, mine, theirs, authority))
+        return self._derived(lambda secret, mine: enrolment_key(secret, mine, theirs, authority))
 
-    def link_key(self, peer: membership.MembershipCard, kind: LinkKind) -> Output[str]:
-        """The pre-shared key of the link to `peer`: secret, and derived alike on the other side."""
-        return self._derived(lambda secret, mine: membership.agree(secret, mine, _party(peer), Purpose.LINK, kind))
+    def link_key(self, peer: MembershipCard, kind: LinkKind) -> Output[str]:
+        """The pre-shared key of the link to `peer`: secret; the other side derives the same."""
+        return self._derived(lambda secret, mine: agree(secret, mine, _party(peer), Purpose.LINK, kind))
 
     def _derived(self, derive: Callable[[bytes, Party], str]) -> Output[str]:
         def apply(both: list[Any]) -> str:
@@ -83,5 +91,5 @@ class MembershipKeys(ComponentResource):
         return Output.secret(Output.all(self._link_secret, self.link_public_key).apply(apply))
 
 
-def _party(peer: membership.MembershipCard) -> Party:
+def _party(peer: MembershipCard) -> Party:
     return Party(name=peer.name, public_key=peer.link_public_key, generation=peer.key_generations.link)

@@ -1,89 +1,102 @@
-"""The network authority of a member that is one: its keys, its own VMs, and what these may do."""
+"""The network authority that a member may run: its keys, its VMs, and their roles."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pulumi import ComponentResource, Input, Output, Resource, ResourceOptions
 from pulumi_azure_native import managedidentity, storage
 
-from agent.vault import ENROLMENT_KEYS
-from components.node_scale_set import HealthArgs, MonitoringAgentArgs, NodeScaleSet, NodeScaleSetArgs
-from components.roles import Role, grant
-from components.vault import ClosedVault, Text, VaultArgs
-from ledger.platform import Listener
+from components.inputs import Placement, Safeguards
+from components.node_scale_set import NodeScaleSet, NodeScaleSetArgs, VmArgs
+from components.roles import BuiltInRole, grant
+from components.vault import ClosedVault, ClosedVaultArgs, CustomRole, SecretText, VaultArgs, VaultRole
+from contract.listeners import Listener
+from contract.secrets import VaultSecret
 
-_VMS = 2
-"""One may fail, and an upgrade changes one after the other."""
+AUTHORITY_VMS = 2
+"""Number of VMs: one may fail, and an upgrade replaces one after the other."""
 
 
 @dataclass(frozen=True)
 class AuthorityPlace:
-    """Where an authority finds what is its own."""
+    """Names and addresses of an authority's own resources, for its VMs' configuration."""
 
     client_id: str
-    """Of its VMs' identity."""
+    """Client id of its VMs' managed identity."""
     vault_url: str
+    """URL of the vault of its keys and secrets."""
+    root_vault_url: str
+    """URL of the vault of the root key."""
     container: str
-    """Of the bank's blob account."""
+    """Name of its container in the bank's blob account."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class NetworkAuthorityArgs(VaultArgs):
+class NetworkAuthorityArgs:
     """Inputs of `NetworkAuthority`."""
 
+    placement: Placement
+    """Required. Resource group, region and tags of all children."""
+    vault: VaultArgs
+    """Required. Inputs that the member's vaults share."""
+    vms: VmArgs
+    """Required. Inputs that the member's VMs share."""
     keys: Sequence[str]
-    """Required. Names of the keys that it signs with."""
-    peer_cards: Mapping[str, str]
-    """Required. The verified membership cards as JSON, by the peer's name: whose names it may certify."""
+    """Required. Names of all signing keys except the root key."""
+    root_key: str
+    """Required. Name of the root key, in a separate vault."""
     enrolment_keys: Mapping[str, Input[str]]
-    """Required. What it agreed with each member, hex, by the member's name; always stored as a secret."""
+    """Required. The key agreed with each member, hex, by the member's name; always stored as a secret."""
+    legal_names: Mapping[str, str]
+    """Required. The legal name agreed with each peer, by the peer's name: it certifies no other for that peer."""
     blob_account_name: Input[str]
     """Required. The bank's blob account."""
     subnet_id: Input[str]
     """Required. Subnet of its VMs and their frontend."""
     frontend_address: str
-    """Required. Its load balancer's static address inside the subnet."""
+    """Required. Static address of its load balancer, inside the subnet."""
     listeners: Sequence[Listener]
-    """Required. What its VMs listen on."""
-    health: HealthArgs
-    """Required. The VMs' health endpoint."""
+    """Required. Listeners of its VMs."""
+    peer_cards: Mapping[str, str]
+    """Required. The verified membership cards as JSON, by the peer's name: they list each peer's nodes."""
     custom_data: Callable[[AuthorityPlace], Input[str]]
-    """Required. Makes the cloud-init document, gzip and base64, once its place is known; no secret belongs in it."""
-    ssh_public_key: str
-    """Required. The administrator's key."""
+    """Required. Returns the cloud-init document, gzip and base64; must not contain a secret."""
     user_data: Input[str] | None = None
-    """Optional. What that document has no room for, in base64."""
-    vm_size: str = "Standard_D2s_v5"
-    """Optional. Azure VM size: it signs a few certificates a year."""
-    image_id: str | None = None
-    """Optional. Image of the VMs; without it Ubuntu 24.04 LTS from the marketplace."""
-    zones: Sequence[str] = ()
-    """Optional. Availability zones to spread over; all that the region has."""
-    encryption_at_host: bool = True
-    """Optional. Encrypts disks and caches on the host."""
-    monitoring: MonitoringAgentArgs | None = None
-    """Optional. Collects counters and logs of the VMs."""
+    """Optional. The part of the VMs' programs that does not fit into custom data, base64."""
+    vm_size: str = "Standard_D2as_v5"
+    """Optional. Azure VM size; a small one suffices for a few certificates a year."""
     wait_for: Sequence[Resource] = ()
-    """Optional. What must be there besides its own before the first VM starts."""
+    """Optional. Resources of other components that must exist before the first VM starts."""
     insights_id: Input[str] | None = None
-    """Conditional. Application Insights that it sends telemetry to; required with `monitoring`."""
+    """Conditional. Resource id of the Application Insights for its telemetry; required with `vms.workspace_id`."""
+    root_open: bool = False
+    """Optional. Whether its VMs may sign with the root key, until an update with False. Otherwise only people can who
+    were granted a role on that vault."""
+    safeguards: Safeguards = Safeguards()
+    """Optional. Log destination and deletion protection."""
 
     def __post_init__(self) -> None:
         if not self.keys:
             raise ValueError("NetworkAuthority: keys is empty; wanted the names of those that it signs with")
-        if (self.monitoring is None) != (self.insights_id is None):
-            raise ValueError("NetworkAuthority: one of monitoring and insights_id alone; wanted both or neither")
+        if (self.vms.workspace_id is None) != (self.insights_id is None):
+            raise ValueError(
+                "NetworkAuthority: one of vms.workspace_id and insights_id alone; wanted both or neither"
+            )
 
 
 class NetworkAuthority(ComponentResource):
-    """Certifies names for the network, on VMs and under an identity of its own.
+    """Certifies names for the network, on separate VMs with a separate managed identity.
 
-    Its keys never leave the HSM and can only sign. Of the bank's own nodes none can use them, nor read its vault or
-    its container; and it can do nothing with the nodes' keys, leases and ledger.
+    Its keys never leave the HSM and can only sign. The node VMs' principal has no role on its keys, vaults or
+    container; its own principal has none on the nodes' keys, leases and ledger. In its container it may write and
+    delete. It can sign with the root key only while `root_open`.
     """
 
     vault_id: Output[str]
     """Resource id of its vault."""
+    root_vault_id: Output[str]
+    """Resource id of the vault of the root key."""
     load_balancer_id: Output[str]
     """Resource id of its load balancer."""
 
@@ -91,51 +104,85 @@ class NetworkAuthority(ComponentResource):
         super().__init__("decentralized-trust:azure:NetworkAuthority", name, None, opts)
         identity = managedidentity.UserAssignedIdentity(
             f"{name}-identity",
-            resource_group_name=args.resource_group_name,
-            location=args.location,
-            tags=args.tags,
+            resource_group_name=args.placement.resource_group_name,
+            location=args.placement.location,
+            tags=args.placement.tags,
             opts=ResourceOptions(parent=self),
         )
-        vault = ClosedVault(name, args, self)
-        vault.allow(
-            "role",
-            role_name="Network authority keys",
-            description="Signs with the authority's keys and reads its secrets; writes, deletes and purges none.",
-            data_actions=["keys/read", "keys/sign/action", "secrets/getSecret/action"],
-            principal_id=identity.principal_id,
-            grantees="signs",
+        vault = ClosedVault(
+            name,
+            ClosedVaultArgs(
+                placement=args.placement,
+                vault=args.vault,
+                safeguards=args.safeguards,
+                role=VaultRole(
+                    role=CustomRole(
+                        definition="role",
+                        role_name="Network authority keys",
+                        description=(
+                            "Signs with the authority's keys and reads its secrets; writes, deletes and purges none."
+                        ),
+                        data_actions=["keys/read", "keys/sign/action", "secrets/getSecret/action"],
+                    ),
+                    principal_id=identity.principal_id,
+                    assignment="signs",
+                ),
+                secrets={
+                    VaultSecret.ENROLMENT_KEYS: SecretText(
+                        value=Output.json_dumps(dict(args.enrolment_keys), sort_keys=True), confidential=True
+                    ),
+                    VaultSecret.AGREED_NAMES: SecretText(value=json.dumps(dict(args.legal_names), sort_keys=True)),
+                },
+                peer_cards=args.peer_cards,
+                signing_keys=args.keys,
+            ),
+            ResourceOptions(parent=self),
         )
-        for key in args.keys:
-            vault.signing_key(key)
-        vault.write_peers(args.peer_cards)
-        vault.secret(
-            "enrolment-keys",
-            Output.json_dumps(dict(args.enrolment_keys), sort_keys=True),
-            ENROLMENT_KEYS,
-            text=Text.CONFIDENTIAL,
+        root = ClosedVault(
+            f"{name}-root",
+            ClosedVaultArgs(
+                placement=args.placement,
+                vault=args.vault,
+                safeguards=args.safeguards,
+                role=None,
+                secrets={},
+                ending="-v",
+                signing_keys=[args.root_key],
+            ),
+            ResourceOptions(parent=self),
         )
         container = storage.BlobContainer(
             f"{name}-container",
-            resource_group_name=args.resource_group_name,
+            resource_group_name=args.placement.resource_group_name,
             account_name=args.blob_account_name,
             container_name="authority",
             public_access=storage.PublicAccess.NONE,
-            opts=ResourceOptions(parent=self, protect=args.deletion_protection),
+            opts=ResourceOptions(parent=self, protect=args.safeguards.deletion_protection),
         )
         roles: list[Resource] = [
             grant(
                 f"{name}-keeps",
-                role=Role.STORAGE_BLOB_DATA_CONTRIBUTOR,
+                role=BuiltInRole.STORAGE_BLOB_DATA_CONTRIBUTOR,
                 scope=container.id,
                 principal_id=identity.principal_id,
                 parent=self,
             )
         ]
+        if args.root_open:
+            roles.append(
+                grant(
+                    f"{name}-opens-root",
+                    role=BuiltInRole.KEY_VAULT_CRYPTO_USER,
+                    scope=root.key_ids[args.root_key],
+                    principal_id=identity.principal_id,
+                    parent=self,
+                )
+            )
         if args.insights_id is not None:
             roles.append(
                 grant(
                     f"{name}-tells",
-                    role=Role.MONITORING_METRICS_PUBLISHER,
+                    role=BuiltInRole.MONITORING_METRICS_PUBLISHER,
                     scope=args.insights_id,
                     principal_id=identity.principal_id,
                     parent=self,
@@ -144,30 +191,32 @@ class NetworkAuthority(ComponentResource):
         scale_set = NodeScaleSet(
             f"{name}-hosts",
             NodeScaleSetArgs(
-                resource_group_name=args.resource_group_name,
-                location=args.location,
+                placement=args.placement,
+                vms=args.vms,
                 subnet_id=args.subnet_id,
                 frontend_address=args.frontend_address,
                 listeners=args.listeners,
-                health=args.health,
-                count=_VMS,
+                count=AUTHORITY_VMS,
                 vm_size=args.vm_size,
-                ssh_public_key=args.ssh_public_key,
                 identity_id=identity.id,
                 custom_data=Output.all(
-                    client_id=identity.client_id, vault_url=vault.uri, container=container.name
+                    client_id=identity.client_id,
+                    vault_url=vault.vault_uri,
+                    root_vault_url=root.vault_uri,
+                    container=container.name,
                 ).apply(lambda known: args.custom_data(AuthorityPlace(**known))),
                 user_data=args.user_data,
-                image_id=args.image_id,
-                zones=args.zones,
-                encryption_at_host=args.encryption_at_host,
-                monitoring=args.monitoring,
                 computer_name_prefix="authority",
-                wait_for=[*vault.parts, *roles, *args.wait_for],
-                tags=args.tags,
+                wait_for=[*vault.parts, *root.parts, *roles, *args.wait_for],
             ),
             ResourceOptions(parent=self),
         )
-        self.vault_id = vault.resource.id
+        self.vault_id, self.root_vault_id = vault.vault_id, root.vault_id
         self.load_balancer_id = scale_set.load_balancer_id
-        self.register_outputs({"vault_id": self.vault_id, "load_balancer_id": self.load_balancer_id})
+        self.register_outputs(
+            {
+                "vault_id": self.vault_id,
+                "root_vault_id": self.root_vault_id,
+                "load_balancer_id": self.load_balancer_id,
+            }
+        )

@@ -1,14 +1,15 @@
-"""The VM scale set that hosts the bank's ledger nodes, behind an internal load balancer."""
+"""A VM scale set behind an internal load balancer, for the bank's ledger nodes or its network authority."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pulumi import ComponentResource, CustomTimeouts, Input, Output, Resource, ResourceOptions
-from pulumi_azure_native import compute, monitor, network
+from pulumi_azure_native import compute, network
 
-from components.diagnostics import send_logs
-from ledger.platform import PROBE_FAILURES, PROBE_SECONDS, Listener, ProbeProtocol
+from components.inputs import Placement
+from contract.listeners import PROBE_FAILURES, PROBE_SECONDS, Listener, ProbeProtocol
+from contract.timing import PLANNED_STOP
 
 _FRONTEND, _BACKENDS = "frontend", "nodes"
 _ADMINISTRATOR = "ledgeradmin"
@@ -21,12 +22,12 @@ _PATCHED_BY_PLATFORM = compute.LinuxPatchSettingsArgs(
 )
 _UBUNTU = {"publisher": "Canonical", "offer": "ubuntu-24_04-lts", "sku": "server", "version": "latest"}
 MODEL_TAG = "nodeModel"
-"""Tag of the scale set: changes whenever VMs must be made anew to follow the model."""
+"""Tag of the scale set with a hash of its model: changes whenever VMs must be replaced."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class HealthArgs:
-    """Where a VM says that it is well."""
+    """The health endpoint of a VM."""
 
     port: int
     """Required. TCP port on the VM."""
@@ -35,57 +36,51 @@ class HealthArgs:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MonitoringAgentArgs:
-    """What the Azure Monitor agent collects."""
+class VmArgs:
+    """Inputs that all VMs of a member share."""
 
-    data_collection_rule_id: Input[str]
-    """Required. Rule that names counters, logs and their workspace."""
-    workspace_id: Input[str]
-    """Required. Log Analytics workspace for the load balancer's log."""
+    health: HealthArgs
+    """Required. The VMs' health endpoint."""
+    ssh_public_key: str
+    """Required. SSH public key of the administrator; there is no password, and no NSG rule allows SSH."""
+    image_id: str | None = None
+    """Optional. Resource id of the VMs' image; by default Ubuntu 24.04 LTS from the marketplace."""
+    zones: Sequence[str] = ()
+    """Optional. Availability zones to spread over: all zones of the region, or none."""
+    encryption_at_host: bool = True
+    """Optional. Encrypts disks and caches on the host."""
+    workspace_id: Input[str] | None = None
+    """Optional. Log Analytics workspace: with one, VMs get the Azure Monitor agent."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NodeScaleSetArgs:
     """Inputs of `NodeScaleSet`."""
 
-    resource_group_name: Input[str]
-    """Required. Resource group of the VMs."""
-    location: Input[str]
-    """Required. Region of the VMs."""
+    placement: Placement
+    """Required. Resource group, region and tags of all children."""
+    vms: VmArgs
+    """Required. Inputs that the member's VMs share."""
     subnet_id: Input[str]
     """Required. Subnet of the VMs and the frontend."""
     frontend_address: str
-    """Required. The load balancer's static address inside the subnet."""
+    """Required. Static address of the load balancer, inside the subnet."""
     listeners: Sequence[Listener]
-    """Required. What the VMs listen on."""
-    health: HealthArgs
-    """Required. The VMs' health endpoint."""
+    """Required. Listeners of the VMs."""
     count: int
-    """Required. VMs, two or more."""
+    """Required. Number of VMs, two or more."""
     vm_size: str
     """Required. Azure VM size."""
-    ssh_public_key: str
-    """Required. The administrator's key; there is no password, and no way in from the internet."""
     identity_id: Input[str]
     """Required. User-assigned identity of the VMs."""
     custom_data: Input[str]
-    """Required. Cloud-init document, gzip and base64; no secret belongs in it."""
+    """Required. Cloud-init document, gzip and base64; must not contain a secret."""
     user_data: Input[str] | None = None
-    """Optional. What the cloud-init document has no room for and fetches, in base64; it names it by its hash."""
-    image_id: str | None = None
-    """Optional. Image of the VMs; without it Ubuntu 24.04 LTS from the marketplace."""
-    zones: Sequence[str] = ()
-    """Optional. Availability zones to spread over; all that the region has."""
-    encryption_at_host: bool = True
-    """Optional. Encrypts disks and caches on the host."""
-    monitoring: MonitoringAgentArgs | None = None
-    """Optional. Collects counters and logs of the VMs."""
+    """Optional. What does not fit into the cloud-init document, base64. The document has its hash, and fetches it."""
     computer_name_prefix: str = "node"
-    """Optional. Begins the VMs' host names."""
+    """Optional. Prefix of the VMs' host names."""
     wait_for: Sequence[Resource] = ()
-    """Optional. What must be there before the first VM starts: its roles, private endpoints and names."""
-    tags: Mapping[str, Input[str]] | None = None
-    """Optional. Put on every taggable child."""
+    """Optional. Resources that must exist before the first VM starts: roles, private endpoints and DNS names."""
 
     def __post_init__(self) -> None:
         if self.count < 2:
@@ -93,7 +88,7 @@ class NodeScaleSetArgs:
 
 
 class NodeScaleSet(ComponentResource):
-    """A Flexible scale set over all zones. Whichever VM listens on a port gets that port's connections."""
+    """A Flexible scale set over all zones. The load balancer sends a port's connections to VMs that listen on it."""
 
     scale_set_id: Output[str]
     """Resource id of the scale set."""
@@ -105,24 +100,16 @@ class NodeScaleSet(ComponentResource):
         self._name, self._args = name, args
         balancer = self._load_balancer()
         scale_set = self._scale_set(balancer)
-        if args.monitoring:
-            monitor.DataCollectionRuleAssociation(
-                f"{name}-collection",
-                resource_uri=scale_set.id,
-                data_collection_rule_id=args.monitoring.data_collection_rule_id,
-                association_name="ledger-nodes",
-                opts=ResourceOptions(parent=self, delete_before_replace=True),
-            )
         self.load_balancer_id = balancer.id
         self.scale_set_id = scale_set.id
         self.register_outputs({"scale_set_id": self.scale_set_id, "load_balancer_id": self.load_balancer_id})
 
     def _load_balancer(self) -> network.LoadBalancer:
         args = self._args
-        balancer = network.LoadBalancer(
+        return network.LoadBalancer(
             f"{self._name}-balancer",
-            resource_group_name=args.resource_group_name,
-            location=args.location,
+            resource_group_name=args.placement.resource_group_name,
+            location=args.placement.location,
             sku=network.LoadBalancerSkuArgs(
                 name=network.LoadBalancerSkuName.STANDARD, tier=network.LoadBalancerSkuTier.REGIONAL
             ),
@@ -133,35 +120,27 @@ class NodeScaleSet(ComponentResource):
                     private_ip_address_version=network.IPVersion.I_PV4,
                     private_ip_allocation_method=network.IPAllocationMethod.STATIC,
                     subnet=network.SubnetArgs(id=args.subnet_id),
-                    zones=list(args.zones) or None,
+                    zones=list(args.vms.zones) or None,
                 )
             ],
             backend_address_pools=[network.BackendAddressPoolArgs(name=_BACKENDS)],
             probes=[_probe(listener) for listener in args.listeners],
             load_balancing_rules=[_rule(listener) for listener in args.listeners],
-            tags=args.tags,
+            tags=args.placement.tags,
             opts=ResourceOptions(parent=self),
         )
-        if args.monitoring:
-            send_logs(
-                f"{self._name}-balancer-logs",
-                resource_id=balancer.id,
-                workspace_id=args.monitoring.workspace_id,
-                parent=self,
-            )
-        return balancer
 
     def _scale_set(self, balancer: network.LoadBalancer) -> compute.VirtualMachineScaleSet:
         args = self._args
         return compute.VirtualMachineScaleSet(
             f"{self._name}-vms",
-            resource_group_name=args.resource_group_name,
-            location=args.location,
+            resource_group_name=args.placement.resource_group_name,
+            location=args.placement.location,
             orchestration_mode=compute.OrchestrationMode.FLEXIBLE,
             sku=compute.SkuArgs(name=args.vm_size, tier="Standard", capacity=args.count),
-            zones=list(args.zones) or None,
-            # Best effort: a zone without capacity must not stop the others from replacing a VM.
-            zone_balance=False if args.zones else None,
+            zones=list(args.vms.zones) or None,
+            # Best effort: a zone without capacity must not prevent the replacement of a VM in another.
+            zone_balance=False if args.vms.zones else None,
             platform_fault_domain_count=1,
             single_placement_group=False,
             identity=compute.VirtualMachineScaleSetIdentityArgs(
@@ -180,7 +159,6 @@ class NodeScaleSet(ComponentResource):
                     pause_time_between_batches="PT5M",
                     enable_cross_zone_upgrade=False,
                     prioritize_unhealthy_instances=True,
-                    rollback_failed_instances_on_policy_breach=True,
                 ),
             ),
             virtual_machine_profile=compute.VirtualMachineScaleSetVMProfileArgs(
@@ -192,20 +170,20 @@ class NodeScaleSet(ComponentResource):
                 security_profile=compute.SecurityProfileArgs(
                     security_type=compute.SecurityTypes.TRUSTED_LAUNCH,
                     uefi_settings=compute.UefiSettingsArgs(secure_boot_enabled=True, v_tpm_enabled=True),
-                    # False may be refused where the subscription lacks the feature.
-                    encryption_at_host=True if args.encryption_at_host else None,
+                    # Azure may refuse False in a subscription without the feature.
+                    encryption_at_host=True if args.vms.encryption_at_host else None,
                 ),
                 diagnostics_profile=compute.DiagnosticsProfileArgs(
                     boot_diagnostics=compute.BootDiagnosticsArgs(enabled=True)
                 ),
                 scheduled_events_profile=compute.ScheduledEventsProfileArgs(
                     terminate_notification_profile=compute.TerminateNotificationProfileArgs(
-                        enable=True, not_before_timeout="PT10M"
+                        enable=True, not_before_timeout=f"PT{PLANNED_STOP.notice_seconds // 60}M"
                     )
                 ),
                 extension_profile=compute.VirtualMachineScaleSetExtensionProfileArgs(extensions=self._extensions()),
             ),
-            tags={**(args.tags or {}), MODEL_TAG: self._model()},
+            tags={**(args.placement.tags or {}), MODEL_TAG: self._model()},
             opts=ResourceOptions(
                 parent=self,
                 depends_on=list(args.wait_for),
@@ -215,7 +193,7 @@ class NodeScaleSet(ComponentResource):
 
     def _model(self) -> Output[str]:
         args = self._args
-        parts = (args.image_id or str(_UBUNTU), args.vm_size, args.ssh_public_key)
+        parts = (args.vms.image_id or str(_UBUNTU), args.vm_size, args.vms.ssh_public_key)
         return Output.from_input(args.custom_data).apply(
             lambda custom_data: hashlib.sha256("\n".join((custom_data, *parts)).encode()).hexdigest()[:12]
         )
@@ -231,18 +209,19 @@ class NodeScaleSet(ComponentResource):
                 ssh=compute.SshConfigurationArgs(
                     public_keys=[
                         compute.SshPublicKeyArgs(
-                            path=f"/home/{_ADMINISTRATOR}/.ssh/authorized_keys", key_data=self._args.ssh_public_key
+                            path=f"/home/{_ADMINISTRATOR}/.ssh/authorized_keys",
+                            key_data=self._args.vms.ssh_public_key,
                         )
                     ]
                 ),
-                # Azure patches no custom image: such VMs get their patches by the next one.
+                # Azure does not patch VMs of a custom image: they get patches with the next image.
                 # learn.microsoft.com/azure/virtual-machines/automatic-vm-guest-patching
-                patch_settings=None if self._args.image_id else _PATCHED_BY_PLATFORM,
+                patch_settings=None if self._args.vms.image_id else _PATCHED_BY_PLATFORM,
             ),
         )
 
     def _storage_profile(self) -> compute.VirtualMachineScaleSetStorageProfileArgs:
-        image_id = self._args.image_id
+        image_id = self._args.vms.image_id
         return compute.VirtualMachineScaleSetStorageProfileArgs(
             image_reference=compute.ImageReferenceArgs(**({"id": image_id} if image_id else _UBUNTU)),
             os_disk=compute.VirtualMachineScaleSetOSDiskArgs(
@@ -292,16 +271,16 @@ class NodeScaleSet(ComponentResource):
                 enable_automatic_upgrade=True,
                 settings={
                     "protocol": "http",
-                    "port": args.health.port,
-                    "requestPath": args.health.path,
+                    "port": args.vms.health.port,
+                    "requestPath": args.vms.health.path,
                     "intervalInSeconds": PROBE_SECONDS,
                     "numberOfProbes": 3,
-                    # Seconds until silence counts as ill: packages are installed first.
+                    # Seconds without an answer before a new VM is unhealthy: packages are installed first.
                     "gracePeriod": 900,
                 },
             )
         ]
-        if args.monitoring:
+        if args.vms.workspace_id:
             extensions.append(
                 compute.VirtualMachineScaleSetExtensionArgs(
                     name="monitor",
@@ -338,7 +317,7 @@ def _probe(listener: Listener) -> network.ProbeArgs:
 
 def _rule(listener: Listener) -> network.LoadBalancingRuleArgs:
     def own(collection: str, item: str) -> network.SubResourceArgs:
-        # The provider puts the balancer's own id in for `$self`.
+        # The provider replaces `$self` by the load balancer's id.
         return network.SubResourceArgs(id=f"$self/{collection}/{item}")
 
     return network.LoadBalancingRuleArgs(
@@ -351,7 +330,7 @@ def _rule(listener: Listener) -> network.LoadBalancingRuleArgs:
         probe=own("probes", listener.name),
         load_distribution=network.LoadDistribution.DEFAULT,
         enable_floating_ip=False,
-        # A connection that a dead VM leaves behind ends at once, not at its timeout.
+        # A connection to a dead VM is reset at once, not at its timeout.
         enable_tcp_reset=True,
         idle_timeout_in_minutes=30,
         disable_outbound_snat=True,

@@ -1,77 +1,175 @@
-"""A Key Vault that only the member's own network reaches, and what is written into one."""
+"""A Key Vault that is reachable only from the member's network, and its contents."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
 from pulumi import ComponentResource, Input, Output, Resource, ResourceOptions
 from pulumi_azure_native import authorization, keyvault
 
-from agent.vault import ENROLMENT_KEY, PEERS
+from components.collected import VAULT_LOGS
 from components.diagnostics import send_logs
+from components.inputs import Placement, Safeguards
 from components.private_endpoint import PrivateEndpoint, PrivateEndpointArgs
-from components.roles import grant
-
-
-class Text(StrEnum):
-    """What a secret of the vault is besides being kept there."""
-
-    PUBLIC = "public"
-    """Anybody may know it; the vault is where the VMs look for it."""
-    CONFIDENTIAL = "confidential"
-    """Secret in the program and in the state too."""
+from components.roles import BuiltInRole, grant
+from contract.secrets import VaultSecret
 
 
 @dataclass(frozen=True, kw_only=True)
 class VaultArgs:
-    """Inputs of every component that has a vault."""
+    """Inputs that all vaults of a member share."""
 
-    resource_group_name: Input[str]
-    """Required. Resource group of the vault."""
-    location: Input[str]
-    """Required. Region of the vault."""
     tenant_id: Input[str]
-    """Required. Entra tenant whose principals may be given roles."""
+    """Required. Entra tenant whose principals can get roles."""
     endpoints_subnet_id: Input[str]
     """Required. Subnet of the private endpoint."""
-    vault_zone_id: Input[str]
+    zone_id: Input[str]
     """Required. Private DNS zone of vaults."""
+    resource_group_id: Input[str]
+    """Required. Resource group of the vaults, the scope of custom roles: they are defined before the vaults exist."""
     purge_protection: bool = True
-    """Optional. Nobody can purge deleted objects before their time; it can't be switched off again."""
+    """Optional. Nobody can purge deleted objects before `soft_delete_days`; it can't be switched off again."""
     soft_delete_days: int = 90
-    """Optional. Days that deleted objects can be restored, 7 to 90; fixed when the vault is made."""
-    workspace_id: Input[str] | None = None
-    """Optional. Log Analytics workspace for the audit log."""
-    deletion_protection: bool = True
-    """Optional. Protects the vault and its keys."""
-    tags: Mapping[str, Input[str]] | None = None
-    """Optional. Put on every taggable child."""
+    """Optional. Days that deleted objects can be restored, 7 to 90; fixed when the vault is created."""
 
 
-class ClosedVault:
-    """A Premium vault with RBAC, reached by its private endpoint alone; its resources lie below a component.
+@dataclass(frozen=True, kw_only=True)
+class CustomRole:
+    """A custom role with exactly these data actions on one vault."""
 
-    Secrets and keys are written through Azure Resource Manager, which works with public access off. They are never
-    deleted by the program: deletion goes through the data plane, and a key is not to be lost.
+    definition: str
+    """Required. Suffix of the role definition's logical name."""
+    role_name: str
+    """Required. Prefix of the role's name in Azure."""
+    description: str
+    """Required. One sentence, for Azure's list of roles."""
+    data_actions: Sequence[str]
+    """Required. Data actions below `Microsoft.KeyVault/vaults/`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VaultRole:
+    """A role on one vault, and the principal that gets it."""
+
+    role: BuiltInRole | CustomRole
+    """Required. The role; a custom one if no built-in role is as narrow."""
+    principal_id: Input[str]
+    """Required. Service principal that gets the role."""
+    assignment: str
+    """Required. Suffix of the assignment's logical name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SecretText:
+    """The text of one secret."""
+
+    value: Input[str]
+    """Required. The text."""
+    confidential: bool = False
+    """Optional. Whether Pulumi keeps it secret too, in logs and state; False for public text."""
+    late: bool = False
+    """Optional. Whether it resolves long after the other secrets, so that dependants must not wait for it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClosedVaultArgs:
+    """Inputs of `ClosedVault`."""
+
+    placement: Placement
+    """Required. Resource group, region and tags of all children."""
+    vault: VaultArgs
+    """Required. Inputs that the member's vaults share."""
+    role: VaultRole | None
+    """Required. Role of the VMs that use the vault; None if no principal has a permanent role."""
+    secrets: Mapping[VaultSecret, SecretText]
+    """Required. The secrets besides the peers' cards."""
+    peer_cards: Mapping[str, str] | None = None
+    """Optional. The verified membership cards as JSON, by the peer's name: each becomes a secret, and secret `peers`
+    lists them. None if the vault holds no cards."""
+    ending: str = "-vault"
+    """Optional. Suffix of the vault's logical name, 16 characters in all: Azure allows 24 with the random part."""
+    signing_keys: Sequence[str] = ()
+    """Optional. Names of EC P-256 keys in an HSM, not exportable, for signatures only."""
+    safeguards: Safeguards = Safeguards()
+    """Optional. Log destination and deletion protection."""
+
+
+class ClosedVault(ComponentResource):
+    """A Premium vault with RBAC, reachable only through its private endpoint.
+
+    Secrets and keys are written through Azure Resource Manager, which works with public access off. The program never
+    deletes them: deletion goes through the data plane, and keys must not be lost.
     """
 
-    def __init__(self, name: str, args: VaultArgs, parent: ComponentResource) -> None:
-        self._name, self._args, self._parent = name, args, parent
-        self.parts: list[Resource] = []
-        """What lies in front of the vault and in it: who needs it waits for these."""
-        # Named by Pulumi, with a random part: the name of a soft-deleted vault stays blocked for its time.
-        self.resource = keyvault.Vault(
-            f"{name}-vault",
-            resource_group_name=args.resource_group_name,
-            location=args.location,
+    vault_id: Output[str]
+    """Resource id of the vault."""
+    vault_uri: Output[str]
+    """URI of the vault's data plane."""
+    secret_ids: dict[VaultSecret, Output[str]]
+    """Resource ids of the secrets, by name in the vault."""
+    key_ids: dict[str, Output[str]]
+    """Resource ids of the keys, by name in the vault."""
+    parts: list[Resource]
+    """The vault, its endpoint, role assignment, keys, and all secrets but late ones: dependants pass these to
+    `depends_on`. The component itself would make them wait for late secrets too.
+    """
+
+    def __init__(self, name: str, args: ClosedVaultArgs, opts: ResourceOptions | None = None) -> None:
+        super().__init__("decentralized-trust:azure:ClosedVault", name, None, opts)
+        self._name, self._args = name, args
+        role = self._defined(args.role.role) if args.role else None
+        self._vault = self._closed_vault()
+        self.vault_id, self.vault_uri = self._vault.id, self._vault.properties.vault_uri
+        access = PrivateEndpoint(
+            f"{name}-access",
+            PrivateEndpointArgs(
+                placement=args.placement,
+                subnet_id=args.vault.endpoints_subnet_id,
+                zone_id=args.vault.zone_id,
+                service_id=self.vault_id,
+                group_id="vault",
+            ),
+            ResourceOptions(parent=self),
+        )
+        send_logs(
+            f"{name}-logs",
+            resource_id=self.vault_id,
+            workspace_id=args.safeguards.workspace_id,
+            categories=VAULT_LOGS,
+            parent=self,
+        )
+        assignments = [self._assignment(args.role, role, access)] if args.role and role else []
+        keys = {key: self._signing_key(key) for key in args.signing_keys}
+        self.key_ids = {key: made.id for key, made in keys.items()}
+        # Autonamed: the old secret of a peer that left and rejoins still exists under its name.
+        cards = {
+            peer: self._secret(f"peer-{peer}", SecretText(value=card))
+            for peer, card in (args.peer_cards or {}).items()
+        }
+        texts = dict(args.secrets)
+        if args.peer_cards is not None:
+            peers = Output.json_dumps({peer: secret.name for peer, secret in cards.items()}, sort_keys=True)
+            texts = {VaultSecret.PEERS: SecretText(value=peers), **texts}
+        secrets = {secret: self._secret(secret, text, secret) for secret, text in texts.items()}
+        self.secret_ids = {secret: made.id for secret, made in secrets.items()}
+        in_time = [made for secret, made in secrets.items() if not texts[secret].late]
+        self.parts = [self._vault, access, *assignments, *keys.values(), *cards.values(), *in_time]
+        self.register_outputs({"vault_id": self.vault_id, "vault_uri": self.vault_uri})
+
+    def _closed_vault(self) -> keyvault.Vault:
+        args = self._args
+        # Autonamed, with a random part: the name of a soft-deleted vault stays reserved.
+        return keyvault.Vault(
+            f"{self._name}{args.ending}",
+            resource_group_name=args.placement.resource_group_name,
+            location=args.placement.location,
             properties=keyvault.VaultPropertiesArgs(
-                tenant_id=args.tenant_id,
+                tenant_id=args.vault.tenant_id,
                 sku=keyvault.SkuArgs(family=keyvault.SkuFamily.A, name=keyvault.SkuName.PREMIUM),
                 enable_rbac_authorization=True,
                 enable_soft_delete=True,
-                soft_delete_retention_in_days=args.soft_delete_days,
-                # Azure takes true or nothing: false is refused.
-                enable_purge_protection=True if args.purge_protection else None,
+                soft_delete_retention_in_days=args.vault.soft_delete_days,
+                # Azure refuses False.
+                enable_purge_protection=True if args.vault.purge_protection else None,
                 enabled_for_deployment=False,
                 enabled_for_disk_encryption=False,
                 enabled_for_template_deployment=False,
@@ -81,113 +179,67 @@ class ClosedVault:
                     bypass=keyvault.NetworkRuleBypassOptions.NONE,
                 ),
             ),
-            tags=args.tags,
-            opts=ResourceOptions(parent=parent, protect=args.deletion_protection),
-        )
-        access = PrivateEndpoint(
-            f"{name}-access",
-            PrivateEndpointArgs(
-                resource_group_name=args.resource_group_name,
-                location=args.location,
-                subnet_id=args.endpoints_subnet_id,
-                zone_id=args.vault_zone_id,
-                service_id=self.resource.id,
-                group_id="vault",
-                tags=args.tags,
-            ),
-            ResourceOptions(parent=parent),
-        )
-        self.parts += [self.resource, access]
-        send_logs(
-            f"{name}-logs",
-            resource_id=self.resource.id,
-            workspace_id=args.workspace_id,
-            parent=parent,
-            group="audit",
+            tags=args.placement.tags,
+            opts=ResourceOptions(parent=self, protect=args.safeguards.deletion_protection),
         )
 
-    @property
-    def uri(self) -> Output[str]:
-        """URI of the vault's data plane."""
-        return self.resource.properties.vault_uri
+    def _assignment(
+        self, granted: VaultRole, role: BuiltInRole | authorization.RoleDefinition, access: PrivateEndpoint
+    ) -> authorization.RoleAssignment:
+        return grant(
+            f"{self._name}-{granted.assignment}",
+            role=role if isinstance(role, BuiltInRole) else role.id,
+            scope=self._vault.id,
+            principal_id=granted.principal_id,
+            # A new role definition takes minutes to replicate (terraform-provider-azurerm #19916), about as long as
+            # network, vault and endpoint take.
+            wait_for=() if isinstance(role, BuiltInRole) else [access],
+            parent=self,
+        )
 
-    def allow(
-        self,
-        role: str,
-        *,
-        role_name: str,
-        description: str,
-        data_actions: Sequence[str],
-        principal_id: Input[str],
-        grantees: str,
-    ) -> None:
-        """Make a role of exactly these data actions on this vault, and give it to one principal.
-
-        Args:
-            role: ends the logical name of the role.
-            role_name: begins the role's name in Azure.
-            description: of the role, one sentence.
-            data_actions: below `Microsoft.KeyVault/vaults/`.
-            principal_id: who gets it.
-            grantees: ends the logical name of the assignment.
-        """
-        vault = self.resource
-        definition = authorization.RoleDefinition(
-            f"{self._name}-{role}",
-            # Unique in the tenant, as the vault's name is.
-            role_name=Output.concat(f"{role_name} ", vault.name),
-            description=description,
+    def _defined(self, role: BuiltInRole | CustomRole) -> BuiltInRole | authorization.RoleDefinition:
+        if isinstance(role, BuiltInRole):
+            return role
+        args = self._args
+        return authorization.RoleDefinition(
+            f"{self._name}-{role.definition}",
+            # Unique in the tenant, since the group's name has a random part.
+            role_name=Output.concat(f"{role.role_name} ", args.placement.resource_group_name, f" {self._name}"),
+            description=role.description,
             role_type="CustomRole",
-            scope=_resource_group_id(vault.id),
-            assignable_scopes=[_resource_group_id(vault.id)],
+            scope=args.vault.resource_group_id,
+            assignable_scopes=[args.vault.resource_group_id],
             permissions=[
                 authorization.PermissionArgs(
-                    actions=[], data_actions=[f"Microsoft.KeyVault/vaults/{action}" for action in data_actions]
+                    actions=[], data_actions=[f"Microsoft.KeyVault/vaults/{action}" for action in role.data_actions]
                 )
             ],
-            opts=ResourceOptions(parent=self._parent),
-        )
-        self.parts.append(
-            grant(
-                f"{self._name}-{grantees}",
-                role=definition.id,
-                scope=vault.id,
-                principal_id=principal_id,
-                parent=self._parent,
-            )
+            opts=ResourceOptions(parent=self),
         )
 
-    def secret(
-        self, role: str, value: Input[str], secret_name: str | None = None, *, text: Text = Text.PUBLIC
-    ) -> keyvault.Secret:
-        """A secret of the vault; named by Pulumi where nobody must know its name beforehand."""
-        made = vault_secret(
+    def _secret(self, role: str, text: SecretText, secret_name: VaultSecret | None = None) -> keyvault.Secret:
+        return keyvault.Secret(
             f"{self._name}-{role}",
-            resource_group_name=self._args.resource_group_name,
-            vault_name=self.resource.name,
-            value=value,
+            resource_group_name=self._args.placement.resource_group_name,
+            vault_name=self._vault.name,
             secret_name=secret_name,
-            text=text,
-            tags=self._args.tags,
-            parent=self._parent,
+            properties=keyvault.SecretPropertiesArgs(
+                value=Output.secret(text.value) if text.confidential else text.value,
+                content_type="text/plain" if secret_name is VaultSecret.ENROLMENT_KEY else "application/json",
+            ),
+            tags=self._args.placement.tags,
+            opts=ResourceOptions(
+                parent=self,
+                retain_on_delete=True,
+                additional_secret_outputs=["properties"] if text.confidential else None,
+            ),
         )
-        self.parts.append(made)
-        return made
 
-    def write_peers(self, cards: Mapping[str, str]) -> None:
-        """One secret a card, and one that lists them.
-
-        A peer that left and joins again gets a secret of a new name: its old one is still there.
-        """
-        names = {peer: self.secret(f"peer-{peer}", card).name for peer, card in cards.items()}
-        self.secret("peers", Output.json_dumps(names, sort_keys=True), PEERS)
-
-    def signing_key(self, key_name: str) -> keyvault.Key:
-        """A key on P-256 that lives and dies in an HSM, and can do nothing but sign."""
-        made = keyvault.Key(
+    def _signing_key(self, key_name: str) -> keyvault.Key:
+        return keyvault.Key(
             f"{self._name}-{key_name}",
-            resource_group_name=self._args.resource_group_name,
-            vault_name=self.resource.name,
+            resource_group_name=self._args.placement.resource_group_name,
+            vault_name=self._vault.name,
             key_name=key_name,
             properties=keyvault.KeyPropertiesArgs(
                 kty=keyvault.JsonWebKeyType.E_C_HSM,
@@ -195,43 +247,8 @@ class ClosedVault:
                 key_ops=[keyvault.JsonWebKeyOperation.SIGN],
                 attributes=keyvault.KeyAttributesArgs(enabled=True, exportable=False),
             ),
-            tags=self._args.tags,
-            opts=ResourceOptions(parent=self._parent, protect=self._args.deletion_protection, retain_on_delete=True),
+            tags=self._args.placement.tags,
+            opts=ResourceOptions(
+                parent=self, protect=self._args.safeguards.deletion_protection, retain_on_delete=True
+            ),
         )
-        self.parts.append(made)
-        return made
-
-
-def vault_secret(
-    name: str,
-    *,
-    resource_group_name: Input[str],
-    vault_name: Input[str],
-    value: Input[str],
-    secret_name: str | None,
-    text: Text = Text.PUBLIC,
-    tags: Mapping[str, Input[str]] | None,
-    parent: ComponentResource,
-) -> keyvault.Secret:
-    """Write one secret through Azure Resource Manager; it stays in the vault when it leaves the stack."""
-    confidential = text is Text.CONFIDENTIAL
-    return keyvault.Secret(
-        name,
-        resource_group_name=resource_group_name,
-        vault_name=vault_name,
-        secret_name=secret_name,
-        properties=keyvault.SecretPropertiesArgs(
-            value=Output.secret(value) if confidential else value,
-            content_type="text/plain" if secret_name == ENROLMENT_KEY else "application/json",
-        ),
-        tags=tags,
-        opts=ResourceOptions(
-            parent=parent,
-            retain_on_delete=True,
-            additional_secret_outputs=["properties"] if confidential else None,
-        ),
-    )
-
-
-def _resource_group_id(resource_id: Output[str]) -> Output[str]:
-    return resource_id.apply(lambda text: text.split("/providers/")[0])

@@ -1,14 +1,13 @@
 """This member's half of one private link to one other member."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pulumi import ComponentResource, CustomTimeouts, Input, Output, ResourceOptions
+from pulumi import ComponentResource, Input, Output, ResourceOptions
 from pulumi_azure_native import network
 
-from membership import Gateway, IpsecPolicy, LinkKind
+from components.inputs import GATEWAY_TIMEOUTS, Placement
+from contract.card import Gateway, IpsecPolicy, LinkKind
 
-_TIMEOUTS = CustomTimeouts(create="2h", update="2h", delete="2h")
 _DEAD_PEER_SECONDS = 45
 _INSTANCES = ("first", "second")
 
@@ -17,10 +16,8 @@ _INSTANCES = ("first", "second")
 class VpnPeeringArgs:
     """Inputs of `VpnPeering`."""
 
-    resource_group_name: Input[str]
-    """Required. Resource group of this member's gateway."""
-    location: Input[str]
-    """Required. Region of this member's gateway."""
+    placement: Placement
+    """Required. Resource group, region and tags of all children."""
     gateway_id: Input[str]
     """Required. Resource id of this member's gateway."""
     kind: LinkKind
@@ -28,11 +25,9 @@ class VpnPeeringArgs:
     peer_gateway: Gateway
     """Required. The peer's gateway, from its verified card."""
     shared_key: Input[str]
-    """Required. The key that both sides derived; always stored as a secret."""
+    """Required. The pre-shared key that both sides derive; always stored as a secret."""
     policy: IpsecPolicy
     """Required. The IPsec proposal, the same on both sides."""
-    tags: Mapping[str, Input[str]] | None = None
-    """Optional. Put on every taggable child."""
 
     def __post_init__(self) -> None:
         if self.kind not in (LinkKind.VNET_TO_VNET, LinkKind.IPSEC):
@@ -40,10 +35,15 @@ class VpnPeeringArgs:
 
 
 class VpnPeering(ComponentResource):
-    """IKEv2 with BGP to both instances of the peer's gateway; up once the peer has made its half."""
+    """IKEv2 connections to both instances of the peer's gateway; up once the peer has deployed its half.
+
+    A vnet-to-vnet link needs no BGP (learn.microsoft.com/azure/vpn-gateway/vpn-gateway-highlyavailable): its routes
+    are the two address spaces, and nobody can announce another's range. An ipsec link to two instances needs BGP.
+    """
 
     connection_ids: dict[str, Output[str]]
-    """Resource ids of this half's connections, by the peer's gateway instance, or `gateway` for both."""
+    """Resource ids of this half's connections: by the peer's gateway instance, `first` and `second`, for ipsec; by
+    `gateway` for vnet-to-vnet."""
 
     def __init__(self, name: str, args: VpnPeeringArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("decentralized-trust:azure:VpnPeering", name, None, opts)
@@ -65,16 +65,16 @@ class VpnPeering(ComponentResource):
     def _to_instance(self, role: str, place: int) -> network.VirtualNetworkGatewayConnection:
         args = self._args
         instance = args.peer_gateway.instances[place]
-        # No address space: routes come by BGP, and what is listed here would become static ones.
+        # Without an address space, which would become static routes: routes come by BGP.
         far_end = network.LocalNetworkGateway(
             f"{self._name}-{role}-peer",
-            resource_group_name=args.resource_group_name,
-            location=args.location,
+            resource_group_name=args.placement.resource_group_name,
+            location=args.placement.location,
             gateway_ip_address=str(instance.public_ip),
             bgp_settings=network.BgpSettingsArgs(
                 asn=args.peer_gateway.asn, bgp_peering_address=str(instance.bgp_peering_ip)
             ),
-            tags=args.tags,
+            tags=args.placement.tags,
             opts=ResourceOptions(parent=self),
         )
         return self._connection(
@@ -87,23 +87,23 @@ class VpnPeering(ComponentResource):
         args, policy = self._args, self._args.policy
         return network.VirtualNetworkGatewayConnection(
             f"{self._name}-{role}",
-            resource_group_name=args.resource_group_name,
-            location=args.location,
+            resource_group_name=args.placement.resource_group_name,
+            location=args.placement.location,
             virtual_network_gateway1=network.VirtualNetworkGatewayArgs(id=args.gateway_id),
             **ends,
             connection_protocol=network.VirtualNetworkGatewayConnectionProtocol.IK_EV2,
             connection_mode=network.VirtualNetworkGatewayConnectionMode.DEFAULT,
-            enable_bgp=True,
+            enable_bgp=args.kind is LinkKind.IPSEC,
             dpd_timeout_seconds=_DEAD_PEER_SECONDS,
             use_policy_based_traffic_selectors=False,
             ipsec_policies=[network.IpsecPolicyArgs(**policy.model_dump())],
             shared_key=Output.secret(args.shared_key),
-            tags=args.tags,
+            tags=args.placement.tags,
             opts=ResourceOptions(
                 parent=self,
                 additional_secret_outputs=["shared_key"],
-                custom_timeouts=_TIMEOUTS,
-                # Azure ignores a new key for a connection that is there: it must go first.
+                custom_timeouts=GATEWAY_TIMEOUTS,
+                # Azure ignores a new key of an existing connection, so the connection is replaced.
                 replace_on_changes=["shared_key"],
                 delete_before_replace=True,
             ),

@@ -1,1 +1,1 @@
-"""How the agent gets onto a VM: cloud-init's document, the systemd unit, the locked libraries."""
+"""How programs and their configuration get onto a VM. It packs the programs' folders by path and imports none."""

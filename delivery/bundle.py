@@ -1,24 +1,24 @@
-"""Packs an image's installation: `python -m delivery.bundle FILE` writes a tar archive of the root folder."""
+"""Packs an image's files: `python -m delivery.bundle PLATFORM FILE` writes a tar archive, relative to the root."""
 
 import io
 import sys
 import tarfile
 from pathlib import Path
 
-from delivery.cloud_config import INSTALL, installed
+from delivery.cloud_config import installed, mode_of
 
 
-def bundle() -> bytes:
-    """The archive, the same for the same files."""
+def bundle(platform: str) -> bytes:
+    """The tar archive for a platform; the same files give the same bytes."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as archive:
-        for path, text in sorted(installed().items()):
+        for path, text in sorted(installed(platform).items()):
             content = text.encode()
             entry = tarfile.TarInfo(path.removeprefix("/"))
-            entry.size, entry.mode = len(content), 0o755 if path == INSTALL else 0o644
+            entry.size, entry.mode = len(content), mode_of(path)
             archive.addfile(entry, io.BytesIO(content))
     return packed.getvalue()
 
 
 if __name__ == "__main__":
-    Path(sys.argv[1]).write_bytes(bundle())
+    Path(sys.argv[2]).write_bytes(bundle(sys.argv[1]))

@@ -1,53 +1,51 @@
-"""The cloud-init document of a VM, as its scale set's custom data; without an image, user data too. No secret in it.
+"""The cloud-init document in a VM's custom data, and without an image its user data. Both without secrets.
 
-Azure takes 64 KB of each. The programs' sources are more than that leaves room for, so they are stripped of what only
-people read, packed, and sent in two halves: one in each.
+Azure takes 64 KB of each. The programs' sources are packed and cut in two: user data is filled first, custom data
+gets the rest.
 """
 
 import base64
 import gzip
 import hashlib
-import io
 import json
-import lzma
 import shlex
-import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from agent.agent import DRAIN_SECONDS, END_SECONDS
-from agent.configuration import PATH as CONFIGURATION_PATH
-from agent.lease import WATCHDOG_SECONDS
-from delivery.bare import bare
-from delivery.sources import every_file, files_of
-from ledger.platforms import PLATFORMS
+from contract.timing import LEASE, PLANNED_STOP
+from contract.users import MAX_TASKS, NODE_USERS, PROGRAM, TOOL
+from contract.vm_configuration import AGENT_FILE, AUTHORITY_FILE, EGRESS_FILE, FOLDER, MODEL_FILE, SHARE
+from delivery.sources import REPOSITORY, every_file, packed
 
 MAX_CUSTOM_DATA_BYTES = 65_535
-"""Azure's limit, as the reference of osProfile.customData has it: one less than the 64 KB of the guide."""
+"""Azure's limit in the reference of osProfile.customData: one less than the guide's 64 KB."""
 MAX_USER_DATA_BYTES = 49_152
 """64 KB in base64: learn.microsoft.com/azure/virtual-machines/user-data does not say which of both may be 64 KB."""
-SHARE = Path("/mnt/ledger")
-"""Where the share is mounted."""
-INSTALLATION = Path("/opt/decentralized-trust/ledger")
-"""Where the ledger's artifacts are."""
-VENV_PACKAGE = "python3-venv"
-"""What the programs' own environment needs of Ubuntu."""
+UBUNTU_PACKAGES = ("python3-venv", "nftables")
+"""Ubuntu packages of every VM: for the programs' virtual environment, and for the firewall of the nodes' users."""
 AGENT = "agent"
-"""The module that a node VM runs."""
+"""Module of a node VM's program."""
 
 _HERE = Path(__file__).parent
 _PREFIX = "/opt/decentralized-trust"
-_ETC = CONFIGURATION_PATH.parent
 _SHARE_UNIT = "ledger-share.service"
-_SHARE_FILE = str(_ETC / "share.env")
+_SHARE_FILE = str(FOLDER / "share.env")
+_EGRESS_UNIT = "ledger-egress.service"
 INSTALL = f"{_PREFIX}/install.sh"
-_ARCHIVE = f"{_PREFIX}/source.tar.xz"
+_COMMANDS = "/usr/local/bin"
+"""Where a shell looks for commands, that of Azure's run command too."""
+_CAPABILITIES = ("CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP", "CAP_KILL")
+"""With these the agent starts and ends a node under another user, which has none of them."""
+_REQUIRES = f"BindsTo={_EGRESS_UNIT}\nAfter={_EGRESS_UNIT}\nConditionPathExists={EGRESS_FILE}\n"
+"""No agent starts without its nodes' rules; with `Requires` it would where the rules' unit is skipped."""
+_ARCHIVE = f"{_PREFIX}/source.ppmd"
 
 
 @dataclass(frozen=True)
 class _Program:
-    """What a VM runs."""
+    """The program of a VM."""
 
     module: str
 
@@ -57,21 +55,30 @@ class _Program:
 
     @property
     def configuration(self) -> str:
-        """The file that tells it what it works with."""
-        return str(_ETC / f"{self._name}.json")
+        """Path of the program's configuration."""
+        return str(AGENT_FILE if self.module == AGENT else AUTHORITY_FILE)
 
     @property
     def unit(self) -> str:
         return f"ledger-{self._name}.service"
 
     @property
+    def commands(self) -> dict[str, str]:
+        """The commands that operators run on the VM, by path."""
+        if self.module == AGENT:
+            return {}
+        program = f'cd {_PREFIX}/source && exec ../venv/bin/python -B -m {self.module} "${{@:---help}}"'
+        return {f"{_COMMANDS}/ledger-{self._name}": f"#!/bin/sh\n{program}\n"}
+
+    @property
     def units(self) -> tuple[str, ...]:
-        return (self.unit, _SHARE_UNIT) if self.module == AGENT else (self.unit,)
+        return (self.unit, _SHARE_UNIT, _EGRESS_UNIT) if self.module == AGENT else (self.unit,)
 
     def text(self, unit: str) -> str:
-        """A systemd unit."""
-        if unit == _SHARE_UNIT:
+        """Content of a systemd unit."""
+        if unit != self.unit:
             return _filled(unit)
+        agent = self.module == AGENT
         return _filled(
             "ledger.service",
             {
@@ -82,8 +89,13 @@ class _Program:
                 }[self._name],
                 "{module}": self.module,
                 "{configuration}": self.configuration,
-                # An authority writes to no share.
-                "{writable}": f"ReadWritePaths=-{SHARE}\n" if self.module == AGENT else "",
+                # An authority writes to no share, and starts no process under another user.
+                "{writable}": f"ReadWritePaths=-{SHARE}\n" if agent else "",
+                "{requires}": _REQUIRES if agent else "",
+                "{capabilities}": " ".join(_CAPABILITIES) if agent else "",
+                "{calls}": "@setuid capset" if agent else "capset",
+                "{folder_mode}": "0711" if agent else "0700",
+                "{mask}": "0027" if agent else "0077",
             },
         )
 
@@ -94,15 +106,30 @@ def units(module: str = AGENT) -> dict[str, str]:
     return {name: program.text(name) for name in program.units}
 
 
+def _system_files(module: str) -> dict[str, str]:
+    """A program's files outside of its folder: units of systemd, and commands."""
+    files = {f"/etc/systemd/system/{name}": text for name, text in units(module).items()}
+    return files | _Program(module).commands
+
+
 def _filled(name: str, values: Mapping[str, str] | None = None) -> str:
-    """A file of this folder, with the values that are named elsewhere."""
+    """Content of a file in this folder, with its placeholders filled in."""
     text = (_HERE / name).read_text(encoding="utf-8")
     for key, value in {
-        **(values or {}),
-        "{watchdog_seconds}": str(WATCHDOG_SECONDS),
-        "{stop_seconds}": str(DRAIN_SECONDS + END_SECONDS),
+        "{watchdog_seconds}": str(LEASE.watchdog_seconds),
+        "{stop_seconds}": str(PLANNED_STOP.total_seconds),
+        "{tasks}": str(3 * MAX_TASKS),
         "{share}": str(SHARE),
         "{share_file}": _SHARE_FILE,
+        "{egress_file}": str(EGRESS_FILE),
+        "{user}": PROGRAM.name,
+        "{number}": str(PROGRAM.number),
+        "{nodes}": str(len(NODE_USERS)),
+        "{first_node}": str(next(iter(NODE_USERS.values())).number),
+        "{tool}": TOOL.name,
+        "{tool_number}": str(TOOL.number),
+        # Last, so that placeholders inside these values are not replaced.
+        **(values or {}),
     }.items():
         text = text.replace(key, value)
     return text
@@ -111,20 +138,20 @@ def _filled(name: str, values: Mapping[str, str] | None = None) -> str:
 def _common() -> dict[str, str]:
     return {
         f"{_PREFIX}/requirements.txt": (_HERE / "requirements.txt").read_text(encoding="utf-8"),
-        INSTALL: _filled("install.sh"),
+        INSTALL: _filled("install.sh", {"{unpack}": (_HERE / "unpack.py").read_text(encoding="utf-8")}),
     }
 
 
-def installed() -> dict[str, str]:
-    """Every file of an image, by its path: it is good for a node and for an authority."""
-    authorities = [platform.authority.module for platform in PLATFORMS.values() if platform.authority]
+def installed(platform: str) -> dict[str, str]:
+    """Files of an image for one ledger platform by path; the image serves nodes and authorities."""
+    authority = f"ledger.{platform}.authority"
+    there = (REPOSITORY / "ledger" / platform / "authority" / "__main__.py").is_file()
     return {
         **{f"{_PREFIX}/source/{path}": text for path, text in every_file().items()},
         **{
-            f"/etc/systemd/system/{name}": text
-            # One image is of one ledger.
-            for module in (AGENT, *authorities[:1])
-            for name, text in units(module).items()
+            path: text
+            for module in (AGENT, *((authority,) if there else ()))
+            for path, text in _system_files(module).items()
         },
         **_common(),
     }
@@ -135,6 +162,7 @@ def cloud_config(
     share_source: str | None,
     packages: Sequence[str],
     *,
+    egress: str | None = None,
     in_image: bool,
     module: str = AGENT,
     installation: Sequence[str] = (),
@@ -142,33 +170,37 @@ def cloud_config(
     """The cloud-init document.
 
     Args:
-        configuration: what the program is told, a JSON document.
-        share_source: the share as NFS names it, `HOST:/ACCOUNT/SHARE`; None where the VM has none.
+        configuration: the program's configuration, a JSON document.
+        share_source: the share's NFS source, `HOST:/ACCOUNT/SHARE`; None if the VM has no share.
         packages: Ubuntu packages of the ledger's runtime.
+        egress: nftables rules of the nodes' connections; None: no rules, and so no agent starts.
         in_image: whether the VM's image has packages, libraries and programs already; then only the configuration is
             written, and nothing is fetched at boot.
-        module: what the VM runs: `AGENT`, or a platform's authority.
-        installation: arguments of `ledger.install`, the platform's name first; none where nothing is to be installed.
+        module: the VM's program: `AGENT`, or a platform's authority.
+        installation: arguments of `ledger.install`, the platform's name first; empty: no ledger is installed.
     """
     program = _Program(module)
     written = {program.configuration: configuration}
     if share_source is not None:
         written[_SHARE_FILE] = f"SHARE_SOURCE={share_source}\n"
+    if egress is not None:
+        written[str(EGRESS_FILE)] = egress
     if in_image:
-        return _document(
+        return _modelled(
             {
                 "write_files": _files(written),
-                "runcmd": [["systemctl", "restart", "--no-block", *program.units]],
+                # cloud-init writes files before systemd gets to these: they run already, and go on.
+                "runcmd": [["systemctl", "start", "--no-block", *program.units]],
             }
         )
-    archive = _archive(module, installation)
-    written |= {f"/etc/systemd/system/{name}": text for name, text in units(module).items()} | _common()
+    archive = _sources(module, installation)
+    written |= _system_files(module) | _common()
     written[f"{_ARCHIVE}.sha256"] = f"{hashlib.sha256(archive).hexdigest()}  {_ARCHIVE}\n"
-    first, _ = _halves(archive)
-    return _document(
+    first, _ = _cut(archive)
+    return _modelled(
         {
             "package_update": True,
-            "packages": [VENV_PACKAGE, *packages],
+            "packages": [*UBUNTU_PACKAGES, *packages],
             "write_files": [
                 *_files(written),
                 {
@@ -184,22 +216,16 @@ def cloud_config(
 
 
 def user_data(*, module: str = AGENT, installation: Sequence[str] = ()) -> str:
-    """What `cloud_config` has no room for, in base64; a VM whose image has everything wants none.
-
-    Raises:
-        ValueError: it is larger than Azure takes.
-    """
-    _, second = _halves(_archive(module, installation))
-    if len(second) > MAX_USER_DATA_BYTES:
-        raise ValueError(f"user data has {len(second)} bytes; wanted {MAX_USER_DATA_BYTES} at most")
+    """The second part of the packed sources, in base64; a VM whose image has the programs needs none."""
+    _, second = _cut(_sources(module, installation))
     return base64.b64encode(second).decode()
 
 
 def custom_data(document: str) -> str:
-    """A cloud-init document as Azure takes it: gzip, then base64, the same for the same document.
+    """Encode a cloud-init document for Azure: gzip, then base64. The same document gives the same text.
 
     Raises:
-        ValueError: it is larger than Azure takes.
+        ValueError: the result exceeds `MAX_CUSTOM_DATA_BYTES`.
     """
     packed = gzip.compress(document.encode(), mtime=0)
     if len(packed) > MAX_CUSTOM_DATA_BYTES:
@@ -209,37 +235,40 @@ def custom_data(document: str) -> str:
 
 def _boot(installation: Sequence[str]) -> list[str]:
     # cloud-init's failures don't fail a VM's provisioning, learn.microsoft.com/azure/virtual-machines/custom-data. A
-    # VM whose program does not answer counts as ill once its grace period is over; why, stands on the serial console.
+    # VM whose program does not answer becomes unhealthy after its grace period; the serial console shows the reason.
     log = f"{_PREFIX}/install.log"
     install = shlex.join([INSTALL, *installation])
     return ["sh", "-c", f"{install} >{log} 2>&1 || {{ cat {log} >/dev/console; exit 1; }}"]
 
 
-def _archive(module: str, installation: Sequence[str]) -> bytes:
-    """What the VM runs, packed; the same for the same files."""
-    files = files_of(module, installation[0] if installation else None)
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as archive:
-        for path, text in sorted(files.items()):
-            content = (bare(text) if path.endswith(".py") else text).encode()
-            entry = tarfile.TarInfo(path)
-            entry.size, entry.mode = len(content), 0o644
-            archive.addfile(entry, io.BytesIO(content))
-    return lzma.compress(packed.getvalue(), preset=9 | lzma.PRESET_EXTREME)
+def _sources(module: str, installation: Sequence[str]) -> bytes:
+    return packed(module, installation[0] if installation else None)
 
 
-def _halves(archive: bytes) -> tuple[bytes, bytes]:
-    middle = len(archive) // 2
-    return archive[:middle], archive[middle:]
+def _cut(archive: bytes) -> tuple[bytes, bytes]:
+    """The archive's parts for custom data and user data; user data is filled first."""
+    cut = max(0, len(archive) - MAX_USER_DATA_BYTES)
+    return archive[:cut], archive[cut:]
+
+
+def mode_of(path: str) -> int:
+    """The permissions of a file that is installed."""
+    return 0o755 if path == INSTALL or path.startswith(_COMMANDS) else 0o644
 
 
 def _files(contents: Mapping[str, str]) -> list[dict[str, str]]:
     return [
-        {"path": path, "permissions": "0755" if path == INSTALL else "0644", "content": content}
+        {"path": path, "permissions": f"{mode_of(path):04o}", "content": content}
         for path, content in contents.items()
     ]
 
 
-def _document(keys: dict[str, object]) -> str:
+def _modelled(keys: dict[str, Any]) -> str:
+    """The document, which also writes its own hash to a file of the VM."""
+    model = hashlib.sha256(_document(keys).encode()).hexdigest()[:12]
+    return _document({**keys, "write_files": [*keys["write_files"], *_files({str(MODEL_FILE): model})]})
+
+
+def _document(keys: Mapping[str, object]) -> str:
     # JSON is YAML, and needs no library to write.
     return "#cloud-config\n" + json.dumps(keys, indent=1)

@@ -1,18 +1,20 @@
 #!/bin/sh
-# Makes the programs' user and Python environment, installs the ledger, starts what is to run; by root, again at will.
-# Arguments: those of ledger.install; without any, no ledger is installed.
-# A library is installed only if it is the very file that requirements.txt names by its hash.
+# Run by root; may be repeated. Arguments: those of ledger.install; without any, no ledger is installed.
 set -eu
 prefix=/opt/decentralized-trust
-archive="$prefix/source.tar.xz"
+archive="$prefix/source.ppmd"
 
-# One number on all VMs: files on the share belong to it.
-getent passwd ledger >/dev/null || useradd --system --uid 64100 --no-create-home --shell /usr/sbin/nologin ledger
+# The same numbers on all VMs: files on the share have them as owners.
+awk 'BEGIN {
+    print "u {user} {number}"
+    for (i = 1; i <= {nodes}; i++) print "u ledger-node-" i, {first_node} + i - 1
+    print "u {tool} {tool_number}"
+}' | systemd-sysusers -
 [ -x "$prefix/venv/bin/python" ] || python3 -m venv "$prefix/venv"
 "$prefix/venv/bin/pip" install --quiet --disable-pip-version-check --no-cache-dir \
     --require-hashes --only-binary :all: --requirement "$prefix/requirements.txt"
 
-# Custom data has half of the sources, user data the other, which Azure's metadata service tells. An image has them all.
+# An image has the sources already.
 if [ -f "$archive.sha256" ]; then
     if ! sha256sum --check --status "$archive.sha256"; then
         curl --fail --silent --show-error --noproxy '*' --retry 30 --retry-delay 2 --retry-all-errors \
@@ -23,13 +25,14 @@ if [ -f "$archive.sha256" ]; then
     fi
     rm -rf "$prefix/source"
     mkdir "$prefix/source"
-    tar --extract --xz --file "$archive" --directory "$prefix/source" --no-same-owner
+    "$prefix/venv/bin/python" - "$archive" "$prefix/source" <<'END'
+{unpack}END
 fi
 
 if [ $# -gt 0 ]; then
-    # A repository may be away for a while, and nothing runs this again: a VM that gave up is ill until it is made anew.
+    # Nothing else retries when a repository is away.
     attempt=1
-    # Root's home: without --repository Maven fetches, and keeps there what it got, its own plugins unverified among it.
+    # HOME: Maven's cache.
     until (cd "$prefix/source" && HOME=/root PYTHONDONTWRITEBYTECODE=1 "$prefix/venv/bin/python" -m ledger.install "$@"); do
         [ "$attempt" -lt 20 ] || exit 1
         attempt=$((attempt + 1))
@@ -37,12 +40,10 @@ if [ $# -gt 0 ]; then
     done
 fi
 
-# Where the share is mounted; empty, and nobody's, until it is.
 mkdir -p {share}
 systemctl daemon-reload
+# The share is mounted while the agent starts. In an image systemd skips all of them.
+[ ! -f /etc/systemd/system/ledger-share.service ] || systemctl enable --now --no-block ledger-share.service
 for unit in ledger-agent ledger-authority; do
-    # Which of them a VM runs says its configuration.
     [ ! -f "/etc/systemd/system/$unit.service" ] || systemctl enable --now "$unit.service"
 done
-# A share that can't be mounted yet must not end the installation.
-[ ! -f /etc/systemd/system/ledger-share.service ] || systemctl enable --now --no-block ledger-share.service

@@ -1,65 +1,122 @@
-"""Which source files a VM runs: those that its program can come to import, and no other."""
+"""Selects and packs a VM's source files: whole folders, by the VM's program and the ledger's platform."""
 
-import ast
-import importlib.util
-from collections.abc import Iterator
+import re
+from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 
-import agent
-import ledger
+import pyppmd
 
-ROOT = Path(agent.__path__[0]).parent
-_PACKAGES = (agent.__name__, ledger.__name__)
-_INSTALLER = "ledger.install"
+from delivery.unpack import BACK, CAPITAL, CAPITALS, DEEPER, INDENT, MEMORY_BYTES, unpacked
+
+_BETWEEN = "\0"
+_TELLING = re.compile(f"[{_BETWEEN}{DEEPER}{BACK}{CAPITAL}{CAPITALS}]|^ +$")
+_MOST = 16
+"""The highest order of PPMd, which mostly gives the smallest archive."""
+REPOSITORY = Path(__file__).resolve().parent.parent
+SUFFIXES = frozenset({".py", ".java"})
+_PROGRAMS = ("contract", "host", "agent", "ledger")
+_EVERYWHERE = ("contract", "host")
+_STACKS = frozenset(
+    f"contract/{name}.py"
+    for name in ("addresses", "canonical", "card", "consortium", "egress", "frontend", "key_agreement", "messages")
+)
+"""Modules that only stacks use: cards are verified at deployment, balancer and firewall set up there."""
 
 
 def every_file() -> dict[str, str]:
-    """All that any VM runs, by its path below the folder of both packages."""
+    """All source files for VMs, by path relative to the repository."""
     return {
-        str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
-        for package in _PACKAGES
-        for suffix in ("py", "java")
-        for path in sorted((ROOT / package).rglob(f"*.{suffix}"))
+        str(path.relative_to(REPOSITORY)): path.read_text(encoding="utf-8")
+        for package in _PROGRAMS
+        for path in sorted((REPOSITORY / package).rglob("*"))
+        if path.suffix in SUFFIXES
     }
 
 
 def files_of(module: str, platform: str | None) -> dict[str, str]:
-    """What a VM runs whose program is `module` and whose ledger is that of `platform`; None is none.
+    """Source files of a VM by path.
 
-    A platform's module is found by its name, not by an import; its Java sources are compiled on the VM.
+    Args:
+        module: the VM's program, such as `agent`. Only an authority's VM gets the authority's code.
+        platform: the ledger's platform; of others the VM gets only the data. None: no platform.
     """
-    every = every_file()
-    modules = {_module(path): path for path in every if path.endswith(".py")}
-    wanted, found = [module, f"{module}.__main__", _INSTALLER], set[str]()
-    if platform:
-        wanted.append(f"ledger.{platform}")
-    while wanted:
-        name = wanted.pop()
-        if name in found or name not in modules:
-            continue
-        found.add(name)
-        wanted.extend(_imported(every[modules[name]], name))
-        # A module's packages are loaded before it.
-        wanted.extend(name.rsplit(".", depth)[0] for depth in range(1, name.count(".") + 1))
-    java = f"ledger/{platform}/java/"
+    program = module.replace(".", "/")
     return {
         path: text
-        for path, text in every.items()
-        if path in {modules[name] for name in found} or (platform and path.startswith(java))
+        for path, text in every_file().items()
+        if path not in _STACKS and _belongs(Path(path), program, platform)
     }
 
 
-def _module(path: str) -> str:
-    return path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+def _belongs(path: Path, program: str, platform: str | None) -> bool:
+    package, *_ = path.parts
+    if path.name == "authority_configuration.py":
+        return "authority" in program
+    if package != "ledger":
+        return package in _EVERYWHERE or package == program
+    if len(path.parts) == 2 or (len(path.parts) == 3 and path.name == "__init__.py"):
+        return True
+    if path.parts[2] == "authority":
+        return path.is_relative_to(program)
+    return path.parts[1] == platform
 
 
-def _imported(source: str, name: str) -> Iterator[str]:
-    """Modules that a module imports, at its start or later."""
-    package = name if importlib.util.find_spec(name).submodule_search_locations else name.rpartition(".")[0]  # type: ignore[union-attr]
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            yield from (each.name for each in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
-            yield base
-            yield from (f"{base}.{each.name}" for each in node.names)
+@lru_cache
+def packed(module: str, platform: str | None) -> bytes:
+    """The files of `files_of` in PPMd: path, text, path and so on, separated by zeros, which no text has.
+
+    The same files give the same bytes; cached. As JSON or as a tar archive they would be a percent larger.
+
+    Raises:
+        ValueError: the archive does not unpack to the same texts.
+    """
+    files = files_of(module, platform)
+    parts = (part for path, text in sorted(files.items()) for part in (path, encoded(path, text)))
+    text = _BETWEEN.join(parts).encode()
+    for order in range(_MOST, 1, -1):
+        archive = bytes([order]) + pyppmd.compress(text, max_order=order, mem_size=MEMORY_BYTES)
+        if _is_whole(archive, files):
+            return archive
+    raise ValueError(f"{module}: PPMd packs it in no order; wanted one that unpacks to the same texts")
+
+
+def _is_whole(archive: bytes, files: Mapping[str, str]) -> bool:
+    """Whether the archive unpacks: pyppmd 1.3.1 writes one in twenty of order 10 or more so that it can't read it."""
+    try:
+        return unpacked(archive) == files
+    except ValueError:
+        return False
+
+
+def encoded(path: str, text: str) -> str:
+    """A text as the archive has it: with relative indents, and capitals marked.
+
+    Raises:
+        ValueError: the text contains a character that the archive uses as a mark.
+    """
+    for number, line in enumerate(text.split("\n"), 1):
+        if _TELLING.search(line):
+            raise ValueError(
+                f"{path}, line {number}: {line!r:.80} can't be packed; wanted no blanks alone, and no tabs or other"
+                " control characters: by these the archive tells indents and capitals"
+            )
+    return _lowered(_relative(text))
+
+
+def _lowered(text: str) -> str:
+    """A text in lower case, with marks for its capitals."""
+    several = re.sub("[A-Z][A-Z_]*[A-Z]", lambda found: CAPITALS + found[0].lower() + CAPITALS, text)
+    return re.sub("[A-Z]", lambda found: CAPITAL + found[0].lower(), several)
+
+
+def _relative(text: str) -> str:
+    """A text whose lines begin with their indentation relative to the line before."""
+    depth, lines = 0, []
+    for line in text.split("\n"):
+        before = depth
+        if line:
+            depth = (len(line) - len(line.lstrip(" "))) // len(INDENT)
+        change = DEEPER * (depth - before) + BACK * (before - depth)
+        lines.append(change + line.removeprefix(INDENT * depth))
+    return "\n".join(lines)

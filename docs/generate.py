@@ -1,16 +1,16 @@
-"""Writes what follows from the code: the READMEs' tables, Pulumi.yaml's `config:`, schema, checklist, sample card.
+"""Writes what follows from the code: the documents' tables, Pulumi.yaml's `config:`, schema, checklist, sample card.
 
 `python -m docs.generate` writes the files that are stale, and names them. `generate(check=True)` only names them.
 """
 
-import importlib
-import importlib.util
+import inspect
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from enum import Enum
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from enum import Enum, StrEnum
 from ipaddress import IPv4Network
 from pathlib import Path
 from types import UnionType
@@ -22,18 +22,57 @@ from annotated_types import Ge, Le
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
-import membership
-from consortium import CARD_OUTPUT
-from offline import rules
-from offline.program import PEERS_KEY, ROOT, Run
-from offline.stacks import EXAMPLES, plan_stack
-from settings import LOCATION_KEY, SIZES, HighAvailability, Nodes, Settings, section_of
+from components.alerts.events import EVENT_RULES
+from components.alerts.logs import QUERY_RULES
+from components.alerts.metrics import METRIC_RULES
+from components.alerts.rules import AlertRule
+from components.collected import BLOB_LOGS, DATABASE_LOGS, GATEWAY_LOGS, TABLES, VAULT_LOGS
+from components.flows import FLOWS, Flow, PortGroup, Remote, Subnet, Tag, port_groups
+from components.log_volume import BYTES, Senders, volumes
+from components.workbook import QueryItem, sections
+from contract.addresses import AddressPlan, carve
+from contract.card import CARD_SCHEMA, card_schema
+from contract.egress import port_ranges
+from contract.fingerprint import fingerprint
+from contract.frontend import NETWORK_INFO, ApplicationPorts, listeners, peer_ports
+from contract.identities import identities
+from contract.network_info import NETWORK_INFO_SCHEMA
+from contract.platform import MAX_IDENTITIES
+from cost.bill import Bill
+from cost.meters import FREE
+from cost.prices import EXACT, REGION, read_price_list
+from cost.report import Statement, as_text
+from cost.stacks import Terms, bills_of_sizes
+from cost.usage import Usage
+from lab import ROOT
+from lab.azure import rules
+from lab.azure.program import PEERS_KEY, Run
+from lab.azure.refusals import CASES, Case
+from lab.azure.stacks import EXAMPLES, plan_stack
+from lab.bank_of_three import EXAMPLE
+from ledger.corda import CORDA
+from ledger.corda.authority.register import RequestRecord
+from ledger.corda.certificates import CHAINS_SCHEMA
+from ledger.corda.enrolment import NetworkAnswer
+from policy.checklist import render
+from stack.card_file import CARD_OUTPUT
+from stack.mistakes import section_of
+from stack.previous import PEER_CARDS_OUTPUT, SERVER_OFFER_OUTPUT, SHARE_OUTPUT
+from stack.regions import REGIONS
+from stack.settings import LOCATION_KEY, SIZES, HighAvailability, NodesSettings, Settings
 
 README = ROOT / "README.md"
-OFFLINE_README = ROOT / "offline" / "README.md"
+LAB_README = ROOT / "lab" / "azure" / "README.md"
 PROJECT_FILE = ROOT / "Pulumi.yaml"
 SCHEMA = ROOT / "schemas" / "membership-card.schema.json"
 CHECKLIST = ROOT / "docs" / "checklist.md"
+ALERTS = ROOT / "docs" / "alerts.md"
+NETWORK = ROOT / "docs" / "network.md"
+CONFIGURATION = ROOT / "docs" / "configuration.md"
+OUTPUTS_PAGE = ROOT / "docs" / "outputs.md"
+COMPATIBILITY = ROOT / "docs" / "compatibility.md"
+COST = ROOT / "docs" / "cost.md"
+MONITORING = ROOT / "docs" / "monitoring.md"
 SAMPLE_STACK = EXAMPLES / "three-banks" / "Pulumi.bank-c.yaml"
 SAMPLE_CARD = EXAMPLES / "three-banks" / "bank-c.json"
 SAMPLE_PIN = ROOT / "Pulumi.prod.yaml"
@@ -42,9 +81,23 @@ SAMPLE_PIN = ROOT / "Pulumi.prod.yaml"
 OUTPUTS: Mapping[str, str] = {
     CARD_OUTPUT: (
         "the membership card: public, signed, all that a peer needs "
-        "([schema](schemas/membership-card.schema.json)); peers read it by stack reference or as a JSON file"
+        "([schema](../schemas/membership-card.schema.json)); peers read it by stack reference or as a JSON file"
     ),
-    "fingerprint": "`sha256:` of the key that signs the card; tell it to peers by another way than the card",
+    "fingerprint": "`sha256:` of the key that signs the card; send it to peers out of band",
+    PEER_CARDS_OUTPUT: (
+        "counter, generation of the link key and digest of each peer's newest card: an older card is refused, also "
+        "after the peer left and joined again"
+    ),
+    SERVER_OFFER_OUTPUT: (
+        "what the region offered when the database's server was made; a later offer changes no live server"
+    ),
+    SHARE_OUTPUT: "GiB of the ledger's share: a smaller `ledger.shareGib` is refused",
+    "connections": "by peer, the names of the VPN connections that are this member's half of the link",
+    "monitoring": "the workbook's address, and the id by which the workspace is queried (medium, large)",
+    "waitsFor": (
+        "what other members and the authority's operators have to do before the nodes take part; "
+        "[a query](operations.md#after-pulumi-up) shows whether they have done it"
+    ),
     "resourceGroup": "resource group that holds everything",
     "rpcAddress": (
         "where the bank's applications reach its nodes by RPC: the load balancer's address, and the port "
@@ -53,8 +106,66 @@ OUTPUTS: Mapping[str, str] = {
 }
 """What each stack output means, in the order of the table."""
 
-_CHECKLIST_MODULE = "tests.checklist"
-_RULES_MODULE = "tests.test_rules"
+
+class Effect(StrEnum):
+    """What a changed setting means for a member that is live."""
+
+    IN_PLACE = "in place"
+    """Nothing is made again, and no node stops."""
+    ROLLS = "rolls VMs"
+    """New VMs take the place of the nodes' or the authority's, one after the other; identities move along."""
+    LINKS = "links down"
+    """The gateway or a connection changes: peers are out of reach for minutes, or until they have changed too."""
+    NEVER = "never"
+    """It is refused."""
+
+
+EFFECTS: Mapping[str, Effect] = {
+    LOCATION_KEY: Effect.NEVER,
+    "size": Effect.ROLLS,
+    "nodes": Effect.ROLLS,
+    "bank": Effect.NEVER,
+    "bank.asn": Effect.LINKS,
+    "bank.cardCounter": Effect.IN_PLACE,
+    "addressSpace": Effect.NEVER,
+    "ledger": Effect.ROLLS,
+    "ledger.applicationPorts": Effect.IN_PLACE,
+    "ledger.rpcUsers": Effect.IN_PLACE,
+    "ledger.shareGib": Effect.IN_PLACE,
+    "ledger.network.rootOpenUntil": Effect.IN_PLACE,
+    "connectivity": Effect.LINKS,
+    "gatewayReaders": Effect.IN_PLACE,
+    "expressRouteAuthorizationKey": Effect.LINKS,
+    "peers": Effect.LINKS,
+    "peers[].legalName": Effect.IN_PLACE,
+    "peers[].stack": Effect.IN_PLACE,
+    "peers[].card": Effect.IN_PLACE,
+    "peers[].fingerprint": Effect.IN_PLACE,
+    "applicationNetworks": Effect.IN_PLACE,
+    "operators": Effect.IN_PLACE,
+    "alerts": Effect.IN_PLACE,
+    "monitoring": Effect.IN_PLACE,
+    "tags": Effect.IN_PLACE,
+    "database": Effect.IN_PLACE,
+    "database.geoRedundantBackup": Effect.NEVER,
+    "keyVault.purgeProtection": Effect.IN_PLACE,
+    "keyVault.softDeleteDays": Effect.NEVER,
+    "keyGenerations.link": Effect.LINKS,
+    "keyGenerations.signing": Effect.IN_PLACE,
+    "deletionProtection": Effect.IN_PLACE,
+}
+"""By key, and by the section for each key in it that has none."""
+
+SUBNETS: Mapping[str, str] = {
+    "nodes": "node VMs, the extra VMs of an upgrade, and the load balancer's frontend at the last usable address",
+    "endpoints": "private endpoints of Key Vault and of storage",
+    "database": "PostgreSQL; delegated to it, and only there if the platform needs a database",
+    "authority": "the network authority's VMs and their frontend; only there at a member that runs an authority",
+    "gateway": "named `GatewaySubnet`, as Azure demands: the VPN gateway, the ExpressRoute gateway, or both",
+}
+"""What each subnet of the address plan holds."""
+
+_SAMPLE_SPACE = IPv4Network("10.1.0.0/16")
 _LEARN = "https://learn.microsoft.com/azure"
 # A source in front of what it says: `VF: ...`, `UP, RE: ...`, `BI #5223: ...`.
 _SOURCES = re.compile(r"\b([A-Z]{2}(?: #\d+)?(?:, [A-Z]{2}(?: #\d+)?)*): ")
@@ -92,8 +203,34 @@ def all_keys(
 
 def configuration_table() -> str:
     """The configuration keys, their meaning and default."""
-    rows = [(f"`{key.path}`", _meaning(key.field), _default(key)) for key in all_keys()]
-    return _table(("Key", "Meaning", "Default"), rows)
+    rows = [
+        (
+            f"`{key.path}`",
+            _pulumi_type(key.field.annotation)["type"],
+            _meaning(key.field),
+            _default(key),
+            _effect(key),
+        )
+        for key in all_keys()
+    ]
+    return _table(("Key", "Type", "Meaning", "Default", "A change"), rows)
+
+
+def effect_of(path: str) -> Effect:
+    """What a change of a key means for a member that is live.
+
+    Raises:
+        StaleError: nobody has said it.
+    """
+    steps = re.split(r"(?=[.\[])", path)
+    for length in range(len(steps), 0, -1):
+        if effect := EFFECTS.get("".join(steps[:length])):
+            return effect
+    raise StaleError(f"{path}: what a change means is not said; wanted it in EFFECTS")
+
+
+def _effect(key: Key) -> str:
+    return "as below" if list(section_of(key.field)) else effect_of(key.path)
 
 
 def outputs_table() -> str:
@@ -101,9 +238,25 @@ def outputs_table() -> str:
     return _table(("Output", "Meaning"), [(f"`{name}`", meaning) for name, meaning in OUTPUTS.items()])
 
 
+def versions_table() -> str:
+    """The documents that leave a program, each with its version."""
+    rows = [
+        ("membership card", CARD_SCHEMA, "program", "peers' programs, agents and authority"),
+        ("network information", NETWORK_INFO_SCHEMA, "agent", "peers' agents"),
+        ("the authority's network", _version_of(NetworkAnswer), "authority", "all members' agents"),
+        ("the authority's register", _version_of(RequestRecord), "authority", "the other VMs of the authority"),
+        ("an identity's certificates", CHAINS_SCHEMA, "agent", "the bank's other agents"),
+    ]
+    return _table(("Document", "Version", "Written by", "Read by"), rows)
+
+
+def _version_of(model: type[BaseModel]) -> str:
+    return str(model.model_fields["schema_version"].default)
+
+
 def sizes_table() -> str:
     """What each size stands for."""
-    standby = Nodes.model_fields["standby"].default
+    standby = NodesSettings.model_fields["standby"].default
     rows = [
         (
             f"`{size}`",
@@ -128,11 +281,119 @@ def sizes_table() -> str:
     return _table(headings, rows)
 
 
-def rules_table(cases: Sequence[Any]) -> str:
+def shown_table() -> str:
+    """What the workbook shows, and the query of each item."""
+    rows = [
+        (
+            section.title,
+            item.title if isinstance(item, QueryItem) else f"{item.title} (*Azure*)",
+            f"[`{item.query}`](../components/queries/{item.query}.kql)"
+            if isinstance(item, QueryItem)
+            else ", ".join(f"`{name}`" for name in item.metrics),
+        )
+        for section in sections(EXAMPLE)
+        for item in section.items
+    ]
+    return _table(("Section", "Shown", "From"), rows)
+
+
+def collected_table() -> str:
+    """Which logs of which resources go to which table."""
+    rows = [
+        (
+            what,
+            ", ".join(f"`{each}`" for each in categories),
+            ", ".join(sorted({f"`{TABLES[each]}`" for each in categories})),
+        )
+        for what, categories in (
+            ("vaults", VAULT_LOGS),
+            ("blobs", BLOB_LOGS),
+            ("database", DATABASE_LOGS),
+            ("gateways", GATEWAY_LOGS),
+        )
+    ]
+    return _table(("Of", "Categories", "Table"), rows)
+
+
+def volumes_table() -> str:
+    """GB a month of each size with monitoring, by table."""
+    sizes = {
+        size: volumes(
+            Senders(
+                vms=profile.count,
+                identities=profile.count - NodesSettings.model_fields["standby"].default,
+                peers=9,
+                tunnels=4 * 9,
+                connections=CORDA.database.connections_per_identity if CORDA.database else 0,
+            )
+        )
+        for size, profile in SIZES.items()
+        if profile.monitoring
+    }
+    rows = [
+        (f"`{table}`", *(f"{by_table[table].gb_a_month:.2f}" for by_table in sizes.values()), str(count))
+        for table, count in BYTES.items()
+    ]
+    totals = [sum(each.gb_a_month for each in by_table.values()) for by_table in sizes.values()]
+    rows.append(("together", *(f"{total:.1f}" for total in totals), ""))
+    return _table(("Table", *(f"`{size}`" for size in sizes), "Bytes a row"), rows)
+
+
+def subnets_table() -> str:
+    """The subnets of the address plan, their sizes, and what they hold."""
+    plan = carve(_SAMPLE_SPACE)
+    blocks = {each.name: getattr(plan, each.name) for each in fields(AddressPlan) if each.name != "space"}
+    rows = [
+        (name, f"/{block.prefixlen}, {block.num_addresses} addresses", str(block), SUBNETS[name])
+        for name, block in blocks.items()
+    ]
+    return _table(("Subnet", "Size", f"In {_SAMPLE_SPACE}", "What it holds"), rows)
+
+
+def flows_table() -> str:
+    """Every flow between the network's places, with Corda's ports."""
+    numbers = largest_port_groups()
+    rows = [
+        (
+            each.name,
+            _place(each.source),
+            _place(each.destination),
+            _ports(each, numbers),
+            "node" if each.by_node else "",
+            each.description,
+        )
+        for each in FLOWS
+    ]
+    return _table(("Flow", "From", "To", "TCP ports", "By", "Why"), rows)
+
+
+def largest_port_groups() -> dict[PortGroup, list[int]]:
+    """The port groups of a member with as many Corda nodes as there can be, with an authority and with peers."""
+    nodes = identities(CORDA, "O=Bank, L=London, C=GB", MAX_IDENTITIES)
+    authority = CORDA.authority.listeners if CORDA.authority else ()
+    return port_groups(
+        listeners=[*listeners(nodes, ApplicationPorts.EACH), NETWORK_INFO],
+        peers_ports=[*peer_ports(CORDA), NETWORK_INFO.port],
+        authority_listeners=authority,
+        peers_authority_ports=[each.port for each in authority],
+    )
+
+
+def _place(end: Subnet | Remote | Tag) -> str:
+    return f"`{end}`" if isinstance(end, Tag) else end
+
+
+def _ports(flow: Flow, numbers: Mapping[PortGroup, Sequence[int]]) -> str:
+    if isinstance(flow.ports, PortGroup):
+        return f"{flow.ports}: {', '.join(port_ranges(numbers[flow.ports]))}"
+    return ", ".join(port_ranges(flow.ports))
+
+
+def rules_table(cases: Sequence[Case]) -> str:
     """What the offline Azure refuses, by type; from the rules' docstrings.
 
     Args:
-        cases: the cases of the rules' test, each with the rule that it breaks.
+        cases: each with the rule that it breaks.
     """
     rows = [
         (
@@ -144,6 +405,61 @@ def rules_table(cases: Sequence[Any]) -> str:
         for rule, types in rules.types_by_rule().items()
     ]
     return _table(("Of", "Rule", "Source", "Refused in the test"), rows)
+
+
+def alerts_page() -> str:
+    """Every alert rule: its severity, when it fires, what to do, and where its threshold is from."""
+    conditions: list[tuple[AlertRule, str]] = [
+        *((rule, f"{rule.watched.value}: {rule.when}") for rule in METRIC_RULES),
+        *((rule, rule.when) for rule in QUERY_RULES),
+        *((rule, rule.when) for rule in EVENT_RULES),
+    ]
+    table = _table(
+        ("Alert", "Severity", "When", "Means", "Runbook", "Source"),
+        [
+            (
+                f"`{rule.name}`",
+                str(rule.severity),
+                when,
+                rule.meaning,
+                f"[{rule.runbook}](runbooks/{rule.runbook})",
+                _threshold_source(rule),
+            )
+            for rule, when in sorted(conditions, key=lambda each: (each[0].severity, each[0].name))
+        ],
+    )
+    return f"""# Alerts
+
+The alert rules of a member of size `medium` or `large`. A rule is there if the member has the resource that it
+watches. `make docs` writes this page from [components/alerts](../components/alerts), where each rule is a row of a
+table.
+
+| Severity | React |
+| --- | --- |
+| 1 | at once: the bank is out of service, or keys may be in wrong hands |
+| 2 | today |
+| 3 | in working hours |
+| 4 | as the runbook says: Azure gives this severity to every alert on an event |
+
+The alert's mail names its runbook. Alerts on metrics and on queries end by themselves. Missing nodes raise no alert
+until the first node has run.
+
+A rule on a metric costs 0.10 USD a month for each time series that it watches. A rule on a query costs 1.50 USD if
+it runs every 5 minutes, 0.50 USD if it runs every 15 minutes or less often, and a tenth of that for each further
+value of its dimensions ([prices](https://azure.microsoft.com/pricing/details/monitor/)).
+
+{table}
+`monitoring.budget` adds a budget of Cost Management: it sends a mail when the month's cost reaches the budget, or
+is forecast to ([runbook](runbooks/a-month-costs-too-much.md)).
+"""
+
+
+def _threshold_source(rule: AlertRule) -> str:
+    if rule.source.startswith("https://"):
+        return f"[{rule.source.split('/')[2]}]({rule.source})"
+    path = Path(rule.source)
+    link = path.relative_to("docs") if path.is_relative_to("docs") else Path("..") / path
+    return f"[{path.name}]({link})"
 
 
 def _without_sources(docstring: str) -> str:
@@ -184,7 +500,7 @@ def project_config() -> str:
             declared[key]["default"] = _plain(field.default)
     body = yaml.safe_dump(declared, sort_keys=False, width=100, allow_unicode=True)
     comments = [
-        "# Written by `make docs` from settings.py, which also checks what lies inside the objects.",
+        "# Written by `make docs` from stack/settings.py, which also checks what lies inside the objects.",
         f"# Required besides these: {LOCATION_KEY}.",
         f"# Not declared, since Pulumi would demand what has no default: {', '.join(left_out)}.",
     ]
@@ -192,27 +508,32 @@ def project_config() -> str:
     return "config:\n" + "".join(f"  {line}\n" for line in lines)
 
 
-def documents(sample: Run) -> dict[Path, str]:
+def documents(sample: Run, sizes: Sequence[Bill]) -> dict[Path, str]:
     """Every document that follows from the code, by its path, as it should be.
 
     Args:
         sample: a run of the program for `SAMPLE_STACK`, without peers.
+        sizes: the bills of the three sizes.
 
     Raises:
-        StaleError: README.md or Pulumi.yaml has no place for what is generated.
+        StaleError: a document or Pulumi.yaml has no place for what is generated.
     """
-    wanted = {
-        README: _readme(README.read_text(encoding="utf-8")),
+    return {
+        CONFIGURATION: _configuration(CONFIGURATION.read_text(encoding="utf-8"), sizes),
+        OUTPUTS_PAGE: _outputs(OUTPUTS_PAGE.read_text(encoding="utf-8")),
+        COMPATIBILITY: _with_tables(
+            COMPATIBILITY.read_text(encoding="utf-8"), COMPATIBILITY, {"versions": versions_table()}
+        ),
         PROJECT_FILE: _project(PROJECT_FILE.read_text(encoding="utf-8")),
-        SCHEMA: json.dumps(membership.card_schema(), indent=2) + "\n",
+        SCHEMA: json.dumps(card_schema(), indent=2) + "\n",
         SAMPLE_CARD: json.dumps(sample.outputs[CARD_OUTPUT], indent=2, sort_keys=True) + "\n",
+        CHECKLIST: render(),
+        ALERTS: alerts_page(),
+        NETWORK: _network(NETWORK.read_text(encoding="utf-8")),
+        COST: _cost(COST.read_text(encoding="utf-8"), sizes),
+        MONITORING: _monitoring(MONITORING.read_text(encoding="utf-8")),
+        LAB_README: _lab_readme(LAB_README.read_text(encoding="utf-8")),
     }
-    if importlib.util.find_spec(_CHECKLIST_MODULE):
-        wanted[CHECKLIST] = importlib.import_module(_CHECKLIST_MODULE).render()
-    if importlib.util.find_spec(_RULES_MODULE):
-        cases = importlib.import_module(_RULES_MODULE).CASES
-        wanted[OFFLINE_README] = _offline_readme(OFFLINE_README.read_text(encoding="utf-8"), cases)
-    return wanted
 
 
 def stale(wanted: Mapping[Path, str]) -> list[Path]:
@@ -222,7 +543,7 @@ def stale(wanted: Mapping[Path, str]) -> list[Path]:
 
 def wrong_pin(card: Mapping[str, Any], stack_file: Path = SAMPLE_PIN) -> str | None:
     """What is wrong with the fingerprint that a stack file pins for the sample card; None if nothing is."""
-    actual = membership.fingerprint(str(card["signingKey"]))
+    actual = fingerprint(str(card["signingKey"]))
     configuration = yaml.safe_load(stack_file.read_text(encoding="utf-8"))["config"]
     pinned = [peer.get("fingerprint") for peer in configuration[PEERS_KEY] if peer["name"] == card["name"]]
     if pinned == [actual]:
@@ -235,6 +556,11 @@ def plan_sample() -> Run:
     return plan_stack(SAMPLE_STACK, with_peers=False)
 
 
+def bill_sizes() -> list[Bill]:
+    """What the three sizes cost."""
+    return list(bills_of_sizes(Terms(read_price_list(), Usage())))
+
+
 def generate(*, check: bool = False) -> list[str]:
     """Bring every document up to date.
 
@@ -245,7 +571,7 @@ def generate(*, check: bool = False) -> list[str]:
         One line for each document that was stale, or that a person must change.
     """
     sample = plan_sample()
-    wanted = documents(sample)
+    wanted = documents(sample, bill_sizes())
     paths = stale(wanted)
     if not check:
         for path in paths:
@@ -256,13 +582,82 @@ def generate(*, check: bool = False) -> list[str]:
     return [*lines, pin] if pin else lines
 
 
-def _readme(text: str) -> str:
-    tables = {"configuration": configuration_table(), "outputs": outputs_table(), "sizes": sizes_table()}
-    return _with_tables(text, README, tables)
+def _configuration(text: str, sizes: Sequence[Bill]) -> str:
+    components = as_text(Statement(read_price_list(), sizes), meters=False)
+    tables = {
+        "configuration": configuration_table(),
+        "sizes": sizes_table(),
+        "cost": _console("make cost", components.splitlines()),
+    }
+    return _with_tables(text, CONFIGURATION, tables)
 
 
-def _offline_readme(text: str, cases: Sequence[Any]) -> str:
-    return _with_tables(text, OFFLINE_README, {"rules": rules_table(cases)})
+def _outputs(text: str) -> str:
+    return _with_tables(text, OUTPUTS_PAGE, {"outputs": outputs_table()})
+
+
+def _monitoring(text: str) -> str:
+    tables = {"shown": shown_table(), "collected": collected_table(), "volumes": volumes_table()}
+    return _with_tables(text, MONITORING, tables)
+
+
+def _lab_readme(text: str) -> str:
+    return _with_tables(text, LAB_README, {"rules": rules_table(CASES)})
+
+
+def _network(text: str) -> str:
+    return _with_tables(text, NETWORK, {"subnets": subnets_table(), "flows": flows_table()})
+
+
+def _cost(text: str, sizes: Sequence[Bill]) -> str:
+    report = as_text(Statement(read_price_list(), sizes))
+    tables = {
+        "sizes": _console("make cost", report.splitlines()),
+        "complete": complete_regions(sizes) + "\n",
+        "unverified": unverified_table(),
+        "free": _table(("Type", "Why it is free"), [(f"`{name}`", why) for name, why in sorted(FREE.items())]),
+        "usage": usage_table(),
+    }
+    return _with_tables(text, COST, tables)
+
+
+def _console(command: str, lines: Iterable[str]) -> str:
+    return "".join(f"{line}\n" for line in ("```console", f"$ {command}", *lines, "```"))
+
+
+def complete_regions(sizes: Sequence[Bill]) -> str:
+    """The regions in which the price list has each price that the sizes need."""
+    price_list = read_price_list()
+    meters = {each.meter for one in sizes for each in one.lines}
+    # A region that offers another generation of servers needs other meters.
+    generation = REGIONS[REGION].server_offer.generation
+    alike = [each for each in price_list.regions if REGIONS[each].server_offer.generation == generation]
+    return ", ".join(f"`{each}`" for each in alike if not price_list.without(meters, each))
+
+
+def unverified_table() -> str:
+    """The price list's prices that have no second source, in the region of the sizes."""
+    price_list = read_price_list()
+    prices = {name: price_list.price(name, REGION) for name in sorted(price_list.meters)}
+    rows = [
+        (f"`{name}`", price.verified.value, ", ".join(f"{each:f}" for _, each in price.tiers), price.source)
+        for name, price in prices.items()
+        if price and price.verified not in EXACT
+    ]
+    return _table(("Meter", "Rests on", "Price", "Source"), rows)
+
+
+def usage_table() -> str:
+    """The keys of a file of usage."""
+    rows = [
+        (
+            f"`{field.alias}`",
+            "from the plan" if field.default is None else f"{field.default:,g}",
+            str(field.description),
+        )
+        for field in Usage.model_fields.values()
+    ]
+    return _table(("Key", "Default", "Meaning"), rows)
 
 
 def _with_tables(text: str, path: Path, tables: Mapping[str, str]) -> str:
@@ -305,34 +700,34 @@ def _default(key: Key) -> str:
     if field.default is None:
         return "none"
     value = _plain(field.default)
-    if isinstance(field.default, BaseModel) and not value:
+    if not value and inspect.isclass(field.annotation) and issubclass(field.annotation, BaseModel):
         return "as below"
     return f"`{value if isinstance(value, str) else json.dumps(value)}`"
 
 
 def _plain(default: Any) -> Any:
-    """A default as YAML and JSON write it; of a section only what differs from its own defaults."""
-    if isinstance(default, BaseModel):
-        return default.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    """A default as YAML and JSON write it."""
     if isinstance(default, tuple):
         return [_plain(each) for each in default]
     return default.value if isinstance(default, Enum) else default
 
 
-def _pulumi_type(annotation: Any) -> dict[str, Any]:
+def _pulumi_type(annotation: Any) -> dict[str, Any]:  # noqa: PLR0911
     """Pulumi's word for a type: string, integer, boolean, array or object."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is tuple:
         return {"type": "array", "items": _pulumi_type(arguments[0])}
     if origin in (Union, UnionType) or hasattr(annotation, "__metadata__"):
         return _pulumi_type(arguments[0])
+    if origin is Literal:
+        return {"type": "string"}
     if origin is dict or issubclass(annotation, BaseModel):
         return {"type": "object"}
     if issubclass(annotation, bool):
         return {"type": "boolean"}
     if issubclass(annotation, int):
         return {"type": "integer"}
-    if issubclass(annotation, str | UUID | IPv4Network | SecretStr):
+    if issubclass(annotation, str | UUID | IPv4Network | SecretStr | Path | datetime):
         return {"type": "string"}
     raise TypeError(f"Pulumi has no configuration type for {annotation}")
 

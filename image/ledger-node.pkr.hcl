@@ -11,7 +11,7 @@ variable "subscription_id" { type = string }
 variable "location" { type = string }
 
 variable "gallery" {
-  description = "Where the image goes."
+  description = "Image definition of a compute gallery that receives the image."
   type = object({
     resource_group = string
     name           = string
@@ -20,14 +20,14 @@ variable "gallery" {
 }
 
 variable "image_version" {
-  description = "Three numbers, such as 1.0.0; never used twice."
+  description = "Version of the image: three numbers, such as 1.0.0, which were not used before."
   type        = string
 }
 
 variable "packages" {
-  description = "Ubuntu packages: of the ledger's runtime, and of the agent's environment."
+  description = "Ubuntu packages of the ledger's runtime and of the agent's environment."
   type        = list(string)
-  default     = ["openjdk-8-jdk-headless", "maven", "python3-venv"]
+  default     = ["openjdk-8-jdk-headless", "maven", "python3-venv", "nftables"]
 }
 
 variable "ledger" {
@@ -37,7 +37,7 @@ variable "ledger" {
 }
 
 variable "aznfs_url" {
-  description = "Package of Azure's mount helper for NFS over TLS."
+  description = "URL of the package with Azure's mount helper for NFS over TLS."
   type        = string
 }
 
@@ -91,7 +91,7 @@ build {
       "tar --extract --file /tmp/agent.tar --directory / --no-same-owner",
       "/opt/decentralized-trust/install.sh ${join(" ", var.ledger)}",
       "rm /tmp/agent.tar /tmp/aznfs.deb",
-      # The next boot is a new VM's first.
+      # Makes the next boot the first boot of a new VM.
       "waagent -force -deprovision+user",
     ]
   }

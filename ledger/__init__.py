@@ -1,5 +1,11 @@
-"""The platform seam: what one ledger software needs from the infrastructure, as data, and how its node is run.
+"""The ledger platforms by name, each a folder here.
 
-A platform is one module here, or one package, whose attribute `PLATFORM` says all of it; nothing else names it. The
-infrastructure program loads every module here: what only runs on a VM is loaded by `Platform.software`.
+A platform's `__init__` is pure data and imports only `contract`: the infrastructure program loads it. Code for VMs is
+named in the data as text and loaded there.
 """
+
+from contract.platform import Platform
+from ledger.corda import CORDA
+
+PLATFORMS: dict[str, Platform] = {platform.name: platform for platform in (CORDA,)}
+"""All platforms that a member can choose."""

@@ -1,31 +1,33 @@
 """Installs a ledger's artifacts on a VM or in its image: `python -m ledger.install PLATFORM VERSION FOLDER`.
 
-Run by root in the agent's environment. Each artifact is verified against its SHA-256; with `--artifact` and
-`--application` these are given, as `GROUP:NAME:VERSION=SHA256`.
+Run by root in the agent's environment. Each artifact is verified against its SHA-256; `--artifact` and
+`--application` give it as `GROUP:NAME:VERSION=SHA256`.
 """
 
 import argparse
-import re
+import pkgutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ledger.platform import Artifact, Installation
+from pydantic import ValidationError
 
-_ARTIFACT = re.compile(r"([^:=\s]+:[^:=\s]+:[^:=\s]+)=([0-9a-fA-F]{64})")
+from contract.artifacts import Artifact, Installation
+from ledger import PLATFORMS
 
 
 def _artifact(text: str) -> Artifact:
-    if not (match := _ARTIFACT.fullmatch(text)):
-        raise argparse.ArgumentTypeError(f"{text!r}; wanted GROUP:NAME:VERSION=SHA256, the latter in 64 hex digits")
-    return Artifact(match[1], match[2].lower())
+    coordinates, _, sha256 = text.rpartition("=")
+    try:
+        return Artifact(coordinates=coordinates, sha256=sha256.lower())
+    except ValidationError as error:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}; wanted GROUP:NAME:VERSION=SHA256, the latter in 64 hex digits"
+        ) from error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Install; returns the exit status, 1 with one line on the error output where it can't be done."""
-    # Each module of the package is looked at for a platform, this one too.
-    from ledger.platforms import PLATFORMS  # noqa: PLC0415
-
+    """Install the artifacts; returns the exit status: 1, with one line on standard error, if that fails."""
     parser = argparse.ArgumentParser(prog="python -m ledger.install", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("platform", choices=sorted(PLATFORMS))
     parser.add_argument("version")
@@ -50,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         applications=tuple(given.application),
     )
     try:
-        platform.install(wanted)
+        pkgutil.resolve_name(platform.install)(wanted)
     except Exception as error:  # Whatever a platform raises, one line tells it.
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return 1

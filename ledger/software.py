@@ -1,21 +1,28 @@
-"""What the agent asks of a ledger platform on a VM: the moving side of the seam, as `platform` is its data."""
+"""The agent's interface to a ledger platform's code on a VM, as `contract.platform` is the interface to its data."""
 
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import IntEnum, StrEnum
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
-from ledger.platform import Artifact, Identity
+from contract.artifacts import Artifact
+from contract.identities import Identity
+from contract.metrics import Cause, Figure
+from contract.secrets import RpcAccount
+from contract.vm_configuration import Zone
+from host.bank_documents import Documents
+from host.calls import BoundedCalls
+from host.status import Readiness
 
 MIGRATION_SECONDS = 1800
-"""Within `prepare` the migration of a database may take so long."""
+"""Time limit of a database migration within `prepare`."""
 
 
 @dataclass(frozen=True)
 class DatabaseAccess:
-    """How a node signs in to its database in one epoch; the role is closed when the epoch ends."""
+    """A node's access to its database in one epoch; the role is closed when the epoch ends."""
 
     host: str
     port: int
@@ -23,206 +30,166 @@ class DatabaseAccess:
     user: str
     password: str = field(repr=False)
     root_certificates: Path | None = None
-    """Trust roots of the server's certificate; None speaks without TLS, which only tests do."""
+    """Trust roots of the server's certificate; None: no TLS, in tests only."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where one identity lives on this VM during one epoch."""
+    """The folders, database and user of one identity on this VM during one epoch."""
 
     identity: Identity
     epoch: int
     kept: Path
-    """On the share: what the next holder of the identity finds again."""
+    """Folder on the share, which the identity's next holder takes over. Access may block: see `share_calls`."""
     scratch: Path
-    """On the VM's disk: empty when the epoch begins."""
+    """Folder on the VM's disk, empty when the epoch begins."""
     secrets: Path
-    """In memory: the secret blobs as files, readable by the node alone."""
+    """Folder in memory with the secret blobs as files, readable for the node alone."""
     database: DatabaseAccess | None
     network_document: Path | None
-    """The consortium's shared document (parameters, genesis) if configuration pins its hash; else the platform has
-    another proof of it, such as a signature."""
+    """File with the network's shared document (parameters, genesis) whose hash the configuration pins; None: the
+    platform has another proof, such as a signature."""
+    share_calls: BoundedCalls = field(default_factory=lambda: BoundedCalls("share"), compare=False)
+    """Runs all calls that touch `kept`."""
+    user: int | None = None
+    """Number of the processes' user and group; None: the agent's own."""
 
 
 @dataclass(frozen=True)
-class Document:
-    """What the bank keeps under a name in its `network` container."""
-
-    content: bytes
-    etag: str
-
-
-class Documents(Protocol):
-    """The bank's `network` container: public, versioned, shared by its VMs. Names have slashes, like paths.
-
-    A call may raise `UnavailableError` of `agent.fence`'s kind: no answer, it may have happened.
-    """
-
-    async def read(self, name: str) -> Document | None:
-        """The document; None where there is none."""
-
-    async def write(self, name: str, content: bytes, etag: str | None) -> str | None:
-        """Write what was read as `etag`, or is new if that is None; the new ETag, None where another was faster."""
-
-    async def names(self, prefix: str) -> Sequence[str]:
-        """The names that begin so."""
-
-
-@dataclass(frozen=True)
-class Authority:
-    """The member that certifies names for the network."""
+class AuthorityAccess:
+    """The network authority, which certifies names, as a member calls it."""
 
     url: str
-    """Base of its requests, `https://HOST:PORT`; what comes from there is authenticated by the key, not by TLS."""
+    """`https://HOST:PORT`. The key authenticates answers, not TLS."""
     key: Callable[[], Awaitable[bytes]]
-    """The enrolment key that it and this member agreed; read anew, since a generation may be raised."""
+    """Reads the enrolment key agreed with the authority; read each time, since its generation may change."""
 
 
 @dataclass(frozen=True)
-class Zone:
-    """A network that others run, with a registration service and a network map of their own."""
-
-    registration_url: str
-    network_map_url: str
-    trust_root: bytes
-    """Its root certificate, PEM."""
-
-
-@dataclass(frozen=True)
-class RpcUser:
-    """One of the bank's applications, as a node knows it."""
-
-    name: str
-    password: str = field(repr=False)
-    permissions: tuple[str, ...]
-    """In the platform's words."""
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """What a platform's software finds on each VM of a bank."""
+class SoftwareContext:
+    """The platform software's view of its bank, the same on each of its VMs."""
 
     member: str
     """The bank's name in the consortium."""
     version: str
-    """Of the ledger software."""
+    """Version of the ledger software."""
     installation: Path
-    """Where its artifacts were installed and verified."""
+    """Folder of the installed and verified artifacts."""
     frontend: str
-    """The address that peers and applications dial."""
+    """Address that peers and applications dial."""
     documents: Documents
-    network: Authority | Zone | None
-    """Who certifies names; None where nobody does."""
+    network: AuthorityAccess | Zone | None
+    """Who certifies names; None: nobody."""
     trust_root: str | None
-    """`sha256:` and the hash of the network's root certificate (DER), where configuration pins it."""
-    rpc_users: Callable[[], Awaitable[Sequence[RpcUser]]]
+    """`sha256:` and the hash of the network's root certificate (DER), if the configuration pins it."""
+    rpc_users: Callable[[], Awaitable[Sequence[RpcAccount]]]
     listen: str = "0.0.0.0"  # noqa: S104  # The network's rules say who gets in.
-    """The address that nodes listen on."""
+    """Address that nodes listen on."""
     artifact: Artifact | None = None
-    """The ledger software that should be installed, where it is not the one that the platform knows."""
+    """The ledger software that should be installed; None: the platform's default."""
     applications: tuple[Artifact, ...] = ()
-    """What of the bank's should be installed with it."""
+    """The bank's applications that should be installed."""
+    tool_user: int | None = None
+    """User that runs the platform's code on data of members; None: the agent's own."""
 
 
 @dataclass(frozen=True)
-class Member:
-    """A member of the network, as its card and its agents tell of it; this bank itself is one too."""
+class NetworkMember:
+    """A member of the network, by its card and its network information. This bank is a member too."""
 
     name: str
     addresses: Mapping[str, str]
-    """The P2P addresses `HOST:PORT` of its nodes by their legal names, as on its verified card."""
+    """P2P addresses (HOST:PORT) of its nodes by legal name, from its verified card."""
     card: bytes | None
-    """As it was signed; None for this bank itself."""
+    """The card as it was signed; None for this bank."""
     infos: tuple[bytes, ...]
-    """What its nodes publish of themselves; not verified yet."""
+    """Node information that its nodes publish, not verified yet. A node without one still exists: only `addresses`
+    says which nodes there are."""
 
 
 @dataclass(frozen=True)
 class Process:
-    """One process of a node."""
+    """A process of a node."""
 
     name: str
     argv: tuple[str, ...]
-    """Command line; no secret belongs in it."""
+    """Command line, without secrets."""
     environment: Mapping[str, str] = field(repr=False)
-    """All of its environment, passwords included."""
+    """The whole environment, passwords included."""
     folder: Path
     """Working directory."""
     stop_seconds: float
-    """How long it may take to stop after SIGTERM when there is time."""
+    """Longest stop after SIGTERM if there is time."""
+    user: int | None = None
+    """Number of its user; set by the agent from `Place.user`."""
+    ends: Mapping[int, str] = field(default_factory=dict)
+    """What exit statuses mean, where the platform defines it."""
 
 
-AGAIN_STATUS = os.EX_TEMPFAIL
-"""Exit status of a process that has to start again since something that it needs was away: no failure of its own, if
-its node was ready before."""
-
-
-class Readiness(IntEnum):
-    """How far a node is."""
-
-    DOWN = 0
-    UP = 1
-    """Its processes answer."""
-    READY = 2
-    """It takes part in the network."""
-
-
-class Figure(StrEnum):
-    """What a node counts; `agent.metrics` names the metric of each."""
-
-    TRANSACTIONS = "transactions"
-    """Committed since the node's first start."""
-    FAILURES = "failures"
-    """Refused or failed since the node's first start."""
-    MEMBERS_KNOWN = "members-known"
-    MEMBERS_REACHABLE = "members-reachable"
+RESTART_STATUS = os.EX_TEMPFAIL
+"""Exit status of a process that must restart because a dependency was away. It counts as no failure if the node was
+ready before."""
 
 
 class Software(Protocol):
-    """One ledger platform's node."""
+    """A ledger platform's node."""
 
     def make_secrets(self, identity: Identity) -> Mapping[str, bytes]:
         """New keys and passwords for an identity that never had any: blobs by name."""
 
-    async def prepare(self, place: Place) -> None:
-        """Make ready to start: write configuration, migrate the database.
+    async def check(self) -> None:
+        """Check that the software starts on this VM, without an identity.
 
         Raises:
-            SoftwareError: the node can't be started as things are.
-            UnavailableError: of `agent.fence`: share or database do not answer.
+            SoftwareError: it does not start.
+        """
+
+    async def prepare(self, place: Place) -> None:
+        """Prepare the node's start: write its configuration, migrate its database.
+
+        Raises:
+            WaitingError: somebody else must act first, such as the authority.
+            SoftwareError: the node can't be started.
+            UnavailableError: share, database or documents do not answer.
         """
 
     def processes(self, place: Place) -> Sequence[Process]:
         """The node's processes in the order of their start."""
 
     async def readiness(self, place: Place) -> Readiness:
-        """How far the running node is; never raises."""
+        """The running node's readiness. Never raises."""
 
     async def figures(self, place: Place) -> Mapping[Figure, float]:
-        """What the running node counts; a figure that can't be had is left out."""
+        """Counters of the running node since its start; unknown ones are left out."""
+
+    async def ends(self, place: Place) -> Mapping[str | None, datetime]:
+        """When the first certificate expires: of the own node (key None), and of each member's nodes (its name)."""
 
     async def info(self, place: Place) -> bytes | None:
-        """What the running node publishes of itself, for the members' other nodes; None while there is nothing."""
+        """Node information that the running node publishes for other members; None until it exists."""
 
-    async def admit(self, place: Place, member: Member) -> None:
-        """Let a member take part, as far as this node has a say: a file here, a vote or a signature elsewhere.
+    async def admit(self, place: Place, member: NetworkMember) -> None:
+        """Admit a member, as far as this node decides: by a file, a vote or a signature.
 
-        Called again whenever something of the member changes, and at each start.
+        Called at each start, and whenever anything about the member changes.
 
         Raises:
-            UntrustedError: what is told of the member is not true; nothing of it was taken.
+            UntrustedError: the member's node information is not proven; nothing of it was accepted.
         """
 
     async def expel(self, place: Place, member: str) -> None:
         """Undo `admit`."""
 
+    async def cut_off(self, place: Place) -> Mapping[str, str]:
+        """Nodes that the running node has long failed to connect to: reasons by legal name. Never raises."""
+
     async def drain(self, place: Place, seconds: float) -> None:
-        """Have the running node take nothing new and end what it has begun; returns after so many seconds at most."""
+        """Have the running node take no new work and finish what it has; returns after `seconds` at the latest."""
 
     async def stale(self, place: Place) -> str | None:
-        """Why the running node should be started anew to follow its network, such as renewed certificates; or None.
+        """Why the running node should restart, for example for renewed certificates; else None.
 
-        Whoever holds the identity then drains and starts the node again; asked once a minute.
+        Asked once a minute; the agent then drains and restarts the node.
         """
 
 
@@ -231,7 +198,11 @@ class SoftwareError(Exception):
 
 
 class WaitingError(SoftwareError):
-    """It can't be prepared yet, and no VM could: somebody else must act first, such as an authority."""
+    """A node can't be prepared yet, on any VM: somebody else must act first, such as an authority."""
+
+    def __init__(self, message: str, cause: Cause = Cause.AUTHORITY) -> None:
+        super().__init__(message)
+        self.cause = cause
 
 
 class UntrustedError(Exception):

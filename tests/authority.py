@@ -18,27 +18,28 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from agent.fence import UnavailableError
-from agent.network_http import serving_requests
-from agent.tls import server_context
+from contract.authority_configuration import Approval, AuthorityConfiguration, NetworkParameterSettings
+from contract.card import signing_public_key
+from contract.identities import Identity, identities
+from contract.vm_configuration import Zone
+from host.bank_documents import Document
+from host.errors import UnavailableError
+from lab.banks.azurite import ACCOUNT, KEY
+from lab.banks.key_vault import Vault, client_of, key_client_of, serving
+from lab.cards import signing_seed
 from ledger.corda import CORDA
 from ledger.corda.authority.authority import Authority, Lifetimes
-from ledger.corda.authority.configuration import Approval, Configuration, Parameters
-from ledger.corda.authority.keys import KEYS, VaultKeys
+from ledger.corda.authority.keys import VaultKeys
 from ledger.corda.authority.members import VaultMembers
 from ledger.corda.authority.parameters import NetworkParameters
 from ledger.corda.authority.register import BlobStore, Store
-from ledger.corda.authority.server import Requests, RevocationLists
+from ledger.corda.authority.server import serving as serving_members
 from ledger.corda.certificates import Chains, make_keys
 from ledger.corda.enrolment import Enrolment
-from ledger.platform import Identity, identities
-from ledger.software import Authority as AuthorityAccess
-from ledger.software import Document, SoftwareError, Surroundings, Zone
-from local.azurite import ACCOUNT, KEY
-from local.key_vault import Vault, client_of, key_client_of, serving
+from ledger.software import AuthorityAccess, SoftwareContext, SoftwareError
 
 BANK_A, BANK_B = "O=Bank A, L=London, C=GB", "O=Bank B, L=New York, C=US"
-SETTINGS = Parameters(
+SETTINGS = NetworkParameterSettings(
     minimum_platform_version=12,
     max_message_bytes=10_485_760,
     max_transaction_bytes=524_288_000,
@@ -47,7 +48,7 @@ SETTINGS = Parameters(
 
 
 class MemoryStore:
-    """Documents, and a register, in memory: as conditional as blobs."""
+    """Documents, or a register, in memory, with conditional writes like blobs."""
 
     def __init__(self) -> None:
         self.content: dict[str, Document] = {}
@@ -66,9 +67,9 @@ class MemoryStore:
         self.content[name] = Document(content, f"etag-{next(self._etags)}")
         return self.content[name].etag
 
-    async def names(self, prefix: str) -> Sequence[str]:
+    async def names(self, prefix: str) -> Mapping[str, str]:
         await self._answer()
-        return sorted(name for name in self.content if name.startswith(prefix))
+        return {name: each.etag for name, each in sorted(self.content.items()) if name.startswith(prefix)}
 
     async def delete(self, name: str) -> None:
         await self._answer()
@@ -81,7 +82,7 @@ class MemoryStore:
 
 
 class PlainSerializer:
-    """Writes parameters as JSON, where Corda's own code is not wanted."""
+    """Writes network parameters as JSON, for tests without Corda."""
 
     def __init__(self) -> None:
         self.written: list[NetworkParameters] = []
@@ -89,12 +90,12 @@ class PlainSerializer:
     async def raw(self, parameters: NetworkParameters) -> bytes:
         self.written.append(parameters)
         await asyncio.sleep(0.01)
-        told = {
+        values = {
             "epoch": parameters.epoch,
             "notaries": [each.subject.rfc4514_string() for each in parameters.notaries],
             **parameters.settings.model_dump(),
         }
-        return json.dumps(told).encode()
+        return json.dumps(values).encode()
 
     async def assemble(self, raw: bytes, signature: bytes, certificate: x509.Certificate) -> bytes:
         key = certificate.public_key()
@@ -107,7 +108,11 @@ class PlainSerializer:
 
 
 async def epoch_of(document: bytes) -> int:
-    """What the node's own code says of what `PlainSerializer` wrote."""
+    """The epoch of parameters that `PlainSerializer` wrote; stands in for Corda's own check.
+
+    Raises:
+        SoftwareError: the document is invalid.
+    """
     try:
         return int(json.loads(document)["epoch"])
     except (ValueError, KeyError, TypeError) as error:
@@ -115,7 +120,7 @@ async def epoch_of(document: bytes) -> int:
 
 
 class Clock:
-    """The time, which a test may move."""
+    """A clock that a test can move forward by `ahead`."""
 
     def __init__(self) -> None:
         self.ahead = timedelta()
@@ -126,7 +131,7 @@ class Clock:
 
 @dataclass
 class Served:
-    """One VM of an authority."""
+    """One running VM of an authority, with the URLs of its two servers."""
 
     authority: Authority
     url: str
@@ -135,39 +140,57 @@ class Served:
 
 @dataclass
 class Network:
-    """An authority's vault and register, and the members that ask it."""
+    """An authority's vaults and register, and the members that send requests."""
 
     vault: Vault
+    root_vault: Vault
+    """The vault with the root's key; its `granted` opens and closes the root."""
     vault_url: str
+    root_vault_url: str
     vault_certificate: Path
     store: Callable[[], Store]
-    """A VM's hold on the register."""
+    """Creates a VM's client of the register."""
     container: tuple[str, str] | None = None
-    """URL of the account and name of the container that the register is in; None in memory."""
+    """URL of the account and name of the container with the register; None if it is in memory."""
     clock: Clock = field(default_factory=Clock)
     serializer: PlainSerializer = field(default_factory=PlainSerializer)
     enrolment_keys: dict[str, str] = field(default_factory=dict)
     cards: dict[str, list[str]] = field(default_factory=dict)
+    agreed: dict[str, str] = field(default_factory=dict)
+    """The agreed legal names of the members' banks."""
+    card_keys: dict[str, str] = field(default_factory=dict)
+    """By member: the name of the key that signs its card, if it is not the member's own name."""
     options: dict[str, Any] = field(default_factory=dict)
-    """Of the configuration."""
+    """Changes to the authority's configuration."""
     lifetimes: Lifetimes = field(default_factory=Lifetimes)
+    members: "list[Member]" = field(default_factory=list)
+    """The members created so far."""
 
-    async def tell(self) -> None:
-        """Write what the infrastructure writes into the authority's vault."""
+    async def write_secrets(self) -> None:
+        """Write the secrets that the infrastructure writes into the authority's vault."""
         async with client_of(self.vault_url, self.vault_certificate) as vault:
             await vault.set_secret("enrolment-keys", json.dumps(self.enrolment_keys))
+            await vault.set_secret("agreed-names", json.dumps(self.agreed))
             await vault.set_secret("peers", json.dumps({name: f"card-{name}" for name in self.cards}))
             for name, legal_names in self.cards.items():
                 nodes = [{"legalName": each, "p2pAddress": "10.2.0.4:10000"} for each in legal_names]
-                card = {"name": name, "nodes": nodes, "networkInfoUrl": "https://10.2.0.4:8443/networkinfo"}
+                card = {
+                    "name": name,
+                    "addressSpace": "127.2.0.0/16",
+                    "nodes": nodes,
+                    "networkInfoUrl": "https://10.2.0.4:8443/networkinfo",
+                    "signingKey": signing_public_key(signing_seed(self.card_keys.get(name, name))),
+                }
                 await vault.set_secret(f"card-{name}", json.dumps(card))
 
-    def configuration(self, **changes: Any) -> Configuration:
+    def configuration(self, **changes: Any) -> AuthorityConfiguration:
         given = {
             "member": "bank-a",
+            "address_space": "127.0.0.0/16",
             "legal_names": [f"OU=node-{number}, {BANK_A}" for number in (1, 2, 3)],
             "client_id": "id",
             "vault_url": self.vault_url,
+            "root_vault_url": self.root_vault_url,
             "blob_url": "https://bank-a.example",
             "container": "authority",
             "url": "https://127.0.0.1:8444",
@@ -180,22 +203,23 @@ class Network:
             "version": "4.10",
             "connection_string": None,
         }
-        return Configuration.model_validate(given | self.options | changes)
+        return AuthorityConfiguration.model_validate(given | self.options | changes)
 
     @asynccontextmanager
     async def authority(self, *, configured: float = 1.0, **changes: Any) -> AsyncIterator[Authority]:
-        """What one VM, or one command, works with."""
+        """The authority as one VM, or one command, uses it."""
         configuration = self.configuration(**changes)
         async with AsyncExitStack() as around:
             secrets = await around.enter_async_context(client_of(self.vault_url, self.vault_certificate))
-            keys = await around.enter_async_context(key_client_of(self.vault_url, self.vault_certificate))
+            keys, root_keys = [
+                await around.enter_async_context(key_client_of(url, self.vault_certificate))
+                for url in (self.vault_url, self.root_vault_url)
+            ]
             yield Authority(
                 configuration,
                 self.store(),
-                VaultKeys(keys, request_seconds=5),
-                VaultMembers(
-                    secrets, configuration.member, configuration.legal_names, poll_seconds=0.0, request_seconds=5
-                ),
+                VaultKeys(keys, root_keys, request_seconds=5),
+                VaultMembers(secrets, configuration, poll_seconds=0.0, request_seconds=5),
                 self.serializer,
                 configured=configured,
                 lifetimes=self.lifetimes,
@@ -204,21 +228,25 @@ class Network:
 
     @asynccontextmanager
     async def vm(self, *, tended: bool = True, **changes: Any) -> AsyncIterator[Served]:
-        """A VM of the authority that listens; the test tends it."""
-        async with self.authority(**changes) as authority, AsyncExitStack() as around:
-            requests = await around.enter_async_context(
-                serving_requests(Requests(authority).respond, server_context(), "127.0.0.1", 0)
-            )
-            lists = await around.enter_async_context(
-                serving_requests(RevocationLists(authority).respond, None, "127.0.0.1", 0)
-            )
+        """Run one VM of the authority during the block, without its periodic tasks.
+
+        Args:
+            tended: whether the tasks run once at the beginning.
+            changes: of the configuration.
+        """
+        async with (
+            self.authority(**changes) as authority,
+            serving_members(authority, "127.0.0.1", 0, 0) as (requests, lists),
+        ):
             if tended:
-                await authority.tend()
+                await authority.run_due_tasks()
             yield Served(authority, f"https://127.0.0.1:{requests}", f"http://127.0.0.1:{lists}")
 
     def member(self, name: str, url: str, legal_name: str = BANK_A, **changes: Any) -> "Member":
-        """A member as its agents are; it must be told to the authority first."""
-        return Member(name, legal_name, self, url, **changes)
+        """A member's agents; `write_secrets` must have introduced the member to the authority."""
+        made = Member(name, legal_name, self, url, **changes)
+        self.members.append(made)
+        return made
 
 
 def container_client(blobs: str, name: str) -> ContainerClient:
@@ -228,19 +256,21 @@ def container_client(blobs: str, name: str) -> ContainerClient:
 
 @asynccontextmanager
 async def network(tls: tuple[ssl.SSLContext, Path], blobs: str | None, **changes: Any) -> AsyncIterator[Network]:
-    """A new network's surroundings: a vault with keys, a register that is empty, two members.
+    """A new network: vaults with keys, an empty register, two members.
 
     Args:
-        tls: what the vault shows, and what clients are to trust.
-        blobs: URL of a running Azurite; None keeps the register in memory.
+        tls: the vaults' TLS context, and the certificate that their clients trust.
+        blobs: URL of a running Azurite; None to store the register in memory.
         changes: attributes of `Network`.
     """
     context, certificate = tls
-    vault = Vault()
-    for key in KEYS:
+    assert CORDA.authority
+    vault, root_vault = Vault(), Vault()
+    for key in CORDA.authority.keys_of(3):
         vault.make_key(key)
+    root_vault.make_key(CORDA.authority.root_key)
     async with AsyncExitStack() as around:
-        url = await around.enter_async_context(serving(vault, context))
+        url, root_url = [await around.enter_async_context(serving(each, context)) for each in (vault, root_vault)]
         store: Callable[[], Store]
         name = f"authority-{uuid.uuid4().hex[:12]}"
         if blobs is None:
@@ -250,15 +280,20 @@ async def network(tls: tuple[ssl.SSLContext, Path], blobs: str | None, **changes
             container = await around.enter_async_context(container_client(blobs, name))
             await container.create_container()
             store = lambda: BlobStore(container)  # noqa: E731
-        made = Network(vault, url, certificate, store, (blobs, name) if blobs else None, **changes)
+        made = Network(
+            vault, root_vault, url, root_url, certificate, store, (blobs, name) if blobs else None, **changes
+        )
         made.enrolment_keys = {"bank-a": "a" * 64, "bank-b": "b" * 64}
         made.cards = {"bank-b": [f"OU=node-{number}, {BANK_B}" for number in (1, 2)]}
-        await made.tell()
+        made.agreed = {"bank-b": BANK_B}
+        await made.write_secrets()
         yield made
+        for each in made.members:
+            await each.settle()
 
 
 class Member:
-    """A member: its documents, its identities with their keys, and what asks for their certificates."""
+    """A member: its documents, its identities with their keys, and its client for certificates."""
 
     def __init__(
         self,
@@ -282,7 +317,7 @@ class Member:
         async def no_users() -> Sequence[Any]:
             return ()
 
-        self.surroundings = Surroundings(
+        self.context = SoftwareContext(
             member=name,
             version="4.10",
             installation=Path("/nowhere"),
@@ -295,8 +330,8 @@ class Member:
         self.enrolment = self.vm()
 
     def vm(self) -> Enrolment:
-        """What asks on another VM, or after a restart."""
-        return Enrolment(self.surroundings, now=self._network.clock, answer_seconds=10)
+        """A new client for certificates, as on another VM or after a restart."""
+        return Enrolment(self.context, now=self._network.clock, answer_seconds=10)
 
     def identity(self, number: int = 1) -> Identity:
         return self.identities[number - 1]
@@ -304,3 +339,8 @@ class Member:
     async def certificates(self, number: int = 1) -> Chains:
         identity = self.identity(number)
         return await self.enrolment.certificates(identity, self.keys[identity.name])
+
+    async def settle(self) -> None:
+        """Wait for background requests, whose connections must not outlive the test's event loop."""
+        tasks = [*self.enrolment._renewals.values(), self.enrolment._checking]
+        await asyncio.gather(*(each for each in tasks if each), return_exceptions=True)

@@ -1,6 +1,7 @@
-"""A valid stack configuration, in the shape in which Pulumi hands it to the program."""
+"""A valid stack configuration, in the form in which Pulumi passes it to the program."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 PROJECT = "decentralized-trust"
@@ -8,7 +9,7 @@ LOCATION = "azure-native:location"
 SSH_PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGn0eS0Qq8tJpE5gSxxUNJH0V1mSV3tq0y2w0YkR6mDs"
 
 _BANK_A: dict[str, Any] = {
-    "location": "westeurope",
+    "location": "swedencentral",
     "bank": {"name": "bank-a", "legalName": "O=Bank A, L=London, C=GB", "asn": 64512},
     "addressSpace": "10.1.0.0/16",
     "size": "medium",
@@ -27,3 +28,21 @@ def configuration(**changes: Any) -> dict[str, str]:
         LOCATION if key == "location" else f"{PROJECT}:{key}": value if isinstance(value, str) else json.dumps(value)
         for key, value in values.items()
     }
+
+
+def changed(values: Mapping[str, str], path: str, value: Any) -> dict[str, str]:
+    """A configuration with another value at a path such as `nodes.image.id`; missing sections are created."""
+    first, *inner = path.split(".")
+    key = path if path == LOCATION else f"{PROJECT}:{first}"
+    if path == LOCATION or not inner:
+        return {**values, key: value if isinstance(value, str) else json.dumps(value)}
+    try:
+        section = json.loads(values.get(key, "{}"))
+    except ValueError:
+        section = {}
+    section = place = section if isinstance(section, dict) else {}
+    for step in inner[:-1]:
+        place[step] = place[step] if isinstance(place.get(step), dict) else {}
+        place = place[step]
+    place[inner[-1]] = value
+    return {**values, key: json.dumps(section)}

@@ -1,22 +1,20 @@
-"""Corda's certificates, certificate requests and key stores. Pure: nothing here asks a network or a vault.
+"""Corda's certificates, certificate requests and key stores. Pure: no network, no vault.
 
-The profiles are those of Corda's own `X509Utilities`, `CertificateType` and `CertRole`. An authority's key may be
-where Python can't hold it: `sign` builds what is to be signed, has a `Signer` sign it, and puts the two together.
+The profiles are those of Corda's `X509Utilities`, `CertificateType` and `CertRole`.
 """
 
 import hashlib
 import ipaddress
-import json
 import os
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum
-from typing import Any, NoReturn, Protocol, TypeVar
+from typing import Annotated, Any
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import (
@@ -27,28 +25,34 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from pydantic import Field, ValidationError
 
-from ledger.corda import parse_legal_name
+from contract.legal_name import LegalName, canonical_name, same_name
+from contract.models import FIRST_FAULT_ONLY, OpenModel, first_fault
 
 NODE_CA_KEY = "node-ca-key"
-"""Issues the node's TLS certificate; it stays with the agent, the node process never has it."""
+"""Key of the node CA, which issues TLS certificates in a zone; only the agent has it, never the node process."""
 IDENTITY_KEY = "identity-key"
 TLS_KEY = "tls-key"
 RPC_TLS_KEY = "rpc-tls-key"
-KEYS = (NODE_CA_KEY, IDENTITY_KEY, TLS_KEY, RPC_TLS_KEY)
-"""The secret blobs of a Corda identity."""
+IDENTITY_BLOBS = (NODE_CA_KEY, IDENTITY_KEY, TLS_KEY, RPC_TLS_KEY)
+"""Names of a Corda identity's secret blobs."""
 
 NODE_KEY_STORE = "nodekeystore.jks"
 TLS_KEY_STORE = "sslkeystore.jks"
 TRUST_STORE = "truststore.jks"
 RPC_KEY_STORE = "rpcsslkeystore.jks"
 RPC_TRUST_STORE = "rpcssltruststore.jks"
-"""What an application that speaks RPC is to trust: the node's RPC certificate."""
+"""Trust store for RPC clients: the node's RPC certificate."""
 
 ROOT_LIFETIME = timedelta(days=7300)
-"""Of the root and what it issues: 20 years, so that what is issued late in a network's life is not cut short."""
-LIFETIME = timedelta(days=3650)
-"""Of all others: Corda's own default."""
+"""Validity of the root and of the certificate that signs parameters: 20 years, since members never replace them."""
+IDENTITY_CA_LIFETIME = timedelta(days=3650)
+"""Validity of the CA that certifies names: renewed once in a root's life."""
+LIFETIME = timedelta(days=365)
+"""Validity of a node's certificates among members: 12 months, of which the last 4 are for the renewal."""
+RPC_LIFETIME = timedelta(days=3650)
+"""Validity of a node's certificate for the bank's own applications, which pin it."""
 
 _IDENTITY_ALIAS, _TLS_ALIAS, _ROOT_ALIAS, _RPC_ALIAS = (
     "identity-private-key",
@@ -56,10 +60,10 @@ _IDENTITY_ALIAS, _TLS_ALIAS, _ROOT_ALIAS, _RPC_ALIAS = (
     "cordarootca",
     "cordarpcssl",
 )
-_ROLE_OID = x509.ObjectIdentifier("1.3.6.1.4.1.50530.1.1")
-_CURVE = ec.SECP256R1()
-# X509NameBuilder of Corda writes them in this order, and X.500 text reads them backwards.
-_ORDER = {
+ROLE_OID = x509.ObjectIdentifier("1.3.6.1.4.1.50530.1.1")
+CURVE = ec.SECP256R1()
+# The order in which Corda's X509NameBuilder writes them; X.500 text has them in reverse.
+_X500_ORDER = {
     "C": NameOID.COUNTRY_NAME,
     "ST": NameOID.STATE_OR_PROVINCE_NAME,
     "L": NameOID.LOCALITY_NAME,
@@ -67,15 +71,31 @@ _ORDER = {
     "OU": NameOID.ORGANIZATIONAL_UNIT_NAME,
     "CN": NameOID.COMMON_NAME,
 }
-_SCHEMA = "1.0"
+CHAINS_SCHEMA = "1.0"
+"""Of the document of an identity's certificates."""
 
 
 class CertificateError(ValueError):
-    """Certificates, or a request for one, that can't be used; the message says what was wanted."""
+    """A certificate or certificate request is unusable; the message says what was wanted."""
 
 
-class Role(IntEnum):
-    """What a certificate is for in Corda: the value of its role extension."""
+@contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Translate any exception of the block, since `cryptography` raises many kinds on bad input.
+
+    Raises:
+        CertificateError: the block raised an exception; `what` begins the message.
+    """
+    try:
+        yield
+    except CertificateError:
+        raise
+    except Exception as error:
+        raise CertificateError(f"{what} ({type(error).__name__}: {error!s:.200})") from error
+
+
+class CertificateRole(IntEnum):
+    """A certificate's purpose in Corda: the value of its role extension."""
 
     DOORMAN_CA = 1
     NETWORK_MAP = 2
@@ -87,15 +107,18 @@ class Role(IntEnum):
     NETWORK_PARAMETERS = 8
 
 
-_PARENTS: Mapping[Role, tuple[Role | None, ...]] = {
-    Role.DOORMAN_CA: (None,),
-    Role.NETWORK_MAP: (None,),
-    Role.SERVICE_IDENTITY: (Role.DOORMAN_CA,),
-    Role.NODE_CA: (Role.DOORMAN_CA,),
-    Role.TLS: (Role.DOORMAN_CA, Role.NODE_CA),
-    Role.LEGAL_IDENTITY: (Role.DOORMAN_CA, Role.NODE_CA),
-    Role.CONFIDENTIAL_LEGAL_IDENTITY: (Role.LEGAL_IDENTITY,),
-    Role.NETWORK_PARAMETERS: (None,),
+REQUESTED = (CertificateRole.NODE_CA, CertificateRole.LEGAL_IDENTITY, CertificateRole.TLS)
+"""Certificates that a node requests. The node CA has no revocation list, so it issues no TLS certificate here."""
+
+_PARENTS: Mapping[CertificateRole, tuple[CertificateRole | None, ...]] = {
+    CertificateRole.DOORMAN_CA: (None,),
+    CertificateRole.NETWORK_MAP: (None,),
+    CertificateRole.SERVICE_IDENTITY: (CertificateRole.DOORMAN_CA,),
+    CertificateRole.NODE_CA: (CertificateRole.DOORMAN_CA,),
+    CertificateRole.TLS: (CertificateRole.DOORMAN_CA, CertificateRole.NODE_CA),
+    CertificateRole.LEGAL_IDENTITY: (CertificateRole.DOORMAN_CA, CertificateRole.NODE_CA),
+    CertificateRole.CONFIDENTIAL_LEGAL_IDENTITY: (CertificateRole.LEGAL_IDENTITY,),
+    CertificateRole.NETWORK_PARAMETERS: (None,),
 }
 
 
@@ -109,18 +132,18 @@ class _Profile:
 _SIGNS = frozenset({"digital_signature"})
 _CERTIFIES = _SIGNS | {"key_cert_sign"}
 _AUTHORITY = _Profile(_CERTIFIES | {"crl_sign"}, authority=True)
-_PROFILES: Mapping[Role | None, _Profile] = {
-    # Corda writes an empty list of purposes into a root, which RFC 5280 does not allow; no list means the same.
+_PROFILES: Mapping[CertificateRole | None, _Profile] = {
+    # Corda writes an empty list of purposes into a root, which RFC 5280 forbids; no list means the same.
     None: _Profile(_AUTHORITY.usages, (), authority=True),
-    Role.DOORMAN_CA: _AUTHORITY,
-    Role.NODE_CA: _AUTHORITY,
-    Role.TLS: _Profile(
+    CertificateRole.DOORMAN_CA: _AUTHORITY,
+    CertificateRole.NODE_CA: _AUTHORITY,
+    CertificateRole.TLS: _Profile(
         _SIGNS | {"key_encipherment", "key_agreement"},
         (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH),
     ),
-    # It issues the confidential identities.
-    Role.LEGAL_IDENTITY: _Profile(_CERTIFIES, authority=True),
-    Role.NETWORK_PARAMETERS: _Profile(_SIGNS),
+    # A CA: it issues the confidential identities.
+    CertificateRole.LEGAL_IDENTITY: _Profile(_CERTIFIES, authority=True),
+    CertificateRole.NETWORK_PARAMETERS: _Profile(_SIGNS),
 }
 _USAGES = (
     "digital_signature",
@@ -139,10 +162,10 @@ _USAGES = (
 
 
 def make_keys() -> dict[str, bytes]:
-    """The secret blobs of a new identity: `KEYS`, each a P-256 key in PEM (PKCS#8)."""
+    """A new identity's secret blobs: `IDENTITY_BLOBS`, each a P-256 key in PEM (PKCS#8)."""
     return {
-        name: ec.generate_private_key(_CURVE).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        for name in KEYS
+        name: ec.generate_private_key(CURVE).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        for name in IDENTITY_BLOBS
     }
 
 
@@ -150,11 +173,11 @@ def read_key(keys: Mapping[str, bytes], name: str) -> ec.EllipticCurvePrivateKey
     """One of an identity's keys.
 
     Raises:
-        CertificateError: the blob holds no P-256 key; its content is not told.
+        CertificateError: the blob is no P-256 key; the message does not quote it.
     """
     try:
         key = load_pem_private_key(keys[name], None)
-    except (KeyError, ValueError, TypeError):
+    except Exception:
         key = None
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
         raise CertificateError(f"secret blob {name} holds no key; wanted a P-256 key in PEM (PKCS#8)")
@@ -162,7 +185,7 @@ def read_key(keys: Mapping[str, bytes], name: str) -> ec.EllipticCurvePrivateKey
 
 
 def key_hash(key: Any) -> str:
-    """The SHA-256 of a public key as it stands in a certificate, 64 hex digits."""
+    """SHA-256 of a public key (SubjectPublicKeyInfo, DER), 64 hex digits."""
     return hashlib.sha256(_encoded(key)).hexdigest()
 
 
@@ -171,129 +194,45 @@ def _encoded(public_key: Any) -> bytes:
     return encoded
 
 
-class Signer(Protocol):
-    """A key that signs and may be in a vault."""
-
-    @property
-    def public_key(self) -> ec.EllipticCurvePublicKey:
-        """Its public half."""
-
-    async def sign(self, data: bytes) -> bytes:
-        """The ECDSA signature over the SHA-256 of `data`, in DER."""
-
-
-_Signed_co = TypeVar("_Signed_co", x509.Certificate, x509.CertificateRevocationList, covariant=True)
-
-
-class _Builder(Protocol[_Signed_co]):
-    def sign(self, private_key: Any, algorithm: Any) -> _Signed_co: ...
-
-
-async def sign(builder: _Builder[_Signed_co], signer: Signer) -> _Signed_co:
-    """Sign a certificate or a revocation list with a key that is elsewhere."""
-    asked = _Away(signer.public_key)
-    builder.sign(asked, SHA256())
-    assert asked.data is not None  # noqa: S101
-    return builder.sign(_Away(signer.public_key, asked.data, await signer.sign(asked.data)), SHA256())
-
-
-class _Away(ec.EllipticCurvePrivateKey):
-    """Stands for a private key that is not here: notes what is to be signed, or gives the signature of it."""
-
-    def __init__(
-        self, public_key: ec.EllipticCurvePublicKey, data: bytes | None = None, signature: bytes | None = None
-    ) -> None:
-        self._public_key, self.data, self._signature = public_key, data, signature
-
-    def sign(self, data: Any, signature_algorithm: ec.EllipticCurveSignatureAlgorithm) -> bytes:  # noqa: ARG002
-        if self._signature is None:
-            self.data = bytes(data)
-            # A builder takes what it is given.
-            return b""
-        if bytes(data) != self.data:
-            raise ValueError("the builder wrote something else the second time; wanted the same bytes")
-        return self._signature
-
-    def public_key(self) -> ec.EllipticCurvePublicKey:
-        return self._public_key
-
-    @property
-    def curve(self) -> ec.EllipticCurve:
-        return _CURVE
-
-    @property
-    def key_size(self) -> int:
-        return _CURVE.key_size
-
-    def _nowhere(self) -> NoReturn:
-        raise TypeError("the private key is not here; it signs, and that is all")
-
-    def exchange(self, algorithm: Any, peer_public_key: Any) -> bytes:  # noqa: ARG002
-        self._nowhere()
-
-    def private_numbers(self) -> ec.EllipticCurvePrivateNumbers:
-        self._nowhere()
-
-    def private_bytes(self, encoding: Any, format: Any, encryption_algorithm: Any) -> bytes:  # noqa: A002, ARG002
-        self._nowhere()
-
-    def __copy__(self) -> "_Away":
-        return self
-
-    def __deepcopy__(self, _: Any) -> "_Away":
-        return self
-
-
 # --- Names ---------------------------------------------------------------------------------------------------------
 
 
 def x500_name(legal_name: str) -> x509.Name:
-    """A legal name as it stands in certificates.
+    """A legal name as an X.500 name.
 
     Raises:
-        ValueError: it is not one that a node accepts.
+        ValueError: a node does not accept the name.
     """
-    attributes = parse_legal_name(legal_name)
+    name = LegalName.parse(legal_name)
     return x509.Name(
-        [x509.NameAttribute(oid, attributes[key]) for key, oid in _ORDER.items() if key in attributes],
+        [x509.NameAttribute(oid, value) for key, oid in _X500_ORDER.items() if (value := name.get(key)) is not None],
     )
 
 
 def legal_name_of(name: x509.Name) -> str:
-    """A certificate's name as a legal name in canonical form.
+    """A certificate's X.500 name as a legal name in canonical form.
 
     Raises:
-        CertificateError: it is not one that a node accepts.
+        CertificateError: a node does not accept the name.
     """
-    keys = {oid: key for key, oid in _ORDER.items()}
+    keys = {oid: key for key, oid in _X500_ORDER.items()}
     try:
         parts = [(keys[attribute.oid], str(attribute.value)) for attribute in name]
     except KeyError as error:
-        raise CertificateError(f"name {name.rfc4514_string()!r}; wanted only {', '.join(_ORDER)}") from error
+        raise CertificateError(f"name {name.rfc4514_string()!r}; wanted only {', '.join(_X500_ORDER)}") from error
     try:
         if any("," in value for _, value in parts):
             raise ValueError("a value has a comma")
-        attributes = parse_legal_name(", ".join(f"{key}={value}" for key, value in parts))
+        return canonical_name(", ".join(f"{key}={value}" for key, value in parts))
     except ValueError as error:
         raise CertificateError(f"name {name.rfc4514_string()!r}: {error}") from error
-    return ", ".join(f"{key}={value}" for key, value in attributes.items())
-
-
-def same_name(one: str, other: str) -> bool:
-    """Whether two legal names are one to X.500, which counts neither the order nor upper and lower case."""
-    return name_key(one) == name_key(other)
-
-
-def name_key(legal_name: str) -> str:
-    """The same text for all ways of writing a legal name."""
-    return "\n".join(f"{key}={value.casefold()}" for key, value in parse_legal_name(legal_name).items())
 
 
 # --- Certificates --------------------------------------------------------------------------------------------------
 
 
 def certificate(
-    role: Role | None,
+    role: CertificateRole | None,
     subject: x509.Name,
     public_key: ec.EllipticCurvePublicKey,
     issuer: x509.Certificate | None,
@@ -302,22 +241,22 @@ def certificate(
     lifetime: timedelta = LIFETIME,
     crl_url: str | None = None,
 ) -> x509.CertificateBuilder:
-    """A certificate of Corda's profile for the role, to be signed by its issuer's key.
+    """A certificate with Corda's profile for the role, to be signed with its issuer's key.
 
     Args:
         role: None for a root.
-        subject: whose it is.
-        public_key: the key that is certified.
+        subject: the holder's name.
+        public_key: the certified key.
         issuer: the issuer's certificate; None for a root.
-        now: the time. Certificates begin with the day, as Corda's do, and end before their issuer's at the latest.
-        lifetime: how long it is valid.
-        crl_url: where the issuer's revocation list is.
+        now: the time. Validity begins at the start of the day, as in Corda, and ends with the issuer's at the latest.
+        lifetime: the validity.
+        crl_url: URL of the issuer's revocation list.
     """
     profile = _PROFILES[role]
     begin, end = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0), now + lifetime
     if issuer:
         begin, end = max(begin, issuer.not_valid_before_utc), min(end, issuer.not_valid_after_utc)
-    signer = _ec_key(issuer) if issuer else public_key
+    signer = ec_key(issuer) if issuer else public_key
     builder = (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -335,87 +274,57 @@ def certificate(
     builder = builder.add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer), critical=False)
     if role is not None:
         builder = builder.add_extension(
-            x509.UnrecognizedExtension(_ROLE_OID, _der(0x02, bytes([role]))), critical=False
+            x509.UnrecognizedExtension(ROLE_OID, der(0x02, bytes([role]))), critical=False
         )
     if crl_url:
         point = x509.DistributionPoint([x509.UniformResourceIdentifier(crl_url)], None, None, None)
         builder = builder.add_extension(x509.CRLDistributionPoints([point]), critical=False)
-    # An identity that the node CA issues is bound by the node CA's constraint. One that stands right below the
-    # identity CA needs its own: else a member could issue confidential identities in another's name.
-    if role is Role.NODE_CA or (role is Role.LEGAL_IDENTITY and issuer and role_of(issuer) is Role.DOORMAN_CA):
+    # A legal identity below the node CA is bound by the node CA's name constraint. One directly below the identity CA
+    # needs its own; otherwise a member could issue confidential identities in another's name.
+    if role is CertificateRole.NODE_CA or (
+        role is CertificateRole.LEGAL_IDENTITY and issuer and role_of(issuer) is CertificateRole.DOORMAN_CA
+    ):
         constraints = x509.NameConstraints([x509.DirectoryName(subject)], None)
         builder = builder.add_extension(constraints, critical=True)
     return builder
 
 
-def role_of(certificate: x509.Certificate) -> Role | None:
-    """The role of a certificate; None where it has none.
+def role_of(certificate: x509.Certificate) -> CertificateRole | None:
+    """A certificate's role; None if it has none.
 
     Raises:
-        CertificateError: it has one that Corda does not know.
+        CertificateError: Corda does not know the role.
     """
     try:
-        extension = certificate.extensions.get_extension_for_oid(_ROLE_OID).value
+        extension = certificate.extensions.get_extension_for_oid(ROLE_OID).value
     except x509.ExtensionNotFound:
         return None
-    except ValueError as error:
-        raise CertificateError(f"certificate of {certificate.subject.rfc4514_string()}: {error}") from error
-    return _read_role(extension.public_bytes())
+    return read_role(extension.public_bytes())
 
 
-def _read_role(encoded: bytes) -> Role:
+def read_role(encoded: bytes) -> CertificateRole:
+    """The role in DER. Raises CertificateError: Corda does not know it."""
     try:
         # An INTEGER of one byte.
         if encoded[:2] == b"\x02\x01" and len(encoded) == 3:
-            return Role(encoded[2])
+            return CertificateRole(encoded[2])
     except ValueError:
         pass
     raise CertificateError(
-        f"role {encoded.hex()}; wanted one of {', '.join(f'{role:d} ({role.name})' for role in Role)}"
+        f"role {encoded.hex()}; wanted one of {', '.join(f'{role:d} ({role.name})' for role in CertificateRole)}"
     )
-
-
-def revocation_list(
-    issuer: x509.Certificate,
-    number: int,
-    revoked: Mapping[int, datetime],
-    *,
-    now: datetime,
-    lifetime: timedelta,
-) -> x509.CertificateRevocationListBuilder:
-    """A revocation list, to be signed by the issuer's key.
-
-    Args:
-        issuer: whose certificates it revokes.
-        number: greater than that of the list before.
-        revoked: when, by serial numbers.
-        now: the time.
-        lifetime: until when the next one is there.
-    """
-    builder = (
-        x509.CertificateRevocationListBuilder()
-        .issuer_name(issuer.subject)
-        .last_update(now)
-        .next_update(now + lifetime)
-        .add_extension(x509.CRLNumber(number), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(_ec_key(issuer)), critical=False)
-    )
-    for serial, since in sorted(revoked.items()):
-        entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(since).build()
-        builder = builder.add_revoked_certificate(entry)
-    return builder
 
 
 def check_chain(
     chain: Sequence[x509.Certificate],
     *,
-    role: Role,
+    role: CertificateRole,
     subject: str,
     public_key: Any,
     trust_root: x509.Certificate,
     now: datetime,
 ) -> None:
-    """Check a chain from leaf to root as a node and its peers do.
+    """Verify a chain from leaf to root as a node and its peers do.
 
     Raises:
         CertificateError: it does not prove that the key has the role under the legal name in the network.
@@ -440,43 +349,55 @@ def check_chain(
         own, theirs = role_of(each), role_of(above)
         if each != trust_root and theirs not in (_PARENTS[own] if own else (None,)):
             raise refuse(f"role {own!r} below {theirs!r}", "a hierarchy that Corda knows")
-        try:
+        with reading(f"certificate of {subject}: it is not issued by {_named(above)}; wanted an unbroken chain"):
             each.verify_directly_issued_by(above)
             constraints = above.extensions.get_extension_for_class(x509.BasicConstraints).value
-        except (InvalidSignature, ValueError, TypeError, x509.ExtensionNotFound) as error:
-            raise refuse(f"it is not issued by {above.subject.rfc4514_string()}", "an unbroken chain") from error
         if not constraints.ca:
             raise refuse(f"{above.subject.rfc4514_string()} is no authority", "an unbroken chain")
 
 
 def check_root(root: x509.Certificate) -> None:
-    """Check that a certificate can be a network's root.
+    """Check that a certificate may be a network's root.
 
     Raises:
-        CertificateError: it can't.
+        CertificateError: it may not.
     """
-    try:
+    with reading(f"{_named(root)} is not self-signed; wanted a root"):
         root.verify_directly_issued_by(root)
         authority = root.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
         role = role_of(root)
-    except (InvalidSignature, ValueError, TypeError, x509.ExtensionNotFound) as error:
-        raise CertificateError(f"{root.subject.rfc4514_string()} is not self-signed; wanted a root") from error
     if not authority or role is not None:
         raise CertificateError(f"{root.subject.rfc4514_string()} is no authority without a role; wanted a root")
 
 
 def fingerprint(certificate: x509.Certificate) -> str:
-    """`sha256:` and 64 hex digits over the certificate: how configuration pins a root."""
+    """`sha256:` and 64 hex digits of the certificate (DER), as configuration pins a root."""
     return f"sha256:{hashlib.sha256(_der_of(certificate)).hexdigest()}"
 
 
+def _named(certificate: x509.Certificate) -> str:
+    return f"{certificate.subject.rfc4514_string():.200}"
+
+
 def renewal_time(certificate: x509.Certificate) -> datetime:
-    """When a third of a certificate's time is left."""
-    begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    return end - (end - begin) / 3
+    """When a third of a certificate's validity is left: four months of twelve."""
+    return certificate.not_valid_after_utc - _valid(certificate) / 3
 
 
-def _ec_key(certificate: x509.Certificate) -> ec.EllipticCurvePublicKey:
+def renewal_spread(certificate: x509.Certificate) -> timedelta:
+    """Delay after `renewal_time`, fixed by the serial number: at most six days for a validity of twelve months.
+
+    So the nodes of a bank whose certificates were issued together do not restart together.
+    """
+    return _valid(certificate) / 60 * (certificate.serial_number % 1000 / 1000)
+
+
+def _valid(certificate: x509.Certificate) -> timedelta:
+    return certificate.not_valid_after_utc - certificate.not_valid_before_utc
+
+
+def ec_key(certificate: x509.Certificate) -> ec.EllipticCurvePublicKey:
+    """A certificate's key. Raises CertificateError: it is no elliptic-curve key."""
     key = certificate.public_key()
     if not isinstance(key, ec.EllipticCurvePublicKey):
         raise CertificateError(f"certificate of {certificate.subject.rfc4514_string()}: wanted an elliptic-curve key")
@@ -491,14 +412,14 @@ def _der_of(certificate: x509.Certificate) -> bytes:
 
 
 def issue(
-    keys: Mapping[str, bytes], name: str, role: Role, node_ca: Sequence[x509.Certificate], *, now: datetime
+    keys: Mapping[str, bytes], name: str, role: CertificateRole, node_ca: Sequence[x509.Certificate], *, now: datetime
 ) -> tuple[x509.Certificate, ...]:
-    """The chain of a certificate that the node CA issues for another key of the same identity.
+    """Chain of a certificate that the node CA issues for another key of the same identity.
 
     Args:
         keys: the identity's secret blobs.
-        name: of the blob whose key is certified.
-        role: of the new certificate.
+        name: name of the blob whose key is certified.
+        role: the new certificate's role.
         node_ca: the node CA's chain.
         now: the time.
     """
@@ -507,7 +428,7 @@ def issue(
 
 
 def issue_rpc(keys: Mapping[str, bytes], legal_name: str, address: str, *, now: datetime) -> x509.Certificate:
-    """The self-signed certificate that a node shows to the bank's own applications.
+    """A node's self-signed certificate for the bank's own applications.
 
     Args:
         keys: the identity's secret blobs.
@@ -523,7 +444,7 @@ def issue_rpc(keys: Mapping[str, bytes], legal_name: str, address: str, *, now: 
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0))
-        .not_valid_after(now + LIFETIME)
+        .not_valid_after(now + RPC_LIFETIME)
         .add_extension(x509.SubjectAlternativeName([_general_name(address)]), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
@@ -532,7 +453,7 @@ def issue_rpc(keys: Mapping[str, bytes], legal_name: str, address: str, *, now: 
 
 
 def serves(certificate: x509.Certificate, address: str) -> bool:
-    """Whether a server that is dialled at `address` may show the certificate."""
+    """Whether the certificate is valid for a server at `address`."""
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
@@ -550,61 +471,26 @@ def _general_name(address: str) -> x509.GeneralName:
 # --- Requests (PKCS#10) --------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Request:
-    """A proven request for a certificate: whoever made it has the key."""
+def make_request(legal_name: str, email: str, role: CertificateRole, key: ec.EllipticCurvePrivateKey) -> bytes:
+    """A PKCS#10 request with Corda's attributes, in DER.
 
-    legal_name: str
-    """In canonical form."""
-    role: Role
-    public_key: ec.EllipticCurvePublicKey
-
-
-def make_request(legal_name: str, email: str, role: Role, key: ec.EllipticCurvePrivateKey) -> bytes:
-    """A PKCS#10 request with Corda's attributes, DER.
-
-    It is put together here since the role is an INTEGER, which `cryptography` writes into no attribute.
+    Encoded by hand: the role is an INTEGER, which `cryptography` can't write to an attribute.
     """
     attributes = sorted(
         [
-            _attribute(NameOID.EMAIL_ADDRESS, _der(0x0C, email.encode())),
-            _attribute(_ROLE_OID, _der(0x02, bytes([role]))),
+            _attribute(NameOID.EMAIL_ADDRESS, der(0x0C, email.encode())),
+            _attribute(ROLE_OID, der(0x02, bytes([role]))),
         ]
     )
-    version = _der(0x02, b"\0")
+    version = der(0x02, b"\0")
     name = x500_name(legal_name).public_bytes()
-    body = _der(0x30, version, name, _encoded(key.public_key()), _der(0xA0, *attributes))
-    algorithm = _der(0x30, _oid("1.2.840.10045.4.3.2"))  # ecdsa-with-SHA256
-    return _der(0x30, body, algorithm, _der(0x03, b"\0", key.sign(body, ec.ECDSA(SHA256()))))
-
-
-def read_request(encoded: bytes) -> Request:
-    """Read a request and check that its key signed it.
-
-    Raises:
-        CertificateError: it is none, or one for another kind of key or certificate than Corda's nodes have.
-    """
-    try:
-        request = x509.load_der_x509_csr(encoded)
-        proven, key, name = request.is_signature_valid, request.public_key(), request.subject
-        roles = [each.value for each in request.attributes if each.oid == _ROLE_OID]
-    except Exception as error:  # The parser says in many ways that it can make nothing of it.
-        raise CertificateError("no certificate request; wanted PKCS#10 in DER") from error
-    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
-        raise CertificateError("a request for another kind of key; wanted one of P-256")
-    if not proven:
-        raise CertificateError("the request's signature does not fit; wanted it signed by the key it names")
-    # A node that names no role means its CA, as Corda's first ones did.
-    role = _read_role(_der(0x02, roles[0])) if roles else Role.NODE_CA
-    if role not in {Role.NODE_CA, Role.LEGAL_IDENTITY}:
-        raise CertificateError(
-            f"a request for role {role.name}; wanted {Role.NODE_CA.name} or {Role.LEGAL_IDENTITY.name}"
-        )
-    return Request(legal_name_of(name), role, key)
+    body = der(0x30, version, name, _encoded(key.public_key()), der(0xA0, *attributes))
+    algorithm = der(0x30, _oid("1.2.840.10045.4.3.2"))  # ecdsa-with-SHA256
+    return der(0x30, body, algorithm, der(0x03, b"\0", key.sign(body, ec.ECDSA(SHA256()))))
 
 
 def _attribute(oid: x509.ObjectIdentifier, value: bytes) -> bytes:
-    return _der(0x30, _oid(oid.dotted_string), _der(0x31, value))
+    return der(0x30, _oid(oid.dotted_string), der(0x31, value))
 
 
 def _oid(dotted: str) -> bytes:
@@ -615,10 +501,11 @@ def _oid(dotted: str) -> bytes:
         while number := number >> 7:
             septets.append(0x80 | number & 0x7F)
         content += bytes(reversed(septets))
-    return _der(0x06, bytes(content))
+    return der(0x06, bytes(content))
 
 
-def _der(tag: int, *parts: bytes) -> bytes:
+def der(tag: int, *parts: bytes) -> bytes:
+    """A value in DER, with the given tag."""
     content = b"".join(parts)
     size = len(content)
     if size < 0x80:
@@ -630,15 +517,26 @@ def _der(tag: int, *parts: bytes) -> bytes:
 # --- Chains and key stores -----------------------------------------------------------------------------------------
 
 
+_Chain = Annotated[tuple[str, ...], FIRST_FAULT_ONLY, Field(max_length=10)]
+
+
+class _ChainsDocument(OpenModel):
+    schema_version: Annotated[str, Field(alias="schema")] = CHAINS_SCHEMA
+    node_ca: _Chain
+    identity: _Chain
+    tls: _Chain
+    rpc: str
+
+
 @dataclass(frozen=True)
 class Chains:
-    """An identity's certificates, each chain from leaf to root. Nothing in them is secret."""
+    """An identity's certificates, each chain from leaf to root. All public."""
 
     node_ca: tuple[x509.Certificate, ...]
     identity: tuple[x509.Certificate, ...]
     tls: tuple[x509.Certificate, ...]
     rpc: x509.Certificate
-    """Self-signed: what the bank's applications trust."""
+    """Self-signed, pinned by the bank's applications."""
 
     @property
     def trust_root(self) -> x509.Certificate:
@@ -646,57 +544,106 @@ class Chains:
         return self.node_ca[-1]
 
     def to_json(self) -> bytes:
-        """As a document: certificates in PEM."""
-        document = {
-            "schema": _SCHEMA,
-            "nodeCa": [to_pem(each) for each in self.node_ca],
-            "identity": [to_pem(each) for each in self.identity],
-            "tls": [to_pem(each) for each in self.tls],
-            "rpc": to_pem(self.rpc),
-        }
-        return json.dumps(document, indent=1).encode()
+        """The JSON document, with certificates in PEM."""
+        document = _ChainsDocument(
+            node_ca=tuple(to_pem(each) for each in self.node_ca),
+            identity=tuple(to_pem(each) for each in self.identity),
+            tls=tuple(to_pem(each) for each in self.tls),
+            rpc=to_pem(self.rpc),
+        )
+        return document.model_dump_json(by_alias=True, indent=1).encode()
 
     @staticmethod
     def from_json(content: bytes) -> "Chains":
-        """Read a document.
+        """Parse the JSON document.
 
         Raises:
-            CertificateError: it is not one that `to_json` writes.
+            CertificateError: it is no document of `to_json`.
         """
         try:
-            document = json.loads(content)
-            if document["schema"] != _SCHEMA:
-                raise CertificateError(f"certificates of schema {document['schema']!r}; wanted {_SCHEMA}")
-            node_ca, identity, tls = (
-                tuple(from_pem(each) for each in document[key]) for key in ("nodeCa", "identity", "tls")
-            )
-            if not (node_ca and identity and tls):
-                raise CertificateError("a chain without a certificate; wanted three whole chains")
-            return Chains(node_ca, identity, tls, from_pem(document["rpc"]))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            if isinstance(error, CertificateError):
-                raise
+            document = _ChainsDocument.model_validate_json(content)
+        except ValidationError as error:
             raise CertificateError(
-                "no document of certificates; wanted schema, nodeCa, identity, tls, rpc"
+                f"no document of certificates: {first_fault(error)}; wanted schema, nodeCa, identity, tls, rpc"
             ) from error
+        if document.schema_version != CHAINS_SCHEMA:
+            raise CertificateError(f"certificates of schema {document.schema_version!r}; wanted {CHAINS_SCHEMA}")
+        node_ca, identity, tls = (
+            tuple(from_pem(each) for each in chain) for chain in (document.node_ca, document.identity, document.tls)
+        )
+        if not (node_ca and identity and tls):
+            raise CertificateError("a chain without a certificate; wanted three whole chains")
+        return Chains(node_ca, identity, tls, from_pem(document.rpc))
 
 
 def to_pem(certificate: x509.Certificate) -> str:
-    """A certificate as text."""
+    """A certificate in PEM."""
     return certificate.public_bytes(Encoding.PEM).decode()
 
 
 def from_pem(text: str) -> x509.Certificate:
-    """The certificate in a text."""
-    return x509.load_pem_x509_certificate(text.encode())
+    """Parse a certificate in PEM.
+
+    Raises:
+        CertificateError: the text is no certificate, or a part of it is unreadable.
+    """
+    with reading("no certificate; wanted X.509 in PEM"):
+        return _whole(x509.load_pem_x509_certificate(text.encode()))
+
+
+def from_der(encoded: bytes) -> x509.Certificate:
+    """Parse a certificate in DER.
+
+    Raises:
+        CertificateError: it is no certificate, or a part of it is unreadable.
+    """
+    with reading("no certificate; wanted X.509 in DER"):
+        return _whole(x509.load_der_x509_certificate(encoded))
+
+
+def _whole(certificate: x509.Certificate) -> x509.Certificate:
+    """The certificate, with each part read once: `cryptography` parses lazily, and would fail only later."""
+    certificate.version, certificate.serial_number, certificate.signature_hash_algorithm  # noqa: B018
+    certificate.not_valid_before_utc, certificate.not_valid_after_utc  # noqa: B018
+    certificate.subject.rfc4514_string(), certificate.issuer.rfc4514_string()
+    _encoded(certificate.public_key())
+    role_of(certificate)
+    return certificate
+
+
+@dataclass(frozen=True)
+class RevocationList:
+    """An issuer's revocation list."""
+
+    number: int
+    """Rises with each list of the issuer."""
+    serials: frozenset[int]
+    since: datetime
+    ends: datetime | None
+    """When the next list is due."""
+
+
+def read_revocation_list(encoded: bytes, issuer: x509.Certificate | None = None) -> RevocationList:
+    """Parse a revocation list in DER; if `issuer` is given, its signature is verified.
+
+    Raises:
+        CertificateError: it is no list, has no number, or was not signed by the issuer.
+    """
+    with reading("no revocation list; wanted one with a number, in DER"):
+        read = x509.load_der_x509_crl(encoded)
+        number = read.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+        if issuer and not (read.issuer == issuer.subject and read.is_signature_valid(ec_key(issuer))):
+            raise CertificateError(f"a list not signed by {issuer.subject.rfc4514_string()}; wanted its list")
+        serials = frozenset(each.serial_number for each in read)
+        return RevocationList(number, serials, read.last_update_utc, read.next_update_utc)
 
 
 def key_stores(keys: Mapping[str, bytes], chains: Chains, password: str) -> dict[str, bytes]:
-    """The files that a node and its tools read, by their names; one password opens them and every entry.
+    """The key store files of a node and its tools, by name; one password protects each file and all its entries.
 
-    They are in Java's own format, JKS, which every Java reads. PKCS#12 can't be had: Java takes a certificate whose
-    issuer has its own name for a root and drops the rest of the chain, and a node CA has the name of what it issues.
-    What protects them is that they are in memory and their password lives as long as the process, not the format.
+    The format is JKS. PKCS#12 does not work: Java takes a certificate with the same subject and issuer for a root and
+    drops the rest of the chain, and a node CA has the same name as what it issues. The protection is that the files
+    are in memory and their password lives as long as the process, not the format.
     """
 
     def pair(alias: str, name: str, chain: Sequence[x509.Certificate]) -> bytes:
@@ -724,7 +671,7 @@ def _jks(entry: bytes, password: str) -> bytes:
 
 
 def _jks_head(tag: int, alias: str) -> bytes:
-    # The time of making, which nothing reads, stays out: the same content is the same file.
+    # No creation time, which nothing reads: the same content gives the same file.
     return struct.pack(">IH", tag, len(alias)) + alias.encode("ascii") + struct.pack(">Q", 0)
 
 
@@ -734,15 +681,15 @@ def _jks_certificate(certificate: x509.Certificate) -> bytes:
 
 
 def _protected(key: bytes, password: str) -> bytes:
-    """A private key as Java's own KeyProtector writes it: a key stream of SHA-1 over password and salt."""
+    """A private key as Java's KeyProtector encrypts it: XOR with a SHA-1 key stream of password and salt."""
     secret, salt = password.encode("utf-16-be"), os.urandom(20)
     stream, last = b"", salt
     while len(stream) < len(key):
         last = _sha1(secret + last)
         stream += last
     hidden = bytes(one ^ other for one, other in zip(key, stream, strict=False))
-    algorithm = _der(0x30, _oid("1.3.6.1.4.1.42.2.17.1.1"), _der(0x05))
-    return _der(0x30, algorithm, _der(0x04, salt, hidden, _sha1(secret + key)))
+    algorithm = der(0x30, _oid("1.3.6.1.4.1.42.2.17.1.1"), der(0x05))
+    return der(0x30, algorithm, der(0x04, salt, hidden, _sha1(secret + key)))
 
 
 def _sha1(data: bytes) -> bytes:

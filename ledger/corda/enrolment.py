@@ -1,14 +1,13 @@
-"""How a node gets its certificates and the network's parameters: from the network's authority, or from a zone.
+"""Obtains a node's certificates and the network's parameters, from the network's authority or from a zone.
 
-Both speak the protocol of Corda's registration service: a PKCS#10 request is posted, its id is asked for until
-there is an answer. With the authority each message is proven besides (`ledger.corda.proof`). Certificates are public:
-they are kept in the bank's documents, so whichever VM holds the identity next finds them there.
+Both speak the protocol of Corda's registration service: a PKCS#10 request is posted, and its id is polled for the
+answer. With the authority each message is also authenticated (`ledger.corda.proof`). Certificates are public and
+stored in the bank's documents, where the identity's next holder finds them.
 """
 
 import asyncio
 import base64
 import io
-import json
 import logging
 import re
 import secrets
@@ -17,120 +16,149 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
-from aiohttp import ClientError, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
 from cryptography import x509
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic.alias_generators import to_camel
-from yarl import URL
+from pydantic import Field, ValidationError
 
-from agent.fence import DamagedError, UnavailableError
+from contract.identities import Identity
+from contract.metrics import Cause
+from contract.models import OpenModel, at_most, first_fault
+from contract.platform import MAX_CA_GENERATION
+from contract.vm_configuration import Zone
+from host.bank_documents import NETWORK_DOCUMENT, Document
+from host.errors import UnavailableError
+from host.faults import reason_of
+from host.http import ANSWER_SECONDS, TooLargeError, ask
+from host.tls import client_context
 from ledger.corda import proof
 from ledger.corda.certificates import (
     IDENTITY_KEY,
     NODE_CA_KEY,
+    REQUESTED,
     TLS_KEY,
     CertificateError,
+    CertificateRole,
     Chains,
-    Role,
     check_chain,
     check_root,
     fingerprint,
+    from_der,
     from_pem,
     issue,
     issue_rpc,
     key_hash,
     make_request,
     read_key,
+    renewal_spread,
     renewal_time,
     serves,
     to_pem,
 )
-from ledger.platform import Identity
-from ledger.software import Authority, Document, SoftwareError, Surroundings, WaitingError, Zone
+from ledger.software import AuthorityAccess, SoftwareContext, SoftwareError, WaitingError
 
-MAX_BYTES = 1_000_000
-"""The largest answer that is read."""
-ANSWER_SECONDS = 10.0
-RENEWAL_SECONDS = 3600.0
-"""How long to wait after a renewal that failed; the certificates at hand do until then."""
+MAX_ENROLMENT_BYTES = 1_000_000
+"""Limit of an answer's size."""
+_RENEWAL_SECONDS = 3600.0
+"""Pause after a renewal that failed; the current certificates stay in use."""
+_ISSUER_SECONDS = 3600.0
+"""Interval of asking the authority which CA certifies names, if it is asked nothing else."""
 TRUST_ROOT = "trust-root"
-"""The document with the network's root certificate, PEM: the first one that the authority proved to be its own."""
-NETWORK_DOCUMENT = "network-document"
-"""The document with the network's signed parameters, as nodes read them."""
-NETWORK_SCHEMA = "1.0"
-"""Of the answer to `GET /network`."""
+"""Name of the document with the network's root certificate, PEM: the first that the authority proved."""
+_NETWORK_SCHEMA = "1.0"
+"""Schema of the answer to `GET /network`."""
 
 _MAX_CERTIFICATES = 10
+_MAX_LISTS = MAX_CA_GENERATION + 1
+"""The root's list included."""
 _MAX_CERTIFICATE_BYTES = 65_536
 _MAX_REASON = 300
-_ID = re.compile(r"[0-9A-Za-z._~-]{1,128}")
-_KEYS = {Role.NODE_CA: NODE_CA_KEY, Role.LEGAL_IDENTITY: IDENTITY_KEY, Role.TLS: TLS_KEY}
+_COMPRESSIONS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
+# An id of dots would change the URL's path.
+_ID = re.compile(r"(?!\.+$)[0-9A-Za-z._~-]{1,128}")
+_KEYS = {
+    CertificateRole.NODE_CA: NODE_CA_KEY,
+    CertificateRole.LEGAL_IDENTITY: IDENTITY_KEY,
+    CertificateRole.TLS: TLS_KEY,
+}
 
 log = logging.getLogger(__name__)
 
 
-class NetworkAnswer(BaseModel):
-    """What the authority says of its network."""
+class NetworkAnswer(OpenModel):
+    """The authority's answer to `GET /network`."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True)
-
-    schema_version: Annotated[str, Field(alias="schema", pattern=r"^1\.[0-9]+$")] = NETWORK_SCHEMA
+    schema_version: Annotated[str, Field(alias="schema", pattern=r"^1\.[0-9]+$")] = _NETWORK_SCHEMA
     trust_root: str
-    """PEM."""
+    """The root certificate, PEM."""
     epoch: int | None
-    """Of the parameters."""
+    """Epoch of the network parameters."""
     network_parameters: str | None
-    """Signed, base64; None until all notaries have certificates."""
-    crl: dict[str, str] = {}
-    """URLs of revocation lists, by issuers."""
+    """Signed network parameters, base64; None until all notaries have certificates."""
+    issuer: str | None = None
+    """Fingerprint of the CA that currently certifies names."""
+    crl: Annotated[dict[str, str], at_most(_MAX_LISTS)] = Field(default_factory=dict)
+    """URLs of revocation lists, by name of the issuer's key."""
+    issuers: Annotated[dict[str, str], at_most(_MAX_LISTS)] = Field(default_factory=dict)
+    """Certificates of the lists' issuers, PEM, by the same names."""
+
+
+class _PendingRequest(OpenModel):
+    """A pending request at a zone: its URL, its key's hash and its id."""
+
+    url: str
+    key: str
+    id: str
 
 
 class Enrolment:
-    """The certificates of a bank's identities, and what its network says of itself.
+    """The certificates of a bank's identities, and the network's root, parameters and revocation lists.
 
-    Keep one instance as long as the agent runs.
+    One instance per agent.
     """
 
     def __init__(
         self,
-        surroundings: Surroundings,
+        context: SoftwareContext,
         *,
-        email: str | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         answer_seconds: float = ANSWER_SECONDS,
     ) -> None:
-        self._surroundings, self._documents, self._now = surroundings, surroundings.documents, now
+        self._context, self._documents, self._now = context, context.documents, now
         self._answer_seconds = answer_seconds
-        # Corda's protocol wants an address; this one is for nobody, which RFC 2606 keeps free.
-        self._email = email or f"ledger@{surroundings.member}.invalid"
+        # Corda's protocol requires an email address; RFC 2606 reserves this domain for none.
+        self._email = f"ledger@{context.member}.invalid"
         self._root: x509.Certificate | None = None
         self._renewal_failed: dict[str, datetime] = {}
         self._newest: dict[str, tuple[Identity, Mapping[str, bytes], Chains]] = {}
         self._renewals: dict[str, asyncio.Task[None]] = {}
+        self._issuer: str | None = None
+        self._looked: datetime | None = None
+        self._checking: asyncio.Task[None] | None = None
 
     async def certificates(self, identity: Identity, keys: Mapping[str, bytes]) -> Chains:
-        """An identity's certificates: those that are kept, or new ones when a third of their time is left.
+        """An identity's certificates: the stored ones, or new ones once a third of their validity is left.
 
-        May be asked as often as one likes: it asks nobody while what is kept will do.
+        Cheap to call: it sends no request while the stored certificates are valid.
 
         Args:
-            identity: whose.
+            identity: the certificates' subject.
             keys: its secret blobs.
 
         Raises:
             WaitingError: somebody must act first; the message says who.
-            SoftwareError: they are refused, or what came proves nothing.
-            UnavailableError: the documents are away, or the vault with the enrolment key.
+            SoftwareError: the request is refused, or the answer is not proven.
+            UnavailableError: the documents, or the vault with the enrolment key, do not answer.
         """
         chains = await self._certificates(identity, keys)
         self._newest[identity.name] = identity, keys, chains
         return chains
 
     def renewal_due(self, chains: Chains) -> bool:
-        """Whether newer certificates than these are kept by now: a node that runs with these is to be started anew.
+        """Whether newer certificates than `chains` are stored, so that a node with these should restart.
 
-        When it is time they are asked for in the background, so that no node is stopped while the authority is away.
+        Due certificates are requested in the background, so no node stops while the authority is away. They are also
+        due when another CA certifies names, since the last one may be about to be revoked.
         """
+        self._check_issuer()
         for name, (identity, keys, newest) in self._newest.items():
             if newest.identity[0].subject != chains.identity[0].subject:
                 continue
@@ -142,103 +170,142 @@ class Enrolment:
                 task.add_done_callback(lambda _, name=name: self._renewals.pop(name))  # type: ignore[misc]
         return False
 
+    def _check_issuer(self) -> None:
+        """Ask the authority once an hour, in the background, which CA certifies names."""
+        network = self._context.network
+        if not isinstance(network, AuthorityAccess) or self._checking:
+            return
+        if self._looked and self._now() < self._looked + timedelta(seconds=_ISSUER_SECONDS):
+            return
+
+        async def look() -> None:
+            try:
+                await self._network(network, await self.trust_root())
+            except Exception as error:
+                why = reason_of("the issuing CA", error, SoftwareError)
+                log.info("the issuing CA can't be read: %s", why)
+
+        def done(_: "asyncio.Task[None]") -> None:
+            self._checking = None
+
+        self._looked = self._now()
+        self._checking = asyncio.get_running_loop().create_task(look())
+        self._checking.add_done_callback(done)
+
     async def _renew(self, identity: Identity, keys: Mapping[str, bytes]) -> None:
         try:
             await self.certificates(identity, keys)
-        except (SoftwareError, UnavailableError, DamagedError) as error:
-            log.warning("%s: certificates are not renewed yet: %s", identity.name, error)
-            self._renewal_failed[identity.name] = self._now()
+        except Exception as error:
+            self._not_renewed(identity, error)
+
+    def _not_renewed(self, identity: Identity, error: Exception) -> None:
+        why = reason_of(f"certificates of {identity.name}", error, SoftwareError)
+        log.warning("%s: certificates are not renewed yet: %s", identity.name, why)
+        self._renewal_failed[identity.name] = self._now()
 
     async def _certificates(self, identity: Identity, keys: Mapping[str, bytes]) -> Chains:
         root = await self.trust_root()
         document = await self._documents.read(_document(identity))
-        kept = self._kept(document, identity, keys, root)
+        kept = self._usable(document, identity, keys, root)
         if kept and not self._due(kept, identity):
             return kept
         try:
-            chains = await self._obtain(identity, keys, root)
-        except (SoftwareError, UnavailableError, DamagedError) as error:
+            chains = await self._obtain(identity, keys, root, kept)
+            if kept and self._serves(kept.rpc) and (chains.node_ca, chains.identity) == (kept.node_ca, kept.identity):
+                raise SoftwareError("the authority returned the current certificates; wanted later ones")
+        except Exception as error:
             if kept is None:
                 raise
-            log.warning("%s: certificates are not renewed yet: %s", identity.name, error)
-            self._renewal_failed[identity.name] = self._now()
+            self._not_renewed(identity, error)
             return kept
         if await self._documents.write(_document(identity), chains.to_json(), document.etag if document else None):
             log.info("%s: new certificates, valid until %s", identity.name, chains.identity[0].not_valid_after_utc)
             return chains
-        # Another VM was faster, which can be one that lost the identity: what it left is as good if it fits our keys.
-        theirs = self._kept(await self._documents.read(_document(identity)), identity, keys, root)
+        # Another VM wrote first, perhaps one that lost the identity; its certificates serve if they fit our keys.
+        theirs = self._usable(await self._documents.read(_document(identity)), identity, keys, root)
         if theirs is None:
             raise SoftwareError(f"{_document(identity)}: changed by another VM meanwhile; wanted: to be tried again")
         return theirs
 
     async def network_parameters(self, verify: Callable[[bytes], Awaitable[int]]) -> bytes | None:
-        """The network's signed parameters, for the node's file; None where there are none, or a zone tells them.
+        """The network's signed parameters for the node's file; None if there are none, or a zone distributes them.
 
-        When the authority is away, or what it says is of no use, it is what it said last: parameters that were good
-        are good, and no wrong answer stops every node of the bank.
+        If the authority is away or its answer is unusable, the stored parameters stay in use: a wrong answer must not
+        stop every node of the bank.
 
         Args:
-            verify: gives the epoch of signed parameters, and raises SoftwareError if they are not the network's; the
-                node's own code does. Nothing is kept that it has not verified.
+            verify: returns the epoch of signed parameters; raises SoftwareError if they are not the network's. Uses
+                the node's own code. Nothing unverified is stored.
 
         Raises:
-            WaitingError: the authority is away and never told them.
-            SoftwareError: what it said proves nothing, and nothing is kept.
-            UnavailableError: the documents are away.
-            DamagedError: the enrolment key can't be used, and nothing is kept.
+            WaitingError: the authority is away, and nothing is stored.
+            SoftwareError: its answer is not proven, and nothing is stored.
+            UnavailableError: the documents do not answer.
+            DamagedError: the enrolment key is unusable, and nothing is stored.
         """
-        if not isinstance(self._surroundings.network, Authority):
+        if not isinstance(self._context.network, AuthorityAccess):
             return None
         kept = await self._documents.read(NETWORK_DOCUMENT)
         try:
-            told = await self._network(self._surroundings.network, await self.trust_root())
+            told = await self._network(self._context.network, await self.trust_root())
             content = _signed_parameters(told)
             if content is None or (kept and kept.content == content):
                 return kept.content if kept else None
             await self._check_newer(content, kept, verify)
-        except (SoftwareError, UnavailableError, DamagedError) as error:
+        except Exception as error:
             if kept is None:
                 raise
-            log.warning("network parameters: %s; goes on with what it said last", error)
+            why = reason_of("network parameters", error, SoftwareError)
+            log.warning("network parameters: %s; the stored ones stay in use", why)
             return kept.content
-        # Whoever is faster has the authority's word of the same minute.
+        # If another VM wrote first, it had the authority's answer of the same minute.
         await self._documents.write(NETWORK_DOCUMENT, content, kept.etag if kept else None)
         return content
 
     async def _check_newer(
         self, content: bytes, kept: Document | None, verify: Callable[[bytes], Awaitable[int]]
     ) -> None:
-        """Refuse parameters that are not the network's, or older than those that are kept."""
+        """Refuse parameters that are not the network's, or older than the stored ones. Raises SoftwareError."""
         epoch = await verify(content)
         if kept is None:
             return
         try:
             known = await verify(kept.content)
         except SoftwareError as error:
-            log.warning("document %s is of no use: %s", NETWORK_DOCUMENT, error)
+            log.warning("document %s is unusable: %s", NETWORK_DOCUMENT, error)
             return
         if epoch < known:
-            raise SoftwareError(f"the authority tells parameters of epoch {epoch}; wanted {known} or later")
+            raise SoftwareError(f"the authority has parameters of epoch {epoch}; wanted {known} or later")
+
+    async def revocation_lists(self) -> Mapping[str, x509.Certificate]:
+        """Issuers of the network's revocation lists by URL, as the authority says; empty in a zone.
+
+        Raises SoftwareError, ResourceError.
+        """
+        if not isinstance(self._context.network, AuthorityAccess):
+            return {}
+        told = await self._network(self._context.network, await self.trust_root())
+        try:
+            return {url: from_pem(told.issuers[name]) for name, url in told.crl.items()}
+        except (ValueError, KeyError) as error:
+            raise SoftwareError("the authority's revocation lists: wanted each with its issuer, PEM") from error
 
     async def trust_root(self) -> x509.Certificate:
-        """The network's root certificate. The first one that is proven is kept, and no other taken later.
+        """The network's root certificate. The first proven one is stored, and no other is accepted later.
 
         Raises:
             WaitingError: the authority must act first.
-            SoftwareError: it is not the pinned or the kept one.
-            UnavailableError: the documents are away.
+            SoftwareError: it differs from the pinned or the stored one.
+            UnavailableError: the documents do not answer.
         """
         if self._root is None:
-            network = self._surroundings.network
+            network = self._context.network
             if network is None:
-                raise WaitingError("nobody certifies names; wanted ledger.network: an authority or a zone")
+                raise WaitingError("no network is configured; wanted ledger.network: an authority or a zone")
             kept = await self._documents.read(TRUST_ROOT)
             if kept is None:
                 root = self._pinned(
-                    _root(network.trust_root.decode("ascii", "replace"))
-                    if isinstance(network, Zone)
-                    else await self._first_root(network),
+                    _root(network.trust_root) if isinstance(network, Zone) else await self._first_root(network),
                     "the network's root",
                 )
                 if not await self._documents.write(TRUST_ROOT, to_pem(root).encode(), None):
@@ -246,43 +313,49 @@ class Enrolment:
             if kept is not None:
                 root = self._pinned(_root(kept.content.decode("ascii", "replace")), f"document {TRUST_ROOT}")
                 if isinstance(network, Zone):
-                    _same_root(_root(network.trust_root.decode("ascii", "replace")), root, "ledger.network.zone")
+                    _same_root(_root(network.trust_root), root, "ledger.network.zone")
             self._root = root
         return self._root
 
     # --- What is kept ---
 
-    def _kept(
+    def _usable(
         self, document: Document | None, identity: Identity, keys: Mapping[str, bytes], root: x509.Certificate
     ) -> Chains | None:
-        """The certificates in a document, if they are of use."""
+        """The certificates in a document; None if they are unusable."""
         if document is None:
             return None
         try:
             chains = Chains.from_json(document.content)
-            self._check(chains.node_ca, identity, keys, Role.NODE_CA, root)
-            self._check(chains.identity, identity, keys, Role.LEGAL_IDENTITY, root)
-            self._check(chains.tls, identity, keys, Role.TLS, root)
+            self._check(chains.node_ca, identity, keys, CertificateRole.NODE_CA, root)
+            self._check(chains.identity, identity, keys, CertificateRole.LEGAL_IDENTITY, root)
+            self._check(chains.tls, identity, keys, CertificateRole.TLS, root)
         except CertificateError as error:
-            log.warning("%s: kept certificates are of no use: %s", identity.name, error)
+            log.warning("%s: stored certificates are unusable: %s", identity.name, error)
             return None
         return chains
 
     def _due(self, chains: Chains, identity: Identity) -> bool:
         failed = self._renewal_failed.get(identity.name)
-        if failed and self._now() < failed + timedelta(seconds=RENEWAL_SECONDS):
+        if failed and self._now() < failed + timedelta(seconds=_RENEWAL_SECONDS):
             return False
-        leaves = (chains.node_ca[0], chains.identity[0], chains.tls[0], chains.rpc)
-        return any(self._now() >= renewal_time(each) for each in leaves) or not serves(
-            chains.rpc, self._surroundings.frontend
+        leaves, spread = (chains.node_ca[0], chains.identity[0], chains.tls[0]), renewal_spread(chains.identity[0])
+        return (
+            any(self._now() >= renewal_time(each) + spread for each in leaves)
+            or self._issuer not in (None, fingerprint(chains.node_ca[1]))
+            or not self._serves(chains.rpc)
         )
+
+    def _serves(self, rpc: x509.Certificate) -> bool:
+        """Whether the RPC certificate, which applications pin, may stay."""
+        return serves(rpc, self._context.frontend) and self._now() < renewal_time(rpc)
 
     def _check(
         self,
         chain: Sequence[x509.Certificate],
         identity: Identity,
         keys: Mapping[str, bytes],
-        role: Role,
+        role: CertificateRole,
         root: x509.Certificate,
     ) -> None:
         check_chain(
@@ -295,20 +368,22 @@ class Enrolment:
         )
 
     def _pinned(self, root: x509.Certificate, what: str) -> x509.Certificate:
-        pin = self._surroundings.trust_root
+        pin = self._context.trust_root
         if pin is not None and fingerprint(root) != pin:
             raise SoftwareError(f"{what} is {fingerprint(root)}; wanted the pinned {pin}")
         return root
 
     # --- Asking ---
 
-    async def _obtain(self, identity: Identity, keys: Mapping[str, bytes], root: x509.Certificate) -> Chains:
-        network = self._surroundings.network
+    async def _obtain(
+        self, identity: Identity, keys: Mapping[str, bytes], root: x509.Certificate, kept: Chains | None
+    ) -> Chains:
+        network = self._context.network
         assert network is not None  # noqa: S101  # There is a trust root.
-        # A zone's registration service certifies a node's CA alone, and that the identity.
-        roles = [Role.NODE_CA, *([Role.LEGAL_IDENTITY] if isinstance(network, Authority) else [])]
+        # A zone's registration service certifies only the node CA, which issues the rest.
+        roles = REQUESTED if isinstance(network, AuthorityAccess) else (CertificateRole.NODE_CA,)
         try:
-            # All are asked for at once: a person who approves sees them together.
+            # Requested together, so that the approver sees them together.
             answers = await asyncio.gather(
                 *(self._certified(network, identity, keys, role, root) for role in roles),
                 return_exceptions=True,
@@ -316,25 +391,33 @@ class Enrolment:
             for answer in answers:
                 if isinstance(answer, BaseException):
                     raise answer
-            chains = [answer for answer in answers if not isinstance(answer, BaseException)]
-            node_ca, now = chains[0], self._now()
+            chains = {
+                role: answer
+                for role, answer in zip(roles, answers, strict=True)
+                if not isinstance(answer, BaseException)
+            }
+            node_ca, now = chains[CertificateRole.NODE_CA], self._now()
+
+            def chain(role: CertificateRole) -> tuple[x509.Certificate, ...]:
+                return chains.get(role) or issue(keys, _KEYS[role], role, node_ca, now=now)
+
             return Chains(
                 node_ca=node_ca,
-                identity=chains[1]
-                if len(chains) > 1
-                else issue(keys, IDENTITY_KEY, Role.LEGAL_IDENTITY, node_ca, now=now),
-                tls=issue(keys, TLS_KEY, Role.TLS, node_ca, now=now),
-                rpc=issue_rpc(keys, identity.legal_name, self._surroundings.frontend, now=now),
+                identity=chain(CertificateRole.LEGAL_IDENTITY),
+                tls=chain(CertificateRole.TLS),
+                rpc=kept.rpc
+                if kept and self._serves(kept.rpc)
+                else issue_rpc(keys, identity.legal_name, self._context.frontend, now=now),
             )
         except CertificateError as error:
             raise SoftwareError(str(error)) from error
 
     async def _certified(
         self,
-        network: Authority | Zone,
+        network: AuthorityAccess | Zone,
         identity: Identity,
         keys: Mapping[str, bytes],
-        role: Role,
+        role: CertificateRole,
         root: x509.Certificate,
     ) -> tuple[x509.Certificate, ...]:
         key = read_key(keys, _KEYS[role])
@@ -349,14 +432,17 @@ class Enrolment:
             return chain
         if status == 204:
             raise WaitingError(
-                f"{what}: request {request_id} waits; wanted: approved by whoever runs the network's authority"
+                f"{what}: request {request_id} waits; wanted: approved by an operator of the network's authority",
+                Cause.APPROVAL,
             )
         if isinstance(network, Zone) and status in {401, 404}:
             await self._forget(identity)
         raise _refused(network, status, body, what)
 
-    async def _requested(self, network: Authority | Zone, identity: Identity, role: Role, key: Any, what: str) -> str:
-        """The id of the request. The authority gives one key the same one each time; a zone's is remembered."""
+    async def _requested(
+        self, network: AuthorityAccess | Zone, identity: Identity, role: CertificateRole, key: Any, what: str
+    ) -> str:
+        """The request's id. The authority returns the same id for the same key; a zone's id is stored."""
         kept = None
         if isinstance(network, Zone):
             kept = await self._documents.read(_request_document(identity))
@@ -372,76 +458,70 @@ class Enrolment:
         if not _ID.fullmatch(request_id):
             raise SoftwareError(f"{what}: the answer is no request id; wanted 128 letters and digits at most")
         if isinstance(network, Zone):
-            content = json.dumps({"url": _base(network), "key": key_hash(key.public_key()), "id": request_id})
-            await self._documents.write(_request_document(identity), content.encode(), kept.etag if kept else None)
+            asked_now = _PendingRequest(url=_base(network), key=key_hash(key.public_key()), id=request_id)
+            content = asked_now.model_dump_json().encode()
+            await self._documents.write(_request_document(identity), content, kept.etag if kept else None)
         return request_id
 
     async def _forget(self, identity: Identity) -> None:
-        """A request that is answered is not asked for again."""
+        """Delete a zone's request that was answered."""
         kept = await self._documents.read(_request_document(identity))
         if kept:
             await self._documents.write(_request_document(identity), b"{}", kept.etag)
 
-    async def _first_root(self, network: Authority) -> x509.Certificate:
-        return _root((await self._told(network)).trust_root)
+    async def _first_root(self, network: AuthorityAccess) -> x509.Certificate:
+        return _root((await self._fetch_network(network)).trust_root)
 
-    async def _network(self, network: Authority, root: x509.Certificate) -> NetworkAnswer:
-        told = await self._told(network)
+    async def _network(self, network: AuthorityAccess, root: x509.Certificate) -> NetworkAnswer:
+        told = await self._fetch_network(network)
         _same_root(_root(told.trust_root), root, network.url)
+        self._issuer, self._looked = told.issuer, self._now()
         return told
 
-    async def _told(self, network: Authority) -> NetworkAnswer:
+    async def _fetch_network(self, network: AuthorityAccess) -> NetworkAnswer:
         status, body = await self._exchange(network, "GET", "/network", b"")
         if status != 200:
             raise _refused(network, status, body, f"{network.url}: the network")
         try:
             return NetworkAnswer.model_validate_json(body)
         except ValidationError as error:
-            fault = error.errors(include_url=False)[0]
-            key = ".".join(str(step) for step in fault["loc"]) or "the document"
-            raise SoftwareError(f"{network.url}/network: {key}: {fault['msg']}; wanted schema 1.x") from error
+            raise SoftwareError(f"{network.url}/network: {first_fault(error)}; wanted schema 1.x") from error
 
-    async def _exchange(self, network: Authority | Zone, method: str, path: str, body: bytes) -> tuple[int, bytes]:
-        """Status and body of an answer, proven if it is the authority's."""
+    async def _exchange(
+        self, network: AuthorityAccess | Zone, method: str, path: str, body: bytes
+    ) -> tuple[int, bytes]:
+        """Status and body of an answer; the authority's is verified."""
         url = _base(network) + path
         headers = {"Content-Type": "application/octet-stream", "Accept-Encoding": "identity"}
         key, nonce = b"", secrets.token_hex(proof.NONCE_BYTES)
-        member = self._surroundings.member
-        if isinstance(network, Authority):
+        member = self._context.member
+        if isinstance(network, AuthorityAccess):
             key, now = await network.key(), str(int(self._now().timestamp()))
             headers |= {proof.MEMBER: member, proof.NONCE: nonce, proof.TIME: now}
             headers[proof.REQUEST_PROOF] = proof.request_proof(
                 key, member=member, method=method, path=path, nonce=nonce, time=now, body=body
             )
         else:
-            headers["Platform-Version"] = _platform_version(self._surroundings.version)
-            headers["Client-Version"] = self._surroundings.version
+            headers["Platform-Version"] = _platform_version(self._context.version)
+            headers["Client-Version"] = self._context.version
+        # The authority's TLS certificate proves nothing, its answer does; a zone is an ordinary web site.
+        context = client_context() if isinstance(network, AuthorityAccess) else True
         try:
-            # The authority shows a certificate of its own making: the proof is in what it says. A zone is a web site.
-            connector = TCPConnector(ssl=not isinstance(network, Authority), force_close=True)
-            async with (
-                asyncio.timeout(self._answer_seconds),
-                ClientSession(
-                    connector=connector,
-                    cookie_jar=DummyCookieJar(),
-                    timeout=ClientTimeout(total=self._answer_seconds),
-                    auto_decompress=False,
-                ) as session,
-                session.request(
-                    method, URL(url, encoded=True), data=body or None, headers=headers, allow_redirects=False
-                ) as answer,
-            ):
-                content = b""
-                async for chunk in answer.content.iter_chunked(65_536):
-                    content += chunk
-                    if len(content) > MAX_BYTES:
-                        raise SoftwareError(f"{url}: an answer of more than {MAX_BYTES} bytes; wanted less")
-                status, proven = answer.status, answer.headers.get(proof.ANSWER_PROOF, "")
-        except (ClientError, OSError, ValueError) as error:
-            # A timeout is an OSError too.
-            reason = str(error) or f"no answer in {self._answer_seconds:.0f} s"
-            raise WaitingError(f"{url}: {reason[:_MAX_REASON]}; wanted: whoever certifies names to answer") from error
-        if isinstance(network, Authority):
+            answer = await ask(
+                url,
+                context,
+                method=method,
+                body=body or None,
+                headers=headers,
+                seconds=self._answer_seconds,
+                max_bytes=MAX_ENROLMENT_BYTES,
+            )
+        except TooLargeError as error:
+            raise SoftwareError(f"{error}; wanted less") from error
+        except UnavailableError as error:
+            raise WaitingError(f"{error}; wanted: an answer of the authority or zone") from error
+        status, content, proven = answer.status, answer.body, answer.headers.get(proof.ANSWER_PROOF, "")
+        if isinstance(network, AuthorityAccess):
             wanted = proof.answer_proof(key, member=member, nonce=nonce, status=status, body=content)
             if not proof.equal(proven, wanted):
                 if status == 401 and not proven:
@@ -455,8 +535,8 @@ class Enrolment:
         return status, content
 
 
-def _base(network: Authority | Zone) -> str:
-    return (network.url if isinstance(network, Authority) else network.registration_url).rstrip("/")
+def _base(network: AuthorityAccess | Zone) -> str:
+    return (network.url if isinstance(network, AuthorityAccess) else network.registration_url).rstrip("/")
 
 
 def _document(identity: Identity) -> str:
@@ -468,19 +548,17 @@ def _request_document(identity: Identity) -> str:
 
 
 def _request_id(kept: Document | None, network: Zone, key: Any) -> str | None:
-    """What was asked of this zone for this key before."""
+    """Id of an earlier request to this zone for this key; None if there is none."""
     try:
-        asked = json.loads(kept.content) if kept else {}
-        found = str(asked["id"])
-        if asked["url"] == _base(network) and asked["key"] == key_hash(key.public_key()) and _ID.fullmatch(found):
-            return found
-    except (ValueError, KeyError, TypeError):
-        pass
-    return None
+        asked = _PendingRequest.model_validate_json(kept.content if kept else b"")
+    except ValidationError:
+        return None
+    same = asked.url == _base(network) and asked.key == key_hash(key.public_key()) and _ID.fullmatch(asked.id)
+    return asked.id if same else None
 
 
 def _platform_version(version: str) -> str:
-    # 4.8 to 4.11 have 10 to 13, 4.12 and later 140 and on.
+    # Platform versions: 10 to 13 for 4.8 to 4.11, 140 and up for 4.12 and later.
     minor = int(version.split(".")[1])
     return str((minor + 2) * (10 if minor >= 12 else 1))
 
@@ -509,12 +587,12 @@ def _same_root(told: x509.Certificate, known: x509.Certificate, who: str) -> Non
         )
 
 
-def _refused(network: Authority | Zone, status: int, body: bytes, what: str) -> SoftwareError:
+def _refused(network: AuthorityAccess | Zone, status: int, body: bytes, what: str) -> SoftwareError:
     reason = "".join(c for c in body.decode("utf-8", "replace")[:_MAX_REASON] if c.isprintable()).strip()
     if status == 429 or status >= 500:
-        return WaitingError(f"{what}: {status} {reason}; wanted: whoever certifies names to mend it")
-    if isinstance(network, Authority) and status in {401, 403, 404}:
-        # Another VM of ours would be told the same: a person acts, here or there.
+        return WaitingError(f"{what}: {status} {reason}; wanted: repaired by the operator of the authority or zone")
+    if isinstance(network, AuthorityAccess) and status in {401, 403, 404}:
+        # Another VM of ours would get the same answer: a person must act.
         return WaitingError(
             f"{what}: refused: {reason or status}; wanted: whoever runs the network's authority, or keeps the card of"
             " this member, to mend that"
@@ -523,7 +601,7 @@ def _refused(network: Authority | Zone, status: int, body: bytes, what: str) -> 
 
 
 def _unzip(body: bytes, what: str) -> tuple[x509.Certificate, ...]:
-    """The certificates of an answer, leaf to root."""
+    """The certificates in an answer, leaf to root."""
     try:
         with zipfile.ZipFile(io.BytesIO(body)) as archive:
             entries = archive.infolist()
@@ -531,9 +609,14 @@ def _unzip(body: bytes, what: str) -> tuple[x509.Certificate, ...]:
                 raise ValueError(f"{len(entries)} entries")
             found = []
             for entry in entries:
+                # Other methods unpack a whole entry, however little is read.
+                if entry.compress_type not in _COMPRESSIONS:
+                    raise ValueError(f"compression {entry.compress_type}")
                 with archive.open(entry) as file:
-                    # What an entry says of its size is not to be believed.
-                    found.append(x509.load_der_x509_certificate(file.read(_MAX_CERTIFICATE_BYTES)))
+                    # An entry's stated size may be wrong.
+                    found.append(from_der(file.read(_MAX_CERTIFICATE_BYTES)))
             return tuple(found)
-    except (ValueError, zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError) as error:
-        raise SoftwareError(f"{what}: {error}; wanted a zip of certificates in DER") from error
+    except Exception as error:  # `zipfile` says in many ways that it can make nothing of an archive.
+        raise SoftwareError(
+            f"{what}: {type(error).__name__}: {error!s:.200}; wanted a zip of certificates in DER"
+        ) from error

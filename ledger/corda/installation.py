@@ -8,28 +8,29 @@ import os
 import shutil
 import subprocess
 import tempfile
-import time
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from http.client import HTTPException, HTTPMessage
 from pathlib import Path
-from typing import IO, Any
-from urllib.error import HTTPError
+from typing import Any
 from urllib.parse import quote, urlsplit
-from urllib.request import HTTPRedirectHandler, Request, build_opener
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic.alias_generators import to_camel
 
-from ledger.platform import Artifact, Installation
+from contract.artifacts import Artifact, Installation
+from contract.models import first_fault
+from host.processes import start
 
 KNOWN: Mapping[str, Artifact] = {
-    "4.10": Artifact("net.corda:corda:4.10", "349ae73e5656e154158c1bc5e4040cf4f529b4992995daabfada7371a11ac8c8"),
+    "4.10": Artifact(
+        coordinates="net.corda:corda:4.10", sha256="349ae73e5656e154158c1bc5e4040cf4f529b4992995daabfada7371a11ac8c8"
+    ),
 }
-"""The releases of Corda Community that stand in a public Maven repository, by version."""
+"""Releases of Corda Community in a public Maven repository, by version."""
 DRIVER = Artifact(
-    "org.postgresql:postgresql:42.7.7", "157963d60ae66d607e09466e8c0cdf8087e9cb20d0159899ffca96bca2528460"
+    coordinates="org.postgresql:postgresql:42.7.7",
+    sha256="157963d60ae66d607e09466e8c0cdf8087e9cb20d0159899ffca96bca2528460",
 )
 """PostgreSQL's JDBC driver."""
 
@@ -39,71 +40,79 @@ _SOURCES = Path(__file__).parent / "java"
 _LOGGING_FILE = "log4j2.xml"
 _LOGGING = """\
 <?xml version="1.0" encoding="UTF-8"?>
-<!-- To the agent's output, and so to the VM's journal, which sets the time; no file of its own. -->
-<Configuration status="ERROR" shutdownHook="disable">
+<!-- To standard output, and so to the VM's journal, which adds the time. -->
+<Configuration status="ERROR" shutdownHook="disable" packages="ledger.corda">
   <Appenders>
     <Console name="journal" target="SYSTEM_OUT">
-      <!-- Of each queue that Corda makes: it has no address for letters that can't be delivered, as it means to. -->
+      <!-- Logged for each queue of Corda's, which by design has no dead-letter address. -->
       <RegexFilter regex=".*AMQ22216[56].*" onMatch="DENY" onMismatch="NEUTRAL"/>
-      <PatternLayout pattern="%p %c{1}: %m%n%xThrowable{20}"/>
+      <!-- One journal line with its level, sd-daemon(3). Peers' texts: bounded, linear, and NUL ends a line. -->
+      <PatternLayout alwaysWriteExceptions="false" pattern="%p{FATAL=&lt;2>,ERROR=&lt;3>,WARN=&lt;4>,INFO=&lt;6>,\
+DEBUG=&lt;7>,TRACE=&lt;7>}%replace{%p %c{1}: %.-8000m%notEmpty{ %.-8000xThrowable{20}}}{(?:\\R|\\x00)\\s*}{ | }%n"/>
     </Console>
+    <Bridges/>
+    <Notarised/>
   </Appenders>
   <Loggers>
     <Root level="${sys:ledger.log:-warn}"><AppenderRef ref="journal"/></Root>
-    <Logger name="net.corda" level="${sys:ledger.log:-info}"/>
+    <Logger name="net.corda" level="${sys:ledger.log:-info}"><AppenderRef ref="bridges"/></Logger>
+    <Logger name="net.corda.flow" level="${sys:ledger.log:-info}"><AppenderRef ref="notarised"/></Logger>
   </Loggers>
 </Configuration>
 """
-# Maven would take whatever version of its plugin the repository calls the newest.
+# Otherwise Maven takes the plugin version that the repository calls the newest.
 _MAVEN_GOAL = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy"
 _FETCH_SECONDS = 900
 _SILENT_SECONDS = 60
-_ATTEMPTS = 3
-_PAUSE_SECONDS = 5.0
-# Several times Corda's capsule.
+_RETRIES = 2
+_PAUSE_SECONDS = 5
+# Several times the size of Corda's capsule.
 _MAX_ARTIFACT_BYTES = 512 << 20
-_PART_BYTES = 1 << 20
 _COMPILE_SECONDS = 120
 _TOOL_SECONDS = 60
-# They live for seconds.
-_COMMAND_OPTIONS = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
-_TOOL_OPTIONS = ("-Xmx256m", *_COMMAND_OPTIONS[1:])
-# What a capsule before 4.12 opens by itself where Java has modules.
+_TOOL_MEGABYTES = 256
+# These read all messages of a node, whose number may be why the node does not start.
+_QUEUE_COMMANDS = frozenset({"messages", "set-aside"})
+_QUEUE_SECONDS = 600
+_COMMAND_MEGABYTES = 512
+# For short-lived processes.
+_COMMAND_OPTIONS = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+# Packages that a capsule before 4.12 opens by itself on a Java with modules.
 _OPENED = tuple(
     f"java.base/java.{package}" for package in ("io", "lang", "lang.invoke", "lang.reflect", "nio", "time", "util")
 )
-# This one stands in the capsule's manifest, which counts only for `java -jar`.
+# In the capsule's manifest, which counts only for `java -jar`.
 _OPENED_FOR_FIGURES = "java.management/com.sun.jmx.mbeanserver"
 
 
 class InstallationError(Exception):
-    """The artifacts can't be installed or used; the message names what is wrong, and what was wanted."""
+    """Artifacts can't be installed or used; the message names the fault, and what was wanted."""
 
 
 class ToolError(Exception):
-    """Corda's code refused what it was given; the message says why."""
+    """Corda's code refused its input; the message says why."""
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """The machine's Java, and how a node uses it."""
+    """The machine's Java, and its options for a node."""
 
     java_home: Path
-    """Folder of the runtime that nodes run on: `bin/java` is in it."""
+    """Folder of the Java runtime for nodes, with `bin/java`."""
     compiler: Path
-    """The program `javac`."""
+    """Path of `javac`."""
     version: int
-    """Java's major version that `java_home` must be."""
+    """Required major version of Java."""
     fibers: Artifact | None = None
-    """Quasar, where not the one in the capsule; that one knows Java 8 alone."""
+    """Quasar's artifact if not the capsule's own, which supports only Java 8."""
     heap_megabytes: int | None = None
-    """Of a node; None takes its share of the machine's memory."""
+    """A node's heap in MiB; None: computed from the machine's memory."""
     node_options: tuple[str, ...] = ("-XX:+UseG1GC",)
-    """More of Java's options for a node."""
+    """Further Java options for a node."""
 
 
 def java_version(version: str) -> int:
-    """Java's major version that a release of Corda runs on: 8 for 4.8 to 4.11, 17 from 4.12 on."""
+    """The major version of Java for a release of Corda: 8 for 4.8 to 4.11, 17 from 4.12 on."""
     return 17 if int(version.split(".")[1]) >= 12 else 8
 
 
@@ -111,12 +120,15 @@ def find_runtime(version: str) -> Runtime:
     """The Java of Ubuntu's package for a release of Corda.
 
     Raises:
+        InstallationError: it is not installed.
+
+    Raises:
         InstallationError: it is not there.
     """
     wanted = java_version(version)
     for home in sorted(Path("/usr/lib/jvm").glob(f"java-{wanted}-openjdk-*")):
         compiler = home / "bin" / "javac"
-        # A compiler's `java` lies beside it, or in the runtime inside of it.
+        # A JDK has `java` beside its compiler, or in its `jre` folder.
         runtime = home / "jre" if (home / "jre" / "bin" / "java").exists() else home
         if compiler.exists() and (runtime / "bin" / "java").exists():
             return Runtime(runtime, compiler, wanted)
@@ -133,34 +145,32 @@ class _Agent(BaseModel):
     options: str
 
 
-class _Manifest(BaseModel):
+class _InstalledManifest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
 
     version: str
     platform_version: int
     java_home: Path
     options: tuple[str, ...]
-    """Of each Java process."""
+    """Java options of each process."""
     fibers: _Agent
-    """The Java agent that a node's flows need."""
+    """Java agent for the fibers of a node's flows."""
     classpath: tuple[str, ...]
     heap_megabytes: int | None
     node_options: tuple[str, ...]
     artifacts: dict[str, str]
-    """What it was made of, as `wanted_artifacts` tells it."""
+    """The installed artifacts, as from `wanted_artifacts`."""
     files: dict[str, str]
-    """SHA-256 of every file, by its path in the folder."""
+    """SHA-256 of every file, by path in the folder."""
 
 
 def wanted_artifacts(version: str, artifact: Artifact | None, applications: Sequence[Artifact]) -> dict[str, str]:
-    """SHA-256 of what a bank can choose, by coordinates: the ledger software, and the applications.
+    """SHA-256 by coordinates of the artifacts that a bank can choose: ledger software and applications.
 
     Raises:
-        InstallationError: the software of that version is not known here, and not given.
+        InstallationError: the version's artifact is neither known nor given.
     """
-    return {
-        each.coordinates: each.sha256.lower() for each in (_software(version, artifact), *dict.fromkeys(applications))
-    }
+    return {each.coordinates: each.sha256 for each in (_software(version, artifact), *dict.fromkeys(applications))}
 
 
 def _software(version: str, artifact: Artifact | None) -> Artifact:
@@ -174,14 +184,14 @@ def _software(version: str, artifact: Artifact | None) -> Artifact:
 
 
 def install(installation: Installation, runtime: Runtime | None = None) -> None:
-    """Fetch, verify and unpack the artifacts of a version, and compile what of this project runs in Java.
+    """Fetch, verify and unpack a version's artifacts, and compile this project's Java code.
 
     Args:
-        installation: what is wanted.
-        runtime: the machine's Java; None looks for that of Ubuntu's package.
+        installation: version, artifacts, repository and folder.
+        runtime: the machine's Java; None: that of Ubuntu's package.
 
     Raises:
-        InstallationError: an artifact is not the one that is wanted, or a program fails.
+        InstallationError: an artifact has another hash, or a program fails.
     """
     artifact = _software(installation.version, installation.artifact)
     runtime = runtime or find_runtime(installation.version)
@@ -196,11 +206,11 @@ def install(installation: Installation, runtime: Runtime | None = None) -> None:
         applications = [*dict.fromkeys(installation.applications)]
         wanted = [artifact, DRIVER, *([runtime.fibers] if runtime.fibers else []), *applications]
         _check_names(wanted)
-        jars = {each: _fetch(each, fetched, installation.repository) for each in wanted}
+        jars = {each: fetch(each, fetched, installation.repository) for each in wanted}
         capsule = _unpack(jars[artifact], made, own_fibers=runtime.fibers is None)
         fibers = capsule.fibers
         if runtime.fibers:
-            # An option of the bundled one alone: the upstream release knows no `l`, and `m` is its default.
+            # `l` is an option of the bundled release alone, and `m` is the upstream release's default.
             excluded = "x(" + fibers.options.split("x(", 1)[1].split(")", 1)[0] + ")"
             fibers = _Agent(jar=f"lib/{jars[runtime.fibers].name}", options=excluded)
             shutil.copy(jars[runtime.fibers], made / fibers.jar)
@@ -209,7 +219,7 @@ def install(installation: Installation, runtime: Runtime | None = None) -> None:
             shutil.copy(jars[each], made / "cordapps")
         (made / _LOGGING_FILE).write_text(_LOGGING, encoding="utf-8")
         _compile(runtime, made)
-        manifest = _Manifest(
+        manifest = _InstalledManifest(
             version=installation.version,
             platform_version=capsule.platform_version,
             java_home=runtime.java_home,
@@ -226,7 +236,7 @@ def install(installation: Installation, runtime: Runtime | None = None) -> None:
             files=dict(_hashes(made)),
         )
         (made / MANIFEST).write_text(manifest.model_dump_json(by_alias=True, indent=1), encoding="utf-8")
-        # Nobody but root writes there; nor does root by mistake.
+        # Read-only even for root, against mistakes.
         for path in made.rglob("*"):
             path.chmod(0o555 if path.is_dir() else 0o444)
         remove(folder)
@@ -245,35 +255,35 @@ def remove(folder: Path) -> None:
 
 @dataclass(frozen=True)
 class Installed:
-    """What `install` left in a folder."""
+    """An installation in a folder, as `install` made it."""
 
     folder: Path
-    manifest: _Manifest
+    manifest: _InstalledManifest
 
     @classmethod
     def load(cls, folder: Path) -> "Installed":
-        """The installation in a folder; `verify` says whether it is whole.
+        """Load an installation's manifest, without `verify`.
 
         Raises:
-            InstallationError: there is none.
+            InstallationError: the folder has no manifest, or an unreadable one.
         """
         path = folder / MANIFEST
         try:
-            return cls(folder, _Manifest.model_validate_json(path.read_bytes()))
+            return cls(folder, _InstalledManifest.model_validate_json(path.read_bytes()))
         except OSError as error:
             raise InstallationError(f"{path}: {error.strerror}; wanted an installation of the ledger") from error
         except ValidationError as error:
             raise InstallationError(f"{path}: {error.errors()[0]['msg']}; wanted the manifest of one") from error
 
     def verify(self, version: str | None = None, artifacts: Mapping[str, str] | None = None) -> None:
-        """Read every file again; about half a second.
+        """Verify the hash of every file; takes about half a second.
 
         Args:
-            version: the one that is wanted.
-            artifacts: what is wanted, as `wanted_artifacts` tells it.
+            version: the required version; None: any.
+            artifacts: the required artifacts, as from `wanted_artifacts`; None: any.
 
         Raises:
-            InstallationError: a file is missing, another, or not of the installation; or another one is wanted.
+            InstallationError: a file is missing, changed or superfluous, or another version or artifact is required.
         """
         if version is not None and self.manifest.version != version:
             raise InstallationError(f"{self.folder}: Corda {self.manifest.version} is installed; wanted {version}")
@@ -297,7 +307,7 @@ class Installed:
 
     @property
     def fingerprint(self) -> str:
-        """A hash that changes with whatever may change the database's tables: Corda and the applications."""
+        """A hash over everything that may change the database's tables: Corda and the applications."""
         kept = {
             path: digest
             for path, digest in self.manifest.files.items()
@@ -307,23 +317,21 @@ class Installed:
 
     @property
     def applications(self) -> Path:
-        """Folder of the bank's applications, as a node's configuration names it."""
+        """Folder of the bank's applications, for the node's configuration."""
         return self.folder / "cordapps"
 
     def node(self, properties: Mapping[str, str], arguments: Sequence[str] = ()) -> tuple[str, ...]:
-        """The command line of a node; no secret belongs in it.
+        """The command line of a node, without secrets.
 
         Args:
-            properties: Java's system properties, among them what the node's wrapper is told.
-            arguments: of the node.
+            properties: Java's system properties, including those that `Node.java` reads.
+            arguments: the node's arguments.
         """
         fibers = self.manifest.fibers
-        heap = self.manifest.heap_megabytes or _heap_megabytes()
         return self._java(
             (
-                f"-Xmx{heap}m",
+                f"-Xmx{self._node_megabytes}m",
                 *self.manifest.node_options,
-                "-XX:+ExitOnOutOfMemoryError",
                 f"-javaagent:{self.folder / fibers.jar}={fibers.options}",
                 *self._logging,
                 *(f"-D{name}={value}" for name, value in properties.items()),
@@ -332,38 +340,82 @@ class Installed:
             arguments,
         )
 
+    async def check_java(self) -> None:
+        """Start Java with `-version`.
+
+        Raises:
+            InstallationError: it does not start.
+        """
+        java = str(self.manifest.java_home / "bin" / "java")
+        try:
+            process = await asyncio.create_subprocess_exec(
+                java,
+                "-version",
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                env=_environment(None),
+                cwd="/",
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise InstallationError(f"{java}: {error.strerror}; wanted it to start") from error
+        try:
+            _, errors = await process.communicate()
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        if process.returncode != 0:
+            lines = errors.decode(errors="replace").splitlines()
+            raise InstallationError(
+                f"{java}: exit status {process.returncode}: {' '.join(lines[-1:])}; wanted it to start"
+            )
+
     def command(self, arguments: Sequence[str]) -> tuple[str, ...]:
-        """The command line of one of the node's commands, such as `run-migration-scripts`, which run no flow."""
-        return self._java((*_COMMAND_OPTIONS, *self._logging), "net.corda.node.Corda", arguments)
+        """The command line of a command of the node, such as `run-migration-scripts`; these run no flow."""
+        options = (f"-Xmx{_COMMAND_MEGABYTES}m", *_COMMAND_OPTIONS, *self._logging)
+        return self._java(options, "net.corda.node.Corda", arguments)
 
     async def tool(
         self,
         command: str,
         given: Mapping[str, Any],
         secrets: Mapping[str, str] | None = None,
-        seconds: float = _TOOL_SECONDS,
+        seconds: float | None = None,
+        user: int | None = None,
     ) -> dict[str, Any]:
-        """What the Java tool answers; some three seconds.
+        """Run the Java tool; takes some three seconds, or minutes with a node's queues. Returns its answer.
 
         Args:
-            command: `parameters`, `sign-parameters`, `verify-parameters`, `node-info` or `drain`.
-            given: the command's document.
+            command: `parameters`, `sign-parameters`, `verify-parameters`, `node-info`, `drain`, `messages` or
+                `set-aside`.
+            given: the command's JSON document.
             secrets: environment variables.
-            seconds: after so long the tool is killed.
+            seconds: time limit; None: a minute, or ten with a node's queues.
+            user: number of the tool's user; None: the caller's.
 
         Raises:
-            ToolError: it refused, or did not answer.
+            ToolError: the tool refused its input, or did not answer in time.
         """
-        argv = self._java((*_TOOL_OPTIONS, *self._logging, "-Dledger.log=off"), "ledger.corda.Tool", (command,))
-        process = await asyncio.create_subprocess_exec(
-            *argv,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=_environment(secrets),
-            cwd="/",
-            start_new_session=True,
-        )
+        megabytes = _TOOL_MEGABYTES
+        if command in _QUEUE_COMMANDS:
+            megabytes, seconds = self._node_megabytes, seconds or _QUEUE_SECONDS
+        seconds = _TOOL_SECONDS if seconds is None else seconds
+        options = (f"-Xmx{megabytes}m", *_COMMAND_OPTIONS, *self._logging, "-Dledger.log=off")
+        argv = self._java(options, "ledger.corda.Tool", (command,))
+        try:
+            process = await start(
+                argv,
+                user,
+                environment=_environment(secrets),
+                folder=Path("/"),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
+        except OSError as error:
+            raise ToolError(f"{command}: {error}; wanted {argv[0]} to be there") from error
         try:
             async with asyncio.timeout(seconds):
                 answer, errors = await process.communicate(json.dumps(given).encode())
@@ -379,7 +431,15 @@ class Installed:
             raise ToolError(
                 told[-1] if told else f"{command}: exit status {process.returncode}: {' '.join(lines[-3:])}"
             )
-        return dict(json.loads(answer))
+        try:
+            return TypeAdapter(dict[str, Any]).validate_json(answer)
+        except ValidationError as error:
+            raise ToolError(f"{command}: {first_fault(error)}; wanted a JSON object") from error
+
+    @property
+    def _node_megabytes(self) -> int:
+        """A node's heap in MiB."""
+        return self.manifest.heap_megabytes or _heap_megabytes()
 
     @property
     def _logging(self) -> tuple[str, ...]:
@@ -402,12 +462,12 @@ def _told(artifacts: Mapping[str, str]) -> str:
 
 
 def _environment(secrets: Mapping[str, str] | None) -> dict[str, str]:
-    # Java's own variables would change what runs; the agent's may hold secrets of its own.
+    # Only these: Java's variables could change what runs, and the agent's may hold secrets.
     return {"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8", **(secrets or {})}
 
 
 def _heap_megabytes() -> int:
-    """Half of what the machine has beyond a gigabyte for all else: a node has as much again outside of its heap."""
+    """Half of the memory above 1 GiB, in MiB, from 512 to 8192: a node needs as much again outside its heap."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
     return max(512, min(8192, (total - 1024) // 2))
 
@@ -424,19 +484,20 @@ def _check_java(runtime: Runtime) -> None:
 
 
 def _check_names(artifacts: Sequence[Artifact]) -> None:
-    names: dict[tuple[str, ...], Artifact] = {}
+    names: dict[str, Artifact] = {}
     for artifact in artifacts:
-        parts = artifact.coordinates.split(":")
-        if len(parts) != 3 or not all(parts):
-            raise InstallationError(f"artifact {artifact.coordinates!r}; wanted GROUP:NAME:VERSION")
-        if (other := names.setdefault(tuple(parts[1:]), artifact)) != artifact:
+        if (other := names.setdefault(artifact.coordinates.partition(":")[2], artifact)) != artifact:
             raise InstallationError(
                 f"{other.coordinates} and {artifact.coordinates} have one file name; wanted one for each"
             )
 
 
-def _fetch(artifact: Artifact, folder: Path, repository: str | None) -> Path:
-    """The artifact's file, from the repository that is given, or by the machine's Maven; verified."""
+def fetch(artifact: Artifact, folder: Path, repository: str | None = None) -> Path:
+    """An artifact's verified file, from the repository, or by Maven if that is None.
+
+    Raises:
+        InstallationError: the download fails, or the hash differs.
+    """
     _, name, version = artifact.coordinates.split(":")
     folder.mkdir(exist_ok=True)
     jar = folder / f"{name}-{version}.jar"
@@ -446,15 +507,15 @@ def _fetch(artifact: Artifact, folder: Path, repository: str | None) -> Path:
         _ask_maven(artifact, folder)
     if not jar.is_file():
         raise InstallationError(f"{artifact.coordinates}: Maven brought no {jar.name}; wanted a jar")
-    if (found := _sha256(jar)) != artifact.sha256.lower():
+    if (found := _sha256(jar)) != artifact.sha256:
         raise InstallationError(f"{artifact.coordinates}: SHA-256 is {found}; wanted {artifact.sha256}")
     return jar
 
 
 def _ask_maven(artifact: Artifact, folder: Path) -> None:
-    """Copy the artifact's file from whatever repository the machine's Maven is set up for.
+    """Copy an artifact with Maven, from the repository that the machine is set up for.
 
-    Maven runs plugins of its own from there, as root, and verifies no hash that is known here.
+    Maven runs plugins from there as root, whose hashes are not verified.
     """
     _run(
         [
@@ -472,7 +533,7 @@ def _ask_maven(artifact: Artifact, folder: Path) -> None:
 
 
 def _address(artifact: Artifact, repository: str) -> str:
-    """Where a repository in Maven's layout has the artifact's file."""
+    """URL of the artifact in a repository with Maven's layout."""
     parts = urlsplit(repository)
     if parts.scheme != "https" or not parts.hostname or "@" in parts.netloc or parts.query or parts.fragment:
         raise InstallationError(
@@ -483,43 +544,29 @@ def _address(artifact: Artifact, repository: str) -> str:
     return f"{repository.rstrip('/')}/{path}"
 
 
-class _HttpsAlone(HTTPRedirectHandler):
-    """A repository may lead to where its files are, but not out of TLS."""
-
-    def redirect_request(  # noqa: PLR0917  # The base class has them so.
-        self, req: Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
-    ) -> Request | None:
-        where = urlsplit(newurl)
-        if where.scheme != "https":
-            raise InstallationError(f"{req.full_url}: leads to {where.scheme}://{where.netloc}; wanted https://")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
 def _download(address: str, path: Path) -> None:
-    """Fetch a file over HTTPS, again where the repository is only busy; its content is not verified."""
-    until = time.monotonic() + _FETCH_SECONDS
-    for attempt in range(1, _ATTEMPTS + 1):
-        try:
-            _download_once(address, path, until)
-        except (OSError, HTTPException, ValueError) as error:
-            final = isinstance(error, HTTPError) and error.code < 500 and error.code != 429
-            if final or attempt == _ATTEMPTS:
-                raise InstallationError(f"{address}: {error}; wanted the artifact") from error
-            time.sleep(_PAUSE_SECONDS)
-        else:
-            return
-
-
-def _download_once(address: str, path: Path, until: float) -> None:
-    # Some repositories turn away Python's own name.
-    request = Request(address, headers={"User-Agent": "decentralized-trust"})  # noqa: S310  # It is https.
-    with build_opener(_HttpsAlone).open(request, timeout=_SILENT_SECONDS) as answer, path.open("wb") as file:
-        while part := answer.read1(_PART_BYTES):
-            file.write(part)
-            if file.tell() > _MAX_ARTIFACT_BYTES:
-                raise InstallationError(f"{address}: more than {_MAX_ARTIFACT_BYTES} bytes; wanted no more")
-            if time.monotonic() > until:
-                raise InstallationError(f"{address}: not done in {_FETCH_SECONDS} s")
+    """Download a file over HTTPS, with retries; the content is not verified."""
+    try:
+        _run(
+            [
+                *("curl", "--disable", "--fail", "--silent", "--show-error"),
+                # A repository may redirect, but only to HTTPS.
+                *("--location", "--proto", "=https", "--max-redirs", "10"),
+                # Without it curl does not retry a connection that was cut, and the VM's boot fails.
+                *("--retry", str(_RETRIES), "--retry-delay", str(_PAUSE_SECONDS), "--retry-all-errors"),
+                *("--connect-timeout", str(_SILENT_SECONDS)),
+                *("--speed-limit", "1", "--speed-time", str(_SILENT_SECONDS)),
+                # Also for files of unknown length, from curl 8.4 on; Ubuntu 24.04 has 8.5.
+                *("--max-filesize", str(_MAX_ARTIFACT_BYTES)),
+                "--globoff",
+                # Some repositories refuse curl's own user agent.
+                *("--user-agent", "decentralized-trust"),
+                *("--output", str(path), address),
+            ],
+            _FETCH_SECONDS,
+        )
+    except InstallationError as error:
+        raise InstallationError(f"{address}: {error}; wanted the artifact") from error
 
 
 @dataclass(frozen=True)
@@ -530,10 +577,10 @@ class _Capsule:
 
 
 def _unpack(jar: Path, made: Path, *, own_fibers: bool) -> _Capsule:
-    """The capsule's libraries, into `lib`; what it would have told Java at its start is returned."""
+    """Unpack the capsule's libraries to `lib`; returns the Java options that the capsule would have set."""
     try:
         with zipfile.ZipFile(jar) as capsule:
-            # Main attributes end at the first empty line, and a line that begins with a space goes on the last.
+            # Main attributes end at the first empty line; a line that begins with a space continues the last one.
             text = capsule.read("META-INF/MANIFEST.MF").decode().replace("\r\n", "\n")
             main = text.split("\n\n", 1)[0].replace("\n ", "")
             attributes = dict(line.split(": ", 1) for line in main.split("\n") if ": " in line)
@@ -569,7 +616,7 @@ def _compile(runtime: Runtime, made: Path) -> None:
 
 
 def _run(argv: Sequence[str], seconds: float, folder: Path | None = None) -> str:
-    """Run a program to its end; returns all that it printed."""
+    """Run a program to its end; returns its output."""
     try:
         done = subprocess.run(  # noqa: S603  # Programs and arguments are named here.
             argv, capture_output=True, text=True, check=False, timeout=seconds, cwd=folder, stdin=subprocess.DEVNULL

@@ -1,4 +1,4 @@
-"""A Corda node's configuration, node.conf: one typed object, written as HOCON. No secret stands in it."""
+"""A Corda node's configuration file node.conf: one typed object, rendered as HOCON, without secrets."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -9,20 +9,20 @@ from urllib.parse import quote, urlencode
 
 FILE = "node.conf"
 SCHEMA = "corda"
-"""Of the database: where the node's tables are."""
-_CONNECT_SECONDS = 10
+"""The database schema with the node's tables."""
+_POOL_CONNECT_SECONDS = 10
 
 
 @dataclass(frozen=True)
 class Variable:
-    """A value that the node takes from its environment: a password."""
+    """An environment variable from which the node reads a password."""
 
     name: str
 
 
 @dataclass(frozen=True)
-class User:
-    """Who may use the node's RPC."""
+class NodeUser:
+    """An RPC user of the node."""
 
     name: str
     password: Variable
@@ -30,7 +30,7 @@ class User:
 
 
 @dataclass(frozen=True)
-class Database:
+class NodeDatabase:
     """The node's database on a PostgreSQL server."""
 
     host: str
@@ -39,26 +39,34 @@ class Database:
     user: str
     password: Variable
     root_certificates: Path | None
-    """Trust roots that the server's certificate and name are verified by; None speaks without TLS."""
+    """Trust roots of the server's certificate; None: no TLS."""
     pool: int
-    """Connections at most."""
+    """Limit of connections."""
+    silent_seconds: int
+    """Seconds without a byte of an answer after which a statement has failed; 0: no limit."""
 
     @property
     def url(self) -> str:
-        """As the JDBC driver takes it."""
+        """The JDBC URL."""
         secure = (
             {"sslmode": "verify-full", "sslrootcert": str(self.root_certificates)}
             if self.root_certificates
             else {"sslmode": "disable"}
         )
-        options = {"currentSchema": SCHEMA, **secure, "tcpKeepAlive": "true", "connectTimeout": str(_CONNECT_SECONDS)}
+        options = {
+            "currentSchema": SCHEMA,
+            **secure,
+            "tcpKeepAlive": "true",
+            "connectTimeout": str(_POOL_CONNECT_SECONDS),
+            "socketTimeout": str(self.silent_seconds),
+        }
         server = f"{_host(self.host)}:{self.port}"
         return f"jdbc:postgresql://{server}/{quote(self.name)}?{urlencode(options, quote_via=quote)}"
 
 
 @dataclass(frozen=True)
-class KeyStore:
-    """A key store's file; its entries have the password of the whole."""
+class KeyStoreFile:
+    """A key store file; its entries have the same password."""
 
     path: Path
     password: Variable
@@ -66,7 +74,7 @@ class KeyStore:
 
 @dataclass(frozen=True)
 class NetworkServices:
-    """A network that others run."""
+    """URLs of a network that others run."""
 
     registration_url: str
     network_map_url: str
@@ -74,31 +82,34 @@ class NetworkServices:
 
 @dataclass(frozen=True)
 class NodeConf:
-    """All that a node is told."""
+    """The configuration of a node."""
 
     legal_name: str
     frontend: str
-    """The address that peers dial; part of what the node publishes of itself."""
+    """Address that peers dial; published in the node's information."""
     listen: str
-    """The address that the node listens on."""
+    """Address that the node listens on."""
     local: str
-    """The address for what is nobody's business outside of the VM."""
+    """Address of services that only this VM may reach."""
     p2p_port: int
-    """Of frontend and VM alike."""
+    """Port on `frontend` and on `listen`."""
     rpc_port: int
     rpc_admin_port: int
-    """On `local`."""
-    rpc_tls: KeyStore
-    users: tuple[User, ...]
+    """Port on `local`."""
+    rpc_tls: KeyStoreFile
+    users: tuple[NodeUser, ...]
     key_store_password: Variable
     trust_store_password: Variable
     applications: Path
     """Folder of the bank's applications."""
-    database: Database
+    database: NodeDatabase
     notary: bool = False
-    """Whether it is the network's notary, a non-validating one: it sees no content of a transaction."""
+    """Whether the node is the network's notary: non-validating, so it sees no content of transactions."""
+    revocation_url: str | None = None
+    """URL of the list that TLS certificates name: a connection is accepted only if its whole chain is known not to be
+    revoked. None, as in a zone whose certificates name no list: an unavailable list is ignored."""
     network: NetworkServices | None = None
-    """None: certificates, parameters and the members' information come as files."""
+    """None: certificates, parameters and members' information come as files."""
 
     def render(self) -> str:
         """The file's content."""
@@ -111,7 +122,7 @@ class NodeConf:
             "detectPublicIp": False,
             "p2pAddress": f"{_host(self.frontend)}:{self.p2p_port}",
             "messagingServerAddress": f"{_host(self.listen)}:{self.p2p_port}",
-            # Else the node looks for a broker of somebody else's at that address.
+            # Otherwise the node looks for an external broker at that address.
             "messagingServerExternal": False,
             "rpcSettings": {
                 "address": f"{_host(self.listen)}:{self.rpc_port}",
@@ -133,9 +144,8 @@ class NodeConf:
             },
             "keyStorePassword": self.key_store_password,
             "trustStorePassword": self.trust_store_password,
-            # A list that can't be had must not cut a bank off; one that can be had counts.
-            "crlCheckSoftFail": True,
-            # Of who connects, too.
+            "crlCheckSoftFail": self.revocation_url is None,
+            # For incoming connections too.
             "crlCheckArtemisServer": True,
             "cordappDirectories": [str(self.applications)],
             "dataSourceProperties": {
@@ -148,6 +158,9 @@ class NodeConf:
                 "maximumPoolSize": self.database.pool,
             },
         }
+        if self.revocation_url:
+            # The node requires it without soft fail, although it issues no certificate.
+            document["tlsCertCrlDistPoint"] = self.revocation_url
         if self.notary:
             document["notary"] = {"validating": False}
         if self.network:
@@ -163,7 +176,7 @@ def _host(host: str) -> str:
 
 
 def _hocon(value: Any, indent: str = "") -> str:
-    """JSON, which is HOCON, but for what comes from the environment."""
+    """JSON, which is also HOCON, but with substitutions for environment variables."""
     deeper = f"{indent}  "
     if isinstance(value, Variable):
         return f"${{?{value.name}}}"

@@ -1,7 +1,7 @@
-"""Proves what a member and the network's authority tell each other, by the enrolment key that the two agreed.
+"""Authenticates messages between a member and the network's authority with the enrolment key that both agreed on.
 
-The link between them is IPsec and the connection TLS, but neither says who speaks: the key does. What is proven is
-all that gives a message its meaning, so nothing of one request or answer can stand in another.
+The link is IPsec and the connection TLS, but only the key proves the sender. A proof covers everything that gives a
+message its meaning, so no part of a request or answer can be used in another.
 """
 
 import hashlib
@@ -13,31 +13,32 @@ NONCE = "Nonce"
 TIME = "Time"
 REQUEST_PROOF = "Authorization"
 ANSWER_PROOF = "Proof"
-"""Names of headers."""
+"""Header names."""
 NONCE_BYTES = 16
 CLOCK_SECONDS = 300
-"""So far apart may the clocks of the two sides be."""
+"""Largest difference between the two sides' clocks."""
 
 _CONTEXT = "decentralized-trust/v1/enrol"
 
 
 def request_proof(key: bytes, *, member: str, method: str, path: str, nonce: str, time: str, body: bytes) -> str:
-    """What the member that asks puts into header `Authorization`: HMAC-SHA256, 64 hex digits."""
+    """A request's proof for header `Authorization`: HMAC-SHA256, 64 hex digits. `time` is in seconds since 1970."""
     return _prove(key, ["request", member, method, path, nonce, time, _hash(body)])
 
 
 def answer_proof(key: bytes, *, member: str, nonce: str, status: int, body: bytes) -> str:
-    """What the authority puts into header `Proof` of its answer to the request with that nonce."""
+    """An answer's proof for header `Proof`, bound to the request by its nonce: HMAC-SHA256, 64 hex digits."""
     return _prove(key, ["answer", member, nonce, str(status), _hash(body)])
 
 
 def equal(one: str, other: str) -> bool:
-    """Whether two proofs are one, in a time that tells nothing of where they differ."""
-    return hmac.compare_digest(one.encode(), other.encode())
+    """Whether two proofs are equal, compared in constant time."""
+    # aiohttp decodes a header that is not UTF-8 with surrogateescape.
+    return hmac.compare_digest(one.encode(errors="surrogateescape"), other.encode(errors="surrogateescape"))
 
 
 def _prove(key: bytes, parts: list[str]) -> str:
-    # A list in JSON can be read in one way only: nothing moves from one part into the next.
+    # A JSON list is unambiguous: no text can move from one part to the next.
     return hmac.new(key, json.dumps([_CONTEXT, *parts]).encode(), hashlib.sha256).hexdigest()
 
 

@@ -1,50 +1,82 @@
-"""A Corda node on a VM: prepared, started, asked, drained. What the agent needs of it stands in `ledger.software`."""
+"""A Corda node on a VM: its preparation, start, supervision and drain. Implements `ledger.software`."""
 
 import asyncio
 import base64
 import contextlib
 import functools
 import ipaddress
-import json
 import logging
+import math
 import os
 import re
 import secrets
 import subprocess
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
+from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Protocol
+from stat import S_ISREG
+from typing import Annotated, Any, Protocol
 
 import psycopg
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from psycopg import AsyncConnection, sql
+from pydantic import Field, StringConstraints, ValidationError
+from typing_extensions import override
 
-from agent.fence import UnavailableError
-from ledger.corda import POOL, certificates, parse_legal_name
+from contract.identities import Identity
+from contract.legal_name import name_key
+from contract.metrics import Figure
+from contract.models import OpenModel, first_fault
+from contract.network_info import Base64
+from contract.platform import AGENT_USER, P2P
+from contract.secrets import RpcAccount
+from contract.vm_configuration import Zone
+from host import processes
+from host.calls import in_new_thread
+from host.database import ALIVE
+from host.errors import UnavailableError
+from host.faults import reason_of
+from host.http import TooLargeError, ask, listens
+from host.status import Readiness
+from ledger.corda import LISTS_PORT, POOL, certificates
 from ledger.corda.certificates import CertificateError, Chains
+from ledger.corda.enrolment import Enrolment
 from ledger.corda.installation import InstallationError, Installed, ToolError, wanted_artifacts
-from ledger.corda.node_conf import FILE, SCHEMA, Database, KeyStore, NetworkServices, NodeConf, User, Variable
-from ledger.platform import AGENT_USER, P2P, Identity
+from ledger.corda.node_conf import (
+    FILE,
+    SCHEMA,
+    KeyStoreFile,
+    NetworkServices,
+    NodeConf,
+    NodeDatabase,
+    NodeUser,
+    Variable,
+)
+from ledger.corda.revocation import Revocations, list_url
+from ledger.corda.serials import Serials
 from ledger.software import (
     MIGRATION_SECONDS,
+    RESTART_STATUS,
     DatabaseAccess,
-    Figure,
-    Member,
+    NetworkMember,
     Place,
     Process,
-    Readiness,
-    RpcUser,
+    Software,
+    SoftwareContext,
     SoftwareError,
-    Surroundings,
     UntrustedError,
     WaitingError,
-    Zone,
 )
 
 PROCESS = "corda"
-_USER = re.compile(r"\w+", re.ASCII)
+_MAX_REPORT_BYTES = 1 << 19
+_CUT_OFF_SECONDS = 300
+"""By then Corda has tried to connect five times, and a node whose VM failed is back."""
+_USER_NAME = re.compile(r"\w+", re.ASCII)
 
 _RPC, _RPC_ADMIN, _MONITORING = "rpc", "rpc-admin", "monitoring"
 _CERTIFICATES = "certificates"
@@ -52,91 +84,108 @@ _PARAMETERS = "network-parameters"
 _INFOS = "additional-node-infos"
 _ARTEMIS = "artemis"
 _MEMBERS = "members"
-_FAILURES = "failures.json"
 _MIGRATIONS = "decentralized_trust_migrations"
 _AGENT_PERMISSIONS = ("InvokeRpc.setFlowsDrainingModeEnabled", "InvokeRpc.stateMachinesSnapshot")
 _KEY_STORE_PASSWORD = Variable("LEDGER_KEYSTORE_PASSWORD")
 _DATABASE_PASSWORD = Variable("LEDGER_DATABASE_PASSWORD")
 _TOKEN = "LEDGER_MONITORING_TOKEN"  # noqa: S105  # The variable's name.
 
-# A list of revoked certificates that can't be had delays a connection so long, no more.
-_REVOCATION = {
+REVOCATION_PROPERTIES = {
     "com.sun.security.enableCRLDP": "true",
+    # A list that can't be fetched delays a connection by so many seconds.
     "com.sun.security.crl.timeout": "5",
     "com.sun.security.crl.readtimeout": "5",
 }
+PROXY_PROPERTIES = {
+    "http.proxyPort": str(LISTS_PORT),
+    # Otherwise an authority on the loopback, as in tests, would be asked directly.
+    "http.nonProxyHosts": "",
+}
+HEAP_FULL_STATUS = os.EX_OSERR
+"""Exit status of a node whose heap stays full."""
+_ENDS = {
+    HEAP_FULL_STATUS: "its heap stayed full after collections",
+    RESTART_STATUS: "it must restart, since its database was away",
+}
 _STOP_SECONDS = 30.0
-"""Six are usual; flows that have not ended go on after the next start."""
+"""Six are usual; flows that have not ended continue after the next start."""
 _ANSWER_SECONDS = 3
 _CONNECT_SECONDS = 5
 _STATEMENT_SECONDS = 60
-_ALIVE: dict[str, Any] = {
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 20_000,
-}
-"""A server that is gone without a word, as in its failover, is noticed after some 20 s; else it takes hours."""
+_UNANSWERED_SECONDS = 90
+"""Longer than any statement of a running node; a migration's may take longer."""
+_AWAY_SECONDS = 40
+"""After so many seconds without the database a node is not ready, whatever its pool says."""
+_REFRESH_LIMIT_SECONDS = 75
+"""Longer than a statement may take."""
 _TOOL_START_SECONDS = 15
-"""What the tool needs beside the draining itself."""
+"""Time that the tool needs beside draining."""
 _PROOF_SECONDS = 20
-"""Three are usual. Less than the caller waits: what takes longer is not trusted, and left alone for a while."""
+"""Time limit of verifying node information; three seconds are usual. Shorter than the caller's own."""
 _REFRESH_SECONDS = 20
+_WANTED_SECONDS = 30
+"""Seconds after the last request for figures until the database is no longer checked: the node has ended."""
+_MAX_INFO_BYTES = 1 << 20
+"""A node's information has some 10 KB."""
 _LOOK_SECONDS = 5
-"""While it drains: a lease's holder has other things to do than to wait in vain."""
-_COUNTING_SHARE = 100
-"""Counting takes one in so many seconds at most: a table that has grown large is counted less often."""
+"""Interval of checking the database while it is away, during a drain or a migration."""
 _SERVER_RUN = (
     "SELECT pg_postmaster_start_time(), left(pg_walfile_name(pg_current_wal_lsn()), 8), stats_reset"
     " FROM pg_stat_bgwriter"
 )
-"""When the server started, its timeline, and since when it counts: one of them is another after its restart, its
-failover, or the crash of a session, which ends all sessions and loses the counts."""
+"""Start of the server, its timeline, and start of its statistics. One of them changes at a restart, a failover, or
+the crash of a session, which ends all sessions and resets the statistics."""
 
 log = logging.getLogger(__name__)
 
 
 class Enroller(Protocol):
-    """Who certifies the bank's identities; `ledger.corda.enrolment` has the one that asks the network."""
+    """Certifies the bank's identities; implemented by `ledger.corda.enrolment.Enrolment`."""
 
     async def certificates(self, identity: Identity, keys: Mapping[str, bytes]) -> Chains:
-        """The identity's certificates, renewed where it is time. Raises WaitingError while they are not issued."""
+        """The identity's certificates, renewed when due. Raises WaitingError until they are issued."""
 
     async def network_parameters(self, verify: Callable[[bytes], Awaitable[int]]) -> bytes | None:
-        """The newest signed parameters that `verify` takes, which gives their epoch; None while there are none."""
+        """The newest signed parameters that `verify` accepts; it returns their epoch. None if there are none."""
 
     def renewal_due(self, chains: Chains) -> bool:
-        """Whether a certificate should be renewed."""
+        """Whether the certificates should be renewed."""
+
+    async def revocation_lists(self) -> Mapping[str, x509.Certificate]:
+        """Issuers of the network's revocation lists, by URL. Raises SoftwareError, ResourceError."""
 
 
 @dataclass
 class _Start:
-    """One start of a node: what lives as long as its process."""
+    """One start of a node: data that lives as long as its process."""
 
     place: Place
     chains: Chains
     installed: Installed
     parameters: bytes | None
-    """None where the node fetches them itself."""
-    users: tuple[RpcUser, ...]
-    failures: int
-    """Before this start."""
+    """Network parameters; None if the node fetches them itself."""
+    users: tuple[RpcAccount, ...]
+    revoked: frozenset[tuple[str, int]]
+    """Certificates revoked before the start: (list's URL, serial number)."""
     password: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
-    """Of the key stores."""
+    """Password of the key stores."""
     agent_password: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
     token: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
+    away_since: float | None = None
+    """Monotonic time since which the agent does not reach the database; None while it does."""
+    timeouts: int = 0
+    """How often the node got no connection from its pool in time, as last reported."""
+    timeouts_before: int = 0
+    """The same when the database last answered the agent."""
     server_run: tuple[Any, ...] | None = None
-    """Of the database's server, before the node started."""
-    figures: dict[Figure, float] = field(default_factory=dict)
-    refreshed: float = 0.0
-    """When the figures that cost something are due, by the monotonic clock."""
-    counted: float = 0.0
-    """When the transactions are to be counted again, by the same."""
+    """The server's run (`_SERVER_RUN`) before the node's start."""
+    wanted: float = 0.0
+    """Monotonic time until which the database is checked."""
     refreshing: "asyncio.Task[None] | None" = None
 
     @property
     def environment(self) -> dict[str, str]:
-        """Every password that node.conf names."""
+        """The process's environment, with every password that node.conf refers to."""
         assert self.place.database  # noqa: S101
         passwords = {user.name: user.password for user in self.users} | {AGENT_USER: self.agent_password}
         return {
@@ -153,32 +202,78 @@ def _user_variable(index: int) -> Variable:
     return Variable(f"LEDGER_RPC_PASSWORD_{index}")
 
 
-class CordaSoftware:
-    """Implements `ledger.software.Software` for Corda 4."""
+class _Pool(OpenModel):
+    total: int
+    timeouts: int
 
-    def __init__(self, surroundings: Surroundings, enroller: Enroller | None = None) -> None:
-        self._surroundings = surroundings
-        self._enroller = enroller or _enrolment(surroundings)
+
+class _Flows(OpenModel):
+    failed: Annotated[int, Field(ge=0, lt=2**53)]
+
+
+class _Bridge(OpenModel):
+    names: str
+    """Legal names of the remote node's identities, separated by semicolons."""
+    since: int
+    """Milliseconds since 1970."""
+    reason: str
+
+
+class _NodeReport(OpenModel):
+    """The running node's report of itself."""
+
+    identity: str
+    epoch: int
+    status: str
+    pool: _Pool
+    flows: _Flows
+    transactions: Annotated[int, Field(ge=0, lt=2**53)] | None
+    """None if this version of Corda does not count them."""
+    bridges: tuple[_Bridge, ...]
+    """Bridges without a connection."""
+
+
+class CordaSoftware(Software):
+    """`Software` for Corda 4."""
+
+    def __init__(
+        self, context: SoftwareContext, enroller: Enroller | None = None, revocations: Revocations | None = None
+    ) -> None:
+        self._context = context
+        self._enroller = enroller or Enrolment(context)
         self._starts: dict[str, _Start] = {}
+        self._ends: dict[str | None, datetime] = {}
+        """First expiry of the certificates of each member's nodes."""
         self._admitting = asyncio.Lock()
+        self._serials = Serials(context.documents)
+        self._revocations = revocations or Revocations(context.documents, self._enroller.revocation_lists)
 
-    def make_secrets(self, identity: Identity) -> Mapping[str, bytes]:  # noqa: ARG002
-        """An identity's keys: node CA, identity, TLS among members, TLS for applications."""
+    @override
+    def make_secrets(self, identity: Identity) -> Mapping[str, bytes]:
         return certificates.make_keys()
+
+    @override
+    async def check(self) -> None:
+        try:
+            await Installed.load(self._context.installation).check_java()
+        except InstallationError as error:
+            raise SoftwareError(str(error)) from error
 
     # --- Before the start ------------------------------------------------------------------------------------------
 
+    @override
     async def prepare(self, place: Place) -> None:
-        """Verify the installation, have the identity certified, write the node's files, migrate its database.
+        """Verify the installation, get certificates, write the node's files, migrate its database.
 
         Raises:
-            WaitingError: the authority has not certified the identity, or signed no parameters yet.
-            SoftwareError: the node can't be started as things are.
+            WaitingError: the authority has not certified the identity or signed parameters yet, or a revocation list
+                is missing.
+            SoftwareError: the node can't be started.
             UnavailableError: share, database or documents do not answer.
         """
         name = place.identity.name
         if place.database is None:
-            raise SoftwareError(f"{name}: no database; wanted one, since Corda keeps all it knows in it")
+            raise SoftwareError(f"{name}: no database; wanted one, since Corda stores its data there")
         self._forget(name)
         installed = await asyncio.to_thread(self._verified)
         keys = {each.name: _read(place.secrets / each.name, name) for each in place.identity.role.secrets}
@@ -186,9 +281,21 @@ class CordaSoftware:
             chains = await self._enroller.certificates(place.identity, keys)
         except CertificateError as error:
             raise SoftwareError(f"{name}: {error}") from error
-        users = tuple(await self._surroundings.rpc_users())
+        if self._serves_lists:
+            await self._revocations.follow(chains)
+            if self._revocations.revoked(chains.identity[:1] + chains.tls[:1]):
+                raise WaitingError(
+                    f"{name}: its certificate is revoked; wanted a new key, once its authority allows it"
+                )
+            if self._revocations.revoked(chains.identity + chains.tls):
+                raise WaitingError(
+                    f"{name}: the CA of its certificate is revoked; wanted a certificate of the network's new CA, "
+                    "once its authority answers"
+                )
+            await self._revocations.serve(self._local, LISTS_PORT)
+        users = tuple(await self._context.rpc_users())
         for user in users:
-            if user.name == AGENT_USER or not _USER.fullmatch(user.name):
+            if user.name == AGENT_USER or not _USER_NAME.fullmatch(user.name):
                 raise SoftwareError(
                     f"RPC user {user.name!r}; wanted letters, digits and underscores, and not {AGENT_USER}, "
                     "which is the agent's own"
@@ -199,36 +306,38 @@ class CordaSoftware:
             installed=installed,
             parameters=await self._parameters(place, chains, installed),
             users=users,
-            failures=await asyncio.to_thread(_read_failures, place),
+            revoked=self._revocations.serials,
         )
-        await asyncio.to_thread(self._write, start, keys)
-        await self._prepare_database(start)
+        known = await place.share_calls(self._write, start, keys)
+        await self._prepare_database(start, known)
         self._starts[name] = start
 
     def _verified(self) -> Installed:
-        around = self._surroundings
+        context = self._context
         try:
-            installed = Installed.load(around.installation)
-            installed.verify(around.version, wanted_artifacts(around.version, around.artifact, around.applications))
+            installed = Installed.load(context.installation)
+            installed.verify(
+                context.version, wanted_artifacts(context.version, context.artifact, context.applications)
+            )
         except InstallationError as error:
             raise SoftwareError(str(error)) from error
         return installed
 
     async def _parameters(self, place: Place, chains: Chains, installed: Installed) -> bytes | None:
-        """The network's parameters, verified; None where the node fetches them from a zone's network map."""
+        """The network's parameters, verified; None if the node fetches them from a zone's network map."""
         if place.network_document:
-            document = await asyncio.to_thread(place.network_document.read_bytes)
-        elif isinstance(self._surroundings.network, Zone):
+            document = await in_new_thread(place.network_document.read_bytes)
+        elif isinstance(self._context.network, Zone):
             return None
         else:
-            found = await self._enroller.network_parameters(functools.partial(_epoch, installed, chains))
+            found = await self._enroller.network_parameters(functools.partial(self._epoch, installed, chains))
             if found is None:
                 raise WaitingError(
                     f"{place.identity.name}: the network has no parameters yet; wanted its authority to sign them, "
                     "which it does once every notary has its certificates"
                 )
             document = found
-        read = await _verify_parameters(installed, document, chains)
+        read = await self._verify_parameters(installed, document, chains)
         if read["minimumPlatformVersion"] > installed.manifest.platform_version:
             raise SoftwareError(
                 f"the network asks for platform version {read['minimumPlatformVersion']}; wanted a newer version "
@@ -237,50 +346,79 @@ class CordaSoftware:
         log.info("%s: network parameters of epoch %d", place.identity.name, read["epoch"])
         return document
 
-    def _write(self, start: _Start, keys: Mapping[str, bytes]) -> None:
-        """The node's folder: configuration, key stores in memory, messages on the share, members it knows."""
+    async def _verify_parameters(self, installed: Installed, document: bytes, chains: Chains) -> dict[str, Any]:
+        try:
+            return await installed.tool(
+                "verify-parameters",
+                {"document": base64.b64encode(document).decode(), "trustRoot": _encoded(chains)},
+                user=self._context.tool_user,
+            )
+        except ToolError as error:
+            raise SoftwareError(
+                f"network parameters: {error}; wanted them signed under the network's root"
+            ) from error
+
+    async def _epoch(self, installed: Installed, chains: Chains, document: bytes) -> int:
+        return int((await self._verify_parameters(installed, document, chains))["epoch"])
+
+    def _write(self, start: _Start, keys: Mapping[str, bytes]) -> "list[_Info] | None":
+        """Write the node's folder: configuration, key stores, known members; messages stay on the share.
+
+        Returns the members' known nodes; None if a member's file can't be read.
+        """
         place = start.place
         stores = place.secrets / _CERTIFICATES
-        stores.mkdir(mode=0o700, exist_ok=True)
+        stores.mkdir(mode=0o750, exist_ok=True)
         for name, content in certificates.key_stores(keys, start.chains, start.password).items():
             _write_private(stores / name, content)
         for name in keys:
-            # The node has what it needs of them in its key stores, and no business with the CA's.
+            # The node has its keys in the key stores, and must not get the node CA's.
             (place.secrets / name).unlink(missing_ok=True)
         (place.scratch / _CERTIFICATES).symlink_to(stores)
         with _share(place):
-            (place.kept / _ARTEMIS).mkdir(mode=0o700, exist_ok=True)
+            (place.kept / _ARTEMIS).mkdir(exist_ok=True)
+            # The folder belongs to the agent, its content to the node.
+            (place.kept / _ARTEMIS).chmod(0o770)
             members = _known_members(place.kept)
+            readable = members.keys() >= {path.stem for path in _member_files(place.kept)}
         (place.scratch / _ARTEMIS).symlink_to(place.kept / _ARTEMIS)
         if start.parameters is not None:
             (place.scratch / _PARAMETERS).write_bytes(start.parameters)
         infos = place.scratch / _INFOS
         infos.mkdir()
-        for known in members.values():
-            for info in known:
-                _replace(infos / info.file_name, info.content)
-        (place.scratch / FILE).write_text(self._conf(start, stores).render(), encoding="utf-8")
+        # The node adds its own information.
+        infos.chmod(0o1770)
+        good = [info for known in members.values() for info in known if self._good(info)]
+        for info in good:
+            _replace(infos / info.file_name, info.content)
+        self._write_conf(start, _UNANSWERED_SECONDS)
+        return good if readable else None
 
-    def _conf(self, start: _Start, stores: Path) -> NodeConf:
-        place, around = start.place, self._surroundings
+    def _write_conf(self, start: _Start, silent_seconds: int) -> None:
+        conf = self._conf(start, silent_seconds)
+        (start.place.scratch / FILE).write_text(conf.render(), encoding="utf-8")
+
+    def _conf(self, start: _Start, silent_seconds: int) -> NodeConf:
+        place, context = start.place, self._context
+        stores = place.secrets / _CERTIFICATES
         access, ports = place.database, place.identity.ports
         assert access  # noqa: S101
-        zone = around.network if isinstance(around.network, Zone) else None
+        zone = context.network if isinstance(context.network, Zone) else None
         users = [(user.name, user.permissions) for user in start.users] + [(AGENT_USER, _AGENT_PERMISSIONS)]
         return NodeConf(
             legal_name=place.identity.legal_name,
-            frontend=around.frontend,
-            listen=around.listen,
+            frontend=context.frontend,
+            listen=context.listen,
             local=self._local,
             p2p_port=ports[P2P],
             rpc_port=ports[_RPC],
             rpc_admin_port=ports[_RPC_ADMIN],
-            rpc_tls=KeyStore(stores / certificates.RPC_KEY_STORE, _KEY_STORE_PASSWORD),
-            users=tuple(User(name, _user_variable(index), may) for index, (name, may) in enumerate(users)),
+            rpc_tls=KeyStoreFile(stores / certificates.RPC_KEY_STORE, _KEY_STORE_PASSWORD),
+            users=tuple(NodeUser(name, _user_variable(index), may) for index, (name, may) in enumerate(users)),
             key_store_password=_KEY_STORE_PASSWORD,
             trust_store_password=_KEY_STORE_PASSWORD,
             applications=start.installed.applications,
-            database=Database(
+            database=NodeDatabase(
                 host=access.host,
                 port=access.port,
                 name=access.database,
@@ -288,13 +426,18 @@ class CordaSoftware:
                 password=_DATABASE_PASSWORD,
                 root_certificates=access.root_certificates,
                 pool=POOL,
+                silent_seconds=silent_seconds,
             ),
             notary=place.identity.role.name == "notary",
+            revocation_url=list_url(start.chains.tls[0]) if self._serves_lists else None,
             network=NetworkServices(zone.registration_url, zone.network_map_url) if zone else None,
         )
 
-    async def _prepare_database(self, start: _Start) -> None:
-        """Make the schema, bring its tables to this version, and lift the draining that the last holder began."""
+    async def _prepare_database(self, start: _Start, known: "Sequence[_Info] | None") -> None:
+        """Create the schema, migrate the tables to this version, and end the drain mode that the last holder set.
+
+        Unknown nodes are deleted from the network map: a node itself forgets only nodes whose file it has read.
+        """
         place = start.place
         fingerprint = start.installed.fingerprint
         async with _connected(place) as connection:
@@ -307,10 +450,13 @@ class CordaSoftware:
             rows = await connection.execute(f"SELECT 1 FROM {_MIGRATIONS} WHERE fingerprint = %s", [fingerprint])  # noqa: S608
             migrated = await rows.fetchone() is not None
             if not migrated and await _exists(connection, "databasechangeloglock"):
-                # Of a migration that was cut off: this epoch is alone with the database.
+                # Left by an interrupted migration: this epoch is the only user of the database.
                 await connection.execute("UPDATE databasechangeloglock SET locked = false, lockedby = NULL")
         if not migrated:
+            # A statement of a migration may run for long without a byte of an answer.
+            await in_new_thread(self._write_conf, start, 0)
             await self._migrate(start)
+            await in_new_thread(self._write_conf, start, _UNANSWERED_SECONDS)
         async with _connected(place) as connection:
             if not migrated:
                 await connection.execute(
@@ -319,25 +465,37 @@ class CordaSoftware:
                 )
             await connection.execute("DELETE FROM node_properties WHERE property_key LIKE '%%\\_flowsExecutionMode'")
             await self._renew_info(connection, start)
+            # In a zone the network map lists the members.
+            if known is not None and not isinstance(self._context.network, Zone):
+                await _forget_others(connection, place.identity, known)
 
     async def _migrate(self, start: _Start) -> None:
         name = start.place.identity.name
         log.info("%s: the database is brought to Corda %s", name, start.installed.manifest.version)
         argv = start.installed.command(("run-migration-scripts", "--core-schemas", "--app-schemas"))
         began = time.monotonic()
-        process = await asyncio.create_subprocess_exec(
-            *("setpriv", "--pdeathsig", "KILL", "--"),
-            *argv,
-            env=start.environment,
-            cwd=start.place.scratch,
-            stdin=subprocess.DEVNULL,
+        process = await processes.start(
+            argv,
+            start.place.user,
+            environment=start.environment,
+            folder=start.place.scratch,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            start_new_session=True,
         )
         try:
-            async with asyncio.timeout(MIGRATION_SECONDS):
-                output, _ = await process.communicate()
+            working, losing = (
+                asyncio.create_task(process.communicate()),
+                asyncio.create_task(self._wait_until_unreachable(start)),
+            )
+            try:
+                async with asyncio.timeout(MIGRATION_SECONDS):
+                    await asyncio.wait({working, losing}, return_when=asyncio.FIRST_COMPLETED)
+                if not working.done():
+                    raise UnavailableError(f"{name}: the database is out of reach, in the midst of its migration")
+                output, _ = working.result()
+            finally:
+                working.cancel()
+                losing.cancel()
         except TimeoutError as error:
             raise SoftwareError(f"{name}: the database's migration was not done in {MIGRATION_SECONDS} s") from error
         finally:
@@ -346,20 +504,20 @@ class CordaSoftware:
                 await process.wait()
         if process.returncode != 0:
             lines = output.decode(errors="replace").strip().splitlines()
-            told = [line for line in lines if "ERROR" in line or "Exception" in line] or lines[-3:]
-            raise SoftwareError(f"{name}: the database can't be migrated: {' '.join(told[-5:])[:1000]}")
+            reasons = [line for line in lines if "ERROR" in line or "Exception" in line] or lines[-3:]
+            raise SoftwareError(f"{name}: the database can't be migrated: {' '.join(reasons[-5:])[:1000]}")
         log.info("%s: migrated in %.1f s", name, time.monotonic() - began)
 
     async def _renew_info(self, connection: AsyncConnection[Any], start: _Start) -> None:
-        """Have the node publish a renewed certificate.
+        """Make the node publish a renewed certificate.
 
-        It writes its information anew only where addresses, names, keys or the platform's version changed, so the
-        record of the last one is given the first version, which no node has any more.
+        A node rewrites its information only if addresses, names, keys or platform version changed. So the last one's
+        record gets platform version 1, which no node has any more.
         """
         mark = start.place.kept / "identity-certificate"
         fingerprint = certificates.fingerprint(start.chains.identity[0])
         with _share(start.place):
-            last = mark.read_text(encoding="utf-8") if mark.exists() else None
+            last = await start.place.share_calls(_read_text, mark)
         if last != fingerprint:
             await connection.execute(
                 "UPDATE node_infos SET platform_version = 1 WHERE node_info_id IN (SELECT node_info_id FROM"
@@ -367,23 +525,25 @@ class CordaSoftware:
                 [start.place.identity.legal_name],
             )
             with _share(start.place):
-                _replace(mark, fingerprint.encode())
+                await start.place.share_calls(_replace, mark, fingerprint.encode())
 
     # --- The process -----------------------------------------------------------------------------------------------
 
+    @override
     def processes(self, place: Place) -> Sequence[Process]:
-        """The node: one process, which also tells the agent its figures."""
         start = self._start(place)
-        ports, around = place.identity.ports, self._surroundings
+        ports, context = place.identity.ports, self._context
         properties = {
             "ledger.identity": place.identity.name,
             "ledger.epoch": str(place.epoch),
             "ledger.monitoring": f"{self._local}:{ports[_MONITORING]}",
-            **_REVOCATION,
+            **REVOCATION_PROPERTIES,
         }
+        if self._serves_lists:
+            properties |= {**PROXY_PROPERTIES, "http.proxyHost": self._local}
         if spread := place.identity.role.spread_ports.get(_RPC):
-            properties["ledger.spread.listen"] = f"{around.listen}:{spread}"
-            properties["ledger.spread.to"] = f"{self._reached}:{ports[_RPC]}"
+            properties["ledger.spread.listen"] = f"{context.listen}:{spread}"
+            properties["ledger.spread.to"] = f"{self._node_host}:{ports[_RPC]}"
         return [
             Process(
                 name=PROCESS,
@@ -391,84 +551,143 @@ class CordaSoftware:
                 environment=start.environment,
                 folder=place.scratch,
                 stop_seconds=_STOP_SECONDS,
+                ends=_ENDS,
             )
         ]
 
     # --- While it runs ---------------------------------------------------------------------------------------------
 
+    @override
     async def readiness(self, place: Place) -> Readiness:
-        """Ready once it has started, has its database and takes its peers' connections."""
-        told = await self._told(place)
-        if told is None:
+        """READY if it has started, reaches its database and accepts peers' connections."""
+        report = await self._report(place)
+        if report is None:
             return Readiness.DOWN
-        started = told["status"] == "STARTED" and told["pool"]["total"] > 0
-        ready = started and await _listens(self._reached, place.identity.ports[P2P])
+        away = self._start(place).away_since
+        lost = away is not None and time.monotonic() - away > _AWAY_SECONDS
+        started = report.status == "STARTED" and report.pool.total > 0 and not lost
+        ready = started and await listens(f"{self._node_host}:{place.identity.ports[P2P]}")
         return Readiness.READY if ready else Readiness.UP
 
+    @override
     async def figures(self, place: Place) -> Mapping[Figure, float]:
-        """Failed flows from the node itself; all else from its database, as last looked up in the background."""
-        told = await self._told(place)
-        if told is None:
+        """The node's own counters. As long as they are requested, its database is checked in the background."""
+        report = await self._report(place)
+        if report is None:
             return {}
         start = self._start(place)
-        failures = start.failures + int(told["flows"]["failed"])
-        if failures != start.figures.get(Figure.FAILURES):
-            start.figures[Figure.FAILURES] = failures
-            with contextlib.suppress(OSError):
-                await asyncio.to_thread(_replace, place.kept / _FAILURES, json.dumps({"failures": failures}).encode())
-        if time.monotonic() >= start.refreshed and (start.refreshing is None or start.refreshing.done()):
-            start.refreshing = asyncio.create_task(self._refresh(start))
-        return dict(start.figures)
+        start.timeouts = report.pool.timeouts
+        figures: dict[Figure, float] = {Figure.FAILURES: report.flows.failed}
+        if report.transactions is not None:
+            figures[Figure.TRANSACTIONS] = report.transactions
+        start.wanted = time.monotonic() + _WANTED_SECONDS
+        if start.refreshing is None or start.refreshing.done():
+            start.refreshing = asyncio.create_task(self._watch_database(start))
+        if age := self._revocations.age:
+            figures[Figure.LIST_AGE] = age.total_seconds()
+        return figures
 
+    @override
     async def info(self, place: Place) -> bytes | None:
-        """The node's signed information, once it has written it."""
-        return await asyncio.to_thread(_newest_info, place.scratch)
+        return await in_new_thread(_newest_info, place.scratch)
 
-    async def admit(self, place: Place, member: Member) -> None:
-        """Have the node know a member's nodes, each with a proof that it is who the member's card says.
+    @override
+    async def admit(self, place: Place, member: NetworkMember) -> None:
+        """Give the node a member's node information, if it is proven to belong to nodes on the member's card.
+
+        Absence changes nothing: a known node is forgotten when its legal name leaves the card.
 
         Raises:
-            UntrustedError: an information is not signed by its node, not of this network, not at the card's address,
-                or older than one that was known.
+            UntrustedError: information is not signed by its node, not of this network, not at the card's address,
+                older than the newest that any node of the bank knew, or dated more than a day ahead.
+            SoftwareError: a node must be forgotten, and this node has not started.
+            UnavailableError: the bank's documents do not answer.
+            DamagedError: a stored serial number is unreadable.
         """
         start = self._start(place)
         async with self._admitting:
-            members = await asyncio.to_thread(_known_members, place.kept)
+            members = await place.share_calls(_known_members, place.kept)
             known = {info.file_name: info for info in members.get(member.name, ())}
-            wanted = {info.file_name: info for info in await self._proven(start, member, known)}
-            await asyncio.to_thread(_keep_member, place, member.name, wanted, set(known) - set(wanted))
+            on_card = {name_key(name) for name in member.addresses}
+            wanted = {
+                name: info for name, info in known.items() if on_card.issuperset(map(name_key, info.legal_names))
+            } | {info.file_name: info for info in await self._proven(start, member, known)}
+            wanted = {name: info for name, info in wanted.items() if self._good(info)}
+            if dropped := set(known) - set(wanted):
+                await self._check_forgets(place, f"nodes of {member.name}")
+            await place.share_calls(_store_member, place, member.name, wanted, dropped)
 
-    async def expel(self, place: Place, member: str) -> None:
-        """Have the node forget a member's nodes; it takes the node some seconds.
+    def _good(self, info: "_Info") -> bool:
+        """Whether no certificate of a node's information, nor an issuer's, is revoked."""
+        try:
+            return not self._revocations.revoked(info.parsed())
+        except ValueError as error:
+            # A file on the share; published information is verified before.
+            log.warning("%s: a certificate can't be read: %s", info.file_name, error)
+            return False
 
-        Raises:
-            SoftwareError: the node has not started, and so has not learned yet whom to forget.
-        """
-        told = await self._told(place)
-        if told is None or told["status"] != "STARTED":
-            raise SoftwareError(f"{place.identity.name} has not started; wanted it to, before it forgets {member}")
+    async def _forget_revoked(self, place: Place) -> None:
+        """Have the node forget nodes whose certificate was revoked since their member's last change."""
+        ends = dict[str | None, datetime]()
         async with self._admitting:
-            members = await asyncio.to_thread(_known_members, place.kept)
-            dropped = {info.file_name for info in members.get(member, ())}
-            await asyncio.to_thread(_keep_member, place, member, {}, dropped)
+            for member, infos in (await place.share_calls(_known_members, place.kept)).items():
+                good = {info.file_name: info for info in infos if self._good(info)}
+                if dropped := {info.file_name for info in infos} - set(good):
+                    await self._check_forgets(place, f"revoked nodes of {member}")
+                    log.warning("%s: %s of %s are revoked", place.identity.name, ", ".join(dropped), member)
+                    await place.share_calls(_store_member, place, member, good, dropped)
+                if good:
+                    ends[member] = _first_end(each for info in good.values() for each in info.parsed())
+        self._ends = ends
 
+    @override
+    async def ends(self, place: Place) -> Mapping[str | None, datetime]:
+        chains = self._start(place).chains
+        return {None: _first_end(chains.identity + chains.tls), **self._ends}
+
+    @override
+    async def expel(self, place: Place, member: str) -> None:
+        """Have the node forget a member's nodes, within seconds. Raises SoftwareError until it has started."""
+        await self._check_forgets(place, member)
+        async with self._admitting:
+            members = await place.share_calls(_known_members, place.kept)
+            dropped = {info.file_name for info in members.get(member, ())}
+            await place.share_calls(_store_member, place, member, {}, dropped)
+
+    async def _check_forgets(self, place: Place, whom: str) -> None:
+        """Raise SoftwareError unless the node has started: it forgets a node only after reading its file."""
+        report = await self._report(place)
+        if report is None or report.status != "STARTED":
+            raise SoftwareError(f"{place.identity.name} has not started; wanted it to, before it forgets {whom}")
+
+    @override
+    async def cut_off(self, place: Place) -> Mapping[str, str]:
+        report, since = await self._report(place), (time.time() - _CUT_OFF_SECONDS) * 1000
+        return {
+            name: each.reason or "no answer"
+            for each in (report.bridges if report else ())
+            if each.since < since
+            for name in each.names.split(";")
+        }
+
+    @override
     async def drain(self, place: Place, seconds: float) -> None:
-        """Have the node take no new flow, and wait for those there are.
+        """Set the node's drain mode, and wait for its flows to end.
 
         Raises:
-            SoftwareError: it does not answer, or refuses, or its database was away: what then waits for the node's
-                next start would be waited for in vain.
+            SoftwareError: it does not answer, refuses, or its database was away: some flows then wait for the node's
+                next start.
         """
         start = self._start(place)
         began = time.monotonic()
-        # Applications come back by the balancer, to a node that takes their flows.
-        await self._ask(start, "POST /leave")
+        # Applications reconnect through the load balancer, to a node that takes their flows.
+        await self._ask(start, "POST", "/leave")
         trust_store = place.secrets / _CERTIFICATES / certificates.RPC_TRUST_STORE
         draining = asyncio.create_task(
             start.installed.tool(
                 "drain",
                 {
-                    "host": self._reached,
+                    "host": self._node_host,
                     "port": place.identity.ports[_RPC],
                     "trustStore": str(trust_store),
                     "seconds": max(seconds - _ANSWER_SECONDS, 0),
@@ -479,9 +698,10 @@ class CordaSoftware:
                     "LEDGER_RPC_PASSWORD": start.agent_password,
                 },
                 seconds=max(seconds, _TOOL_START_SECONDS),
+                user=place.user,
             )
         )
-        looking = asyncio.create_task(self._outlast(start))
+        looking = asyncio.create_task(self._wait_until_server_restarts(start))
         try:
             await asyncio.wait({draining, looking}, return_when=asyncio.FIRST_COMPLETED)
             if not draining.done():
@@ -497,33 +717,44 @@ class CordaSoftware:
             "%s: %d flows in flight after %.1f s", place.identity.name, answer["inFlight"], time.monotonic() - began
         )
 
+    @override
     async def stale(self, place: Place) -> str | None:
-        """Certificates whose time comes, or new network parameters."""
+        """Certificates due or revoked, or new network parameters."""
         start = self._start(place)
+        if self._revocations.serials - start.revoked:
+            # Corda's broker caches sign-ins for an hour, and ends no connection.
+            return "certificates were revoked since it started"
         if self._enroller.renewal_due(start.chains):
             return "its certificates are to be renewed"
-        if place.network_document or isinstance(self._surroundings.network, Zone):
+        if place.network_document or isinstance(self._context.network, Zone):
             return None
-        newest = await self._enroller.network_parameters(functools.partial(_epoch, start.installed, start.chains))
+        newest = await self._enroller.network_parameters(
+            functools.partial(self._epoch, start.installed, start.chains)
+        )
         if newest is None or newest == start.parameters:
             return None
         assert start.parameters is not None  # noqa: S101
-        epoch = (await _verify_parameters(start.installed, newest, start.chains))["epoch"]
-        own = (await _verify_parameters(start.installed, start.parameters, start.chains))["epoch"]
+        epoch = (await self._verify_parameters(start.installed, newest, start.chains))["epoch"]
+        own = (await self._verify_parameters(start.installed, start.parameters, start.chains))["epoch"]
         return f"the network's parameters of epoch {epoch} follow those of epoch {own}" if epoch > own else None
 
-    # --- How it is asked -------------------------------------------------------------------------------------------
+    # --- Requests to the node --------------------------------------------------------------------------------------
 
     @property
-    def _reached(self) -> str:
-        """Where the VM itself reaches what the node listens on."""
-        listen = self._surroundings.listen
+    def _serves_lists(self) -> bool:
+        """Whether VMs serve revocation lists; a zone's certificates name the zone's lists, or none."""
+        return not isinstance(self._context.network, Zone)
+
+    @property
+    def _node_host(self) -> str:
+        """Address at which the VM itself reaches the node."""
+        listen = self._context.listen
         return "127.0.0.1" if _is(listen, "is_unspecified") else listen
 
     @property
     def _local(self) -> str:
-        """For what nobody outside of the VM may reach; a test's VM is an address of the loopback."""
-        listen = self._surroundings.listen
+        """Address for local services; a VM in a test has its own loopback address."""
+        listen = self._context.listen
         return listen if _is(listen, "is_loopback") else "127.0.0.1"
 
     def _start(self, place: Place) -> _Start:
@@ -536,52 +767,82 @@ class CordaSoftware:
         if (start := self._starts.pop(name, None)) and start.refreshing:
             start.refreshing.cancel()
 
-    async def _told(self, place: Place) -> dict[str, Any] | None:
-        """What the running node tells; None if it is down, or another than this epoch's."""
+    async def _report(self, place: Place) -> "_NodeReport | None":
+        """The running node's report; None if it is down or of another epoch."""
         try:
             start = self._start(place)
         except SoftwareError:
             return None
-        told = await self._ask(start, "GET /")
-        mine = told is not None and (told["identity"], told["epoch"]) == (place.identity.name, place.epoch)
-        return told if mine else None
-
-    async def _ask(self, start: _Start, request: str) -> dict[str, Any] | None:
         try:
-            async with asyncio.timeout(_ANSWER_SECONDS):
-                reader, writer = await asyncio.open_connection(self._local, start.place.identity.ports[_MONITORING])
-                try:
-                    writer.write(f"{request} HTTP/1.0\r\nAuthorization: Bearer {start.token}\r\n\r\n".encode())
-                    answer = await reader.read()
-                finally:
-                    writer.close()
-            head, _, body = answer.partition(b"\r\n\r\n")
-            return dict(json.loads(body)) if b" 200 " in head.split(b"\r\n", 1)[0] else None
-        except (OSError, TimeoutError, ValueError):
+            report = _NodeReport.model_validate_json(await self._ask(start, "GET", "/") or b"")
+        except ValidationError:
             return None
+        return report if (report.identity, report.epoch) == (place.identity.name, place.epoch) else None
 
-    async def _refresh(self, start: _Start) -> None:
-        """Look up what costs something: the database's run and counts, and who of the members answers."""
+    async def _ask(self, start: _Start, method: str, path: str) -> bytes | None:
+        url = f"http://{self._local}:{start.place.identity.ports[_MONITORING]}{path}"
+        token = {"Authorization": f"Bearer {start.token}"}
         try:
-            async with _connected(start.place) as connection:
-                if await _server_run(connection) != start.server_run:
-                    await self._again(start)
-                    return
-                if time.monotonic() >= start.counted:
-                    await _count(connection, start)
-                rows = await connection.execute(
-                    "SELECT party.party_name, host.host_name, host.port FROM node_info_hosts host"
-                    " JOIN node_link_nodeinfo_party party ON party.node_info_id = host.node_info_id"
-                )
-                addresses = await rows.fetchall()
-            start.figures |= await self._members(start.place.identity, addresses)
-        except (SoftwareError, UnavailableError) as error:
-            log.warning("%s: figures can't be had: %s", start.place.identity.name, error)
-        finally:
-            start.refreshed = time.monotonic() + _REFRESH_SECONDS
+            answer = await ask(
+                url, True, method=method, headers=token, seconds=_ANSWER_SECONDS, max_bytes=_MAX_REPORT_BYTES
+            )
+        except (UnavailableError, TooLargeError):
+            return None
+        return answer.body if answer.status == HTTPStatus.OK else None
 
-    async def _outlast(self, start: _Start) -> None:
-        """Wait for the end of the database server's run that the node began in."""
+    async def _watch_database(self, start: _Start) -> None:
+        """Check revocations and database while figures are requested, over one connection: the server logs each."""
+        name, began = start.place.identity.name, time.monotonic()
+        while time.monotonic() < start.wanted:
+            await self._follow_revocations(start)
+            try:
+                async with _connected(start.place) as connection:
+                    while time.monotonic() < start.wanted:
+                        began = time.monotonic()
+                        await self._refresh(start, connection)
+                        await asyncio.sleep(_REFRESH_SECONDS)
+                        await self._follow_revocations(start)
+            except (UnavailableError, TimeoutError) as error:
+                start.away_since = began if start.away_since is None else start.away_since
+                log.warning("%s: the database can't be reached: %s", name, error or "no answer")
+            except Exception as error:
+                log.warning("%s: %s", name, reason_of(f"{name}: its database", error, SoftwareError))
+            await asyncio.sleep(_LOOK_SECONDS)
+            began = time.monotonic()
+
+    async def _follow_revocations(self, start: _Start) -> None:
+        name = start.place.identity.name
+        try:
+            await self._forget_revoked(start.place)
+        except Exception as error:
+            log.warning(
+                "%s: revoked nodes can't be updated: %s",
+                name,
+                reason_of(f"{name}: revoked nodes", error, SoftwareError),
+            )
+
+    async def _refresh(self, start: _Start, connection: AsyncConnection[Any]) -> None:
+        """Restart a node whose database server ended its sessions. Raises TimeoutError."""
+        async with asyncio.timeout(_REFRESH_LIMIT_SECONDS):
+            if await _server_run(connection) != start.server_run:
+                await self._restart(start, "its database's server ended all sessions")
+                return
+            if start.away_since is not None and start.timeouts > start.timeouts_before:
+                await self._restart(start, "its database was out of reach, and is back")
+                return
+            start.away_since, start.timeouts_before = None, start.timeouts
+
+    async def _wait_until_unreachable(self, start: _Start) -> None:
+        """Return when the database has been unreachable for `_UNANSWERED_SECONDS`."""
+        reached = time.monotonic()
+        while time.monotonic() - reached < _UNANSWERED_SECONDS:
+            await asyncio.sleep(_LOOK_SECONDS)
+            with contextlib.suppress(SoftwareError, UnavailableError):
+                async with _connected(start.place):
+                    reached = time.monotonic()
+
+    async def _wait_until_server_restarts(self, start: _Start) -> None:
+        """Return when the database server's run, in which the node started, has ended."""
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
             with contextlib.suppress(SoftwareError, UnavailableError):
@@ -589,33 +850,25 @@ class CordaSoftware:
                     if await _server_run(connection) != start.server_run:
                         return
 
-    async def _again(self, start: _Start) -> None:
-        """End the node at once; its agent starts it again.
+    async def _restart(self, start: _Start, why: str) -> None:
+        """End the node at once, so that the agent restarts it.
 
-        Of what lost its database in the midst of something, some waits in Corda's flow hospital until the node starts
-        again, and a message that came then is not taken before.
+        After a lost database some flows wait in Corda's flow hospital until the node restarts, and some messages are
+        processed only then.
         """
-        log.warning(
-            "%s: its database's server ended all sessions, so the node starts again", start.place.identity.name
-        )
-        await self._ask(start, "POST /again")
+        log.warning("%s: the node restarts: %s", start.place.identity.name, why)
+        await self._ask(start, "POST", "/again")
 
-    async def _members(self, identity: Identity, addresses: Sequence[tuple[str, str, int]]) -> dict[Figure, float]:
-        """Banks in the node's network map, and those of which a node answers; this bank is one, and does."""
-        members: dict[tuple[str, ...], set[tuple[str, int]]] = {_bank(identity.legal_name): set()}
-        for name, host, port in addresses:
-            members.setdefault(_bank(name), set()).add((host, port))
-        # A VM can't reach its own balancer, which would send it to itself.
-        members.pop(_bank(identity.legal_name))
-        peers = [asyncio.gather(*(_listens(host, port) for host, port in each)) for each in members.values()]
-        reachable = sum(any(answers) for answers in await asyncio.gather(*peers))
-        return {Figure.MEMBERS_KNOWN: 1 + len(members), Figure.MEMBERS_REACHABLE: 1 + reachable}
-
-    async def _proven(self, start: _Start, member: Member, known: "Mapping[str, _Info]") -> "list[_Info]":
-        """A member's informations, each proven to be what it seems."""
-        own = certificates.name_key(start.place.identity.legal_name)
-        trusted = {info.content for info in known.values()}
-        proven = [info for info in known.values() if info.content in member.infos]
+    async def _proven(self, start: _Start, member: NetworkMember, known: "Mapping[str, _Info]") -> "list[_Info]":
+        """A member's node information, as far as it is new or known, each item verified. Raises UntrustedError."""
+        own = name_key(start.place.identity.legal_name)
+        trusted = {info.content for info in known.values() if info.chains}
+        for info in known.values():
+            if not info.chains:
+                # Stored by a version without serial numbers and chains: a newer one may be known by now.
+                with contextlib.suppress(UntrustedError):
+                    await self._take(info)
+        proven = [info for info in known.values() if info.chains and info.content in member.infos]
         asked = [content for content in member.infos if content not in trusted]
         if asked:
             try:
@@ -626,74 +879,127 @@ class CordaSoftware:
                         "trustRoot": _encoded(start.chains),
                     },
                     seconds=_PROOF_SECONDS,
+                    user=self._context.tool_user,
                 )
-            except ToolError as error:
+                proven += [
+                    _Info(item.file_name, content, item.legal_names, item.addresses, item.serial, item.chains)
+                    for content, item in zip(asked, _VerifiedInfos.model_validate(answer).infos, strict=True)
+                ]
+            except (ToolError, ValueError) as error:
                 raise UntrustedError(f"node information: {error}") from error
-            proven += [
-                _Info(told["fileName"], content, tuple(told["legalNames"]), tuple(told["addresses"]), told["serial"])
-                for content, told in zip(asked, answer["infos"], strict=True)
-            ]
-        addresses = {certificates.name_key(name): address for name, address in member.addresses.items()}
+        addresses = {name_key(name): address for name, address in member.addresses.items()}
         for info in proven:
             for name in info.legal_names:
-                wanted = addresses.get(certificates.name_key(name))
+                wanted = addresses.get(name_key(name))
                 if wanted is None or info.addresses != (wanted,):
                     raise UntrustedError(
                         f"node information of {name} at {', '.join(info.addresses)}; wanted "
-                        + (f"{wanted}, as on the card" if wanted else "a legal name that stands on the card")
+                        + (f"{wanted}, as on the card" if wanted else "a legal name on the card")
                     )
-            last = known.get(info.file_name)
-            if last and info.serial < last.serial:
-                raise UntrustedError(
-                    f"node information of {info.legal_names[0]} with serial {info.serial}; wanted {last.serial}, "
-                    "which was known, or newer"
-                )
+        for info in proven:
+            if info.content not in trusted:
+                await self._take(info)
         # A node knows itself.
-        return [info for info in proven if own not in {certificates.name_key(name) for name in info.legal_names}]
+        return [info for info in proven if own not in {name_key(name) for name in info.legal_names}]
+
+    async def _take(self, info: "_Info") -> None:
+        for name in info.legal_names:
+            await self._serials.take(name, info.serial)
 
 
-# --- Members' informations, on the share ---------------------------------------------------------------------------
+# --- Node information of members, on the share ---------------------------------------------------------------------
+
+
+class _VerifiedInfo(OpenModel):
+    """The Java tool's report of node information that it verified."""
+
+    file_name: Annotated[str, StringConstraints(pattern=r"^nodeInfo-[0-9A-F]{1,64}$")]
+    legal_names: tuple[str, ...]
+    addresses: tuple[str, ...]
+    serial: Annotated[int, Field(strict=True)]
+    chains: Annotated[tuple[tuple[Base64, ...], ...], Field(min_length=1)]
+    """The certificates of its identities (DER), each with its issuers."""
+
+
+class _VerifiedInfos(OpenModel):
+    infos: tuple[_VerifiedInfo, ...]
+
+
+class _StoredInfo(_VerifiedInfo):
+    content: Base64
+    chains: tuple[tuple[Base64, ...], ...] = ()
+    """Empty in files of an earlier version: then the information is verified again."""
+    certificates: tuple[Base64, ...] = ()
+    """Certificates of its identities, as an earlier version stored them."""
+
+
+class _StoredMember(OpenModel):
+    """A member's file on the share."""
+
+    member: str
+    infos: tuple[_StoredInfo, ...]
 
 
 @dataclass(frozen=True)
 class _Info:
-    """What one node of a member publishes, as it was proven."""
+    """Verified information of one node."""
 
     file_name: str
     content: bytes
     legal_names: tuple[str, ...]
     addresses: tuple[str, ...]
     serial: int
+    chains: tuple[tuple[bytes, ...], ...]
+    """Certificates of its identities (DER), each with its issuers; empty if unknown."""
+    certificates: tuple[bytes, ...] = ()
+    """Certificates of its identities (DER), if nothing else is stored."""
+
+    def parsed(self) -> list[x509.Certificate]:
+        """All stored certificates. Raises ValueError."""
+        return [
+            x509.load_der_x509_certificate(each) for chain in self.chains or (self.certificates,) for each in chain
+        ]
+
+
+def _first_end(of: Iterable[x509.Certificate]) -> datetime:
+    return min(each.not_valid_after_utc for each in of)
 
 
 def _known_members(kept: Path) -> dict[str, tuple[_Info, ...]]:
-    """Whom this identity's nodes know, by members' names; what can't be read its agent tells anew."""
+    """Known nodes by member; unreadable files are left out, since the members' agents will publish them again."""
     known = {}
-    for path in (kept / _MEMBERS).glob("*.json"):
+    for path in _member_files(kept):
         content = path.read_bytes()
         try:
-            document = json.loads(content)
-            known[document["member"]] = tuple(
+            document = _StoredMember.model_validate_json(content)
+        except ValidationError as error:
+            log.warning("%s can't be read, and is left out: %s", path, first_fault(error))
+        else:
+            known[document.member] = tuple(
                 _Info(
-                    each["fileName"],
-                    base64.b64decode(each["content"]),
-                    tuple(each["legalNames"]),
-                    tuple(each["addresses"]),
-                    each["serial"],
+                    each.file_name,
+                    each.content,
+                    each.legal_names,
+                    each.addresses,
+                    each.serial,
+                    each.chains,
+                    each.certificates,
                 )
-                for each in document["infos"]
+                for each in document.infos
             )
-        except (ValueError, KeyError, TypeError) as error:
-            log.warning("%s can't be read, and is left out: %r", path, error)
     return known
 
 
-def _keep_member(place: Place, member: str, infos: Mapping[str, _Info], dropped: set[str]) -> None:
-    """Write what is known of a member, for the running node and for those to come."""
+def _member_files(kept: Path) -> Iterator[Path]:
+    return (kept / _MEMBERS).glob("*.json")
+
+
+def _store_member(place: Place, member: str, infos: Mapping[str, _Info], dropped: set[str]) -> None:
+    """Write a member's known nodes to the running node's folder and to the share."""
     folder = place.scratch / _INFOS
     for name, info in infos.items():
         path = folder / name
-        if not path.exists() or path.read_bytes() != info.content:
+        if _content(path) != info.content:
             _replace(path, info.content)
     for name in dropped:
         (folder / name).unlink(missing_ok=True)
@@ -702,53 +1008,30 @@ def _keep_member(place: Place, member: str, infos: Mapping[str, _Info], dropped:
     if not infos:
         path.unlink(missing_ok=True)
         return
-    document = {
-        "member": member,
-        "infos": [
-            {
-                "fileName": info.file_name,
-                "content": base64.b64encode(info.content).decode(),
-                "legalNames": info.legal_names,
-                "addresses": info.addresses,
-                "serial": info.serial,
-            }
-            for info in infos.values()
-        ],
-    }
-    content = json.dumps(document, indent=1).encode()
+    kept = tuple(_StoredInfo(**vars(info)) for info in infos.values())
+    content = _StoredMember(member=member, infos=kept).model_dump_json(by_alias=True, indent=1).encode()
     if not path.exists() or path.read_bytes() != content:
         _replace(path, content)
 
 
 def _newest_info(scratch: Path) -> bytes | None:
-    # Of one name: the legal name's hash. It is written in place, so one that is cut off fails whoever verifies it.
-    for path in sorted(scratch.glob("nodeInfo-*")):
-        if content := path.read_bytes():
-            return content
+    # One file: its name is the legal name's hash. It is written in place; a truncated copy fails the verification.
+    contents = (_content(path) for path in sorted(scratch.glob("nodeInfo-*")))
+    return next((content for content in contents if content), None)
+
+
+def _content(path: Path) -> bytes | None:
+    """A file in a folder that the node writes to; no link is followed, since it could lead to a file of the agent."""
+    with contextlib.suppress(OSError), open(path, "rb", opener=_plainly) as file:
+        return file.read(_MAX_INFO_BYTES) if S_ISREG(os.fstat(file.fileno()).st_mode) else None
     return None
 
 
-# --- Small things ---------------------------------------------------------------------------------------------------
+def _plainly(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 
-def _enrolment(surroundings: Surroundings) -> Enroller:
-    from ledger.corda.enrolment import Enrolment  # noqa: PLC0415
-
-    return Enrolment(surroundings)
-
-
-async def _verify_parameters(installed: Installed, document: bytes, chains: Chains) -> dict[str, Any]:
-    try:
-        return await installed.tool(
-            "verify-parameters",
-            {"document": base64.b64encode(document).decode(), "trustRoot": _encoded(chains)},
-        )
-    except ToolError as error:
-        raise SoftwareError(f"network parameters: {error}; wanted them signed under the network's root") from error
-
-
-async def _epoch(installed: Installed, chains: Chains, document: bytes) -> int:
-    return int((await _verify_parameters(installed, document, chains))["epoch"])
+# --- Helpers --------------------------------------------------------------------------------------------------------
 
 
 def _encoded(chains: Chains) -> str:
@@ -760,15 +1043,15 @@ async def _connected(place: Place) -> AsyncIterator[AsyncConnection[Any]]:
     """A connection to the node's tables.
 
     Raises:
-        UnavailableError: the server does not answer, or not in time.
-        SoftwareError: it refuses what it is asked.
+        UnavailableError: the server does not answer in time.
+        SoftwareError: the server refuses a statement.
     """
     access = place.database
     assert access  # noqa: S101
     try:
         async with await AsyncConnection.connect(
             **_access(access),
-            **_ALIVE,
+            **ALIVE,
             connect_timeout=_CONNECT_SECONDS,
             autocommit=True,
             application_name="ledger-agent",
@@ -776,7 +1059,7 @@ async def _connected(place: Place) -> AsyncIterator[AsyncConnection[Any]]:
         ) as connection:
             yield connection
     except psycopg.OperationalError as error:
-        # Another VM would fare no better.
+        # An outage: another VM would fare no better.
         raise UnavailableError(f"{place.identity.name}: database: {str(error).strip()}") from error
     except psycopg.Error as error:
         raise SoftwareError(f"{place.identity.name}: database: {str(error).strip()}") from error
@@ -803,40 +1086,33 @@ async def _server_run(connection: AsyncConnection[Any]) -> tuple[Any, ...] | Non
     return await rows.fetchone()
 
 
-async def _count(connection: AsyncConnection[Any], start: _Start) -> None:
-    began = time.monotonic()
-    try:
-        rows = await connection.execute("SELECT count(*) FROM node_transactions WHERE status = 'V'")
-        if row := await rows.fetchone():
-            start.figures[Figure.TRANSACTIONS] = row[0]
-    finally:
-        start.counted = time.monotonic() + (time.monotonic() - began) * _COUNTING_SHARE
-
-
 async def _exists(connection: AsyncConnection[Any], table: str) -> bool:
     rows = await connection.execute("SELECT to_regclass(%s) IS NOT NULL", [f"{SCHEMA}.{table}"])
     row = await rows.fetchone()
     return bool(row and row[0])
 
 
-async def _listens(host: str, port: int) -> bool:
-    try:
-        async with asyncio.timeout(_ANSWER_SECONDS):
-            _, writer = await asyncio.open_connection(host, port)
-            writer.close()
-            return True
-    except (OSError, TimeoutError):
-        return False
-
-
-def _bank(legal_name: str) -> tuple[str, ...]:
-    """A node's bank: its name without what differs between the bank's nodes."""
-    try:
-        attributes = parse_legal_name(legal_name)
-    except ValueError:
-        # Of a network with rules of its own.
-        return (legal_name,)
-    return tuple(attributes.get(key, "") for key in ("O", "L", "ST", "C"))
+async def _forget_others(connection: AsyncConnection[Any], own: Identity, known: "Sequence[_Info]") -> None:
+    """Delete all nodes from the network map but the own and known ones, and information newer than the known one."""
+    serials = {name_key(name): info.serial for info in known for name in info.legal_names}
+    async with connection.transaction():
+        rows = await connection.execute(
+            "SELECT info.node_info_id, info.serial, party.party_name FROM node_infos info"
+            " JOIN node_link_nodeinfo_party party ON party.node_info_id = info.node_info_id"
+        )
+        gone = {
+            number: name
+            for number, serial, name in await rows.fetchall()
+            if name_key(name) != name_key(own.legal_name) and serial > serials.get(name_key(name), -math.inf)
+        }
+        for table in ("node_info_hosts", "node_link_nodeinfo_party", "node_infos"):
+            await connection.execute(f"DELETE FROM {table} WHERE node_info_id = ANY(%s)", [list(gone)])  # noqa: S608
+        await connection.execute(
+            "DELETE FROM node_info_party_cert"
+            " WHERE party_name NOT IN (SELECT party_name FROM node_link_nodeinfo_party)"
+        )
+    for name in gone.values():
+        log.warning("%s: %s is no more in the network map", own.name, name)
 
 
 def _is(address: str, what: str) -> bool:
@@ -855,29 +1131,27 @@ def _read(path: Path, name: str) -> bytes:
 
 @contextlib.contextmanager
 def _share(place: Place) -> Iterator[None]:
-    """An outage of the share is not the node's failure."""
+    """Translate errors of the share: an outage is not the node's failure."""
     try:
         yield
     except OSError as error:
         raise UnavailableError(f"{place.identity.name}: share: {error}") from error
 
 
-def _read_failures(place: Place) -> int:
-    try:
-        with _share(place), contextlib.suppress(FileNotFoundError):
-            return int(json.loads((place.kept / _FAILURES).read_bytes())["failures"])
-    except (ValueError, KeyError, TypeError):
-        log.warning("%s: %s can't be read, failures are counted anew", place.identity.name, _FAILURES)
-    return 0
+def _read_text(path: Path) -> str | None:
+    return path.read_text(encoding="utf-8") if path.exists() else None
 
 
 def _write_private(path: Path, content: bytes) -> None:
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o640), "wb") as file:
         file.write(content)
 
 
 def _replace(path: Path, content: bytes) -> None:
-    """Whole or not at all; a node reads no file that ends so."""
+    """Replace a file atomically; a node ignores files with this suffix."""
     unfinished = path.with_name(f"{path.name}.tmp")
-    unfinished.write_bytes(content)
+    # The node may have created it, even as a link.
+    unfinished.unlink(missing_ok=True)
+    with unfinished.open("xb") as file:
+        file.write(content)
     unfinished.replace(path)

@@ -1,6 +1,6 @@
-"""What an authority decides: whose key is certified under which legal name, and what the network's parameters are.
+"""Decides which keys are certified under which legal names, and what the network's parameters are.
 
-Each decision is one conditional write into the register, so that of several VMs one makes it, and all tell the same.
+Each decision is one conditional write to the register, so one of several VMs makes it, and all give the same answers.
 """
 
 import asyncio
@@ -8,18 +8,25 @@ import base64
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Network
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from typing_extensions import override
 
-from agent.fence import DamagedError, UnavailableError
-from ledger.corda.authority.configuration import Approval, Configuration
-from ledger.corda.authority.keys import IDENTITY_CA, KEYS, NETWORK_PARAMETERS, ROOT, KeyChain
-from ledger.corda.authority.members import Members
+from contract.authority_configuration import Approval, AuthorityConfiguration
+from contract.legal_name import LegalName, name_key
+from contract.platform import AuthorityNeeds
+from host.bank_documents import MAX_TRIES
+from host.errors import DamagedError, UnavailableError
+from ledger.corda import CORDA, IDENTITY_CA_KEY, NETWORK_PARAMETERS_KEY, ROOT_KEY
+from ledger.corda.authority.keys import KeyChain
+from ledger.corda.authority.members import Entitlement, Members
 from ledger.corda.authority.parameters import NetworkParameters, Serializer
 from ledger.corda.authority.register import (
     AUTHORITY,
@@ -30,83 +37,135 @@ from ledger.corda.authority.register import (
     NameRecord,
     Notary,
     ParametersRecord,
+    RequestId,
     RequestRecord,
+    RequestState,
     RevocationsRecord,
     Revoked,
-    State,
     Store,
     change,
     find,
     records,
+    request_id,
 )
+from ledger.corda.authority.signing import Signer, read_public_key, read_request, revocation_list, sign
 from ledger.corda.certificates import (
+    IDENTITY_CA_LIFETIME,
     LIFETIME,
     ROOT_LIFETIME,
     CertificateError,
-    Role,
-    Signer,
+    CertificateRole,
     certificate,
+    fingerprint,
     from_pem,
     key_hash,
-    name_key,
-    read_request,
+    read_revocation_list,
     renewal_time,
-    revocation_list,
-    sign,
     to_pem,
     x500_name,
 )
 from ledger.corda.enrolment import NetworkAnswer
 
-CRLS = (ROOT, IDENTITY_CA)
-"""Whose revocation lists there are."""
 NONCE_MINUTES = 15
-"""A nonce is forgotten when no request with it can be in time any more."""
+"""Minutes after which a nonce is deleted: no request with it is accepted any more."""
 NONCES_AT_ONCE = 1000
-"""So many are forgotten each time that an authority tends what is due; the rest the next time."""
+"""Most nonces deleted per run of `run_due_tasks`."""
 KEYS_AT_MOST = 8
-"""So many keys a member may ask for under one name and role: it fills no register."""
+"""Most keys that a member may request under one name and role, so that it can't fill the register."""
 
-_RACES = 20
+ROOT_LOOK_SECONDS = 300.0
+"""Interval of checking whether the root key is open, while nothing waits for it."""
+ROOT_URGENT = timedelta(days=30)
+"""When something that only the root key renews is so near its end, a person is asked to open the root."""
+
+_REQUESTS, _OPEN, _NONCES = "requests/", "open/", "nonces/"
+"""Prefixes of blob names; `open/` has a blob per undecided request."""
+_NONCE_BLOB = re.compile(rf"{_NONCES}(?P<minute>[0-9]{{12}})/.+")
 _CARD = "the card of "
-"""Who approves where no person does."""
+"""Begins `RequestRecord.by` where a card, and no person, approved the request."""
 _SHORT = 24
 """Hex digits of a hash in an id."""
 _DELETED_TOGETHER = 20
 _FRESH_SECONDS = 10.0
-_NAMES = {ROOT: "Network Root CA", IDENTITY_CA: "Network Identity CA", NETWORK_PARAMETERS: "Network Parameters"}
 
 log = logging.getLogger(__name__)
 
 
-class RefusedError(Exception):
-    """A request that is not granted; the reason may be told to whoever asked."""
+class RequestRefusedError(Exception):
+    """A request is refused; the requester may see the reason."""
+
+
+class _RootClosedError(UnavailableError):
+    """The root key is missing or can't be used."""
+
+
+class _RootSigner(Signer):
+    """Translates errors of the root key: while the root is closed, reading the key may succeed and signing fail."""
+
+    def __init__(self, signer: Signer) -> None:
+        self._signer = signer
+
+    @property
+    @override
+    def public_key(self) -> ec.EllipticCurvePublicKey:
+        return self._signer.public_key
+
+    @override
+    async def sign(self, data: bytes) -> bytes:
+        try:
+            return await self._signer.sign(data)
+        except UnavailableError as error:
+            raise _RootClosedError(str(error)) from error
 
 
 @dataclass(frozen=True)
 class Lifetimes:
-    """How long what an authority signs is valid."""
+    """Validity of what an authority signs."""
 
     root: timedelta = ROOT_LIFETIME
+    identity_ca: timedelta = IDENTITY_CA_LIFETIME
     issued: timedelta = LIFETIME
-    revocation_list: timedelta = timedelta(days=7)
+    root_list: timedelta = timedelta(days=396)
+    """13 months, so that opening the root once a year suffices."""
+    revocation_list: timedelta = timedelta(days=90)
+    """So long an authority may be away without stopping nodes."""
     revocation_list_renewal: timedelta = timedelta(days=1)
 
 
 @dataclass(frozen=True)
-class Own:
-    """The authority's own certificates, and what signs with their keys."""
+class OwnCertificates:
+    """The authority's own certificates and their signers."""
 
+    record: AuthorityRecord
     certificates: dict[str, x509.Certificate]
     signers: dict[str, Signer]
+    """The everyday keys' signers, by key name. The root's and earlier identity CAs' are looked up when needed."""
+
+    @property
+    def issuing(self) -> x509.Certificate:
+        """Certificate of the CA that certifies names."""
+        return self.certificates[self.record.issuing]
+
+    @property
+    def revoked_cas(self) -> dict[int, datetime]:
+        """Revoked identity CAs for the root's list: time of revocation by serial number."""
+        return {
+            self.certificates[name].serial_number: datetime.fromisoformat(when)
+            for name, when in self.record.revoked.items()
+        }
+
+    @property
+    def lists(self) -> tuple[str, ...]:
+        """Key names of the issuers of revocation lists."""
+        return ROOT_KEY, *self.record.identity_cas
 
 
 class Authority:
-    """One VM's hold on the register. Everything in it may be called at once by several VMs."""
+    """The authority's logic on one VM. Every method may run on several VMs at the same time."""
 
     def __init__(
         self,
-        configuration: Configuration,
+        configuration: AuthorityConfiguration,
         store: Store,
         keys: KeyChain,
         members: Members,
@@ -116,133 +175,321 @@ class Authority:
         lifetimes: Lifetimes = Lifetimes(),
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """`configured` is when the configuration was written, in seconds since 1970: a VM with an older one than the
-        parameters were made by leaves them alone, as while VMs are replaced one after the other."""
+        """`configured` is when the configuration was written, in seconds since 1970: while VMs are replaced one after
+        the other, a VM with an older configuration than the current parameters' leaves the parameters alone."""
         self._configuration, self._configured = configuration, configured
         self._store, self._keys, self.members, self._serializer = store, keys, members, serializer
         self._lifetimes, self.now = lifetimes, now
-        self._own: Own | None = None
+        self._own: OwnCertificates | None = None
         self._opening, self._writing = asyncio.Lock(), asyncio.Lock()
         self._crls: dict[str, tuple[float, bytes]] = {}
         self._missing: list[str] = []
         self._recorded: int | None = None
+        self._recorded_own: AuthorityRecord | None = None
+        self._root: Signer | None = None
+        self._looked: datetime | None = None
+        self._ends: dict[str, datetime] = {}
+        self.waiting = self.unproven = 0
+        """Requests waiting for approval, as last counted; unauthenticated requests since the start."""
         self.due = asyncio.Event()
-        """Set when there is something to tend at once."""
+        """Set when `run_due_tasks` should run at once."""
+
+    @property
+    def address_space(self) -> IPv4Network:
+        """Address range of the authority's own bank."""
+        return self._configuration.address_space
+
+    @property
+    def root_open(self) -> bool:
+        """Whether this VM could use the root key at its last check."""
+        return self._root is not None
 
     # --- The authority's own certificates ---
 
-    async def open(self) -> Own:
-        """The authority's own certificates; they are made the first time that any of its VMs asks.
+    async def open(self) -> OwnCertificates:
+        """The authority's own certificates; the first VM that asks makes them.
 
         Raises:
-            UnavailableError: vault or register are away.
-            DamagedError: the vault has not the keys of the register's certificates.
+            UnavailableError: vault or register do not answer, or the root is closed before there are certificates.
+            DamagedError: the vault's keys are not those of the register's certificates.
         """
         async with self._opening:
             if self._own is None:
                 found = await find(self._store, AuthorityRecord, AUTHORITY)
-                record = found[0] if found else await self._found()
-                pems = {
-                    ROOT: record.root,
-                    IDENTITY_CA: record.identity_ca,
-                    NETWORK_PARAMETERS: record.network_parameters,
-                }
-                certificates = {name: from_pem(pem) for name, pem in pems.items()}
-                signers = {name: (await self._keys.signer(name, record.versions[name]))[1] for name in KEYS}
-                for name in KEYS:
-                    theirs, ours = key_hash(certificates[name].public_key()), key_hash(signers[name].public_key)
-                    if theirs != ours:
-                        raise DamagedError(
-                            f"key {name}, version {record.versions[name]}: its hash is {ours}; wanted {theirs}, which"
-                            " the authority's certificate has: the vault's backup restored, or a new network"
-                        )
-                self._own = Own(certificates, signers)
+                self._own = await self._read(found[0] if found else await self._create())
             return self._own
 
-    async def _found(self) -> AuthorityRecord:
-        """Make the authority's certificates, once for the network's life."""
-        keys = {name: await self._keys.signer(name) for name in KEYS}
-        names = {name: x500_name(f"CN={_NAMES[name]}, {self._configuration.subject}") for name in KEYS}
-        signer, now = keys[ROOT][1], self.now()
-        root = await sign(
-            certificate(None, names[ROOT], signer.public_key, None, now=now, lifetime=self._lifetimes.root), signer
-        )
-        below = {
-            name: await sign(
-                certificate(
-                    role,
-                    names[name],
-                    keys[name][1].public_key,
-                    root,
-                    now=now,
-                    lifetime=self._lifetimes.root,
-                    crl_url=self._crl_url(ROOT),
-                ),
-                signer,
+    async def _reopen(self) -> OwnCertificates:
+        """The same, read from the register again: another VM may have added or revoked an identity CA."""
+        own = await self.open()
+        found = await find(self._store, AuthorityRecord, AUTHORITY)
+        if found and found[0] != own.record:
+            async with self._opening:
+                self._own = own = await self._read(found[0])
+        return own
+
+    async def _read(self, record: AuthorityRecord) -> OwnCertificates:
+        certificates = {name: from_pem(pem) for name, pem in record.certificates.items()}
+        own = OwnCertificates(record, certificates, {})
+        for name in (record.issuing, NETWORK_PARAMETERS_KEY):
+            own.signers[name] = await self._signer(own, name)
+        return own
+
+    async def _signer(self, own: OwnCertificates, name: str) -> Signer:
+        """The signer of one of the authority's certificates other than the root."""
+        if name in own.signers:
+            return own.signers[name]
+        version = own.record.versions[name]
+        _, signer = await self._keys.signer(name, version)
+        _check_own(own.certificates[name], signer, f"key {name}, version {version}")
+        return signer
+
+    async def _root_signer(self, version: str | None = None) -> tuple[str, Signer]:
+        try:
+            version, signer = await self._keys.signer(ROOT_KEY, version)
+        except UnavailableError as error:
+            raise _RootClosedError(str(error)) from error
+        return version, _RootSigner(signer)
+
+    async def _create(self) -> AuthorityRecord:
+        """Make the authority's certificates, once in the network's life."""
+        try:
+            root_version, root_signer = await self._root_signer()
+            generation = self._configuration.ca_generation
+            issuing = _needs().issuing_key_of(generation)
+            versions, now = {ROOT_KEY: root_version}, self.now()
+            name = self._subject("Network Root CA")
+            root = await sign(
+                certificate(None, name, root_signer.public_key, None, now=now, lifetime=self._lifetimes.root),
+                root_signer,
             )
-            for name, role in ((IDENTITY_CA, Role.DOORMAN_CA), (NETWORK_PARAMETERS, Role.NETWORK_PARAMETERS))
-        }
+            certificates = {ROOT_KEY: root}
+            for key in (issuing, NETWORK_PARAMETERS_KEY):
+                versions[key], certificates[key] = await self._certify_key(key, root, root_signer, generation)
+        except _RootClosedError as error:
+            raise UnavailableError(
+                f"the network has no root yet: {error}; wanted ledger.network.rootOpenUntil for an hour"
+            ) from error
         record = AuthorityRecord(
-            versions={name: version for name, (version, _) in keys.items()},
-            root=to_pem(root),
-            identity_ca=to_pem(below[IDENTITY_CA]),
-            network_parameters=to_pem(below[NETWORK_PARAMETERS]),
+            versions=versions,
+            certificates={key: to_pem(each) for key, each in certificates.items()},
+            issuing=issuing,
+            generation=generation,
         )
         if await self._store.write(AUTHORITY, record.to_json(), None):
-            log.info("the network has a root: %s", root.subject.rfc4514_string())
             return record
-        # Another VM was there a moment earlier: its root is the network's, and ours never was.
+        # Another VM wrote first: its root is the network's, and ours is discarded.
         found = await find(self._store, AuthorityRecord, AUTHORITY)
         if found is None:
             raise UnavailableError(f"register: blob {AUTHORITY} can't be read yet")
         return found[0]
+
+    async def _certify_key(
+        self, key: str, root: x509.Certificate, root_signer: Signer, generation: int
+    ) -> tuple[str, x509.Certificate]:
+        """The version of an everyday key, and a certificate for it signed by the root."""
+        version, signer = await self._keys.signer(key)
+        if key == NETWORK_PARAMETERS_KEY:
+            role, common, lifetime = CertificateRole.NETWORK_PARAMETERS, "Network Parameters", self._lifetimes.root
+        else:
+            # Java tells CAs apart by name.
+            common = f"Network Identity CA{f' {generation}' if generation > 1 else ''}"
+            role, lifetime = CertificateRole.DOORMAN_CA, self._lifetimes.identity_ca
+        builder = certificate(
+            role,
+            self._subject(common),
+            signer.public_key,
+            root,
+            now=self.now(),
+            lifetime=lifetime,
+            crl_url=self._crl_url(ROOT_KEY),
+        )
+        return version, await sign(builder, root_signer)
+
+    def _subject(self, common_name: str) -> x509.Name:
+        return x500_name(f"CN={common_name}, {self._configuration.subject}")
+
+    # --- The root, which is open only for hours ---
+
+    async def _tend_root(self, own: OwnCertificates) -> tuple[OwnCertificates, list[str]]:
+        """Do what needs the root key if it is open; returns the certificates, and what still waits or failed."""
+        wanted, waits, faults = self._configuration.ca_generation, list[str](), list[str]()
+        revoked = own.revoked_cas
+        complete, ends = await self._listed(own, ROOT_KEY, revoked)
+        try:
+            signer = await self._open_root(own, at_once=wanted > own.record.generation or not complete)
+            if signer and wanted > own.record.generation:
+                own = await self._renew_issuing(own, signer, wanted)
+            if signer:
+                await self._publish(own, ROOT_KEY, revoked, signer, self._lifetimes.root_list)
+        except _RootClosedError as error:
+            self._root = None
+            log.warning("root: %s", error)
+        except (UnavailableError, DamagedError) as error:
+            faults.append(str(error))
+        if wanted > own.record.generation:
+            waits.append(f"the identity CA of generation {wanted} waits for the root's key")
+        complete, ends = await self._listed(own, ROOT_KEY, revoked)
+        if not complete:
+            waits.append("the root's revocation list waits for the root's key")
+        self._ends = {
+            ROOT_KEY: own.certificates[ROOT_KEY].not_valid_after_utc,
+            NETWORK_PARAMETERS_KEY: own.certificates[NETWORK_PARAMETERS_KEY].not_valid_after_utc,
+            # Certificates issued later than this end early.
+            own.record.issuing: own.issuing.not_valid_after_utc - self._lifetimes.issued,
+            **({f"{ROOT_KEY}-list": ends} if ends else {}),
+        }
+        waits += [
+            f"{what} ends on {ends:%F}, and waits for the root's key"
+            for what, ends in self._ends.items()
+            if ends - self.now() < ROOT_URGENT
+        ]
+        if waits:
+            waits[-1] += "; wanted ledger.network.rootOpenUntil for an hour"
+        return own, faults + waits
+
+    def days_left(self) -> dict[str, float]:
+        """Days until something ends that only the root key renews, by its name; empty before the first check."""
+        return {what: (ends - self.now()) / timedelta(days=1) for what, ends in self._ends.items()}
+
+    async def _open_root(self, own: OwnCertificates, *, at_once: bool) -> Signer | None:
+        """The root's signer; None while the root is closed."""
+        now = self.now()
+        if at_once or self._looked is None or now >= self._looked + timedelta(seconds=ROOT_LOOK_SECONDS):
+            self._root, self._looked, version = None, now, own.record.versions[ROOT_KEY]
+            try:
+                _, signer = await self._root_signer(version)
+            except _RootClosedError as error:
+                log.debug("root: %s", error)
+            else:
+                try:
+                    _check_own(own.certificates[ROOT_KEY], signer, f"key {ROOT_KEY}, version {version}")
+                except DamagedError:
+                    # Reported at each run until it is repaired.
+                    self._looked = None
+                    raise
+                self._root = signer
+        return self._root
+
+    async def _renew_issuing(self, own: OwnCertificates, root_signer: Signer, generation: int) -> OwnCertificates:
+        """Introduce an identity CA with a new key, which certifies names from now on."""
+        key = _needs().issuing_key_of(generation)
+        version, made = await self._certify_key(key, own.certificates[ROOT_KEY], root_signer, generation)
+
+        def step(record: AuthorityRecord) -> AuthorityRecord:
+            if record.generation >= generation:
+                return record
+            return record.model_copy(
+                update={
+                    "versions": {**record.versions, key: version},
+                    "certificates": {**record.certificates, key: to_pem(made)},
+                    "issuing": key,
+                    "generation": generation,
+                }
+            )
+
+        record = await change(self._store, AuthorityRecord, AUTHORITY, None, step)
+        self._own = await self._read(record)
+        return self._own
+
+    async def _record_own(self, own: OwnCertificates) -> None:
+        """Record the decisions for root and identity CAs, from the register, whichever VM made them."""
+        if own.record == self._recorded_own:
+            return
+        for key, made in own.certificates.items():
+            if key in {IDENTITY_CA_KEY, NETWORK_PARAMETERS_KEY}:
+                # These were made together with the root.
+                continue
+            await self._record(
+                key,
+                made.not_valid_before_utc.isoformat(),
+                decision="founded" if key == ROOT_KEY else "renewed",
+                key=key,
+                recorded=self._time(),
+                fingerprint=fingerprint(made),
+                expires=made.not_valid_after_utc.isoformat(),
+            )
+        self._recorded_own = own.record
+
+    async def revoke_identity_ca(self, key: str, by: str) -> None:
+        """Revoke an identity CA that no longer certifies names, and thereby all its certificates.
+
+        The root's list has it once the root is open.
+
+        Raises:
+            LookupError: there is no such CA.
+            RequestRefusedError: it is the CA that certifies names.
+        """
+        own, now = await self._reopen(), self._time()
+        if key not in own.record.identity_cas:
+            raise LookupError(f"{key}; wanted one of {', '.join(own.record.identity_cas)}")
+        if key == own.record.issuing:
+            raise RequestRefusedError(f"{key} certifies names; wanted ledger.network.caGeneration raised first")
+
+        def step(record: AuthorityRecord) -> AuthorityRecord:
+            return record.model_copy(update={"revoked": {key: now} | record.revoked})
+
+        # Recorded first: the register does not name the person, and a VM may end between the two writes.
+        await self._record(f"revoked-{key}", now, decision="revoked", key=key, by=by)
+        await change(self._store, AuthorityRecord, AUTHORITY, None, step)
 
     def _crl_url(self, issuer: str) -> str:
         return f"{self._configuration.crl_url}/{issuer}.crl"
 
     # --- Requests ---
 
-    async def take(self, nonce: str, member: str, time: int) -> bool:
-        """Whether a member's nonce, of that time in seconds since 1970, is new to all VMs of the authority."""
-        return await self._store.write(f"nonces/{time // 60:012d}/{member}-{nonce}", b"", None) is not None
+    async def accept_nonce(self, nonce: str, member: str, time: int) -> bool:
+        """Whether a member's nonce, of that time in seconds since 1970, was not used before at any of the VMs."""
+        return await self._store.write(f"{_NONCES}{time // 60:012d}/{member}-{nonce}", b"", None) is not None
 
-    async def request(self, member: str, encoded: bytes) -> str:
-        """Note a member's request for a certificate; its id is the same each time that the same is asked.
+    async def request(self, member: str, encoded: bytes) -> RequestId:
+        """Store a member's certificate request; the same request gets the same id.
 
         Args:
-            member: who asks, proven.
+            member: the authenticated member.
             encoded: PKCS#10, DER.
 
         Raises:
-            RefusedError: it will not be granted.
-            UnavailableError: vault or register are away.
+            RequestRefusedError: it will not be granted.
+            UnavailableError: vault or register do not answer.
         """
         try:
             asked = read_request(encoded)
         except CertificateError as error:
-            raise RefusedError(str(error)) from error
+            raise RequestRefusedError(str(error)) from error
         hashed = key_hash(asked.public_key)
-        names = await self.members.legal_names(member)
-        if asked.legal_name not in names:
-            reason = f"{asked.legal_name} does not stand on the card of {member}; wanted one of its nodes"
+        entitled = await self.members.entitlement(member)
+        if reason := entitled.refusal(asked.legal_name):
             await self._refused(member, asked.legal_name, asked.role.name, hashed, reason)
         found = await find(self._store, NameRecord, _name_blob(asked.legal_name))
         if found:
             await self._check_key(found[0], member, asked.role, hashed)
-        place = _short(member, name_key(asked.legal_name), asked.role.name)
-        identifier = f"{place}-{hashed[:_SHORT]}"
+        place = _short_hash(member, name_key(asked.legal_name), asked.role.name)
+        identifier = request_id(f"{place}-{hashed[:_SHORT]}")
         there = await find(self._store, RequestRecord, _request_blob(identifier))
         if there:
-            # A VM may have ended between the two.
-            if there[0].state is State.PENDING:
+            # A VM may have ended between the two writes.
+            if there[0].state is RequestState.PENDING:
                 await self._store.write(_open_blob(identifier), b"", None)
+            if there[0].card != entitled.card:
+                # The same key under the member's new card: it is the same bank.
+                await change(
+                    self._store,
+                    RequestRecord,
+                    _request_blob(identifier),
+                    None,
+                    lambda record: record.model_copy(update={"card": entitled.card}),
+                )
             return identifier
-        if await self._asked(place, found[0].revoked if found else ()) >= KEYS_AT_MOST:
+        if reason := await self._held_by_another(entitled, asked.legal_name, asked.role, hashed):
+            await self._refused(member, asked.legal_name, asked.role.name, hashed, reason)
+        if await self._count_keys(place, found[0].revoked if found else ()) >= KEYS_AT_MOST:
             reason = f"{KEYS_AT_MOST} keys were asked for {asked.legal_name}, {asked.role.name}; wanted one of them"
             await self._refused(member, asked.legal_name, asked.role.name, hashed, reason)
         record = RequestRecord(
             id=identifier,
             member=member,
+            card=entitled.card,
             legal_name=asked.legal_name,
             role=asked.role.name,
             key=asked.public_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode(),
@@ -251,59 +498,92 @@ class Authority:
         )
         if await self._store.write(_request_blob(identifier), record.to_json(), None):
             await self._store.write(_open_blob(identifier), b"", None)
-            log.info("request %s of %s: %s of %s, key %s", identifier, member, *_told(record))
+            log.info("request %s of %s: %s of %s, key %s", identifier, member, *_request_fields(record))
         return identifier
 
-    async def _asked(self, place: str, revoked: Sequence[str]) -> int:
-        """How many keys of a place stand in the register, without those that a person has decided against."""
-        prefix = _request_blob(f"{place}-")
+    async def _count_keys(self, place: str, revoked: Sequence[str]) -> int:
+        """Number of keys requested under a name and role, without revoked and rejected ones."""
+        prefix = f"{_REQUESTS}{place}-"
         gone = {prefix + each[:_SHORT] for each in revoked}
         names = [name for name in await self._store.names(prefix) if name not in gone]
         if len(names) < KEYS_AT_MOST:
             return len(names)
         found = [await find(self._store, RequestRecord, name) for name in names]
-        return sum(each is not None and each[0].state is not State.REJECTED for each in found)
+        return sum(each is not None and each[0].state is not RequestState.REJECTED for each in found)
 
-    async def answer(self, member: str, identifier: str) -> tuple[x509.Certificate, ...] | None:
-        """The chain that a member's request got, from leaf to root; None while a person is to approve it.
+    async def answer(self, member: str, identifier: RequestId) -> tuple[x509.Certificate, ...] | None:
+        """The chain issued for a member's request, leaf to root; None while it waits for approval.
 
         Raises:
-            RefusedError: it was rejected, or is not granted any more.
+            RequestRefusedError: it was rejected, or may not be granted any more.
             LookupError: the member has no such request.
-            UnavailableError: vault or register are away.
+            UnavailableError: vault or register do not answer.
         """
         found = await find(self._store, RequestRecord, _request_blob(identifier))
         if found is None or found[0].member != member:
             raise LookupError(identifier)
         record = found[0]
-        if record.legal_name not in await self.members.legal_names(member):
-            reason = f"{record.legal_name} stands no more on the card of {member}; wanted one of its nodes"
-            await self._refused(member, *_told(record), reason)
-        if record.state is State.PENDING and not await self._by_hand(record.legal_name):
-            record = await self._decide(identifier, State.APPROVED, f"{_CARD}{member}", None)
-        if record.state is State.REJECTED:
-            raise RefusedError(f"rejected: {record.reason}")
-        return await self._issued(record) if record.state is State.APPROVED else None
+        entitled = await self.members.entitlement(member)
+        if reason := entitled.refusal(record.legal_name) or _other_card(record, entitled):
+            await self._refused(member, *_request_fields(record), reason)
+        if record.state is RequestState.PENDING and not await self._needs_person(record.legal_name):
+            record = await self._decide(
+                identifier, RequestState.APPROVED, f"{_CARD}{member}", None, only=RequestState.PENDING
+            )
+        if record.state is RequestState.REJECTED:
+            raise RequestRefusedError(f"rejected: {record.reason}")
+        return await self._issued(record, entitled) if record.state is RequestState.APPROVED else None
 
-    async def _by_hand(self, legal_name: str) -> bool:
-        """Whether a person is to approve: what somebody revoked comes back by nobody's card alone."""
+    async def _needs_person(self, legal_name: str) -> bool:
+        """Whether a person must approve: always in manual mode, and for names with a revoked key."""
         if self._configuration.approval is Approval.MANUAL:
             return True
         found = await find(self._store, NameRecord, _name_blob(legal_name))
         return found is not None and bool(found[0].revoked)
 
-    async def _issued(self, request: RequestRecord) -> tuple[x509.Certificate, ...] | None:
-        own, role, blob = await self.open(), Role[request.role], _name_blob(request.legal_name)
-        for _ in range(_RACES):
+    async def _held_by_another(
+        self, entitled: Entitlement, legal_name: str, role: CertificateRole, hashed: str
+    ) -> str | None:
+        """Why a bank's names are not certified under a member's present card; None if they may be.
+
+        They are certified for one card key at a time. A renewal of a certified key proves that it is the same bank.
+        """
+        names = await records(self._store, NameRecord, _bank_prefix(legal_name))
+        own = next((each.current(role) for each in names if name_key(each.legal_name) == name_key(legal_name)), None)
+        if own and own.key_hash == hashed:
+            return None
+        now = self.now()
+        valid = [
+            each for each in names if any(datetime.fromisoformat(issued.expires) > now for issued in each.issued)
+        ]
+        if not valid or any((each.member, each.card) == (entitled.member, entitled.card) for each in valid):
+            return None
+        holder = valid[0]
+        return (
+            f"{holder.legal_name} is certified for {holder.member} with the card key {holder.card}, and the card key "
+            f"of {entitled.member} is {entitled.card}; wanted the bank's names revoked by the authority first"
+        )
+
+    async def _issued(self, request: RequestRecord, entitled: Entitlement) -> tuple[x509.Certificate, ...] | None:
+        own, role, blob = await self._reopen(), CertificateRole[request.role], _name_blob(request.legal_name)
+        if reason := await self._held_by_another(entitled, request.legal_name, role, request.key_hash):
+            await self._refused(request.member, *_request_fields(request), reason)
+        for _ in range(MAX_TRIES):
             found = await find(self._store, NameRecord, blob)
             record, etag = found or (NameRecord(legal_name=request.legal_name, member=request.member), None)
             await self._check_key(record, request.member, role, request.key_hash)
-            # Revoking takes approvals back before it frees the name, so what is read here is what holds.
+            # `revoke` withdraws approvals before it frees the name, so this approval is current.
             if record.revoked and not await self._approved(request.id):
                 return None
             issued = record.current(role)
             leaf = from_pem(issued.certificate) if issued else None
-            if issued is None or leaf is None or self.now() >= renewal_time(leaf):
+            held = record.model_copy(update={"member": request.member, "card": entitled.card})
+            if (
+                issued is None
+                or leaf is None
+                or self.now() >= renewal_time(leaf)
+                or issued.issuer != own.record.issuing
+            ):
                 leaf = await self._signed(own, request, role)
                 issued = Issued(
                     role=role.name,
@@ -312,14 +592,16 @@ class Authority:
                     certificate=to_pem(leaf),
                     issued=self._time(),
                     expires=leaf.not_valid_after_utc.isoformat(),
+                    issuer=own.record.issuing,
                 )
-                # What is valid no more needs no revocation.
+                # Expired certificates need no revocation.
                 kept = [each for each in record.issued if datetime.fromisoformat(each.expires) > self.now()]
-                record = record.model_copy(update={"issued": (*kept, issued), "member": request.member})
-                if not await self._store.write(blob, record.to_json(), etag):
+                held = held.model_copy(update={"issued": (*kept, issued)})
+            if held != record:
+                if not await self._store.write(blob, held.to_json(), etag):
                     continue
                 self.due.set()
-            # Before it is told to anybody; again each time, since a VM may have ended between the two.
+            # Before the certificate is sent; repeated each time, since a VM may have ended after the write.
             await self._record(
                 f"issued-{issued.serial}",
                 issued.issued,
@@ -332,45 +614,49 @@ class Authority:
                 serial=issued.serial,
                 expires=issued.expires,
             )
-            return leaf, own.certificates[IDENTITY_CA], own.certificates[ROOT]
-        raise UnavailableError(f"register: blob {blob} changed {_RACES} times meanwhile")
+            return leaf, own.certificates[issued.issuer], own.certificates[ROOT_KEY]
+        raise UnavailableError(f"register: blob {blob} changed {MAX_TRIES} times meanwhile")
 
-    async def _approved(self, identifier: str) -> bool:
-        """Whether a person's approval of a request holds, as the request is now."""
+    async def _approved(self, identifier: RequestId) -> bool:
+        """Whether a person has approved a request, read again."""
         found = await find(self._store, RequestRecord, _request_blob(identifier))
-        if found is None or found[0].state is not State.APPROVED:
+        if found is None or found[0].state is not RequestState.APPROVED:
             return False
         by = found[0].by or ""
         if by.startswith(_CARD):
-            # Approved by nobody at the moment that somebody revoked.
-            await self._decide(identifier, State.PENDING, by, f"{found[0].legal_name} is revoked")
+            # A card approved it while somebody revoked the name: a person must decide.
+            await self._decide(
+                identifier,
+                RequestState.PENDING,
+                by,
+                f"{found[0].legal_name} is revoked",
+                only=RequestState.APPROVED,
+            )
             return False
         return True
 
-    async def _signed(self, own: Own, request: RequestRecord, role: Role) -> x509.Certificate:
-        key = load_pem_public_key(request.key.encode())
-        assert isinstance(key, ec.EllipticCurvePublicKey)  # noqa: S101  # read_request took no other.
+    async def _signed(self, own: OwnCertificates, request: RequestRecord, role: CertificateRole) -> x509.Certificate:
         builder = certificate(
             role,
             x500_name(request.legal_name),
-            key,
-            own.certificates[IDENTITY_CA],
+            read_public_key(request.key),
+            own.issuing,
             now=self.now(),
             lifetime=self._lifetimes.issued,
-            crl_url=self._crl_url(IDENTITY_CA),
+            crl_url=self._crl_url(own.record.issuing),
         )
-        return await sign(builder, own.signers[IDENTITY_CA])
+        return await sign(builder, own.signers[own.record.issuing])
 
-    async def _check_key(self, record: NameRecord, member: str, role: Role, hashed: str) -> None:
-        """Refuse what would give a name a second key."""
+    async def _check_key(self, record: NameRecord, member: str, role: CertificateRole, hashed: str) -> None:
+        """Refuse a second key for a name."""
         if reason := _second_key(record, member, role, hashed):
             await self._refused(member, record.legal_name, role.name, hashed, reason)
 
     async def _refused(self, member: str, legal_name: str, role: str, hashed: str, reason: str) -> None:
         now = self._time()
         log.warning("refused: %s of %s, key %s: %s", role, member, hashed, reason)
-        # The first of a day: a member that asks each minute, each time for something else, fills no register.
-        case = _short(member, role)
+        # Only the first per day, member and role, so that a member can't fill the register.
+        case = _short_hash(member, role)
         await self._record(
             f"refused-{case}",
             now,
@@ -381,86 +667,113 @@ class Authority:
             key=hashed,
             reason=reason,
         )
-        raise RefusedError(reason)
+        raise RequestRefusedError(reason)
 
     # --- What people decide ---
 
     async def pending(self) -> Sequence[RequestRecord]:
-        """The requests that wait for a person, oldest first."""
+        """Requests that wait for a person, oldest first."""
         waiting: list[RequestRecord] = []
-        # Of all that was ever asked only what is open is read.
-        for name in await self._store.names(_open_blob("")):
-            identifier = name.removeprefix(_open_blob(""))
+        # Only open requests are read, not all that were ever made.
+        for name in await self._store.names(_OPEN):
+            try:
+                identifier = request_id(name.removeprefix(_OPEN))
+            except ValueError as error:
+                log.error("register: blob %s: %s", name, error)
+                continue
             found = await find(self._store, RequestRecord, _request_blob(identifier))
-            if found is None or found[0].state is not State.PENDING:
-                # A VM ended between the two; whoever opens it anew and asks again marks it again.
+            if found is None or found[0].state is not RequestState.PENDING:
+                # A VM ended between two writes; a reopened request is marked again when it is asked for.
                 await self._store.delete(name)
-            elif await self._by_hand(found[0].legal_name):
+            elif await self._needs_person(found[0].legal_name):
                 waiting.append(found[0])
         return sorted(waiting, key=lambda each: (each.asked, each.id))
 
-    async def approve(self, identifier: str, by: str) -> RequestRecord:
-        """Grant a request; the certificate is issued when the member asks next, within a minute.
+    async def requests(self) -> Sequence[RequestRecord]:
+        """All requests, oldest first."""
+        found = await records(self._store, RequestRecord, _REQUESTS)
+        return sorted(found, key=lambda each: (each.asked, each.id))
+
+    async def approve(self, identifier: RequestId, by: str) -> RequestRecord:
+        """Approve a request; the certificate is issued when the member asks next, within a minute.
 
         Raises:
-            LookupError: there is none of that id.
-            RefusedError: the name has another key, or this one was revoked.
+            LookupError: no such request.
+            RequestRefusedError: the name is not the member's any more, has another key, or the key was revoked.
         """
         if found := await find(self._store, RequestRecord, _request_blob(identifier)):
-            request = found[0]
+            request, entitled = found[0], await self.members.entitlement(found[0].member)
             name = await find(self._store, NameRecord, _name_blob(request.legal_name))
-            reason = name and _second_key(name[0], request.member, Role[request.role], request.key_hash)
+            role = CertificateRole[request.role]
+            reason = (
+                entitled.refusal(request.legal_name)
+                or _other_card(request, entitled)
+                or (name and _second_key(name[0], request.member, role, request.key_hash))
+                or await self._held_by_another(entitled, request.legal_name, role, request.key_hash)
+            )
             revoked = name[0].revoked if name else ()
             for each in await self._approvals(request.legal_name):
                 if each.role == request.role and each.key_hash not in {request.key_hash, *revoked}:
                     reason = reason or f"request {each.id} of that name is approved; wanted it rejected first"
             if reason:
-                raise RefusedError(reason)
-        return await self._decide(identifier, State.APPROVED, by, None)
+                raise RequestRefusedError(reason)
+        return await self._decide(identifier, RequestState.APPROVED, by, None)
 
     async def _approvals(self, legal_name: str) -> Sequence[RequestRecord]:
-        """What is approved under a name, whoever asked."""
+        """Approved requests of a name, of any member."""
         return [
             each
-            for each in await records(self._store, RequestRecord, _request_blob(""))
-            if each.state is State.APPROVED and name_key(each.legal_name) == name_key(legal_name)
+            for each in await records(self._store, RequestRecord, _REQUESTS)
+            if each.state is RequestState.APPROVED and name_key(each.legal_name) == name_key(legal_name)
         ]
 
-    async def _take_back(self, name: NameRecord, by: str) -> None:
-        """Have a person approve anew what is approved of a name with another key than it is certified with."""
+    async def _reopen_approved(self, name: NameRecord, by: str) -> None:
+        """Reopen approved requests of a name for other keys than its certified and revoked ones."""
         keys = {*name.revoked, *(each.key_hash for each in name.issued)}
         for each in await self._approvals(name.legal_name):
             if each.key_hash not in keys:
-                await self._decide(each.id, State.PENDING, by, f"{name.legal_name} is revoked")
+                await self._decide(
+                    each.id, RequestState.PENDING, by, f"{name.legal_name} is revoked", only=RequestState.APPROVED
+                )
 
-    async def reject(self, identifier: str, reason: str, by: str) -> RequestRecord:
-        """Refuse a request for good.
+    async def reject(self, identifier: RequestId, reason: str, by: str) -> RequestRecord:
+        """Reject a request for good.
 
         Raises:
-            LookupError: there is none of that id.
+            LookupError: no such request.
         """
-        return await self._decide(identifier, State.REJECTED, by, reason)
+        return await self._decide(identifier, RequestState.REJECTED, by, reason)
 
-    async def _decide(self, identifier: str, state: State, by: str, reason: str | None) -> RequestRecord:
+    async def _decide(
+        self,
+        identifier: RequestId,
+        state: RequestState,
+        by: str,
+        reason: str | None,
+        *,
+        only: RequestState | None = None,
+    ) -> RequestRecord:
+        """Record a decision and carry it out; returns the request.
+
+        `only`: decide only from this state; in another state the earlier decision stays.
+        """
         blob, now = _request_blob(identifier), self._time()
-        if await self._store.read(blob) is None:
-            raise LookupError(f"request {identifier}; wanted one of those that `pending` tells")
+        found = await find(self._store, RequestRecord, blob)
+        if found is None:
+            raise LookupError(f"request {identifier}; wanted one that `pending` lists")
+        before, _ = found
 
         def step(record: RequestRecord) -> RequestRecord:
-            if record.state is state:
+            if record.state is state or (only is not None and record.state is not only):
                 return record
             return record.model_copy(update={"state": state, "decided": now, "by": by, "reason": reason})
 
-        record = await change(self._store, RequestRecord, blob, None, step)
-        if record.state is State.PENDING:
-            await self._store.write(_open_blob(identifier), b"", None)
-        else:
-            await self._store.delete(_open_blob(identifier))
-        decided = record.decided or now
+        # Recorded first: an interrupted decision is repeated, and none takes effect without a record.
+        record = step(before)
         await self._record(
-            f"{state}-{identifier}-{decided}",
-            decided,
-            decision=str(state),
+            f"{record.state}-{identifier}-{record.decided or now}",
+            record.decided or now,
+            decision=str(record.state),
             member=record.member,
             legal_name=record.legal_name,
             role=record.role,
@@ -468,39 +781,46 @@ class Authority:
             by=record.by,
             reason=record.reason,
         )
+        record = await change(self._store, RequestRecord, blob, None, step)
+        if record.state is RequestState.PENDING:
+            await self._store.write(_open_blob(identifier), b"", None)
+        else:
+            await self._store.delete(_open_blob(identifier))
         return record
 
     async def revoke(self, legal_name: str, by: str) -> Sequence[Issued]:
-        """Revoke all certificates of a name; another key may be certified under it then, once a person approves it.
+        """Revoke all certificates of a name. Then another key may be certified under it, with a person's approval.
 
         Raises:
-            LookupError: nothing is certified under it.
+            LookupError: no certificate of the name is valid.
+            UnavailableError: it is revoked in the register, but not on the list yet.
         """
         blob, now = _name_blob(legal_name), self._time()
         taken: dict[str, Issued] = {}
-        for _ in range(_RACES):
+        for _ in range(MAX_TRIES):
             found = await find(self._store, NameRecord, blob)
             if not found or not found[0].issued:
                 break
             record, etag = found
             added = {
                 each.serial: Revoked(
-                    legal_name=record.legal_name, role=each.role, key_hash=each.key_hash, revoked=now, by=by
+                    legal_name=record.legal_name,
+                    role=each.role,
+                    key_hash=each.key_hash,
+                    revoked=now,
+                    by=by,
+                    issuer=each.issuer,
                 )
                 for each in record.issued
             }
-            await self._take_back(record, by)
-            # In this order: what is cut off halfway leaves no valid certificate that the register forgot.
+            await self._reopen_approved(record, by)
+            # In this order an interruption leaves no valid certificate that is missing in the register.
             await self._add_revoked(added)
             keys = {each.key_hash for each in record.issued}
             empty = record.model_copy(
                 update={"issued": (), "revoked": (*record.revoked, *sorted(keys - set(record.revoked)))}
             )
-            # One that was issued meanwhile is revoked in the next round.
-            if not await self._store.write(blob, empty.to_json(), etag):
-                continue
             for each in record.issued:
-                taken[each.serial] = each
                 await self._record(
                     f"revoked-{each.serial}",
                     now,
@@ -512,9 +832,17 @@ class Authority:
                     by=by,
                     serial=each.serial,
                 )
+            # Certificates issued meanwhile are revoked in the next round.
+            if await self._store.write(blob, empty.to_json(), etag):
+                taken |= {each.serial: each for each in record.issued}
         if not taken:
             raise LookupError(f"{legal_name}: nothing is certified under it; wanted a certified name")
-        await self._publish(IDENTITY_CA)
+        if reasons := await self._publish_revoked(await self._reopen()):
+            raise UnavailableError(
+                f"{legal_name} is revoked in the register ({', '.join(taken)}), and not listed yet: "
+                f"{'; '.join(reasons)}; "
+                "wanted: the authority's VMs list it later"
+            )
         return tuple(taken.values())
 
     async def _add_revoked(self, added: dict[str, Revoked]) -> None:
@@ -523,26 +851,31 @@ class Authority:
 
         await change(self._store, RevocationsRecord, REVOCATIONS, RevocationsRecord(), step)
 
-    # --- What the network is told ---
+    # --- Answers to members ---
 
     async def network(self) -> NetworkAnswer:
-        """What members are told of their network."""
+        """The answer to `GET /network`."""
         own = await self.open()
         found = await find(self._store, ParametersRecord, PARAMETERS)
         parameters = found[0] if found else None
         return NetworkAnswer(
-            trust_root=to_pem(own.certificates[ROOT]),
+            trust_root=to_pem(own.certificates[ROOT_KEY]),
             epoch=parameters.epoch if parameters else None,
             network_parameters=parameters.document if parameters else None,
-            crl={issuer: self._crl_url(issuer) for issuer in CRLS},
+            issuer=fingerprint(own.issuing),
+            crl={issuer: self._crl_url(issuer) for issuer in own.lists},
+            issuers={issuer: to_pem(own.certificates[issuer]) for issuer in own.lists},
         )
 
     async def crl(self, issuer: str) -> bytes:
-        """A revocation list, DER; a short while old, and older while the register is away.
+        """A revocation list, DER, cached for `_FRESH_SECONDS`, and longer while the register does not answer.
 
         Raises:
-            UnavailableError: it was never read, and the register is away.
+            LookupError: there is no such issuer.
+            UnavailableError: the register does not answer or has no list, and none is cached.
         """
+        if issuer not in (lists := (await self.open()).lists):
+            raise LookupError(f"wanted {', '.join(f'/{each}.crl' for each in lists)}")
         read, content = self._crls.get(issuer, (0.0, b""))
         if content and self.now().timestamp() < read + _FRESH_SECONDS:
             return content
@@ -557,66 +890,108 @@ class Authority:
         self._crls[issuer] = self.now().timestamp(), document.content
         return document.content
 
-    async def tend(self) -> str | None:
-        """Do what is due; returns what a person should know, or None.
+    async def run_due_tasks(self) -> str | None:
+        """Do everything that is due; returns what a person should know, or None.
 
         Raises:
-            UnavailableError: vault or register are away.
-            DamagedError: see the message.
+            UnavailableError: vault or register do not answer.
+            DamagedError: the authority's own record or keys are damaged; the message says how.
         """
         self.due.clear()
-        await self.open()
-        for issuer in CRLS:
-            await self._publish(issuer)
+        told = []
+        try:
+            own = await self._reopen()
+        except DamagedError as error:
+            # A VM that has read the record before goes on with it.
+            if self._own is None:
+                raise
+            own, told = self._own, [str(error)]
+        own, waits = await self._tend_root(own)
+        told += waits
+        await self._record_own(own)
+        told += await self._publish_revoked(own)
         await self._parameters()
         oldest = int(self.now().timestamp()) // 60 - NONCE_MINUTES
-        old = [name for name in await self._store.names("nonces/") if int(name.split("/")[1]) < oldest]
+        nonces = [_NONCE_BLOB.fullmatch(name) for name in await self._store.names(_NONCES)]
+        old = [nonce.string for nonce in nonces if nonce and int(nonce["minute"]) < oldest]
         for start in range(0, min(len(old), NONCES_AT_ONCE), _DELETED_TOGETHER):
             together = old[start : min(start + _DELETED_TOGETHER, NONCES_AT_ONCE)]
             await asyncio.gather(*(self._store.delete(name) for name in together))
-        told = [f"the network's parameters wait for the certificate of {name}" for name in self._missing]
-        if waiting := await self.pending():
-            told.append(f"{len(waiting)} requests wait for approval")
+        told += [f"the network's parameters wait for the certificate of {name}" for name in self._missing]
+        self.waiting = len(await self.pending())
         return "; ".join(told) or None
 
-    async def _publish(self, issuer: str) -> None:
-        """Sign a revocation list if the one there is does not tell all, or is a day old."""
-        own, blob, now = await self.open(), _crl_blob(issuer), self.now().replace(microsecond=0)
-        for _ in range(_RACES):
-            revoked: dict[int, datetime] = {}
-            if issuer == IDENTITY_CA and (found := await find(self._store, RevocationsRecord, REVOCATIONS)):
-                revoked = {
-                    int(serial, 16): datetime.fromisoformat(each.revoked)
-                    for serial, each in found[0].certificates.items()
-                }
+    async def _publish_revoked(self, own: OwnCertificates) -> list[str]:
+        """Sign the identity CAs' revocation lists that are due; returns the reasons of failures."""
+        found = await find(self._store, RevocationsRecord, REVOCATIONS)
+        certificates = found[0].certificates if found else {}
+        complete, _ = await self._listed(own, ROOT_KEY, own.revoked_cas)
+        reasons = list[str]()
+        for issuer in own.record.identity_cas:
+            if issuer in own.record.revoked and complete:
+                # The root's list revokes it, and its key may be gone.
+                continue
+            revoked = {
+                int(serial, 16): datetime.fromisoformat(each.revoked)
+                for serial, each in certificates.items()
+                if each.issuer == issuer
+            }
+            try:
+                await self._publish(own, issuer, revoked, None, self._lifetimes.revocation_list)
+            except (UnavailableError, DamagedError) as error:
+                reasons.append(f"revocation list of {issuer}: {error}")
+        return reasons
+
+    async def _listed(
+        self, own: OwnCertificates, issuer: str, revoked: Mapping[int, datetime]
+    ) -> tuple[bool, datetime | None]:
+        """Whether the stored revocation list has exactly these serial numbers, and when it expires."""
+        document = await self._store.read(_crl_blob(issuer))
+        try:
+            read = read_revocation_list(document.content, own.certificates[issuer]) if document else None
+        except CertificateError:
+            read = None
+        return (read.serials == set(revoked), read.ends) if read else (False, None)
+
+    async def _publish(
+        self,
+        own: OwnCertificates,
+        issuer: str,
+        revoked: Mapping[int, datetime],
+        signer: Signer | None,
+        lifetime: timedelta,
+    ) -> None:
+        """Sign a revocation list unless the stored one is complete and less than a day old.
+
+        `signer`: the root's; None: look the issuer's up if needed.
+        """
+        blob, now = _crl_blob(issuer), self.now().replace(microsecond=0)
+        for _ in range(MAX_TRIES):
             document = await self._store.read(blob)
             number = 0
             if document:
                 try:
-                    number, listed, since = _read_list(document.content)
-                except (ValueError, x509.ExtensionNotFound) as error:
-                    # It is made anew, with a number that is above every one that was counted up to.
+                    listed = read_revocation_list(document.content, own.certificates[issuer])
+                except CertificateError as error:
+                    # The new list's number is above any that was reached by counting.
                     log.error("register: blob %s is no revocation list: %s", blob, error)
                     number = int(now.timestamp())
                 else:
-                    if listed == set(revoked) and now < since + self._lifetimes.revocation_list_renewal:
+                    number = listed.number
+                    current = now < listed.since + self._lifetimes.revocation_list_renewal
+                    if listed.serials == set(revoked) and current:
                         return
-            builder = revocation_list(
-                own.certificates[issuer],
-                number + 1,
-                revoked,
-                now=now,
-                lifetime=self._lifetimes.revocation_list,
-            )
-            content = (await sign(builder, own.signers[issuer])).public_bytes(Encoding.DER)
+            builder = revocation_list(own.certificates[issuer], number + 1, revoked, now=now, lifetime=lifetime)
+            signer = signer or await self._signer(own, issuer)
+            content = (await sign(builder, signer)).public_bytes(Encoding.DER)
             if await self._store.write(blob, content, document.etag if document else None):
                 self._crls.pop(issuer, None)
                 log.info("revocation list %d of %s: %d certificates", number + 1, issuer, len(revoked))
                 return
-        raise UnavailableError(f"register: blob {blob} changed {_RACES} times meanwhile")
+        raise UnavailableError(f"register: blob {blob} changed {MAX_TRIES} times meanwhile")
 
     async def _parameters(self) -> None:
-        """Sign parameters if configuration or notaries have changed, and all notaries have certificates."""
+        """Sign new parameters if configuration or notaries changed, and all notaries have certificates."""
         if self._writing.locked():
             return
         async with self._writing:
@@ -625,12 +1000,15 @@ class Authority:
             if record:
                 await self._record_parameters(record)
                 if record.configured > self._configured:
+                    # A VM with a newer configuration has signed them.
+                    self._missing = []
                     return
             certified = {
                 name: (await find(self._store, NameRecord, _name_blob(name))) for name in self._configuration.notaries
             }
             current = {
-                name: each[0].current(Role.LEGAL_IDENTITY) if each else None for name, each in certified.items()
+                name: each[0].current(CertificateRole.LEGAL_IDENTITY) if each else None
+                for name, each in certified.items()
             }
             self._missing = [name for name, issued in current.items() if issued is None]
             if self._missing:
@@ -648,8 +1026,8 @@ class Authority:
                 notaries=[from_pem(each.certificate) for each in issued.values()],
             )
             raw = await self._serializer.raw(made)
-            signature = await own.signers[NETWORK_PARAMETERS].sign(raw)
-            document = await self._serializer.assemble(raw, signature, own.certificates[NETWORK_PARAMETERS])
+            signature = await own.signers[NETWORK_PARAMETERS_KEY].sign(raw)
+            document = await self._serializer.assemble(raw, signature, own.certificates[NETWORK_PARAMETERS_KEY])
             new = ParametersRecord(
                 epoch=made.epoch,
                 settings=settings.model_dump(),
@@ -658,7 +1036,7 @@ class Authority:
                 configured=self._configured,
                 document=base64.b64encode(document).decode(),
             )
-            # If another VM was faster, what it has not said is said the next time.
+            # If another VM wrote first, the next run signs what is still missing.
             if await self._store.write(PARAMETERS, new.to_json(), etag):
                 await self._record_parameters(new)
 
@@ -682,23 +1060,43 @@ class Authority:
         return self.now().astimezone(UTC).isoformat(timespec="seconds")
 
     async def _record(self, name: str, when: str, **told: object) -> None:
-        """Record a decision for good: a blob that is written once, `decisions/DATE/NAME`."""
+        """Record a decision permanently, in a blob that is written once: `decisions/DATE/NAME.json`."""
         content = json.dumps({"when": when, **told}, indent=1, ensure_ascii=False).encode()
         if await self._store.write(f"decisions/{when[:10]}/{name}.json", content, None):
             log.info("%s", " ".join(f"{key}={value}" for key, value in told.items() if value is not None))
 
 
-def _told(record: RequestRecord) -> tuple[str, str, str]:
+def _request_fields(record: RequestRecord) -> tuple[str, str, str]:
     return record.legal_name, record.role, record.key_hash
 
 
 def _name_blob(legal_name: str) -> str:
-    # A name may have what a blob's name may not, and X.500 does not tell all ways of writing one apart.
-    return f"names/{hashlib.sha256(name_key(legal_name).encode()).hexdigest()}"
+    # Hashed: a name may have characters that a blob name may not, and X.500 has several spellings of a name.
+    return f"{_bank_prefix(legal_name)}{hashlib.sha256(name_key(legal_name).encode()).hexdigest()}"
 
 
-def _second_key(record: NameRecord, member: str, role: Role, hashed: str) -> str | None:
-    """Why a key is not certified under a name; None if it may be."""
+def _bank_prefix(legal_name: str) -> str:
+    """Prefix of the blobs of one bank's names."""
+    try:
+        bank = LegalName.bank_of(legal_name).key
+    except ValueError:
+        # No such name is certified.
+        bank = ""
+    return f"names/{hashlib.sha256(bank.encode()).hexdigest()}/"
+
+
+def _other_card(request: RequestRecord, entitled: Entitlement) -> str | None:
+    """Why a request from an earlier card is refused; None if it may be granted. Polling proves no key."""
+    if request.card == entitled.card:
+        return None
+    return (
+        f"{request.legal_name} was asked for under the card key {request.card}, and that of {entitled.member} is"
+        f" {entitled.card} now; wanted the request posted again"
+    )
+
+
+def _second_key(record: NameRecord, member: str, role: CertificateRole, hashed: str) -> str | None:
+    """Why a key may not be certified under a name; None if it may."""
     current = record.current(role)
     if hashed in record.revoked:
         return f"{record.legal_name}: the certificate of this key was revoked; wanted a new key"
@@ -712,24 +1110,30 @@ def _second_key(record: NameRecord, member: str, role: Role, hashed: str) -> str
     return None
 
 
-def _short(*parts: str) -> str:
+def _short_hash(*parts: str) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:_SHORT]
 
 
-def _read_list(content: bytes) -> tuple[int, set[int], datetime]:
-    """Number of a revocation list, the serial numbers in it, and since when it is."""
-    read = x509.load_der_x509_crl(content)
-    number = read.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
-    return number, {each.serial_number for each in read}, read.last_update_utc
+def _open_blob(identifier: RequestId) -> str:
+    return _OPEN + identifier
 
 
-def _open_blob(identifier: str) -> str:
-    # Of a request that nobody has decided.
-    return f"open/{identifier}"
+def _needs() -> AuthorityNeeds:
+    assert CORDA.authority  # noqa: S101
+    return CORDA.authority
 
 
-def _request_blob(identifier: str) -> str:
-    return f"requests/{identifier}"
+def _check_own(certificate: x509.Certificate, signer: Signer, what: str) -> None:
+    theirs, ours = key_hash(certificate.public_key()), key_hash(signer.public_key)
+    if theirs != ours:
+        raise DamagedError(
+            f"{what}: its hash is {ours}; wanted {theirs}, which the authority's certificate has: the vault's backup"
+            " restored, or a new network"
+        )
+
+
+def _request_blob(identifier: RequestId) -> str:
+    return _REQUESTS + identifier
 
 
 def _crl_blob(issuer: str) -> str:

@@ -1,68 +1,105 @@
-"""Who the members are, by what the infrastructure wrote into the authority's vault."""
+"""The members and their entitlements, as the infrastructure wrote them to the authority's vault."""
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
+from azure.keyvault.secrets.aio import SecretClient
 from pydantic import TypeAdapter
+from typing_extensions import override
 
-from agent.fence import UnavailableError
-from agent.vault import ENROLMENT_KEYS, BankVault, parse_enrolment_key
-from ledger.corda import parse_legal_name
+from contract.authority_configuration import AuthorityConfiguration
+from contract.legal_name import LegalName, canonical_name
+from contract.secrets import VaultSecret
+from host.errors import UnavailableError
+from host.vault import BankVault, Peers, parse_enrolment_key
 
-if TYPE_CHECKING:
-    from azure.keyvault.secrets.aio import SecretClient
+
+@dataclass(frozen=True)
+class Entitlement:
+    """The names that may be certified for a member."""
+
+    member: str
+    bank: str
+    """The bank's legal name in canonical form, as agreed with the member out of band."""
+    legal_names: frozenset[str]
+    """Legal names of its nodes in canonical form, from its card."""
+    card: str | None
+    """Fingerprint of the key that signs its card; None for the authority's own member."""
+
+    def refusal(self, legal_name: str) -> str | None:
+        """Why a canonical name is not certified for the member; None if it may be."""
+        if legal_name not in self.legal_names:
+            return f"{legal_name} is not on the card of {self.member}; wanted one of its nodes"
+        # Exact comparison: applications on the ledger tell banks apart in the same way.
+        if str(LegalName.bank_of(legal_name)) != self.bank:
+            return f"{legal_name} is none of {self.bank}, which was agreed with {self.member}; wanted that and an OU"
+        return None
 
 
 class Members(Protocol):
-    """The members that may ask."""
+    """The members that may send requests."""
+
+    def look_again(self) -> None:
+        """Ask the vault again at the next question, however short the time since the last one."""
+
+    async def peers(self) -> Peers:
+        """All members except the authority's own. Raises UnavailableError, DamagedError."""
 
     async def key(self, member: str) -> bytes | None:
-        """The enrolment key agreed with a member; None for a stranger.
+        """The enrolment key agreed with a member; None for an unknown one.
 
         Raises:
             UnavailableError: the vault does not answer.
         """
 
-    async def legal_names(self, member: str) -> frozenset[str]:
-        """The legal names of a member's nodes, in canonical form.
+    async def entitlement(self, member: str) -> Entitlement:
+        """The names that may be certified for a member; none for an unknown one.
 
         Raises:
-            UnavailableError: the vault does not answer.
+            UnavailableError: the vault does not answer, or does not have card and name yet.
         """
 
 
-class VaultMembers(BankVault):
-    """Implements `Members`."""
+class VaultMembers(BankVault, Members):
+    """`Members` on the authority's vault."""
 
-    def __init__(self, client: "SecretClient", own: str, own_names: Iterable[str], **options: Any) -> None:
-        """Of the authority's own bank's nodes no card in the vault tells; `options` as of `BankVault`."""
+    def __init__(self, client: SecretClient, own: AuthorityConfiguration, **options: Any) -> None:
+        """The vault has no card of the authority's own bank. `options` are those of `BankVault`."""
         super().__init__(client, **options)
-        self._own, self._own_names = own, frozenset(own_names)
+        self._own = Entitlement(own.member, own.subject, frozenset(own.legal_names), None)
 
+    @override
     async def key(self, member: str) -> bytes | None:
-        """See `Members`."""
-        text = await self._read(ENROLMENT_KEYS)
+        text = await self._read(VaultSecret.ENROLMENT_KEYS)
         if text is None:
-            raise UnavailableError(f"{self._named(ENROLMENT_KEYS)} is not there yet")
-        keys = self._parse(ENROLMENT_KEYS, TypeAdapter(dict[str, str]), text)
-        what = f"{self._named(ENROLMENT_KEYS)}, of {member}"
+            raise UnavailableError(f"{self._named(VaultSecret.ENROLMENT_KEYS)} is not there yet")
+        keys = self._parse(VaultSecret.ENROLMENT_KEYS, TypeAdapter(dict[str, str]), text)
+        what = f"{self._named(VaultSecret.ENROLMENT_KEYS)}, of {member}"
         return parse_enrolment_key(keys[member], what) if member in keys else None
 
-    async def legal_names(self, member: str) -> frozenset[str]:
-        """See `Members`."""
-        if member == self._own:
-            return self._own_names
+    @override
+    async def entitlement(self, member: str) -> Entitlement:
+        if member == self._own.member:
+            return self._own
         peers = await self.peers()
-        if member in peers.cards:
-            return frozenset(_canonical(name) for name in peers.cards[member].addresses)
-        if member in peers.names:
+        if member not in peers.names:
+            return Entitlement(member, "", frozenset(), None)
+        if member not in peers.cards:
             raise UnavailableError(f"the card of {member} can't be read")
-        return frozenset()
+        card, bank = peers.cards[member], (await self._agreed()).get(member)
+        if bank is None:
+            raise UnavailableError(f"{self._named(VaultSecret.AGREED_NAMES)} has no legal name of {member} yet")
+        names = frozenset(_canonical(name) for name in card.addresses)
+        return Entitlement(member, bank, names, card.key_fingerprint)
+
+    async def _agreed(self) -> dict[str, str]:
+        text = await self._read(VaultSecret.AGREED_NAMES)
+        return {} if text is None else self._parse(VaultSecret.AGREED_NAMES, TypeAdapter(dict[str, str]), text)
 
 
 def _canonical(legal_name: str) -> str:
     try:
-        return ", ".join(f"{key}={value}" for key, value in parse_legal_name(legal_name).items())
+        return canonical_name(legal_name)
     except ValueError:
-        # A name of no Corda node is asked for by none.
+        # No Corda node requests a name that is invalid in Corda.
         return legal_name

@@ -1,4 +1,4 @@
-"""The network's parameters in Corda's own encoding, which only Corda's own code writes. It gets no key."""
+"""The network's parameters in Corda's own encoding, written by Corda's own code, which gets no key."""
 
 import asyncio
 import base64
@@ -9,49 +9,51 @@ from typing import Any, Protocol
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from typing_extensions import override
 
-from agent.fence import UnavailableError
-from ledger.corda.authority.configuration import Parameters
-from ledger.platform import Installation
+from contract.artifacts import Installation
+from contract.authority_configuration import NetworkParameterSettings
+from host.errors import UnavailableError
+from ledger.corda.installation import InstallationError, Installed, ToolError, wanted_artifacts
 
 
 @dataclass(frozen=True)
 class NetworkParameters:
-    """All that a network's parameters say."""
+    """The content of a network's parameters."""
 
     epoch: int
     modified: datetime
-    settings: Parameters
+    settings: NetworkParameterSettings
     notaries: Sequence[x509.Certificate]
-    """The certificates of their identities."""
+    """Certificates of their legal identities."""
 
 
 class Serializer(Protocol):
-    """Writes the parameters."""
+    """Encodes network parameters."""
 
     async def raw(self, parameters: NetworkParameters) -> bytes:
-        """What is to be signed.
+        """The bytes to sign.
 
         Raises:
-            UnavailableError: it can't be made.
+            UnavailableError: the encoding fails.
         """
 
     async def assemble(self, raw: bytes, signature: bytes, certificate: x509.Certificate) -> bytes:
         """The signed file, as nodes read it.
 
         Raises:
-            UnavailableError: it can't be made, or the signature does not fit.
+            UnavailableError: the encoding fails, or the signature does not verify.
         """
 
 
-class JavaSerializer:
-    """Implements `Serializer` with the Java tool of an installation, which must be the one that is wanted."""
+class JavaSerializer(Serializer):
+    """`Serializer` that runs the Java tool of an installation, after verifying the installation."""
 
     def __init__(self, wanted: Installation) -> None:
         self._wanted = wanted
 
+    @override
     async def raw(self, parameters: NetworkParameters) -> bytes:
-        """See `Serializer`."""
         answer = await self._ask(
             "parameters",
             {
@@ -66,8 +68,8 @@ class JavaSerializer:
         )
         return base64.b64decode(answer["raw"])
 
+    @override
     async def assemble(self, raw: bytes, signature: bytes, certificate: x509.Certificate) -> bytes:
-        """See `Serializer`."""
         answer = await self._ask(
             "sign-parameters",
             {
@@ -80,13 +82,6 @@ class JavaSerializer:
         return base64.b64decode(answer["document"])
 
     async def _ask(self, command: str, given: dict[str, Any]) -> dict[str, Any]:
-        from ledger.corda.installation import (  # noqa: PLC0415
-            InstallationError,
-            Installed,
-            ToolError,
-            wanted_artifacts,
-        )
-
         wanted = self._wanted
         try:
             installed = Installed.load(wanted.folder)

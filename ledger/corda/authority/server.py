@@ -1,13 +1,15 @@
-"""Answers members' requests and serves the revocation lists.
+"""The authority's two servers: for members' requests, and for the revocation lists.
 
-TLS here proves nobody (`agent.tls`): a request is a member's because the member's enrolment key proves it, and it
-counts once.
+TLS authenticates nobody (`host.tls`): a request is authenticated by the member's enrolment key, and its nonce is
+accepted once.
 """
 
 import logging
 import re
 import zipfile
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
 from http import HTTPStatus
 from io import BytesIO
 
@@ -15,54 +17,60 @@ from aiohttp import web
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from agent.fence import DamagedError, UnavailableError
+from host.errors import DamagedError, UnavailableError
+from host.http import serving_requests
+from host.pools import MemberPools
+from host.tls import server_context
 from ledger.corda import proof
-from ledger.corda.authority.authority import CRLS, Authority, RefusedError
+from ledger.corda.authority.authority import Authority, RequestRefusedError
+from ledger.corda.authority.register import request_id
 
 MAX_REQUEST_BYTES = 16_384
-"""A certificate request has about 500."""
+"""Limit of a request's body; a certificate request has about 500 bytes."""
 
 _MEMBER = re.compile(r"[0-9a-zA-Z-]{1,64}")
 _NONCE = re.compile(rf"[0-9a-f]{{{2 * proof.NONCE_BYTES}}}")
 _TIME = re.compile(r"[0-9]{1,12}")
 _POLL = {"Cache-Control": "max-age=60"}
-"""When a client of Corda's protocol asks again."""
+"""Poll interval for clients of Corda's protocol."""
 
 log = logging.getLogger(__name__)
 
 
 class Requests:
-    """Answers members."""
+    """Handles members' requests."""
 
     def __init__(self, authority: Authority) -> None:
         self._authority = authority
 
     async def respond(self, request: web.BaseRequest) -> web.StreamResponse:
-        """The answer to any request."""
+        """Answer a request; never raises for bad input."""
         body = await _body(request)
         if body is None:
             return _plain(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"wanted {MAX_REQUEST_BYTES} bytes at most")
         member, nonce, time, given = (
             request.headers.get(name, "") for name in (proof.MEMBER, proof.NONCE, proof.TIME, proof.REQUEST_PROOF)
         )
-        # What is refused up to here gets no proof: nobody is proven to have asked.
+        # Refusals up to here carry no proof, since the sender is not authenticated.
         if not (_MEMBER.fullmatch(member) and _NONCE.fullmatch(nonce) and _TIME.fullmatch(time)):
             return _plain(HTTPStatus.UNAUTHORIZED, "wanted a member's request, proven by its enrolment key")
-        try:
-            key = await self._authority.members.key(member)
-        except (UnavailableError, DamagedError) as error:
-            log.warning("%s", error)
-            return _plain(HTTPStatus.SERVICE_UNAVAILABLE, "the authority's vault is away")
         path = request.raw_path
-        wanted = key and proof.request_proof(
-            key, member=member, method=request.method, path=path, nonce=nonce, time=time, body=body
+        prove = partial(
+            proof.request_proof, member=member, method=request.method, path=path, nonce=nonce, time=time, body=body
         )
-        if not key or not wanted or not proof.equal(given, wanted):
-            log.warning("a request in the name of %s from %s is not proven", member, request.remote)
+        try:
+            key = await self._proving(member, lambda key: proof.equal(given, prove(key)))
+        except (UnavailableError, DamagedError) as error:
+            log.info("%s", error)
+            return _plain(HTTPStatus.SERVICE_UNAVAILABLE, "the authority's vault is away")
+        if key is None:
+            self._authority.unproven += 1
+            # Not a warning: these are collected, and a stranger could fill the workspace with them.
+            log.info("a request in the name of %s from %s is not proven", member, request.remote)
             return _plain(HTTPStatus.UNAUTHORIZED, "wanted a member's request, proven by its enrolment key")
         status, content, headers = await self._proven(member, nonce, int(time), request.method, path, body)
         if status == HTTPStatus.CONFLICT:
-            # Whoever sends a request again is told nothing that is proven.
+            # A replayed request gets an answer without a proof.
             return _plain(status, "this nonce was used before")
         headers = {
             **headers,
@@ -70,17 +78,27 @@ class Requests:
         }
         return web.Response(status=status, body=content, headers=headers)
 
+    async def _proving(self, member: str, proves: Callable[[bytes], bool]) -> bytes | None:
+        """The member's key if it proves the request."""
+        key = await self._authority.members.key(member)
+        if key is None or not proves(key):
+            # A member may have joined, or changed its key, since the vault was read.
+            self._authority.members.look_again()
+            key = await self._authority.members.key(member)
+        return key if key and proves(key) else None
+
     async def _proven(  # noqa: PLR0917
         self, member: str, nonce: str, time: int, method: str, path: str, body: bytes
     ) -> tuple[HTTPStatus, bytes, dict[str, str]]:
         if (apart := abs(self._authority.now().timestamp() - time)) > proof.CLOCK_SECONDS:
-            return (*_text(HTTPStatus.BAD_REQUEST, f"the clocks are {apart:.0f} s apart; wanted 300 at most"), {})
+            reason = f"the clocks are {apart:.0f} s apart; wanted {proof.CLOCK_SECONDS} at most"
+            return (*_text(HTTPStatus.BAD_REQUEST, reason), {})
         try:
-            if not await self._authority.take(nonce, member, time):
+            if not await self._authority.accept_nonce(nonce, member, time):
                 return HTTPStatus.CONFLICT, b"", {}
             return await self._answer(member, method, path, body)
-        except RefusedError as error:
-            # Corda's clients take 401 for a rejection.
+        except RequestRefusedError as error:
+            # Corda's clients treat 401 as a rejection.
             status = HTTPStatus.FORBIDDEN if method == "POST" else HTTPStatus.UNAUTHORIZED
             return (*_text(status, str(error)), {})
         except LookupError:
@@ -99,7 +117,11 @@ class Requests:
             content = network.model_dump_json(by_alias=True).encode()
             return HTTPStatus.OK, content, {"Content-Type": "application/json"}
         if method == "GET" and path.startswith("/certificate/"):
-            chain = await self._authority.answer(member, path.removeprefix("/certificate/"))
+            try:
+                identifier = request_id(path.removeprefix("/certificate/"))
+            except ValueError as error:
+                raise LookupError(path) from error
+            chain = await self._authority.answer(member, identifier)
             if chain is None:
                 return HTTPStatus.NO_CONTENT, b"", _POLL
             return HTTPStatus.OK, zipped(chain), {"Content-Type": "application/zip"}
@@ -107,28 +129,55 @@ class Requests:
 
 
 class RevocationLists:
-    """Serves the revocation lists to anybody: each is signed."""
+    """Handles requests for revocation lists, from anybody: each list is signed."""
 
     def __init__(self, authority: Authority) -> None:
         self._authority = authority
 
     async def respond(self, request: web.BaseRequest) -> web.StreamResponse:
-        """The answer to any request."""
+        """Answer a request; never raises for bad input."""
         issuer = request.path.removeprefix("/").removesuffix(".crl")
-        if request.path != f"/{issuer}.crl" or issuer not in CRLS:
-            return _plain(HTTPStatus.NOT_FOUND, f"wanted {', '.join(f'/{each}.crl' for each in CRLS)}")
+        if request.path != f"/{issuer}.crl":
+            issuer = ""
         if request.method not in {"GET", "HEAD"}:
             return _plain(HTTPStatus.METHOD_NOT_ALLOWED, "wanted GET")
         try:
             content = await self._authority.crl(issuer)
+        except LookupError as error:
+            return _plain(HTTPStatus.NOT_FOUND, str(error.args[0]))
         except (UnavailableError, DamagedError) as error:
-            log.warning("%s", error)
+            log.info("%s", error)
             return _plain(HTTPStatus.SERVICE_UNAVAILABLE, "the authority's register is away")
         return web.Response(body=content, content_type="application/pkix-crl")
 
 
+@asynccontextmanager
+async def serving(
+    authority: Authority, host: str, requests_port: int, lists_port: int, *, grace: float = 0
+) -> AsyncIterator[tuple[int, int]]:
+    """Serve requests and revocation lists for the time of the block; yields the two ports.
+
+    Args:
+        authority: decides on the requests.
+        host: address to listen on.
+        requests_port: TCP port for requests; the system chooses one for 0.
+        lists_port: TCP port for the lists, likewise.
+        grace: seconds for open requests to finish after the block.
+    """
+    requests, lists = Requests(authority), RevocationLists(authority)
+    pools = MemberPools(authority.address_space, authority.members.peers)
+    async with (
+        pools.reading(),
+        serving_requests(lists.respond, None, host, lists_port, pool_of=pools.pool_of, grace=grace) as lists_chosen,
+        serving_requests(
+            requests.respond, server_context(), host, requests_port, pool_of=pools.pool_of, grace=grace
+        ) as requests_chosen,
+    ):
+        yield requests_chosen, lists_chosen
+
+
 def zipped(chain: Sequence[x509.Certificate]) -> bytes:
-    """Certificates as Corda's protocol sends them."""
+    """A zip of certificates in DER, as Corda's protocol sends them."""
     packed = BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
         for index, each in enumerate(chain):
@@ -137,7 +186,7 @@ def zipped(chain: Sequence[x509.Certificate]) -> bytes:
 
 
 async def _body(request: web.BaseRequest) -> bytes | None:
-    """What came with a request; None if it is too much."""
+    """A request's body; None if it exceeds `MAX_REQUEST_BYTES`."""
     content = b""
     async for chunk in request.content.iter_chunked(MAX_REQUEST_BYTES):
         content += chunk

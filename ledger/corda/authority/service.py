@@ -1,25 +1,25 @@
-"""An authority among what surrounds it on a VM: signals, systemd, the health probe, its listeners."""
+"""Connects an authority to its VM: signals, systemd's watchdog, health probe, listeners."""
 
 import asyncio
 import logging
 import signal
-from collections.abc import AsyncIterator, Awaitable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, suppress
 
-from agent import health
-from agent.fence import DamagedError, UnavailableError
-from agent.network_http import serving_requests
-from agent.status import State, Status
-from agent.tls import server_context
-from agent.watchdog import Watchdog
+from contract.metrics import Cause, Figure
+from host import health
+from host.faults import reason_of
+from host.service import in_background, notify_watchdog
+from host.status import State, Status
+from host.watchdog import Watchdog
 from ledger.corda.authority.authority import Authority
-from ledger.corda.authority.server import Requests, RevocationLists
+from ledger.corda.authority.server import serving
 
-TEND_SECONDS = 15.0
-RETRY_SECONDS = 5.0
-SIGN_SECONDS = 1.0
+DUE_SECONDS = 15.0
+"""Pause between two runs of `Authority.run_due_tasks`."""
+DUE_RETRY_SECONDS = 5.0
+"""Pause after a run that failed."""
 GRACE_SECONDS = 8.0
-"""What was asked before SIGTERM may take so long."""
+"""Seconds for open requests to finish after SIGTERM."""
 
 log = logging.getLogger(__name__)
 
@@ -33,9 +33,9 @@ async def serve(  # noqa: PLR0917
     lists_port: int,
     stopped: asyncio.Event | None = None,
 ) -> None:
-    """Serve until SIGTERM, or until `stopped` is set.
+    """Serve until SIGTERM, SIGINT, or until `stopped` is set.
 
-    Members are let in once the authority has its certificates; the health probe is answered from the beginning.
+    Members are served once the authority has its certificates; the health probe is answered from the start.
     """
     loop, watchdog, stopped = asyncio.get_running_loop(), Watchdog(), stopped or asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -46,41 +46,33 @@ async def serve(  # noqa: PLR0917
         while True:
             try:
                 await authority.open()
-                # What else is due may fail, or take its time: members are answered.
+                # Members are served even if the rest fails or takes long.
                 opened.set()
-                reason, seconds = await authority.tend(), TEND_SECONDS
-            except (UnavailableError, DamagedError, ValueError, LookupError) as error:
-                if not isinstance(error, UnavailableError | DamagedError):
-                    log.exception("what is due is not done")
-                reason, seconds = str(error) or type(error).__name__, RETRY_SECONDS
+                reason, status.cause, seconds = await authority.run_due_tasks(), Cause.AUTHORITY, DUE_SECONDS
+            except Exception as error:
+                reason, status.cause = reason_of("what is due", error), Cause.AUTHORITY
+                seconds = DUE_RETRY_SECONDS
             if reason != status.reason:
-                log.info("%s", reason or "all is well")
+                log.log(logging.WARNING if reason else logging.INFO, "%s", reason or "all is well")
                 status.reason = reason
+            status.figures = {
+                Figure.ROOT_OPEN: float(authority.root_open),
+                Figure.PENDING: float(authority.waiting),
+                Figure.UNPROVEN: float(authority.unproven),
+            }
+            status.days_left = {(what, None): days for what, days in authority.days_left().items()}
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await authority.due.wait()
 
-    async def give_signs() -> None:
-        while True:
-            watchdog.alive()
-            watchdog.status(f"{status.state} {status.reason or ''}")
-            await asyncio.sleep(SIGN_SECONDS)
-
     async with AsyncExitStack() as around:
         await around.enter_async_context(health.serving(status, host, health_port))
-        await around.enter_async_context(_beside(give_signs(), stopped))
-        await around.enter_async_context(_beside(tend(), stopped))
+        await around.enter_async_context(in_background(notify_watchdog(watchdog, status), stopped.set))
+        await around.enter_async_context(in_background(tend(), stopped.set))
         watchdog.ready()
         await _first(opened, stopped)
         if not stopped.is_set():
-            requests, lists = Requests(authority), RevocationLists(authority)
-            context = server_context()
-            await around.enter_async_context(
-                serving_requests(lists.respond, None, host, lists_port, grace=GRACE_SECONDS)
-            )
-            await around.enter_async_context(
-                serving_requests(requests.respond, context, host, requests_port, grace=GRACE_SECONDS)
-            )
+            await around.enter_async_context(serving(authority, host, requests_port, lists_port, grace=GRACE_SECONDS))
             status.state = State.HOLDING
             log.info("members are let in")
             await stopped.wait()
@@ -89,24 +81,10 @@ async def serve(  # noqa: PLR0917
 
 
 async def _first(*events: asyncio.Event) -> None:
-    """Wait for one of several."""
+    """Wait for the first of several events."""
     waiting = [asyncio.ensure_future(each.wait()) for each in events]
     try:
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     finally:
         for each in waiting:
             each.cancel()
-
-
-@asynccontextmanager
-async def _beside(work: Awaitable[None], stopped: asyncio.Event) -> AsyncIterator[None]:
-    """Do something else meanwhile; if it fails, all ends, and systemd starts it anew."""
-    task = asyncio.ensure_future(work)
-    task.add_done_callback(lambda _: stopped.set())
-    try:
-        yield
-    finally:
-        if not task.done():
-            task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task

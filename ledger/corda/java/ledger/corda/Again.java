@@ -1,13 +1,13 @@
 package ledger.corda;
 
-/** The end of a node that has to start again, for no failure of its own. */
+/** Ends a node that must restart although it did not fail. */
 final class Again {
-    /** EX_TEMPFAIL of sysexits.h: whoever started the node counts it as no failed start. */
+    /** EX_TEMPFAIL of sysexits.h: the agent counts no failed start. */
     private static final int STATUS = 75;
 
     private Again() {}
 
-    /** Nothing that is on its way is waited for: the agent and the ledger take any death for one by kill -9. */
+    /** Ends the process at once, as kill -9 would, which agent and ledger tolerate. */
     static void end() {
         Runtime.getRuntime().halt(STATUS);
     }

@@ -15,7 +15,7 @@ import net.corda.serialization.internal.amqp.AbstractAMQPSerializationScheme;
 import net.corda.serialization.internal.amqp.SchemaKt;
 import net.corda.serialization.internal.amqp.SerializerFactory;
 
-/** Corda's serialization, as its network's documents are written in. */
+/** Corda's serialization format of network documents. */
 final class Amqp {
     private final SerializationFactory factory;
     private final SerializationContext context;
@@ -24,7 +24,7 @@ final class Amqp {
         SerializationFactoryImpl schemes = new SerializationFactoryImpl();
         schemes.registerScheme(new Scheme());
         factory = schemes;
-        // What comes from others must be made of classes that are here: none is made up for it.
+        // Foreign data may contain only known classes: none is generated for it.
         context = SharedContexts.getAMQP_P2P_CONTEXT().withoutCarpenter();
         SerializationEnvironmentKt.get_contextSerializationEnv()
                 .set(SerializationEnvironment.Companion.with(factory, context, null, null, null, null, null));

@@ -4,16 +4,16 @@ import rx.plugins.RxJavaErrorHandler;
 import rx.plugins.RxJavaPlugins;
 
 /**
- * Ends a node that would hear its peers no more. A message that comes while the database is away ends Corda's one
- * subscription to its inbox ({@code P2PMessagingClient.run}, 4.10): the node goes on, looks well, and takes no message until
- * it starts again. Its agent starts it again as soon as the database is back, and the brokers have the message still.
+ * Ends a node that no longer receives messages. A message that arrives while the database is away ends Corda's only
+ * subscription to its inbox ({@code P2PMessagingClient.run}, 4.10): the node seems healthy, but takes no message until it
+ * restarts. The agent restarts it when the database is back, and the brokers still have the message.
  */
 final class Deafness extends RxJavaErrorHandler {
     private static final String INBOX = "net.corda.node.services.messaging.P2PMessagingClient";
 
     private Deafness() {}
 
-    /** To be called before anything of the node's runs. */
+    /** Call before the node starts. */
     static void watch() {
         RxJavaPlugins.getInstance().registerErrorHandler(new Deafness());
     }
@@ -21,12 +21,12 @@ final class Deafness extends RxJavaErrorHandler {
     @Override
     public void handleError(Throwable error) {
         if (isOfInbox(error)) {
-            System.err.println("ERROR Deafness: no message of a peer is taken any more, so the node ends: " + error);
+            System.err.println("<3>ERROR Deafness: no message of a peer is taken any more, so the node ends: " + error);
             Again.end();
         }
     }
 
-    /** Whether nobody between the one who threw and the inbox is a subscriber of something else. */
+    /** Whether the error was thrown in the inbox's subscriber, and not in another one that it called. */
     private static boolean isOfInbox(Throwable error) {
         for (StackTraceElement frame : error.getStackTrace()) {
             if (frame.getClassName().startsWith("rx.")) {

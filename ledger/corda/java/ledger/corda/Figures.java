@@ -5,14 +5,21 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
+import java.util.function.Predicate;
 import javax.management.JMException;
 import javax.management.MBeanServer;
 import javax.management.MBeanServerFactory;
 import javax.management.ObjectName;
+import net.corda.core.flows.InitiatedBy;
+import net.corda.core.internal.notary.NotaryServiceFlow;
+import net.corda.core.serialization.internal.SerializationEnvironment;
+import net.corda.core.serialization.internal.SerializationEnvironmentKt;
 
-/** What the node counts, as its own beans tell it; read in its process, since its filter lets no remote reader in. */
+/** The node's counters from its MBeans, read in its process, since its filter admits no remote reader. */
 final class Figures {
-    /** STARTING, STARTED or STOPPING; an empty text before the node tells. */
+    private static final String FAILED = "net.corda:type=FlowDuration,name=Failure.";
+
+    /** STARTING, STARTED or STOPPING; empty before the node publishes it. */
     String status() {
         for (MBeanServer server : servers()) {
             try {
@@ -29,27 +36,36 @@ final class Figures {
         pool.put("total", sum("net.corda:type=HikariPool-*,name=pool.TotalConnections", "Value"));
         pool.put("active", sum("net.corda:type=HikariPool-*,name=pool.ActiveConnections", "Value"));
         pool.put("pending", sum("net.corda:type=HikariPool-*,name=pool.PendingConnections", "Value"));
+        pool.put("timeouts", sum("net.corda:type=HikariPool-*,name=pool.ConnectionTimeoutRate", "Count"));
         Map<String, Object> flows = new LinkedHashMap<>();
         flows.put("started", sum("net.corda:type=Flows,name=Started", "Count"));
         flows.put("finished", sum("net.corda:type=Flows,name=Finished", "Count"));
         flows.put("inFlight", sum("net.corda:type=Flows,name=InFlight", "Value"));
         flows.put("succeeded", sum("net.corda:type=FlowDuration,name=Success.*", "Count"));
-        flows.put("failed", sum("net.corda:type=FlowDuration,name=Failure.*", "Count"));
+        flows.put("failed", sum(FAILED + "*", "Count", name -> began(name.getKeyProperty("name"))));
         Map<String, Object> all = new LinkedHashMap<>();
         all.put("identity", System.getProperty("ledger.identity"));
         all.put("epoch", Long.getLong("ledger.epoch"));
         all.put("status", status());
         all.put("pool", pool);
         all.put("flows", flows);
+        all.put("transactions", Notarised.read());
         return all;
     }
 
     private static long sum(String pattern, String attribute) {
+        return sum(pattern, attribute, name -> true);
+    }
+
+    private static long sum(String pattern, String attribute, Predicate<ObjectName> counts) {
         long sum = 0;
         for (MBeanServer server : servers()) {
             try {
                 Set<ObjectName> names = server.queryNames(new ObjectName(pattern), null);
                 for (ObjectName name : names) {
+                    if (!counts.test(name)) {
+                        continue;
+                    }
                     Object value = server.getAttribute(name, attribute);
                     sum += value instanceof Number ? ((Number) value).longValue() : 0;
                 }
@@ -60,7 +76,25 @@ final class Figures {
         return sum;
     }
 
-    /** Those there are: to ask for the platform's own would make it, before the node has set its log manager. */
+    /** Whether the flow was initiated here: a responder's failure is counted at its initiator. */
+    private static boolean began(String name) {
+        SerializationEnvironment node = SerializationEnvironmentKt.getNodeSerializationEnv();
+        try {
+            // The CorDapps' class loader.
+            ClassLoader loader =
+                    node == null
+                            ? Figures.class.getClassLoader()
+                            : node.getP2pContext().getDeserializationClassLoader();
+            Class<?> flow = Class.forName(name.substring(name.indexOf('.') + 1), false, loader);
+            return !flow.isAnnotationPresent(InitiatedBy.class)
+                    && !NotaryServiceFlow.class.isAssignableFrom(flow)
+                    && !flow.getName().startsWith("net.corda.node.");
+        } catch (ClassNotFoundException | LinkageError unknown) {
+            return true;
+        }
+    }
+
+    /** Existing servers only: the platform's would be created before the node has set its log manager. */
     private static List<MBeanServer> servers() {
         return new ArrayList<>(MBeanServerFactory.findMBeanServer(null));
     }

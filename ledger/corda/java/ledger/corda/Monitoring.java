@@ -10,15 +10,18 @@ import java.net.ServerSocket;
 import java.net.Socket;
 import java.nio.charset.StandardCharsets;
 import java.security.MessageDigest;
+import java.util.Map;
+import java.util.concurrent.locks.LockSupport;
 
 /**
- * Answers the agent on the VM's loopback, in HTTP: {@code GET /} tells the figures as JSON, {@code POST /leave} shuts the
- * port that the balancer spreads over the nodes, {@code POST /again} ends the node at once, to be started
- * again. Only for who knows the token in the environment.
+ * The agent's HTTP endpoint on the VM's loopback: {@code GET /} returns the figures as JSON, {@code POST /leave} closes
+ * the load-balanced RPC port, {@code POST /again} ends the node at once for a restart. Requires the token in the
+ * environment.
  */
 final class Monitoring extends Thread {
     private static final int ANSWER_MILLISECONDS = 2000;
     private static final int MAX_HEADERS = 50;
+    private static final long PAUSE_NANOSECONDS = 10_000_000;
     private final ServerSocket server = new ServerSocket();
     private final Figures figures;
     private final Spread spread;
@@ -40,8 +43,12 @@ final class Monitoring extends Thread {
             try (Socket client = server.accept()) {
                 client.setSoTimeout(ANSWER_MILLISECONDS);
                 answer(client);
-            } catch (IOException | RuntimeException gone) {
-                continue;
+            } catch (IOException gone) {
+                // The client is gone, or the server has no file descriptor left.
+                LockSupport.parkNanos(PAUSE_NANOSECONDS);
+            } catch (Throwable failed) {
+                // The next answer may succeed; the agent ends a node that gives none.
+                System.err.println("<3>ERROR Monitoring: no answer: " + failed.toString().replaceAll("\\R|\\x00", " | "));
             }
         }
     }
@@ -61,7 +68,9 @@ final class Monitoring extends Thread {
         if (!MessageDigest.isEqual(token, authorization.getBytes(StandardCharsets.UTF_8))) {
             write(client, "401 Unauthorized", "{}");
         } else if (request.startsWith("GET / ")) {
-            write(client, "200 OK", ConfigValueFactory.fromMap(figures.read()).render(ConfigRenderOptions.concise()));
+            Map<String, Object> answer = figures.read();
+            answer.put("bridges", Bridges.read());
+            write(client, "200 OK", ConfigValueFactory.fromMap(answer).render(ConfigRenderOptions.concise()));
         } else if (request.startsWith("POST /leave ")) {
             if (spread != null) {
                 spread.close();

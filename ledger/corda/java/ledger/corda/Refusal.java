@@ -1,6 +1,6 @@
 package ledger.corda;
 
-/** What was asked can't be done; the message says why, in one line. */
+/** A request can't be fulfilled; the message says why in one line. */
 final class Refusal extends Exception {
     private static final long serialVersionUID = 1L;
 

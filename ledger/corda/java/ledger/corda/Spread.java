@@ -8,9 +8,9 @@ import java.net.Socket;
 import java.util.concurrent.Semaphore;
 
 /**
- * A second door to the node's RPC, since the node itself binds one. All of a bank's nodes have this one on the same
- * port, for the balancer to spread connections over; open once the node has started, shut when it is to take nothing
- * new. What passes is TLS between the application and the node.
+ * A second port for the node's RPC, since the node itself binds only one. It is the same on all nodes of a bank, so that
+ * the load balancer can spread connections over them; open from the node's start until its drain. It forwards TLS
+ * between application and node.
  */
 final class Spread extends Thread {
     private static final int MAX_CONNECTIONS = 256;
@@ -32,7 +32,7 @@ final class Spread extends Thread {
         this.figures = figures;
     }
 
-    /** Takes no connection any more; those there are go on. */
+    /** Accepts no more connections; existing ones go on. */
     synchronized void close() throws IOException {
         left = true;
         if (server != null) {
@@ -46,12 +46,12 @@ final class Spread extends Thread {
             while (!figures.status().equals("STARTED")) {
                 Thread.sleep(LOOK_MILLISECONDS);
             }
-            ServerSocket door = open();
-            while (door != null && !door.isClosed()) {
-                serve(door);
+            ServerSocket port = open();
+            while (port != null && !port.isClosed()) {
+                serve(port);
             }
         } catch (IOException error) {
-            System.err.println("ledger: " + listen.socket + ": " + error.getMessage() + "; wanted to listen there");
+            System.err.println("<3>ledger: " + listen.socket + ": " + error.getMessage() + "; wanted to listen there");
         } catch (InterruptedException stopped) {
             Thread.currentThread().interrupt();
         }
@@ -67,12 +67,12 @@ final class Spread extends Thread {
         return server;
     }
 
-    private void serve(ServerSocket door) {
+    private void serve(ServerSocket port) {
         Socket client = null;
         boolean admitted = false;
         boolean begun = false;
         try {
-            client = door.accept();
+            client = port.accept();
             admitted = room.tryAcquire();
             if (admitted) {
                 Socket accepted = client;
@@ -80,7 +80,7 @@ final class Spread extends Thread {
                 begun = true;
             }
         } catch (IOException | OutOfMemoryError gone) {
-            // The door is shut, or there is no thread to be had: then others may still be served.
+            // The port is closed, or no thread is available; other connections may still be served.
         } finally {
             if (!begun) {
                 close(client);
@@ -103,7 +103,7 @@ final class Spread extends Thread {
             copy(client, node);
             back.join();
         } catch (IOException gone) {
-            // That connection's end, not the node's.
+            // Only this connection ends.
         } catch (InterruptedException stopped) {
             Thread.currentThread().interrupt();
         } finally {
@@ -113,7 +113,7 @@ final class Spread extends Thread {
         }
     }
 
-    /** Until one of them ends, and with it both: no TLS connection goes on half, and its place is needed. */
+    /** Copies until one side ends, then closes both: TLS does not go on half-closed, and the place is needed. */
     private static void copy(Socket from, Socket to) {
         byte[] buffer = new byte[BUFFER_BYTES];
         try {
@@ -123,7 +123,7 @@ final class Spread extends Thread {
                 out.write(buffer, 0, count);
             }
         } catch (IOException gone) {
-            // As good an end as any.
+            // Ends like a regular close.
         } finally {
             close(from);
             close(to);

@@ -13,6 +13,7 @@ import java.io.PrintStream;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Paths;
 import java.security.GeneralSecurityException;
+import java.security.cert.Certificate;
 import java.security.cert.CertificateFactory;
 import java.security.cert.X509Certificate;
 import java.time.Duration;
@@ -43,8 +44,8 @@ import net.corda.nodeapi.internal.crypto.X509Utilities;
 import net.corda.nodeapi.internal.network.NetworkMapKt;
 
 /**
- * What only Corda's own code can do: {@code Tool COMMAND}, one JSON document in, one out. A refusal is one line
- * "refused: ..." on the error output, and exit status 1. It holds no key but the password of the RPC user, which its environment has.
+ * Commands that need Corda's own code: {@code Tool COMMAND}, one JSON document in, one out. A refusal is one line
+ * "refused: ..." on standard error, and exit status 1. Its only secrets are passwords in its environment.
  */
 public final class Tool {
     private static final String REFUSED = "refused: ";
@@ -53,7 +54,7 @@ public final class Tool {
     private Tool() {}
 
     public static void main(String[] arguments) {
-        // Libraries may print; the answer must stand alone.
+        // Libraries may print; standard output must have the answer alone.
         PrintStream answers = System.out;
         System.setOut(System.err);
         int status = 1;
@@ -72,7 +73,7 @@ public final class Tool {
             System.err.println(REFUSED + line(error.getClass().getSimpleName() + ": " + error.getMessage()));
         }
         System.err.flush();
-        // An RPC client's threads would keep it alive.
+        // An RPC client's threads would keep the process alive.
         Runtime.getRuntime().halt(status);
     }
 
@@ -88,9 +89,18 @@ public final class Tool {
                 return nodeInfo(given);
             case "drain":
                 return drain(given);
+            case "messages":
+                try (Journal journal = new Journal(Paths.get(given.getString("folder")))) {
+                    return journal.list();
+                }
+            case "set-aside":
+                try (Journal journal = new Journal(Paths.get(given.getString("folder")))) {
+                    return journal.setAside(given.getLong("id"), Paths.get(given.getString("file")));
+                }
             default:
                 throw new Refusal(
-                        "command '" + command + "'; wanted parameters, sign-parameters, verify-parameters, node-info or drain");
+                        "command '" + command + "'; wanted parameters, sign-parameters, verify-parameters, node-info, drain, messages or"
+                                + " set-aside");
         }
     }
 
@@ -159,13 +169,10 @@ public final class Tool {
         return answer;
     }
 
-    /** Of one `document`, or of each of several `documents`. */
+    /** Verifies node information with the node's own code. */
     private static Map<String, Object> nodeInfo(Config given) throws Exception {
         Amqp amqp = new Amqp();
         Set<X509Certificate> trustRoot = trustRoot(given);
-        if (given.hasPath("document")) {
-            return nodeInfo(amqp, given.getString("document"), trustRoot);
-        }
         List<Map<String, Object>> answers = new ArrayList<>();
         for (String each : given.getStringList("documents")) {
             answers.add(nodeInfo(amqp, each, trustRoot));
@@ -179,11 +186,15 @@ public final class Tool {
         amqp.read(signed.getRaw().getBytes(), NodeInfo.class);
         NodeInfo info = signed.verified();
         List<String> names = new ArrayList<>();
-        List<String> certificates = new ArrayList<>();
+        List<List<String>> chains = new ArrayList<>();
         for (PartyAndCertificate each : info.getLegalIdentitiesAndCerts()) {
             X509Utilities.INSTANCE.validateCertPath(trustRoot, each.getCertPath());
             names.add(each.getName().toString());
-            certificates.add(encoded(each.getCertificate().getEncoded()));
+            List<String> chain = new ArrayList<>();
+            for (Certificate certificate : each.getCertPath().getCertificates()) {
+                chain.add(encoded(certificate.getEncoded()));
+            }
+            chains.add(chain);
         }
         List<String> addresses = new ArrayList<>();
         for (NetworkHostAndPort each : info.getAddresses()) {
@@ -191,11 +202,11 @@ public final class Tool {
         }
         Map<String, Object> answer = new LinkedHashMap<>();
         answer.put("legalNames", names);
-        answer.put("certificates", certificates);
+        answer.put("chains", chains);
         answer.put("addresses", addresses);
         answer.put("serial", info.getSerial());
         answer.put("platformVersion", info.getPlatformVersion());
-        // As the node itself names the file, so that a newer one takes the place of an older one.
+        // The node's own file name, so that a newer file replaces an older one.
         answer.put("fileName", "nodeInfo-" + amqp.write(info.getLegalIdentities().get(0).getName()).getHash());
         return answer;
     }

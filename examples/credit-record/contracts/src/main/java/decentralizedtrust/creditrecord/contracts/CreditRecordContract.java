@@ -69,6 +69,7 @@ public final class CreditRecordContract implements Contract {
         Opening opening = single(tx.getOutputStates(), Opening.class, "output");
         require(opening.getBank().equals(CreditRecord.bankOf(opening.getBank())), "bank is %s; wanted a name without CN and OU",
                 opening.getBank());
+        require(LegalNames.isPlain(opening.getBank()), "bank is %s; wanted a name in printable basic Latin", opening.getBank());
         identified(opening, opening.getBank());
     }
 
@@ -81,6 +82,11 @@ public final class CreditRecordContract implements Contract {
         require(parties.stream().map(Party::getName).distinct().count() == parties.size()
                 && parties.stream().map(Party::getOwningKey).distinct().count() == parties.size(),
                 "parties are %s; wanted each name and each key once", parties);
+        require(parties.stream().map(Party::getName).allMatch(LegalNames::isPlain), "parties are %s; wanted names in printable basic Latin",
+                parties);
+        Set<CordaX500Name> banks = CreditRecord.banksOf(parties);
+        require(banks.stream().map(LegalNames::key).distinct().count() == banks.size(),
+                "banks are %s; wanted names that differ in more than case", banks);
         identified(record, record.bank());
         require(matches(record.getRequest()), "request is %s; wanted %s", record.getRequest(), REFERENCE);
         require(record.getScore() >= LOWEST_SCORE && record.getScore() <= HIGHEST_SCORE, "score is %s; wanted %s to %s",

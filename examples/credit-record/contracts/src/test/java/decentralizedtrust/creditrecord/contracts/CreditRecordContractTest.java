@@ -210,6 +210,21 @@ public class CreditRecordContractTest {
     }
 
     @Test
+    public void noBankLooksLikeAnother() {
+        Party lookAlike = party("OU=node-1, O=Bank \u0410, L=London, C=GB");
+        Report report = Report.first();
+        report.readers = Arrays.asList(B1, lookAlike);
+        create(report, "wanted names in printable basic Latin", A1, B1, lookAlike);
+        CordaX500Name bank = CreditRecord.bankOf(lookAlike.getName());
+        check(null, new Opening(CreditRecord.idOf(bank, "p-1"), bank), new Commands.Open(), null,
+                "wanted a name in printable basic Latin", lookAlike);
+        Party capitals = party("OU=node-3, O=BANK A, L=London, C=GB");
+        report = Report.first();
+        report.readers = Arrays.asList(B1, capitals);
+        create(report, "wanted names that differ in more than case", A1, B1, capitals);
+    }
+
+    @Test
     public void requestIsAReference() {
         for (String request : Arrays.asList("", "two words")) {
             Report report = Report.first();

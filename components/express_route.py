@@ -1,0 +1,63 @@
+"""The ExpressRoute gateway and its connection to the bank's circuit."""
+
+from dataclasses import dataclass
+
+from pulumi import ComponentResource, Input, Output, ResourceOptions
+from pulumi_azure_native import network
+
+from components.gateway import GatewayArgs, gateway_address, gateway_options, ip_configuration, maintain_and_log
+from components.inputs import GATEWAY_TIMEOUTS
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpressRouteArgs(GatewayArgs):
+    """Inputs of `ExpressRoute`."""
+
+    circuit_id: Input[str]
+    """Required. Resource id of the circuit."""
+    authorization_key: Input[str]
+    """Required. Authorization that the circuit's owner issued; always stored as a secret."""
+    sku: str = "ErGw1AZ"
+    """Optional. A zone-redundant SKU."""
+
+
+class ExpressRoute(ComponentResource):
+    """Connects the member's network to the bank's circuit, by a gateway with one public address."""
+
+    gateway_id: Output[str]
+    """Resource id of the gateway."""
+    address_id: Output[str]
+    """Resource id of its public address."""
+
+    def __init__(self, name: str, args: ExpressRouteArgs, opts: ResourceOptions | None = None) -> None:
+        super().__init__("decentralized-trust:azure:ExpressRoute", name, None, opts)
+        address = gateway_address(f"{name}-ip", args, parent=self)
+        gateway = network.VirtualNetworkGateway(
+            f"{name}-gateway",
+            resource_group_name=args.placement.resource_group_name,
+            location=args.placement.location,
+            gateway_type=network.VirtualNetworkGatewayType.EXPRESS_ROUTE,
+            sku=network.VirtualNetworkGatewaySkuArgs(name=args.sku, tier=args.sku),
+            ip_configurations=[ip_configuration("express-route", args, address)],
+            tags=args.placement.tags,
+            opts=gateway_options(args, parent=self),
+        )
+        network.VirtualNetworkGatewayConnection(
+            f"{name}-connection",
+            resource_group_name=args.placement.resource_group_name,
+            location=args.placement.location,
+            connection_type=network.VirtualNetworkGatewayConnectionType.EXPRESS_ROUTE,
+            virtual_network_gateway1=network.VirtualNetworkGatewayArgs(id=gateway.id),
+            peer=network.SubResourceArgs(id=args.circuit_id),
+            authorization_key=Output.secret(args.authorization_key),
+            tags=args.placement.tags,
+            opts=ResourceOptions(
+                parent=self,
+                additional_secret_outputs=["authorization_key"],
+                custom_timeouts=GATEWAY_TIMEOUTS,
+                delete_before_replace=True,
+            ),
+        )
+        maintain_and_log(f"{name}-gateway", gateway, args, parent=self)
+        self.gateway_id, self.address_id = gateway.id, address.id
+        self.register_outputs({"gateway_id": self.gateway_id, "address_id": self.address_id})

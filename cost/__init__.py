@@ -1,0 +1,1 @@
+"""What a member's resources cost a month, from the plan of its stack and a dated price list."""

@@ -1,0 +1,1 @@
+"""Shared by every program on a VM: a node's agent and a network's authority."""

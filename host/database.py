@@ -1,0 +1,11 @@
+"""Options by which every connection to PostgreSQL detects that the server, or the path to it, is silently gone."""
+
+from typing import Any
+
+ALIVE: dict[str, Any] = {
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
+"""Options of libpq: detection takes some 20 s, as in a server's failover; by default it takes hours."""

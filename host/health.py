@@ -1,0 +1,52 @@
+"""The health probe's endpoint: whether the agent is alive, and its status."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+
+from contract.ports import HEALTH_PATH
+from host.status import Status
+
+
+def report(status: Status) -> dict[str, object]:
+    """The probe's answer. Standbys and VMs that wait for a service in an outage are Healthy.
+
+    Automatic repair replaces unhealthy VMs one by one, which does not help against an outage of vault or database. So
+    a VM is Unhealthy only after it has long lacked something that other VMs have.
+    """
+    return {
+        # For the Application Health extension with rich health states.
+        "ApplicationHealthState": "Unhealthy" if status.unfit else "Healthy",
+        "vm": status.vm,
+        "state": status.state.value,
+        "identity": status.identity,
+        "epoch": status.epoch,
+        "node": status.readiness.name.lower(),
+        "impaired": sorted({cause for cause, _ in status.causes()}),
+        "reason": status.reason,
+        "lease": status.lease,
+        "deaths": status.deaths,
+        "lacks": status.lacks,
+        "members": status.members,
+        "reached": dict(status.reached),
+        "figures": {figure.value: value for figure, value in status.figures.items()},
+    }
+
+
+@asynccontextmanager
+async def serving(status: Status, host: str, port: int) -> AsyncIterator[int]:
+    """Answer GET `HEALTH_PATH` for the time of the block; yields the port, which the system chooses for 0."""
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.json_response(report(status))
+
+    application = web.Application()
+    application.router.add_get(HEALTH_PATH, answer)
+    runner = web.AppRunner(application, access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, port).start()
+        yield int(runner.addresses[0][1])
+    finally:
+        await runner.cleanup()

@@ -1,0 +1,112 @@
+"""Child processes under users without rights, which end with their parent."""
+
+import asyncio
+import contextlib
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from contract.users import CONFINED, MAX_TASKS
+from host.calls import in_new_thread
+from host.errors import UnavailableError
+
+RUN_SECONDS = 9
+"""Time limit of each of six steps that remove a node's two folders; together below `host.calls.CALL_SECONDS`."""
+_SHARED = 0o007
+"""umask: the group may use new files, since the agent accesses them as the group."""
+
+
+def confined(argv: Sequence[str], user: int | None, tasks: int | None = None) -> tuple[str, ...]:
+    """A command line that runs without rights and is killed by the kernel if its parent dies.
+
+    Args:
+        argv: the command.
+        user: number of its user and group; None keeps the caller's.
+        tasks: limit of the user's processes and threads; None keeps the caller's.
+    """
+    rights = (
+        ()
+        if user is None
+        else ("--reuid", f"{user}", "--regid", f"{user}", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all")
+    )
+    limit = () if tasks is None else ("prlimit", f"--nproc={tasks}", "--")
+    # Both of util-linux. The signal for the parent's death survives exec.
+    return (*limit, "setpriv", *rights, "--no-new-privs", "--pdeathsig", "KILL", "--", *argv)
+
+
+async def start(
+    argv: Sequence[str],
+    user: int | None,
+    *,
+    environment: Mapping[str, str],
+    folder: Path,
+    stdin: int = subprocess.DEVNULL,
+    stdout: int | None = None,
+    stderr: int | None = None,
+    pass_fds: Sequence[int] = (),
+) -> asyncio.subprocess.Process:
+    """Start a confined process in a new session. Raises OSError."""
+    return await asyncio.create_subprocess_exec(
+        *confined(argv, user, None if user is None else MAX_TASKS),
+        env=dict(environment),
+        cwd=folder,
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        pass_fds=pass_fds,
+        start_new_session=True,
+        umask=-1 if user is None else _SHARED,
+    )
+
+
+async def end_all(user: int) -> None:
+    """Kill every process of a confined user, in whatever process group.
+
+    Raises:
+        UnavailableError: they may still run.
+    """
+    try:
+        # As the user, who can signal only its own processes; without the limit of tasks, which may be reached.
+        await in_new_thread(_run, ("sh", "-c", "kill -s KILL -- -1"), user)
+    except OSError as error:
+        raise UnavailableError(f"processes of user {user}: {error}; wanted all of them killed") from error
+
+
+def open_up(folder: Path, user: int) -> None:
+    """Make a confined user's files in a folder readable for the group; best effort, and blocking."""
+    with contextlib.suppress(OSError):
+        # chmod follows no link below the folder.
+        _run(("chmod", "--recursive", "--silent", "ug+rwX", "--", str(folder)), user)
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder, if it exists, with everything a confined user made below it, however deep; blocking.
+
+    Raises:
+        OSError: a part is left.
+    """
+    # Not shutil.rmtree: a node can make paths too long for it, or too deep for its stack.
+    removal = ("rm", "--recursive", "--force", "--one-file-system", "--", str(folder))
+    if folder.exists() and (user := folder.stat().st_gid) in CONFINED:
+        open_up(folder, user)
+        # The user removes its own files first: it may have denied the group access to them.
+        with contextlib.suppress(OSError):
+            _run(removal, user)
+    _run(removal, None)
+
+
+def _run(argv: Sequence[str], user: int | None) -> None:
+    try:
+        subprocess.run(  # noqa: S603
+            confined(argv, user),
+            check=True,
+            timeout=RUN_SECONDS,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            # Not the agent's environment, which the user's processes could read.
+            env={"PATH": os.defpath, "LC_ALL": "C"},
+        )
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        said = " ".join((error.stderr or b"").decode(errors="replace").split())[:300]
+        raise OSError(said or f"{argv[0]}: {error}") from error

@@ -1,0 +1,99 @@
+"""The agent's status, read by the health endpoint, the metrics and systemd."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum, StrEnum
+
+from contract.metrics import Cause, Figure
+from host import faults
+
+STALE_LIST_SECONDS = 2 * 86_400
+"""Revocation lists are signed each day, so an older one means that the authority or the way to it fails."""
+
+
+class Readiness(IntEnum):
+    """Readiness of a node."""
+
+    DOWN = 0
+    UP = 1
+    """Its processes answer."""
+    READY = 2
+    """It takes part in the network."""
+
+
+class State(StrEnum):
+    """State of an agent."""
+
+    STARTING = "starting"
+    """The lease store has not answered yet."""
+    STANDBY = "standby"
+    """It waits for an identity."""
+    HOLDING = "holding"
+    """It holds an identity whose node starts or runs."""
+    DRAINING = "draining"
+    """It holds an identity whose node takes no new work and finishes what it has begun."""
+    STOPPING = "stopping"
+    """It releases its identity and exits."""
+
+
+@dataclass
+class Status:
+    """The state of a VM, written only by its agent."""
+
+    vm: str
+    state: State = State.STARTING
+    identity: str | None = None
+    epoch: int | None = None
+    readiness: Readiness = Readiness.DOWN
+    reason: str | None = None
+    """What the agent waits for, or what is wrong; None if nothing is."""
+    cause: Cause = Cause.NODE
+    """Cause of `reason`; meaningless if that is None. Never `Cause.FAULT`, for which see `faults.recent`."""
+    lease: str | None = None
+    """What is wrong with the lease or its record although the node runs; None if nothing is."""
+    takeovers: int = 0
+    """How often this VM acquired an identity that its last holder had not released."""
+    deaths: int = 0
+    """Deaths in a row of the identity's node soon after a start, on any VM."""
+    lease_latency: float = 0.0
+    """Duration of the last renewal in seconds."""
+    lacks: dict[str, str] = field(default_factory=dict)
+    """Why prerequisites of this VM are not met, by name."""
+    unfit: bool = False
+    """Whether the VM has long lacked something that other VMs have, so that it should be replaced."""
+    members: dict[str, str] = field(default_factory=dict)
+    """What is wrong with a member's network information, by its name; under the own name, what else disturbs the
+    exchange."""
+    reached: Mapping[str, bool] = field(default_factory=dict)
+    """Whether a node of another member takes a connection, by its name."""
+    figures: dict[Figure, float] = field(default_factory=dict)
+    days_left: dict[tuple[str, str | None], float] = field(default_factory=dict)
+    """Days until something expires that a person must renew, by (what, member)."""
+    member: str = ""
+    """The bank's name in the consortium."""
+    model: str | None = None
+    """Hash of the VM's custom data, without programs that an image contains; None without telemetry."""
+
+    def causes(self) -> set[tuple[Cause, str | None]]:
+        """Causes of the VM's impairment, each with the other member that it concerns."""
+        found: set[tuple[Cause, str | None]] = {(Cause(name), None) for name in self.lacks}
+        found |= {self._cause_at(name) for name in self.members}
+        for there, cause in (
+            (self.reason, self.cause),
+            (self.lease, Cause.LEASES),
+            (faults.recent(), Cause.FAULT),
+            (self.figures.get(Figure.LIST_AGE, 0) > STALE_LIST_SECONDS, Cause.REVOCATION),
+        ):
+            if there:
+                found.add((cause, None))
+        return found
+
+    def _cause_at(self, name: str) -> tuple[Cause, str | None]:
+        if name in {self.identity, self.member}:
+            return Cause.EXCHANGE, None
+        return Cause.REFUSED if self.reached.get(name, True) else Cause.PEER, name
+
+    def clear_lease_fault(self, fault: str) -> None:
+        """Stop reporting a fault of the lease."""
+        if self.lease == fault:
+            self.lease = None

@@ -1,0 +1,125 @@
+"""Where the stacks' configurations lie, and the cards that they would publish."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lab import ROOT
+from lab.azure.azure import Account
+from lab.azure.program import (
+    ORGANIZATION,
+    PROJECT,
+    References,
+    Run,
+    StackConfiguration,
+    read_configuration,
+    run_program,
+)
+from lab.azure.stack_file import StackFileError, is_file, is_folder, read_document
+
+EXAMPLES = ROOT / "examples"
+_CONSORTIUM = "consortium.yaml"
+_ORGANIZATION = "north"
+
+
+def stack_file(stack: str) -> Path | None:
+    """`Pulumi.<stack>.yaml` of the project, else of an example; None where there is none."""
+    name = f"Pulumi.{stack}.yaml"
+    paths = [folder / name for folder in (ROOT, *sorted(EXAMPLES.iterdir()))]
+    return next((path for path in paths if is_file(path)), None)
+
+
+def stack_path(stack: str) -> Path:
+    """The file of a stack that is named, or given by its file.
+
+    Raises:
+        StackFileError: there is none.
+    """
+    path, by_path = Path(stack), "/" in stack or stack.endswith((".yaml", ".yml"))
+    if not by_path and (found := stack_file(stack)):
+        return found
+    if by_path and stack.endswith(".yaml") and is_file(path):
+        return path
+    if stack and is_folder(path):
+        raise StackFileError(f"{stack:.200}: a folder; wanted a stack's file, such as {path / 'Pulumi.dev.yaml'}")
+    if is_file(path):
+        raise StackFileError(f"{stack:.200}: no stack's file; wanted one such as Pulumi.dev.yaml")
+    wanted = "a stack's file that is there" if by_path else f"Pulumi.{stack:.200}.yaml"
+    raise StackFileError(f"no configuration of stack {stack:.200}; wanted {wanted}")
+
+
+def account_of(path: Path, configuration: StackConfiguration) -> Account:
+    """The made-up account of a stack's member: its organisation stands in `consortium.yaml` beside its file."""
+    return Account.of(configuration.member, organizations(path.parent).get(configuration.member, _ORGANIZATION))
+
+
+def enrolled(folder: Path, source: Path, member: str, organization: str | None = None) -> Account:
+    """The account of a bank in a consortium, whose organisation is kept in the consortium's folder.
+
+    Args:
+        folder: the consortium's, which has a `consortium.yaml`.
+        source: the bank's configuration: what stands beside it counts where the folder has nothing yet.
+        member: the bank.
+        organization: its organisation, where somebody states it.
+
+    Raises:
+        StackFileError: it is another one already.
+    """
+    kept = organizations(folder)
+    own = kept.get(member) or organization or organizations(source.parent).get(member, _ORGANIZATION)
+    if organization not in (None, own):
+        raise StackFileError(f"{member} is of organisation {own} here; wanted no other one while it is up")
+    if kept.get(member) != own:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / _CONSORTIUM).write_text(yaml.safe_dump({"banks": {**kept, member: own}}), encoding="utf-8")
+    return Account.of(member, own)
+
+
+def organizations(folder: Path) -> dict[str, str]:
+    """The organisation of each bank that a folder's `consortium.yaml` lists; empty where there is none.
+
+    Raises:
+        StackFileError: it lists no banks.
+    """
+    file = folder / _CONSORTIUM
+    if not file.is_file():
+        return {}
+    banks = read_document(file).get("banks")
+    if not isinstance(banks, dict) or not all(isinstance(each, str) for pair in banks.items() for each in pair):
+        raise StackFileError(f"{file}: banks is {banks!r}; wanted the organisation of each bank by its name")
+    return banks
+
+
+def planned_references(configuration: StackConfiguration) -> dict[str, Mapping[str, Any]]:
+    """What the stacks that a configuration refers to would export, planned here.
+
+    They are planned without their own peers: no member's card depends on them. A stack that no file configures
+    is left out.
+    """
+    planned = {}
+    for reference in configuration.referenced_stacks:
+        organization, project, stack = reference.split("/")
+        path = stack_file(stack) if (organization, project) == (ORGANIZATION, PROJECT) else None
+        if path is not None:
+            planned[reference] = plan_stack(path, with_peers=False).outputs
+    return planned
+
+
+def plan_stack(path: Path, *, with_peers: bool = True, references: References | None = None) -> Run:
+    """Run the program once for the stack of a file.
+
+    Args:
+        path: the stack's configuration.
+        with_peers: whether with its peers, whose stacks are planned first.
+        references: what the peers' stacks export, where they have been planned already.
+    """
+    configuration = read_configuration(path)
+    if not with_peers:
+        configuration = configuration.without_peers()
+    return run_program(
+        configuration,
+        references=planned_references(configuration) if references is None else references,
+        account=account_of(path, configuration),
+    )

@@ -1,0 +1,1 @@
+"""Banks on this machine: the real agents run real nodes; each VM is a process with its own loopback address."""

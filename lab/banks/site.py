@@ -1,0 +1,83 @@
+"""Where a bank's programs run."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
+from typing import Protocol
+
+from lab.namespaces import Namespace
+
+_NODES_FRONTEND, _AUTHORITY_FRONTEND, _FIRST_VM, _FIRST_AUTHORITY_VM = 254, 253, 10, 20
+
+
+@dataclass(frozen=True)
+class Host:
+    """An address, and the network that a program with it runs in."""
+
+    address: str
+    namespace: Namespace | None = None
+    """None: this machine's own network."""
+
+    def command(self, *command: str) -> Sequence[str]:
+        """A command that runs a program there."""
+        return self.namespace.command(*command) if self.namespace else command
+
+    def entered(self) -> AbstractContextManager[None]:
+        """Be there with this thread: a socket that is made meanwhile is the host's."""
+        return self.namespace.entered() if self.namespace else nullcontext()
+
+
+class BankSite(Protocol):
+    """A bank's network."""
+
+    @property
+    def space(self) -> IPv4Network:
+        """The bank's address range."""
+
+    @property
+    def nodes(self) -> Host:
+        """The nodes' load balancer, which peers and applications connect to."""
+
+    @property
+    def authority(self) -> Host:
+        """The load balancer of the network's authority."""
+
+    def vm(self, number: int) -> Host:
+        """A node VM, by its number from 1."""
+
+    def authority_vm(self, number: int) -> Host:
+        """A VM of the network's authority, by its number from 1."""
+
+
+@dataclass(frozen=True)
+class Loopback:
+    """A bank at this machine's loopback addresses 127.NUMBER.0.x."""
+
+    number: int
+
+    @property
+    def space(self) -> IPv4Network:
+        """The bank's address range, 127.NUMBER.0.0/16."""
+        return IPv4Network(f"127.{self.number}.0.0/16")
+
+    @property
+    def nodes(self) -> Host:
+        """The nodes' load balancer."""
+        return self._host(_NODES_FRONTEND)
+
+    @property
+    def authority(self) -> Host:
+        """The authority's load balancer."""
+        return self._host(_AUTHORITY_FRONTEND)
+
+    def vm(self, number: int) -> Host:
+        """A node VM."""
+        return self._host(_FIRST_VM + number)
+
+    def authority_vm(self, number: int) -> Host:
+        """A VM of the authority."""
+        return self._host(_FIRST_AUTHORITY_VM + number)
+
+    def _host(self, last: int) -> Host:
+        return Host(str(IPv4Address(f"127.{self.number}.0.{last}")))

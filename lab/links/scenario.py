@@ -1,0 +1,84 @@
+"""The five steps through tunnels: `python -m lab.links.scenario [--latency MILLISECONDS]`.
+
+Networks, gateways and security groups are those of the three sample banks' plans; each VM is a network namespace in
+its bank's subnet. What one bank's node sends to another's passes both banks' rules, and is encrypted on the way.
+"""
+
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from rich.console import Console
+
+from lab.azure.consortium import Consortium, InProcess
+from lab.banks.scenario import STREAM_SECONDS, Outcome, Scenario, Takeover, parser_of, play, show
+from lab.links.delay import delay
+from lab.links.mesh import Mesh, missing
+from lab.links.plans import MemberPlan
+from lab.links.site import LinkedSite
+
+
+def linked(stack: ExitStack, latency: float = 0.0) -> Mesh:
+    """The three sample banks' networks, until the stack is closed.
+
+    Args:
+        stack: what ends them.
+        latency: seconds that a packet and its answer take longer between two gateways.
+    """
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    consortium = Consortium(front := InProcess(folder / "banks"), Console(quiet=True))
+    consortium.sample()
+    mesh = stack.enter_context(Mesh([MemberPlan.of(run) for run in front.runs.values()], stand_ins=False))
+    if latency:
+        instances = [instance for member in mesh.members.values() for instance in member.instances]
+        delay(mesh.internet, [each.namespace.name for each in instances], latency / 2)
+    mesh.connect()
+    for member in mesh.members.values():
+        member.filter()
+    return mesh
+
+
+def play_linked(
+    folder: Path,
+    stack: ExitStack,
+    latency: float,
+    *,
+    stream_seconds: int = STREAM_SECONDS,
+    record: Path | None = None,
+) -> tuple[Outcome, Takeover, Mesh]:
+    """Play the scenario in a mesh's networks.
+
+    Args:
+        folder: of the banks.
+        stack: what ends them and the mesh.
+        latency: see `linked`.
+        stream_seconds: how long requests are sent while a VM is killed.
+        record: the file for bank A's rows of Log Analytics.
+    """
+    mesh = linked(stack, latency)
+    sites = {name: LinkedSite(member) for name, member in mesh.members.items()}
+    for each in sites.values():
+        stack.callback(each.end)
+    scenario = Scenario(folder, stack, sites=sites, recorded=record is not None)
+    scenario.say(f"{len(mesh.tunnels) // 2} tunnels are up")
+    outcome, takeover = play(scenario, stream_seconds, record)
+    for one, other, megabytes in mesh.carried():
+        scenario.say(f"{one} and {other}: {megabytes:.1f} MB through their tunnels")
+    return outcome, takeover, mesh
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Play it once; returns the exit status."""
+    parser = parser_of("lab.links.scenario", __doc__)
+    parser.add_argument("--latency", type=float, default=0, metavar="MILLISECONDS", help="added between two gateways")
+    given = parser.parse_args(arguments)
+    if reason := missing():
+        print(f"error: {reason}", file=sys.stderr)
+        return 1
+    return show(lambda folder, stack: play_linked(folder, stack, given.latency / 1000, record=given.record)[:2])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

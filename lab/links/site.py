@@ -1,0 +1,65 @@
+"""A bank whose VMs have network namespaces of their own, in the subnets of its plan."""
+
+from ipaddress import IPv4Address, IPv4Network
+from urllib.parse import urlsplit
+
+from lab.banks.site import Host
+from lab.links.mesh import Hosts, RunningMember
+from lab.namespaces import Namespace
+
+_FIRST_PLACE = 20
+"""Of VMs, in their subnet."""
+
+
+class LinkedSite:
+    """The network of a member of a mesh."""
+
+    def __init__(self, member: RunningMember) -> None:
+        self._member, self._vms = member, dict[str, Host]()
+
+    @property
+    def space(self) -> IPv4Network:
+        """The bank's address range."""
+        return self._member.plan.space
+
+    @property
+    def nodes(self) -> Host:
+        """The nodes' load balancer."""
+        return self._frontend(self._member.plan.card["networkInfoUrl"], "nodes")
+
+    @property
+    def authority(self) -> Host:
+        """The authority's load balancer."""
+        return self._frontend(self._member.plan.card["authority"]["url"], "authority")
+
+    def vm(self, number: int) -> Host:
+        """A node VM."""
+        return self._vm("nodes", number)
+
+    def authority_vm(self, number: int) -> Host:
+        """A VM of the authority."""
+        return self._vm("authority", number)
+
+    def _frontend(self, url: str, subnet: str) -> Host:
+        return Host(str(urlsplit(url).hostname), self._member.hosts[subnet].namespace)
+
+    def _vm(self, subnet: str, number: int) -> Host:
+        name = f"{self._member.plan.name}-{subnet}-{number}"
+        if name not in self._vms:
+            self._vms[name] = _attached(self._member.hosts[subnet], number, name)
+        return self._vms[name]
+
+    def end(self) -> None:
+        """End all VMs' namespaces."""
+        for each in self._vms.values():
+            if each.namespace:
+                each.namespace.end()
+
+
+def _attached(hosts: Hosts, number: int, name: str) -> Host:
+    """A VM in a subnet, with nothing but the way out of it."""
+    namespace, address = Namespace(name), IPv4Address(hosts.prefix[_FIRST_PLACE + number])
+    ours, theirs = hosts.namespace.connect(f"vm{number}", namespace, "eth0")
+    namespace.ip(f"addr add {address}/32 dev lo", f"route add default via {ours} dev eth0 src {address}")
+    hosts.namespace.ip(f"route add {address}/32 via {theirs} dev vm{number}")
+    return Host(str(address), namespace)

@@ -1,0 +1,294 @@
+"""The disk that guests start from: Debian, with what Ubuntu's image has; made once, outside of the checkout.
+
+It has the kernel, systemd, cloud-init and a Python 3.12, and trusts one more certificate authority. Nothing of the
+project is on it: that comes by custom data, user data and the packages that these name.
+"""
+
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import trustme
+
+from delivery.lock import PYTHON, target_options
+from lab import ROOT
+from lab.banks.cache import cached
+from lab.banks.process import exclusive
+
+MIRROR = "mirror.internal"
+"""The host where guests find their packages."""
+_HERE = Path(__file__).parent
+_REQUIREMENTS = ROOT / "delivery" / "requirements.txt"
+_LOCKED = (_REQUIREMENTS, ROOT / "delivery" / "lock.py")
+"""Wheels, and the Python and the platform that they are for."""
+_SHARED_FOLDERS = "ganesha/libfsalvfs.so"
+"""Of `nfs-ganesha-vfs`: without it Ganesha serves no folder."""
+_PROGRAM_PACKAGES = {
+    "qemu-system-x86_64": "qemu-system-x86",
+    "qemu-img": "qemu-utils",
+    "mmdebstrap": "mmdebstrap",
+    "genisoimage": "genisoimage",
+    "dnsmasq": "dnsmasq-base",
+    "ganesha.nfsd": "nfs-ganesha-vfs",
+    "ssh": "openssh-client",
+}
+"""What a run wants, and its Debian package."""
+_SYSTEM = """
+    linux-image-cloud-amd64 systemd-sysv systemd-resolved udev dbus netplan.io isc-dhcp-client iproute2 netbase procps
+    lz4 cloud-init sudo openssh-server ca-certificates curl nfs-common
+""".split()
+"""What of Ubuntu's image a boot uses."""
+_OFFERED = "python3-venv nftables python3".split()
+"""What the mirror has: custom data asks for it."""
+_LEFT_OUT = shutil.ignore_patterns("test", "idlelib", "turtledemo", "config-*", "site-packages", "*.a")
+_DISK_GIGABYTES = 6
+_UNUSED_SECONDS = 7 * 86_400
+
+
+@dataclass(frozen=True)
+class Image:
+    """What a guest starts from."""
+
+    folder: Path
+
+    @property
+    def disk(self) -> Path:
+        """Raw; never written to."""
+        return self.folder / "disk.raw"
+
+    @property
+    def warm_disk(self) -> Path:
+        """The same, with the wheels installed already: a guest takes minutes for that."""
+        return self.folder / "warm.raw"
+
+    @property
+    def kernel(self) -> Path:
+        """Started without a boot loader."""
+        return self.folder / "vmlinuz"
+
+    @property
+    def initrd(self) -> Path:
+        """Its first files."""
+        return self.folder / "initrd"
+
+    @property
+    def packages(self) -> Path:
+        """A repository for apt."""
+        return self.folder / "packages"
+
+    @property
+    def authority(self) -> trustme.CA:
+        """Whose certificates guests trust."""
+        return trustme.CA.from_pem(
+            (self.folder / "authority.pem").read_bytes(), (self.folder / "authority.key").read_bytes()
+        )
+
+
+def missing() -> str | None:
+    """Why no guest can boot here; None if one can."""
+    if os.geteuid() != 0:
+        return "not root, who alone makes a guest's disk and network"
+    lacking = {package for program, package in _PROGRAM_PACKAGES.items() if not shutil.which(program)}
+    if not any(Path("/usr/lib").glob(f"*/{_SHARED_FOLDERS}")):
+        lacking.add(_PROGRAM_PACKAGES["ganesha.nfsd"])
+    if lacking:
+        return f"no {', '.join(sorted(lacking))} here; wanted them from Debian's packages"
+    if not Path("/dev/net/tun").exists():
+        return "no /dev/net/tun here; wanted it for a guest's network"
+    if (found := platform.freedesktop_os_release()["ID"]) != "debian":
+        return f"{found} here; wanted Debian, whose packages a guest is made of"
+    if _python() is None:
+        return f"no Python {PYTHON} here outside of /usr; wanted one to copy into the guest"
+    return None
+
+
+@cache
+def _python() -> Path | None:
+    """The prefix of a Python of the version that VMs have, which can be copied."""
+    installed = sorted(Path.home().glob(f".pyenv/versions/{PYTHON}.*/bin/python"))
+    for each in (os.environ.get("PYTHON312"), shutil.which(f"python{PYTHON}"), *installed):
+        asked = (str(each), "-c", "import sys; print(sys.base_prefix)")
+        found = subprocess.run(asked, capture_output=True, text=True, check=False) if each else None
+        # pyenv has a shim on PATH for a Python that it has not chosen.
+        if found and found.returncode == 0 and (prefix := Path(found.stdout.strip())) != Path("/usr"):
+            return prefix
+    return None
+
+
+def image() -> Image:
+    """The image, made where there is none: some minutes; wants no `missing()`."""
+    folder = cached() / f"guest-{_digest(Path(__file__), _HERE / 'mount.aznfs', *_LOCKED)}"
+    with exclusive(cached() / "guest.lock"):
+        if not folder.exists():
+            _forget("guest-")
+            with _unfinished() as made:
+                _make(made)
+                made.rename(folder)
+    os.utime(folder)
+    return Image(folder)
+
+
+def wheels() -> Path:
+    """A folder with the wheels that VMs install, by their hashes; fetched once as this machine's pip is set up."""
+    folder = cached() / f"wheels-{_digest(*_LOCKED)}"
+    with exclusive(cached() / "wheels.lock"):
+        if not folder.exists():
+            _forget("wheels-")
+            with _unfinished() as made:
+                subprocess.run(
+                    [
+                        *(sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"),
+                        *("--no-deps", "--require-hashes", "--requirement", str(_REQUIREMENTS), "--dest", str(made)),
+                        *target_options(),
+                    ],
+                    check=True,
+                )
+                made.rename(folder)
+    os.utime(folder)
+    return folder
+
+
+def _digest(*made_of: Path) -> str:
+    """Changes with these files, and with this machine's release of Debian."""
+    content = b"".join(path.read_bytes() for path in made_of)
+    return hashlib.sha256(content + _suite().encode()).hexdigest()[:16]
+
+
+def _suite() -> str:
+    return platform.freedesktop_os_release()["VERSION_CODENAME"]
+
+
+def _forget(prefix: str) -> None:
+    for old in cached().glob(f"{prefix}*[0-9a-f]"):
+        # A younger one may be in use by another checkout.
+        if time.time() - old.stat().st_mtime > _UNUSED_SECONDS:
+            shutil.rmtree(old)
+
+
+@contextmanager
+def _unfinished() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(dir=cached()) as temporary:
+        made = Path(temporary) / "made"
+        made.mkdir()
+        yield made
+
+
+def _make(made: Path) -> None:
+    root, packages = made.parent / "root", made / "packages"
+    # A kernel's first files need only this machine's drivers.
+    few = 'cd "$1/etc" && mkdir -p initramfs-tools/conf.d && echo MODULES=list COMPRESS=lz4 | tr " " "\\n" '
+    few += '>initramfs-tools/conf.d/lab && echo virtio_pci virtio_blk ext4 | tr " " "\\n" >>initramfs-tools/modules'
+    fetch = 'APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get -qqd -o Dir::Cache::archives="$1/srv/" install'
+    subprocess.run(
+        [
+            *("mmdebstrap", "--quiet", "--variant=minbase", "--mode=root", f"--include={','.join(_SYSTEM)}"),
+            *(f"--aptopt={path}" for path in sorted(Path("/etc/apt/apt.conf.d").glob("*")) if _of_network(path)),
+            *(
+                f"--essential-hook={few}",
+                '--customize-hook=mkdir "$1/srv/partial"',
+                f"--customize-hook={fetch} {' '.join(_OFFERED)}",
+            ),
+            *(_suite(), str(root), *_sources()),
+        ],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    packages.mkdir()
+    for package in (root / "srv").glob("*.deb"):
+        package.rename(packages / package.name)
+    (packages / "Packages").write_text("".join(_indexed(path) for path in sorted(packages.glob("*.deb"))))
+    _add_python(root)
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(made / "authority.pem")
+    authority.private_key_pem.write_to_path(made / "authority.key")
+    for path, text in _files(authority).items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(text, encoding="utf-8")
+    shutil.copy(_HERE / "mount.aznfs", root / "usr" / "sbin")
+    for command in ("ldconfig", "update-ca-certificates"):
+        subprocess.run(["chroot", str(root), command], check=True, capture_output=True)
+    for kind, name in (("vmlinuz", "vmlinuz"), ("initrd.img", "initrd")):
+        (found,) = (root / "boot").glob(f"{kind}-*")
+        shutil.copy(found, made / name)
+    _write(root, made / "disk.raw")
+    _install_wheels(root)
+    _write(root, made / "warm.raw")
+
+
+def _write(root: Path, disk: Path) -> None:
+    with disk.open("wb") as file:
+        file.truncate(_DISK_GIGABYTES << 30)
+    subprocess.run(["mkfs.ext4", "-q", "-F", "-d", str(root), str(disk)], check=True)
+
+
+def _install_wheels(root: Path) -> None:
+    """As `delivery/install.sh` does."""
+    prefix, kept = "/opt/decentralized-trust", root / "srv" / "wheels"
+    shutil.copytree(wheels(), kept)
+    shutil.copy(_REQUIREMENTS, kept)
+    options = (
+        "--quiet --disable-pip-version-check --no-cache-dir --no-index --find-links /srv/wheels --require-hashes"
+    )
+    for command in (
+        f"python3 -m venv {prefix}/venv",
+        f"{prefix}/venv/bin/pip install {options} --requirement /srv/wheels/{_REQUIREMENTS.name}",
+    ):
+        # Without what this machine's own pip is set up with.
+        subprocess.run(
+            ["chroot", str(root), *command.split()],
+            check=True,
+            env={"PATH": "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
+        )
+    shutil.rmtree(kept)
+
+
+def _of_network(path: Path) -> bool:
+    return "Acquire::" in path.read_text(encoding="utf-8")
+
+
+def _sources() -> list[str]:
+    """Where this machine's apt finds Debian's own packages."""
+    kept = Path("/etc/apt/sources.list.d/debian.sources"), Path("/etc/apt/sources.list")
+    return [str(path) for path in kept if path.is_file() and path.read_text(encoding="utf-8").strip()]
+
+
+def _indexed(path: Path) -> str:
+    told = subprocess.run(["dpkg-deb", "--field", str(path)], capture_output=True, text=True, check=True).stdout
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    return f"{told}Filename: ./{path.name}\nSize: {path.stat().st_size}\nSHA256: {sha256}\n\n"
+
+
+def _add_python(root: Path) -> None:
+    """Copy a Python of the VMs' version to where a shell finds it before the system's."""
+    prefix, own = _python(), root / "usr" / "local"
+    assert prefix
+    (own / "bin" / f"python{PYTHON}").unlink(missing_ok=True)
+    shutil.copy(prefix / "bin" / f"python{PYTHON}", own / "bin")
+    (own / "bin" / "python3").symlink_to(f"python{PYTHON}")
+    for path in (prefix / "lib").glob(f"libpython{PYTHON}.so*"):
+        shutil.copy(path, own / "lib")
+    shutil.copytree(
+        prefix / "lib" / f"python{PYTHON}", own / "lib" / f"python{PYTHON}", ignore=_LEFT_OUT, symlinks=True
+    )
+
+
+def _files(authority: trustme.CA) -> dict[str, str]:
+    return {
+        "etc/fstab": "/dev/vda / ext4 defaults 0 1\n",
+        "etc/cloud/cloud.cfg.d/90-azure.cfg": "datasource_list: [Azure]\nlocale: false\n",
+        # To read all that Debian trusts takes a guest seconds for each connection.
+        "etc/ca-certificates.conf": "",
+        "etc/apt/sources.list": f"deb [trusted=yes] http://{MIRROR}/packages ./\n",
+        "etc/pip.conf": f"[global]\nno-index = true\nfind-links = http://{MIRROR}/wheels/\ntrusted-host = {MIRROR}\n",
+        "usr/local/share/ca-certificates/lab.crt": authority.cert_pem.bytes().decode(),
+    }

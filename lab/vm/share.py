@@ -1,0 +1,51 @@
+"""A share over NFS 4.1, by a server in user space: the kernel here may have none."""
+
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from contract.ports import NFS_PORT
+from lab.namespaces import ENDING_WITH_US
+
+_EXPORT_SECONDS = 30
+_GANESHA = """
+NFS_CORE_PARAM {{
+  Protocols = 4; Bind_addr = {address}; NFS_Port = {port}; Enable_NLM = false; Enable_RQUOTA = false;
+}}
+NFSV4 {{ Minor_Versions = 1; Grace_Period = 5; Lease_Lifetime = 10; RecoveryRoot = "{recovery}"; }}
+EXPORT {{
+  Export_Id = 1; Path = "{folder}"; Pseudo = "{name}"; Protocols = 4; Access_Type = RW; Squash = No_Root_Squash;
+  SecType = sys; FSAL {{ Name = VFS; }}
+}}
+"""
+
+
+@contextmanager
+def serving(address: IPv4Address, name: str, folder: Path) -> Iterator[Path]:
+    """Serve a share by the name that clients mount, such as `/ACCOUNT/SHARE`; yields the folder that is on it."""
+    kept, recovery, configuration = folder / "share", folder / "recovery", folder / "ganesha.conf"
+    for each in (kept, recovery):
+        each.mkdir(parents=True)
+    text = _GANESHA.format(address=address, port=NFS_PORT, recovery=recovery, folder=kept, name=name)
+    configuration.write_text(text, encoding="utf-8")
+    files = ("-f", str(configuration), "-L", str(folder / "share.log"), "-p", str(folder / "share.pid"))
+    command = [*ENDING_WITH_US, "ganesha.nfsd", "-F", *files]
+    process = subprocess.Popen(command)
+    try:
+        end = time.monotonic() + _EXPORT_SECONDS
+        while True:
+            try:
+                socket.create_connection((str(address), NFS_PORT), timeout=1).close()
+                break
+            except OSError:
+                if process.poll() is not None or time.monotonic() > end:
+                    raise RuntimeError(f"no share: {(folder / 'share.log').read_text()[-2000:]}") from None
+                time.sleep(0.1)
+        yield kept
+    finally:
+        process.kill()
+        process.wait()

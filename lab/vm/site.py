@@ -1,0 +1,150 @@
+"""What a guest finds around it: the services that its stack's plan names, by the very names, as stand-ins."""
+
+import asyncio
+import ssl
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack, ExitStack, contextmanager
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from pathlib import Path
+from threading import Thread
+from typing import Any
+from urllib.parse import urlsplit
+
+import trustme
+from aiohttp import web
+from azure.storage.blob import ContainerClient
+
+from contract.ports import HTTP_PORT, HTTPS_PORT
+from contract.vm_configuration import AgentConfiguration
+from lab.banks import azurite
+from lab.banks.key_vault import TOKEN, Served, Vault
+from lab.vm import image, network, share
+from lab.vm.image import MIRROR, Image
+from lab.vm.metadata import Metadata
+from lab.vm.network import METADATA_ADDRESS, WIRE_SERVER_ADDRESS, GuestSubnet
+
+VAULT_RESOURCE = "https://vault.azure.net"
+_LISTEN_SECONDS = 30
+
+
+@dataclass
+class GuestServices:
+    """The services around a guest."""
+
+    metadata: Metadata
+    share: Path
+    """What is on the share."""
+    keys: Vault
+    """What agents write."""
+    _blobs: str
+    _certificate: Path
+    _account: str
+
+    def container(self, name: str) -> ContainerClient:
+        """A container of the bank's blobs, for a test's own eyes."""
+        return ContainerClient(
+            self._blobs,
+            name,
+            {"account_name": self._account, "account_key": azurite.KEY},
+            connection_verify=str(self._certificate),
+        )
+
+
+@contextmanager
+def around(
+    configuration: AgentConfiguration,
+    share_source: str,
+    *,
+    subnet: GuestSubnet,
+    metadata: Metadata,
+    made: Image,
+    folder: Path,
+) -> Iterator[GuestServices]:
+    """The services of a bank's plan, in the network of this thread, see `network.isolated`.
+
+    Args:
+        configuration: what the bank's VMs are told.
+        share_source: the share as NFS names it, `HOST:/ACCOUNT/SHARE`.
+        subnet: where the guest is.
+        metadata: what the platform tells the guest of itself.
+        made: what the guest starts from.
+        folder: an empty one.
+    """
+    files, _, shared = share_source.partition(":")
+    blobs = _host(configuration.blob_url)
+    hosts = {_host(configuration.key_vault_url), _host(configuration.bank_vault_url), blobs, files, MIRROR}
+    # The last addresses of the bank's own range.
+    names = {host: configuration.address_space[-2 - number] for number, host in enumerate(sorted(hosts))}
+    authority, certificate, account = made.authority, made.folder / "authority.pem", blobs.partition(".")[0]
+    keys, secrets = Vault(), Vault()
+    metadata.tokens = {VAULT_RESOURCE: lambda: TOKEN}
+    with ExitStack() as stack:
+        stack.enter_context(network.connected(subnet, names, folder))
+        nfs = stack.enter_context(share.serving(names[files], shared, folder))
+        of_blobs = authority.issue_cert(blobs, str(names[blobs]))
+        of_blobs.cert_chain_pems[0].write_to_path(folder / "blobs.pem")
+        of_blobs.private_key_pem.write_to_path(folder / "blobs.key")
+        endpoint = azurite.AzureFront(str(names[blobs]), account, folder / "blobs.pem", folder / "blobs.key")
+        url, _ = stack.enter_context(azurite.blob_service(endpoint))
+
+        async def serve(servers: AsyncExitStack) -> None:
+            for address in (METADATA_ADDRESS, WIRE_SERVER_ADDRESS):
+                await _serve(servers, metadata.application(), address)
+            await _serve(servers, _mirror(made), names[MIRROR])
+            for vault, vault_url in ((keys, configuration.key_vault_url), (secrets, configuration.bank_vault_url)):
+                host = _host(vault_url)
+                await _serve(servers, vault.application(), names[host], _tls(authority, host, names[host]))
+
+        stack.enter_context(_in_thread(serve))
+        site = GuestServices(metadata, nfs, keys, url, certificate, account)
+        for container in (configuration.lease_container, configuration.network_container):
+            with site.container(container) as client:
+                client.create_container()
+        Served(f"https://{names[_host(configuration.bank_vault_url)]}", certificate).set({"peers": "{}"})
+        yield site
+
+
+def _host(url: str) -> str:
+    host = urlsplit(url).hostname
+    assert host
+    return host
+
+
+def _tls(authority: trustme.CA, host: str, address: IPv4Address) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(host, str(address)).configure_cert(context)
+    return context
+
+
+def _mirror(made: Image) -> web.Application:
+    """The packages and wheels that a plan names, the very bytes."""
+    application = web.Application()
+    application.router.add_static("/packages", made.packages)
+    application.router.add_static("/wheels", image.wheels(), show_index=True)
+    return application
+
+
+async def _serve(
+    servers: AsyncExitStack, application: web.Application, address: IPv4Address, tls: ssl.SSLContext | None = None
+) -> None:
+    runner = web.AppRunner(application, shutdown_timeout=0.1)
+    await runner.setup()
+    servers.push_async_callback(runner.cleanup)
+    await web.TCPSite(runner, str(address), HTTPS_PORT if tls else HTTP_PORT, ssl_context=tls).start()
+
+
+@contextmanager
+def _in_thread(serve: Callable[[AsyncExitStack], Coroutine[Any, Any, None]]) -> Iterator[None]:
+    """Run servers in a new thread, in the network namespace of the calling thread."""
+    loop, servers = asyncio.new_event_loop(), AsyncExitStack()
+    thread = Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    try:
+        asyncio.run_coroutine_threadsafe(serve(servers), loop).result(_LISTEN_SECONDS)
+        yield
+    finally:
+        asyncio.run_coroutine_threadsafe(servers.aclose(), loop).result(_LISTEN_SECONDS)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()

@@ -1,0 +1,1 @@
+"""The third-party software that is deployed, and its known vulnerabilities."""

@@ -1,0 +1,136 @@
+"""Values of the configuration that Azure restricts: VM sizes, resource ids, SSH keys, networks, tags."""
+
+import contextlib
+import re
+from collections.abc import Iterator, Mapping
+from ipaddress import IPv4Network
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.serialization import load_ssh_public_key
+
+from components.node_scale_set import MODEL_TAG
+
+# learn.microsoft.com/azure/virtual-machines/sizes/overview, 2026-11-29: x64, two vCPUs, over 4 GiB, trusted launch,
+# premium disks, encryption at host, SCSI. The newer v6 has NVMe alone and wants another image.
+_VM_SIZES = re.compile(
+    r"Standard_(?:"
+    r"[DE](?:2|4|8|16|32|48|64)s_v3"
+    r"|[DE](?:2|4|8|16|32|48|64)d?s_v4"
+    r"|[DE](?:2|4|8|16|32|48|64|96)a?d?s_v5"
+    r"|[DE](?:2|4|8|16|32|48|64|96)ad?s_v4"
+    r"|F(?:4|8|16|32|48|64|72)s_v2"
+    r")"
+)
+_SUBSCRIPTION = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+_GROUP = rf"/subscriptions/{_SUBSCRIPTION}/resourceGroups/[\w().-]{{0,89}}[\w()-]/providers"
+# Not as Pydantic's patterns: its regex engine, Rust's, takes 9 MB for so many `\w`, each all of Unicode's letters.
+_IMAGE_ID = re.compile(
+    rf"{_GROUP}/Microsoft\.Compute/"
+    r"(?:images/[\w.-]+|galleries/[\w.]+/images/[\w.-]+(?:/versions/(?:latest|\d+\.\d+\.\d+))?)"
+)
+_CIRCUIT_ID = re.compile(rf"{_GROUP}/Microsoft\.Network/expressRouteCircuits/[\w.-]+")
+
+_APPLICATION_RANGES = [
+    IPv4Network(each) for each in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10")
+]
+MAX_APPLICATION_NETWORKS = 100
+
+OWN_TAGS = ("bank", "project", "managed-by")
+"""Names of the tags that the program sets on every taggable resource; on scale sets `MODEL_TAG` too."""
+MAX_TAGS = 15 - len(OWN_TAGS)
+"""Most tags in the configuration. A secret of Key Vault takes 15 tags, the fewest of all resources:
+learn.microsoft.com/azure/key-vault/general/about-keys-secrets-certificates."""
+# Storage accounts take the shortest names, learn.microsoft.com/azure/azure-resource-manager/management/tag-resources.
+_MAX_TAG_NAME, _MAX_TAG_VALUE = 128, 256
+_RESERVED_TAG = re.compile(r"(?i)(microsoft|azure|windows)")
+_NO_TAG_NAME = re.compile(r"[<>%&\\?/]")
+
+
+def check_vm_size(name: str) -> str:
+    """Check that a ledger node can run on a VM size, and return its name.
+
+    Raises:
+        ValueError: Azure has no such size, or it is too small, of another architecture or without premium disks.
+    """
+    if not _VM_SIZES.fullmatch(name):
+        raise ValueError(
+            "wanted a size of the series Ds, Es or Fs, v3 to v5 (F: v2), such as Standard_D4s_v5; "
+            "x64, two vCPUs or more, more than 4 GiB, premium disks"
+        )
+    return name
+
+
+def check_image_id(text: str) -> str:
+    """Check the resource id of an image, or of an image version of a compute gallery, and return it.
+
+    Raises:
+        ValueError: not such a resource id.
+    """
+    return _check_id(
+        text, _IMAGE_ID, "Compute/images/NAME, or a gallery's galleries/GALLERY/images/NAME/versions/1.0.0"
+    )
+
+
+def check_circuit_id(text: str) -> str:
+    """Check the resource id of an ExpressRoute circuit, and return it.
+
+    Raises:
+        ValueError: not such a resource id.
+    """
+    return _check_id(text, _CIRCUIT_ID, "Network/expressRouteCircuits/NAME")
+
+
+def _check_id(text: str, wanted: re.Pattern[str], example: str) -> str:
+    if not wanted.fullmatch(text):
+        raise ValueError(f"wanted /subscriptions/ID/resourceGroups/GROUP/providers/Microsoft.{example}")
+    return text
+
+
+def check_ssh_public_key(text: str) -> str:
+    """Check one OpenSSH public key of a type that Azure accepts, and return it without surrounding white space.
+
+    Raises:
+        ValueError: not one such key: Ed25519, or RSA of 3072 bits or more.
+    """
+    text = text.strip()
+    key = None
+    # Keys of security devices, which Azure refuses, begin with sk-.
+    if text.startswith(("ssh-ed25519 ", "ssh-rsa ")) and len(text.splitlines()) == 1:
+        with contextlib.suppress(ValueError, UnsupportedAlgorithm):
+            key = load_ssh_public_key(text.encode())
+    if isinstance(key, Ed25519PublicKey) or (isinstance(key, RSAPublicKey) and key.key_size >= 3072):
+        return text
+    raise ValueError("wanted one OpenSSH public key: ssh-ed25519, or ssh-rsa of 3072 bits or more")
+
+
+def check_application_network(network: IPv4Network) -> IPv4Network:
+    """Check a network of the bank's own applications, and return it.
+
+    Raises:
+        ValueError: it is not private (RFC 1918, RFC 6598), or larger than a /8.
+    """
+    if network.prefixlen < 8:
+        raise ValueError("wanted a /8 or smaller: RPC is for the bank's own applications, not for everyone")
+    if not any(network.subnet_of(each) for each in _APPLICATION_RANGES):
+        raise ValueError(f"wanted a block of {', '.join(str(each) for each in _APPLICATION_RANGES)}")
+    return network
+
+
+def wrong_tags(tags: Mapping[str, str]) -> Iterator[tuple[str | None, str]]:
+    """Mistakes in tags that some resource of the program refuses: (tag's name or None for all, what was wanted)."""
+    if len(tags) > MAX_TAGS:
+        yield None, f"{len(tags)} tags; wanted {MAX_TAGS} at most: a secret takes 15, three of them the program's"
+    folded = [name.casefold() for name in tags]
+    for name, value in tags.items():
+        if not 0 < len(name) <= _MAX_TAG_NAME or _NO_TAG_NAME.search(name):
+            yield name, f"wanted a name of 1 to {_MAX_TAG_NAME} characters, none of <>%&\\?/"
+        elif _RESERVED_TAG.match(name):
+            yield name, "wanted a name that does not begin with microsoft, azure or windows"
+        elif name.casefold() in {own.casefold() for own in (*OWN_TAGS, MODEL_TAG)}:
+            yield name, "wanted another name: the program sets that one"
+        elif folded.index(name.casefold()) < [*tags].index(name):
+            yield name, "wanted each name once: Azure's have no upper and lower case"
+        if len(value) > _MAX_TAG_VALUE:
+            yield name, f"{len(value)} characters; wanted {_MAX_TAG_VALUE} at most"

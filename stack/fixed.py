@@ -1,0 +1,75 @@
+"""Settings that can't change once the member is live: resources would be replaced, and some of them only in part."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pulumi
+
+from stack.previous import PreviousUpdate
+from stack.settings import LOCATION_KEY, Settings
+
+
+def refuse_changes(settings: Settings, previous: PreviousUpdate) -> None:
+    """Compare the configuration with the outputs of the last update.
+
+    Raises:
+        RunError: with one line for each setting that has changed and must not.
+    """
+    card = previous.card if isinstance(previous.card, dict) else {}
+    if mistakes := [*_changes(settings, card), *_shrinking(settings, previous.share_gib)]:
+        raise pulumi.RunError(
+            "\n".join([f"the configuration of stack {pulumi.get_stack()} can't be used:", *mistakes])
+        )
+
+
+def _changes(settings: Settings, card: dict[str, Any]) -> Iterator[str]:
+    project = pulumi.get_project()
+    for key, value, before, why in (
+        (f"{project}:bank.name", settings.bank.name, card.get("name"), "peers know the member by it"),
+        (
+            LOCATION_KEY,
+            settings.location,
+            card.get("location"),
+            "vaults, storage and database would be replaced by empty ones there",
+        ),
+        (
+            f"{project}:addressSpace",
+            str(settings.address_space),
+            card.get("addressSpace"),
+            "every subnet is in use, and peers' links lead there",
+        ),
+        (
+            f"{project}:bank.legalName",
+            settings.bank.legal_name,
+            _bank_of(settings, card),
+            "every identity, its certificates and what it owns on the ledger belong to it",
+        ),
+    ):
+        if before is not None and value != before:
+            yield f"{key}: {value}: wanted {before}, as it is live: {why}; another value is for a new member's stack"
+    generations = settings.key_generations.model_dump()
+    before_them = card.get("keyGenerations")
+    for name, generation in generations.items():
+        newest = before_them.get(name) if isinstance(before_them, dict) else None
+        if isinstance(newest, int | float) and generation < newest:
+            yield (
+                f"{project}:keyGenerations.{name}: {generation}: wanted {newest:g} or more, as it is live: a "
+                "key that was replaced would come back"
+            )
+
+
+def _shrinking(settings: Settings, live: int | None) -> Iterator[str]:
+    wanted = settings.ledger.share_gib
+    if live is not None and wanted < live:
+        yield (
+            f"{pulumi.get_project()}:ledger.shareGib: {wanted}: wanted {live} or more, as it is live: what nodes "
+            "have written may not fit any more"
+        )
+
+
+def _bank_of(settings: Settings, card: dict[str, Any]) -> str | None:
+    try:
+        return settings.platform.bank_of(card["nodes"][0]["legalName"])
+    except (KeyError, IndexError, TypeError, ValueError):
+        # An older program's card, or another platform's.
+        return None

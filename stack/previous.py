@@ -1,0 +1,71 @@
+"""Outputs of the member's last update that the next one needs: its card, and records of its peers' newest cards."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from textwrap import shorten
+from typing import Any, Final
+
+import pulumi
+from pulumi.runtime import invoke_async
+from pydantic import TypeAdapter, ValidationError
+
+from contract.card import SeenCard
+from contract.models import first_fault
+from stack.card_file import CARD_OUTPUT
+from stack.regions import ServerOffer
+
+SERVER_OFFER_OUTPUT = "serverOffer"
+"""Stack output: what the region offered when the database server was created."""
+SHARE_OUTPUT = "shareGib"
+"""Stack output: provisioned size of the ledger's share in GiB."""
+PEER_CARDS_OUTPUT = "peerCards"
+"""Stack output: `SeenCard` of each present and former peer, by name."""
+READ_STACK = "pulumi:pulumi:readStackOutputs"
+"""Pulumi's function that reads a stack's outputs. Unlike a StackReference it registers nothing, and only raises."""
+
+_WRAPPING: Final = re.compile(r"^.*?returned an error: ", re.DOTALL)
+_RULE: Final = re.compile(r"-{20,}")
+_REASON_CHARACTERS: Final = 600
+
+
+@dataclass(frozen=True)
+class PreviousUpdate:
+    """Outputs of the last update that the next one needs."""
+
+    card: object = None
+    """The member's own card as JSON; None before the first update."""
+    server_offer: ServerOffer | None = None
+    """What the region offered when the database server was created."""
+    share_gib: int | None = None
+    """Provisioned size of the ledger's share in GiB; None before the first update."""
+    peer_cards: Mapping[str, SeenCard] = field(default_factory=dict)
+    """Record of the newest card of each present and former peer, by name."""
+
+
+async def read_previous_update() -> PreviousUpdate:
+    """Read the stack's own outputs, before any resource is registered.
+
+    Raises:
+        RunError: the outputs can't be read. With a counter that starts at 1 again, peers would refuse the card.
+    """
+    stack = f"{pulumi.get_organization()}/{pulumi.get_project()}/{pulumi.get_stack()}"
+    try:
+        outputs: Mapping[str, Any] = (await invoke_async(READ_STACK, {"name": stack}))["outputs"]
+        seen = TypeAdapter(dict[str, SeenCard]).validate_python(outputs.get(PEER_CARDS_OUTPUT, {}))
+        offer = TypeAdapter(ServerOffer | None).validate_python(outputs.get(SERVER_OFFER_OUTPUT))
+        share = TypeAdapter(int | None).validate_python(outputs.get(SHARE_OUTPUT))
+    except ValidationError as error:
+        message = f"the own stack {stack}: its outputs: {first_fault(error)}; wanted what `up` wrote"
+    except Exception as error:
+        message = (
+            f"the own stack {stack}: its outputs can't be read ({reason(error)}); wanted those of the last update"
+        )
+    else:
+        return PreviousUpdate(outputs.get(CARD_OUTPUT), offer, share, seen)
+    raise pulumi.RunError(message)
+
+
+def reason(error: Exception) -> str:
+    """Why Pulumi can't read a stack, on one line: the start of its message, since Azure's answers end in JSON."""
+    return shorten(_RULE.sub(" ", _WRAPPING.sub("", str(error))), _REASON_CHARACTERS, placeholder=" ...")

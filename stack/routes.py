@@ -1,0 +1,187 @@
+"""Compares the routes that the VPN gateway learned with the cards: `python -m stack.routes ROUTES OWN CARD...`.
+
+A VPN gateway filters no routes: any BGP peer can announce a part of a third member's range, and the longest prefix
+wins. A member's signed card states its range.
+"""
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Sequence
+from ipaddress import IPv4Network
+from itertools import groupby
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from contract.card import MembershipCard, MembershipError, read_card
+from contract.models import OpenModel, first_fault
+from stack.card_file import read_card_file
+
+_OWN = "Network"
+"""Origin of the routes to the gateway's own network and to its peers' BGP addresses."""
+_FROM_OWN_INSTANCE = "IBgp"
+"""Origin of the routes that one instance of the gateway announces to the other."""
+
+
+class RoutesError(ValueError):
+    """The input is no list of learned routes."""
+
+
+class LearnedRoute(OpenModel):
+    """A route as Azure lists it.
+
+    Source: learn.microsoft.com/rest/api/network-gateway/virtual-network-gateways/get-learned-routes.
+    """
+
+    network: IPv4Network
+    origin: str
+    as_path: str | None = None
+    """ASNs, from the nearest to the one that originated the route."""
+    source_peer: str | None = None
+
+    @property
+    def path(self) -> tuple[int, ...]:
+        """The ASNs of `as_path`."""
+        return tuple(int(each) for each in re.findall(r"[0-9]{1,10}", self.as_path or ""))
+
+    @property
+    def hops(self) -> tuple[int, ...]:
+        """The same without repeats in a row: a gateway may repeat an ASN to make a path longer."""
+        return tuple(asn for asn, _ in groupby(self.path))
+
+
+class _Answer(OpenModel):
+    value: tuple[LearnedRoute, ...]
+
+
+def read_routes(text: str) -> tuple[LearnedRoute, ...]:
+    """Parse the JSON that `az network vnet-gateway list-learned-routes` prints.
+
+    Raises:
+        RoutesError: not such a list.
+    """
+    try:
+        return _Answer.model_validate_json(text).value
+    except ValidationError as error:
+        raise RoutesError(
+            f"{first_fault(error)}; wanted what `az network vnet-gateway list-learned-routes` prints, JSON"
+        ) from None
+
+
+def in_transit(
+    route: LearnedRoute, routes: Sequence[LearnedRoute], own: MembershipCard, peers: Sequence[MembershipCard]
+) -> bool:
+    """Whether a route leads over a peer to a member's whole range, and a shorter direct route is there.
+
+    Every Azure gateway announces the routes that it learned from others, and nothing stops it
+    (learn.microsoft.com/azure/vpn-gateway/vpn-gateway-vpn-faq, "What address prefixes do Azure VPN gateways advertise
+    to me?"). BGP prefers the shorter AS path, so such a route carries nothing beside a shorter direct one. To a
+    member of the own tenant the direct route is a `vnet-to-vnet` link's, which has no BGP and is not among `routes`.
+    """
+    owner = _reached_over_a_peer(route, own, peers)
+    return owner is not None and (
+        owner.tenant_id == own.tenant_id
+        or any(
+            direct.network == route.network
+            and len(direct.path) < len(route.path)
+            and not _foreign(direct, own, peers)
+            for direct in routes
+            if direct.origin != _OWN
+        )
+    )
+
+
+def _reached_over_a_peer(
+    route: LearnedRoute, own: MembershipCard, peers: Sequence[MembershipCard]
+) -> MembershipCard | None:
+    """The member to whose whole range a route leads over another one; None where it does not."""
+    cards = {_asn(card): card for card in peers if card.gateway}
+    hops = route.hops
+    if len(hops) < 2 or len(set(hops)) < len(hops) or not cards.keys() >= set(hops):
+        return None
+    sender, owner = own if route.origin == _FROM_OWN_INSTANCE else cards[hops[0]], cards[hops[-1]]
+    return owner if route.network == owner.address_space and route.source_peer in _bgp_addresses(sender) else None
+
+
+def foreign_routes(routes: Sequence[LearnedRoute], own: MembershipCard, peers: Sequence[MembershipCard]) -> list[str]:
+    """One line for each learned route that no member's card justifies, and that is not in transit.
+
+    So is the route over a peer to a member whose own route is missing or not shorter: the peer carries that traffic.
+
+    Args:
+        routes: what the gateway of `own` learned.
+        own: this member's card.
+        peers: the cards of all linked members.
+    """
+    return [
+        why
+        for route in routes
+        if route.origin != _OWN and not in_transit(route, routes, own, peers) and (why := _foreign(route, own, peers))
+    ]
+
+
+def _foreign(route: LearnedRoute, own: MembershipCard, peers: Sequence[MembershipCard]) -> str | None:
+    members = {_asn(card): card.name for card in (own, *peers) if card.gateway}
+    path = " ".join(f"{asn} ({members.get(asn, 'no member')})" for asn in route.path) or "nothing"
+    found = f"{route.network} from {route.source_peer or 'a peer'}, AS path {path}"
+    if route.network.overlaps(own.address_space):
+        return f"{found}; wanted nobody to announce our own range {own.address_space}"
+    owner = next((card for card in peers if route.network.subnet_of(card.address_space)), None)
+    if owner is None:
+        hit = ", ".join(card.name for card in peers if route.network.overlaps(card.address_space))
+        return f"{found}; wanted a range on a card{f', not more than that of {hit}' if hit else ''}"
+    if _reached_over_a_peer(route, own, peers):
+        return f"{found}; carries {owner.name}'s traffic; wanted a shorter route from {owner.name} itself"
+    sender = own if route.origin == _FROM_OWN_INSTANCE else owner
+    if route.source_peer not in _bgp_addresses(sender):
+        return f"{found}; wanted {owner.name}'s range {owner.address_space} from a gateway instance on its card"
+    wanted = (_asn(owner),)
+    if route.hops != wanted:
+        return f"{found}; wanted {owner.name}'s range {owner.address_space} from AS {wanted[0]} alone, as on its card"
+    return None
+
+
+def _asn(card: MembershipCard) -> int | None:
+    return card.gateway.asn if card.gateway else None
+
+
+def _bgp_addresses(card: MembershipCard) -> set[str]:
+    return {str(each.bgp_peering_ip) for each in card.gateway.instances} if card.gateway else set()
+
+
+def _card(path: Path) -> MembershipCard:
+    try:
+        document = read_card_file(path)
+    except ValueError as error:
+        raise MembershipError(f"{path}: {error}") from error
+    name = str(document["name"]) if isinstance(document, dict) and "name" in document else path.stem
+    return read_card(document, name=name, pinned=None, source=str(path))
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print the foreign routes; returns 0 without any, 1 with some, 65 (EX_DATAERR) if a file is unusable."""
+    parser = argparse.ArgumentParser(prog="python -m stack.routes", description=__doc__)
+    parser.add_argument(
+        "routes", type=Path, help="what `az network vnet-gateway list-learned-routes --name ... -g ...` printed"
+    )
+    parser.add_argument("own", type=Path, metavar="OWN", help="this member's card")
+    parser.add_argument("cards", type=Path, nargs="+", metavar="CARD", help="the card of each peer")
+    given = parser.parse_args(arguments)
+    try:
+        routes = read_routes(given.routes.read_text(encoding="utf-8-sig"))
+        own, peers = _card(given.own), [_card(path) for path in given.cards]
+    except (OSError, UnicodeDecodeError, RoutesError, MembershipError) as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        return os.EX_DATAERR
+    foreign = foreign_routes(routes, own, peers)
+    for line in foreign:
+        print(f"foreign: {line}")  # noqa: T201
+    transit = sum(in_transit(route, routes, own, peers) for route in routes)
+    print(f"{len(routes)} routes, {len(foreign)} foreign, {transit} in transit")  # noqa: T201
+    return 1 if foreign else os.EX_OK
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,1263 @@
+"""One member's configuration as one validated, typed object. Read once, before anything is registered."""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from difflib import get_close_matches
+from enum import StrEnum
+from ipaddress import IPv4Network, ip_address
+from pathlib import Path
+from typing import Annotated, Any, Self
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import pulumi
+from cryptography.x509 import load_pem_x509_certificates
+from pulumi.runtime.config import CONFIG, get_config_env, is_config_secret
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    Strict,
+    StrictBool,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError, from_json
+
+from components.key_store import RPC_PASSWORD_LENGTH
+from components.ledger_database import check_sku, general_purpose_sku, vcores, vcores_of
+from components.ledger_storage import SHARE_GIB
+from contract.artifacts import Artifact
+from contract.authority_configuration import Approval
+from contract.card import (
+    COEXISTENCE_ASN,
+    MAX_COUNTER,
+    MAX_GENERATION,
+    Asn,
+    IpsecPolicy,
+    KeyGenerations,
+    LinkKind,
+    MemberName,
+    PrivateSpace,
+)
+from contract.frontend import ApplicationPorts
+from contract.identities import identity_name
+from contract.key_document import MAX_SECRET_BYTES
+from contract.legal_name import LegalName, LegalNameText, name_key
+from contract.messages import one_line
+from contract.platform import AGENT_USER, MAX_CA_GENERATION, AuthorityNeeds, Platform
+from contract.secrets import RpcUser
+from contract.vm_configuration import Zone
+from ledger import PLATFORMS
+from stack.azure_values import (
+    MAX_APPLICATION_NETWORKS,
+    MAX_TAGS,
+    check_application_network,
+    check_circuit_id,
+    check_image_id,
+    check_ssh_public_key,
+    check_vm_size,
+    wrong_tags,
+)
+from stack.mistakes import NO_FILE, Flaw, FlawsError, Form, Mistake, each_once, mistakes_of, refuse, repeated
+from stack.regions import REGIONS, Region, ServerOffer
+
+LOCATION_KEY = "azure-native:location"
+EXPRESS_ROUTE_KEY = "expressRouteAuthorizationKey"
+"""Configuration key of the circuit's authorization key; a separate key, since Pulumi encrypts whole keys."""
+
+
+class SettingsError(ValueError):
+    """The configuration is wrong. The message has one line a mistake: key, value, what was wanted."""
+
+
+class Size(StrEnum):
+    """The three sizes of the reference scenario."""
+
+    SMALL = "small"
+    MEDIUM = "medium"
+    LARGE = "large"
+
+
+class HighAvailability(StrEnum):
+    """Where the database's server has its standby, in Azure's words."""
+
+    ZONE_REDUNDANT = "ZoneRedundant"
+    SAME_ZONE = "SameZone"
+    DISABLED = "Disabled"
+
+
+@dataclass(frozen=True)
+class SizeProfile:
+    """What a size stands for, where the configuration says nothing else."""
+
+    count: int
+    """Node VMs."""
+    monitoring: bool
+    vm_size: str
+    database_high_availability: HighAvailability
+    needs_zones: bool
+
+
+# Counts and monitoring: learn.microsoft.com/azure/architecture/example-scenario/apps/decentralized-trust.
+# VM sizes: a Corda node takes about 1 GiB of heap and wants more than 4 GiB of memory in its VM. AMD's VMs are a
+# tenth cheaper than Intel's with the same vCPUs, memory and disks.
+SIZES: dict[Size, SizeProfile] = {
+    Size.SMALL: SizeProfile(
+        count=2,
+        monitoring=False,
+        vm_size="Standard_D2as_v5",
+        database_high_availability=HighAvailability.DISABLED,
+        needs_zones=False,
+    ),
+    Size.MEDIUM: SizeProfile(
+        count=7,
+        monitoring=True,
+        vm_size="Standard_D4as_v5",
+        database_high_availability=HighAvailability.ZONE_REDUNDANT,
+        needs_zones=True,
+    ),
+    Size.LARGE: SizeProfile(
+        count=15,
+        monitoring=True,
+        vm_size="Standard_D4as_v5",
+        database_high_availability=HighAvailability.ZONE_REDUNDANT,
+        needs_zones=True,
+    ),
+}
+
+MIN_VMS, MAX_VMS = 2, 15
+"""Node VMs of one member; 2 to 15 was the reach of the scenario's first template."""
+
+
+class GatewaySku(StrEnum):
+    """VPN gateway SKUs that can still be created: the zone-redundant ones."""
+
+    VPN_GW1AZ = "VpnGw1AZ"
+    VPN_GW2AZ = "VpnGw2AZ"
+    VPN_GW3AZ = "VpnGw3AZ"
+    VPN_GW4AZ = "VpnGw4AZ"
+    VPN_GW5AZ = "VpnGw5AZ"
+
+    @property
+    def max_connections(self) -> int:
+        """Site-to-site and VNet-to-VNet connections, learn.microsoft.com/azure/vpn-gateway/about-gateway-skus."""
+        return 100 if self in (GatewaySku.VPN_GW4AZ, GatewaySku.VPN_GW5AZ) else 30
+
+
+CONNECTIONS_OF_LINK: dict[LinkKind, int] = {LinkKind.VNET_TO_VNET: 1, LinkKind.IPSEC: 2, LinkKind.EXPRESS_ROUTE: 0}
+"""Connections of our gateway that one link takes: over IPsec one to each instance of an active-active peer."""
+TUNNELS_OF_LINK: dict[LinkKind, int] = {LinkKind.VNET_TO_VNET: 4, LinkKind.IPSEC: 4, LinkKind.EXPRESS_ROUTE: 0}
+"""Tunnels of one link between two active-active gateways: from each instance of one to each of the other, of whatever
+kind the link is, learn.microsoft.com/azure/vpn-gateway/vpn-gateway-highlyavailable."""
+
+
+def _existing_file(path: Path) -> Path:
+    try:
+        there = path.is_file()
+    except OSError:
+        # Longer than a path can be, for one.
+        there = False
+    if not there:
+        raise PydanticCustomError(NO_FILE, "no such file")
+    return path
+
+
+ExistingFile = Annotated[Path, AfterValidator(_existing_file)]
+"""Not pydantic's `FilePath`: an OSError of that one ends the run."""
+
+
+def _certificate(path: Path) -> Path:
+    try:
+        found = len(load_pem_x509_certificates(path.read_bytes()))
+    except Exception:
+        # Of an odd version, for one, it makes no ValueError.
+        found = 0
+    if found != 1:
+        raise ValueError(f"{found} certificates in it; wanted a PEM file with the network's root certificate alone")
+    return path
+
+
+ROOT_OPEN_AT_MOST = timedelta(hours=24)
+"""A first network takes about an hour; a root that stays open longer than a day is forgotten, not used."""
+_UTC_TIME = "%Y-%m-%dT%H:%M:%SZ"
+
+
+def _root_open_until(value: object) -> datetime | None:
+    """When the root closes; None where it has: a past time stays in a file and means nothing."""
+    wanted = f"wanted a UTC time such as {datetime.now(UTC) + timedelta(hours=8):{_UTC_TIME}}, with the Z"
+    try:
+        until = datetime.strptime(value, _UTC_TIME).replace(tzinfo=UTC) if isinstance(value, str) else None
+    except ValueError:
+        until = None
+    # strptime takes a month of one digit too.
+    if until is None or f"{until:{_UTC_TIME}}" != value:
+        raise ValueError(wanted)
+    left = until - datetime.now(UTC)
+    if left > ROOT_OPEN_AT_MOST:
+        hours = ROOT_OPEN_AT_MOST // timedelta(hours=1)
+        raise ValueError(f"{left / timedelta(hours=1):.1f} hours ahead; wanted {hours} at most, from now")
+    return until if left > timedelta() else None
+
+
+def _each_name_once(names: tuple[str, ...]) -> tuple[str, ...]:
+    refuse(repeated(names, name_key))
+    return names
+
+
+def _text(value: object) -> object:
+    # 7 would be 0.0.0.7/32.
+    if not isinstance(value, str | IPv4Network):
+        raise PydanticCustomError("ip_v4_network", "no text")
+    return value
+
+
+def _true_or_false(value: object) -> object:
+    # Pulumi gives a top-level value as text.
+    if value not in (True, False, "true", "false") or (isinstance(value, int) and not isinstance(value, bool)):
+        raise ValueError("wanted true or false")
+    return value
+
+
+MAX_PLATFORM_VERSION = 200
+"""Above that of each release: 12 for Corda 4.10, 140 for 4.12. A number that no node has shuts all of them out."""
+
+Pin = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$"), Form("sha256: and 64 hex digits")]
+MemberText = Annotated[
+    MemberName, Form("lower-case letters, digits and single hyphens, a letter first, 24 characters at most")
+]
+NodeText = Annotated[str, Form("a node's legal name, such as OU=node-1, O=Bank A, L=London, C=GB")]
+BankText = Annotated[str, Form("an X.500 name with O, L and C, such as O=Bank A, L=London, C=GB")]
+
+
+_DOMAIN = re.compile(r"([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z]([a-z0-9-]*[a-z0-9])?")
+"""No number at its end: resolvers take 127.1 for an address."""
+
+
+# Without a user, since anybody with access to a VM can read it; on the one port that security rules let nodes reach.
+def _public_host(url: str) -> str:
+    host = urlsplit(url).hostname or ""
+    try:
+        public = ip_address(host).is_global
+    except ValueError:
+        public = bool(_DOMAIN.fullmatch(host)) and not host.endswith((".local", ".localhost", ".internal"))
+    if not public:
+        raise ValueError(
+            f"host {host}; wanted a public one: VMs reach public addresses alone, an image holds the rest"
+        )
+    return url
+
+
+HttpsUrl = Annotated[
+    str,
+    StringConstraints(pattern=r"^https://[^\s/:@?#]+(:443)?(/[^\s?#]*)?$"),
+    AfterValidator(_public_host),
+    Form("an https:// URL, port 443, without a user"),
+]
+
+
+class _Section(BaseModel):
+    """One object of the configuration: camelCase keys, none that is not declared."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, extra="forbid", frozen=True, hide_input_in_errors=True, defer_build=True
+    )
+
+
+class BankSettings(_Section):
+    """Who this member is in the consortium."""
+
+    name: MemberText = Field(
+        description="unique in the consortium; lower-case letters, digits and hyphens, 24 at most"
+    )
+    legal_name: BankText = Field(
+        description="X.500 name with O, L and C in printable basic Latin; each node adds its own OU"
+    )
+    asn: Annotated[Asn, Strict(), Form("a private BGP autonomous system number such as 64512")] = Field(
+        description="private BGP autonomous system number, unique in the consortium; with ExpressRoute also 65515"
+    )
+    card_counter: Annotated[int, Field(ge=1, le=MAX_COUNTER, strict=True)] = Field(
+        1,
+        description="lowest counter of this member's card; after the state was restored from a backup, one above "
+        "the highest counter that peers have seen",
+    )
+
+
+class ImageSettings(_Section):
+    """Where the node VMs' disk comes from."""
+
+    id: Annotated[str, AfterValidator(check_image_id), Form("the resource id of an image")] = Field(
+        description="resource id of an image, or of an image version of a compute gallery"
+    )
+
+
+VmSize = Annotated[str, AfterValidator(check_vm_size), Form("an Azure VM size such as Standard_D4as_v5")]
+SshPublicKey = Annotated[
+    str, AfterValidator(check_ssh_public_key), Form("one OpenSSH public key, ssh-ed25519 or ssh-rsa")
+]
+
+
+class NodesSettings(_Section):
+    """The node VMs."""
+
+    count: Annotated[int, Field(ge=MIN_VMS, le=MAX_VMS, strict=True)] | None = Field(
+        None, description=f"number of VMs, {MIN_VMS} to {MAX_VMS}; if not set, the size decides"
+    )
+    standby: Annotated[int, Field(ge=0, le=MAX_VMS - 1, strict=True)] = Field(
+        1, description="how many of the VMs are standbys: they run no node and wait to take an identity over"
+    )
+    vm_size: VmSize | None = Field(None, description="Azure VM size; if not set, the size decides")
+    image: ImageSettings | None = Field(
+        None,
+        description="`{id}` of a prepared image; without it VMs are Ubuntu 24.04 LTS, set up by cloud-init, and "
+        "lack the share's mount helper, so that no node starts",
+    )
+    ssh_public_key: SshPublicKey = Field(
+        description="OpenSSH public key of the administrator: ssh-ed25519, or ssh-rsa of 3072 bits or more"
+    )
+    encryption_at_host: StrictBool = Field(
+        True,
+        description="encrypts disks and caches on the host; the subscription must have the feature registered",
+    )
+
+
+StackName = Annotated[
+    str, StringConstraints(pattern=r"^[^/\s]+/[^/\s]+/[^/\s]+$"), Form("organization/project/stack")
+]
+
+
+class PeerSettings(_Section):
+    """One other member that this one is linked to, and whose stack is up."""
+
+    name: MemberText = Field(description="the peer's `bank.name`")
+    legal_name: BankText | None = Field(
+        None,
+        description="legal name of the peer's bank, agreed out of band like `fingerprint`: each name on its card "
+        "must be that name and an OU, and no other is certified for it; required if the platform's names are "
+        "certified",
+    )
+    stack: StackName | None = Field(
+        None, description="`organization/project/stack` whose output `member` is the peer's card"
+    )
+    card: Annotated[ExistingFile, Form("the path of a JSON file with the peer's card")] | None = Field(
+        None, description="JSON file with the peer's card, by its path from the project's folder, instead of `stack`"
+    )
+    link: LinkKind | None = Field(
+        None,
+        description="`vnet-to-vnet` (default in one Entra tenant), `ipsec` (default across tenants), `express-route`",
+    )
+    fingerprint: Pin | None = Field(
+        None, description="`sha256:` and 64 hex digits of the peer's signing key; required with `card`"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        refuse(self._flaws())
+        return self
+
+    def _flaws(self) -> Iterator[Flaw]:
+        if self.stack is None and self.card is None:
+            yield Flaw("not set; wanted `stack`, or `card` with a file", ("stack",))
+        elif self.stack is not None and self.card is not None:
+            yield Flaw("set beside `stack`; wanted one of the two", ("card",))
+        if self.card is not None and self.fingerprint is None:
+            yield Flaw("not set; wanted the one that the peer told you, beside a `card`", ("fingerprint",))
+
+
+class LinkPolicy(IpsecPolicy):
+    """The policy of all links, where the default can't be."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=False, strict=True)
+
+
+class KeyGenerationSettings(KeyGenerations):
+    """Generations as they are configured: a misspelt key would leave a leaked key in use."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=False)
+
+    link: Annotated[int, Field(ge=1, le=MAX_GENERATION, strict=True)] = Field(
+        1, description="of the key pair that link keys are agreed with"
+    )
+    signing: Annotated[int, Field(ge=1, le=MAX_GENERATION, strict=True)] = Field(
+        1, description="of the key pair that signs the card"
+    )
+
+
+class VpnSettings(_Section):
+    """The VPN gateway."""
+
+    sku: GatewaySku = Field(
+        GatewaySku.VPN_GW1AZ,
+        description="gateway SKU; 30 connections up to VpnGw3AZ, 100 from VpnGw4AZ on. Changing to or from VpnGw1AZ "
+        "replaces the gateway and its addresses: start with VpnGw2AZ if you may scale",
+    )
+    ipsec_policy: LinkPolicy = Field(
+        {}, validate_default=True, description="IKEv2 and IPsec proposal, the same on both sides"
+    )
+
+
+class ExpressRouteSettings(_Section):
+    """The bank's ExpressRoute circuit."""
+
+    circuit_id: Annotated[str, AfterValidator(check_circuit_id), Form("the resource id of a circuit")] = Field(
+        description="resource id of the circuit"
+    )
+
+
+class ConnectivitySettings(_Section):
+    """How the member reaches its peers."""
+
+    vpn: VpnSettings | None = Field(None, description="VPN gateway `{sku, ipsecPolicy}`; the default")
+    express_route: ExpressRouteSettings | None = Field(
+        None,
+        description=f"`{{circuitId}}`, besides or instead of `vpn`; requires the secret `{EXPRESS_ROUTE_KEY}`",
+    )
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if self.vpn is None and self.express_route is None:
+            raise ValueError("wanted `vpn`, `expressRoute` or both")
+        return self
+
+
+class ZoneSettings(_Section):
+    """A network that others run."""
+
+    registration_url: HttpsUrl = Field(
+        description="`https://` URL, port 443, without a user, of its registration service"
+    )
+    network_map_url: HttpsUrl = Field(description="`https://` URL, port 443, without a user, of its network map")
+    trust_root: Annotated[
+        ExistingFile, AfterValidator(_certificate), Form("the path of a PEM file with its root certificate")
+    ] = Field(description="PEM file with its root certificate")
+
+    def zone(self) -> Zone:
+        """The part of it that VMs need."""
+        return Zone(
+            registration_url=self.registration_url,
+            network_map_url=self.network_map_url,
+            trust_root=self.trust_root.read_text(encoding="ascii"),
+        )
+
+
+class NetworkSettings(_Section):
+    """Who certifies the names of the ledger's network."""
+
+    authority: MemberText | None = Field(
+        None, description="the member that certifies names: this one, or one of `peers`"
+    )
+    zone: ZoneSettings | None = Field(
+        None,
+        description="a network that others run, instead: `{registrationUrl, networkMapUrl, trustRoot}`",
+    )
+    trust_root: Pin | None = Field(
+        None,
+        description="pins the network's root certificate: `sha256:` and 64 hex digits over its DER; without it the "
+        "first root certificate that the authority proves to be its own is pinned",
+    )
+    document: Pin | None = Field(
+        None, description="pins the network's shared document: `sha256:` and 64 hex digits over the file"
+    )
+    # By hand unless the bank says otherwise: a certified name has a voice in the network, and taking it back is work.
+    approval: Approval = Field(
+        Approval.MANUAL,
+        description="if this member is the authority: `auto` certifies each name on the requesting member's card, "
+        "`manual` waits until an operator approves it; either way only under the legal name agreed with that member",
+    )
+    root_open_until: Annotated[datetime | None, BeforeValidator(_root_open_until)] = Field(
+        None,
+        description="if this member is the authority: UTC time, at most 24 hours ahead, until which its VMs may "
+        "sign with the root's key; the first run after that time revokes the right. Needed in the first run, and to "
+        "renew what the root signs",
+    )
+    ca_generation: Annotated[int, Field(ge=1, le=MAX_CA_GENERATION, strict=True)] = Field(
+        1,
+        description="if this member is the authority: raise it by one, with the root open, to certify names by a "
+        "new CA with a new key; never lower it",
+    )
+    notaries: Annotated[tuple[NodeText, ...], AfterValidator(_each_name_once)] = Field(
+        (),
+        description="if this member is the authority: legal names of the network's notaries; if empty, all of this "
+        "member's identities with that role",
+    )
+    # The next four as Corda's own bootstrapper has them, but the first: what the oldest supported release has.
+    minimum_platform_version: Annotated[int, Field(ge=1, le=MAX_PLATFORM_VERSION, strict=True)] = Field(
+        10, description="if this member is the authority: nodes with an older platform version can't take part"
+    )
+    max_message_bytes: Annotated[int, Field(ge=65_536, le=104_857_600, strict=True)] = Field(
+        10_485_760,
+        description="if this member is the authority: largest message between nodes in bytes, 65536 to 104857600",
+    )
+    max_transaction_bytes: Annotated[int, Field(ge=65_536, le=2_147_483_647, strict=True)] = Field(
+        524_288_000,
+        description="if this member is the authority: largest transaction with its attachments in bytes, 65536 or "
+        "more",
+    )
+    event_horizon_days: Annotated[int, Field(ge=1, le=3650, strict=True)] = Field(
+        30, description="if this member is the authority: days after which a silent node is forgotten, 1 to 3650"
+    )
+
+    @model_validator(mode="after")
+    def _one_kind(self, info: ValidationInfo) -> Self:
+        refuse(self._flaws((info.context or {}).get("member")))
+        return self
+
+    def _flaws(self, member: str | None) -> Iterator[Flaw]:
+        if self.authority is None and self.zone is None:
+            yield Flaw("wanted either `authority` or `zone` in it")
+        elif self.authority is not None and self.zone is not None:
+            yield Flaw("set beside `zone`; wanted one of the two", ("authority",))
+        stated = {str(type(self).model_fields[name].alias): name for name in self.model_fields_set}
+        for key, name in sorted(stated.items()):
+            if self.zone is not None and key not in ("authority", "zone"):
+                yield Flaw("set beside `zone`; wanted none: the zone says it", (key,))
+            elif self.authority not in (None, member) and member and name in _OF_THE_OWN_AUTHORITY:
+                yield Flaw(f"set in the network of {self.authority}; wanted none: {self.authority} says it", (key,))
+        if self.max_message_bytes > self.max_transaction_bytes:
+            one, other = "maxMessageBytes", "maxTransactionBytes"
+            if one in stated:
+                yield Flaw(f"more than {other}, {self.max_transaction_bytes}; wanted it no larger", (one,))
+            else:
+                yield Flaw(f"less than {one}, {self.max_message_bytes}; wanted it no smaller", (other,))
+
+
+_OF_THE_OWN_AUTHORITY = frozenset(
+    {
+        "approval",
+        "root_open_until",
+        "ca_generation",
+        "notaries",
+        "minimum_platform_version",
+        "max_message_bytes",
+        "max_transaction_bytes",
+        "event_horizon_days",
+    }
+)
+
+
+_MAX_APPLICATIONS = 100
+"""All their hashes are in a VM's custom data, of which Azure takes 64 kB."""
+
+
+class LedgerSettings(_Section):
+    """The ledger software, and its network."""
+
+    platform: Annotated[str, Form(f"one of {', '.join(PLATFORMS)}")] = Field("corda", description="ledger platform")
+    version: Annotated[str, Form('text such as "4.12"')] | None = Field(
+        None, description="version of the platform; if not set, the platform's default"
+    )
+    artifact: Artifact | None = Field(
+        None, description="`{coordinates, sha256}` of the ledger software, if it is not the platform's default"
+    )
+    repository: HttpsUrl | None = Field(
+        None,
+        description="`https://` URL, port 443, without a user, of the Maven repository; if not set, the one that "
+        "the VM's Maven is set up for",
+    )
+    applications: Annotated[tuple[Artifact, ...], Field(max_length=_MAX_APPLICATIONS)] = Field(
+        (), description="what the bank runs on its nodes: `{coordinates, sha256}` each"
+    )
+    roles: dict[str, Annotated[str, Form("the name of a role")]] = Field(
+        {}, description="roles of the identities that do not have the platform's first role: `{node-1: notary}`"
+    )
+    names: dict[str, Annotated[LegalNameText, Form("a node's legal name")]] = Field(
+        {},
+        description="only with `network.zone`: legal names that the zone certified, by names of identities, each "
+        "the bank's and an OU: `{node-1: 'OU=Ledger 1, O=...'}`; if not set, the OU is the identity's name",
+    )
+    rpc_users: tuple[RpcUser, ...] = Field(
+        (),
+        description="the bank's applications: `{name, permissions}`; their passwords are generated and stored in "
+        "the vault",
+    )
+    application_ports: ApplicationPorts = Field(
+        ApplicationPorts.SHARED,
+        description="how the bank's applications reach its nodes: `shared`, by the port that spreads over all of "
+        "them; `each`, also by a port of each node, for states that belong to one node; each port is a rule of the "
+        "balancer",
+    )
+    share_gib: Annotated[int, Field(ge=SHARE_GIB[0], le=SHARE_GIB[-1], strict=True)] = Field(
+        SHARE_GIB[0],
+        description="GiB of the share, where nodes store what is not in their databases, "
+        f"{SHARE_GIB[0]} to {SHARE_GIB[-1]}; may be raised, never lowered",
+    )
+    network: NetworkSettings | None = Field(
+        None, description="who certifies names: `{authority, ...}` or `{zone}`; without it no node starts"
+    )
+
+    @field_validator("platform")
+    @classmethod
+    def _known_platform(cls, name: str) -> str:
+        if name not in PLATFORMS:
+            raise ValueError(f"wanted one of {', '.join(PLATFORMS)}")
+        return name
+
+    @field_validator("applications")
+    @classmethod
+    def _in_one_version(cls, applications: tuple[Artifact, ...]) -> tuple[Artifact, ...]:
+        # A node does not start with one of them in two versions.
+        refuse(repeated(applications, lambda each: each.coordinates.rpartition(":")[0], below=("coordinates",)))
+        return applications
+
+    @field_validator("rpc_users")
+    @classmethod
+    def _known_permissions(cls, users: tuple[RpcUser, ...], info: ValidationInfo) -> tuple[RpcUser, ...]:
+        refuse(_unusable(users, PLATFORMS.get(info.data.get("platform", ""))))
+        return users
+
+    @field_validator("network")
+    @classmethod
+    def _certified_by_a_member(cls, network: NetworkSettings | None, info: ValidationInfo) -> NetworkSettings | None:
+        platform = PLATFORMS.get(info.data.get("platform", ""))
+        if network and network.authority and platform and platform.authority is None:
+            refuse([Flaw(f"no member certifies names of {platform.name}; wanted none", ("authority",))])
+        return network
+
+    @model_validator(mode="after")
+    def _named_by_a_zone(self) -> Self:
+        if self.names and not (self.network and self.network.zone):
+            refuse([Flaw("set without `network.zone`; wanted none: an authority takes the bank's own", ("names",))])
+        first: dict[str, str] = {}
+        refuse(
+            Flaw(f"the same legal name as that of {first[name_key(name)]}; wanted each once", ("names", identity))
+            for identity, name in self.names.items()
+            if first.setdefault(name_key(name), identity) != identity
+        )
+        return self
+
+    @model_validator(mode="after")
+    def _known_version(self) -> Self:
+        versions = PLATFORMS[self.platform].versions
+        if self.version is not None and self.version not in versions:
+            refuse([Flaw(f"wanted one of {', '.join(versions)}", ("version",))])
+        version = self.version or PLATFORMS[self.platform].default_version
+        coordinates = self.artifact.coordinates if self.artifact else None
+        if coordinates and not re.fullmatch(rf"{re.escape(version)}([.-].+)?", coordinates.rpartition(":")[2]):
+            wanted = f"wanted one of version {version}, or its own as `ledger.version`"
+            refuse([Flaw(wanted, ("artifact", "coordinates"))])
+        return self
+
+
+def _unusable(users: tuple[RpcUser, ...], platform: Platform | None) -> Iterator[Flaw]:
+    """Users with whom a node would not start."""
+    yield from repeated(users, lambda user: user.name, below=("name",))
+    accounts = [user.with_password("x" * RPC_PASSWORD_LENGTH).model_dump(by_alias=True) for user in users]
+    if (size := len(json.dumps(accounts))) > MAX_SECRET_BYTES:
+        yield Flaw(f"they take {size} bytes with passwords; wanted {MAX_SECRET_BYTES}, as one secret holds")
+    for place, user in enumerate(users):
+        if user.name == AGENT_USER:
+            yield Flaw("the agent's own; wanted another name", (place, "name"))
+        for index, permission in enumerate(user.permissions):
+            try:
+                (platform.check_permission if platform else str)(permission)
+            except ValueError as error:
+                yield Flaw(str(error), (place, "permissions", index))
+
+
+Email = Annotated[
+    str,
+    StringConstraints(pattern=r"^[^@\s<>,;\"']+@[^@\s<>,;\"'.]+(\.[^@\s<>,;\"'.]+)+$"),
+    Form("an e-mail address such as operations@bank.example"),
+]
+
+
+class AlertsSettings(_Section):
+    """Who hears of alerts."""
+
+    emails: Annotated[tuple[Email, ...], AfterValidator(each_once)] = Field(
+        (), description="addresses that get each alert"
+    )
+
+
+class MonitoringSettings(_Section):
+    """What is watched besides the resources."""
+
+    budget: Annotated[int, Field(ge=1, strict=True)] | None = Field(
+        None,
+        description="what the resource group may cost a month, in the currency of the subscription's bills: "
+        "`alerts.emails` get a mail when the cost exceeds it, or is forecast to; not at size `small`",
+    )
+
+
+class KeyVaultSettings(_Section):
+    """What protects the vault's deleted objects."""
+
+    purge_protection: StrictBool = Field(
+        True,
+        description="nobody can purge a deleted object before `softDeleteDays` are over; can't be switched off again",
+    )
+    soft_delete_days: Annotated[int, Field(ge=7, le=90, strict=True)] = Field(
+        90, description="days that deleted objects can be restored, 7 to 90; fixed when the vault is made"
+    )
+
+
+class DatabaseSettings(_Section):
+    """What of the database's server a region may refuse."""
+
+    high_availability: HighAvailability | None = Field(
+        None,
+        description="where the server has its standby: `ZoneRedundant`, `SameZone` or `Disabled`; if not set, size "
+        "and region decide",
+    )
+    geo_redundant_backup: StrictBool | None = Field(
+        None,
+        description="copies backups to the paired region too; if not set, wherever Azure offers it; fixed when the "
+        "server is made",
+    )
+    sku: Annotated[str, AfterValidator(check_sku), Form("a server's size such as Standard_D4ds_v5")] | None = Field(
+        None,
+        description="size of the server, such as `Standard_D4ds_v5`; if not set, as many vCores as the nodes need, "
+        "of the newest generation up to v5 that the region has",
+    )
+
+
+AuthorizationKey = Annotated[SecretStr, Field(min_length=1), Form("the circuit's authorization key")]
+
+
+class Settings(_Section):
+    """One member's configuration. Each field is a configuration key of the project."""
+
+    _server_offer: ServerOffer | None = PrivateAttr(None)
+
+    location: Annotated[str, Form("the name of an Azure region such as swedencentral")] = Field(
+        alias=LOCATION_KEY, description="Azure region"
+    )
+    size: Size = Field(description="`small`, `medium` or `large`: 2, 7 or 15 VMs; monitoring off, on, on")
+    nodes: NodesSettings = Field(
+        description="the node VMs: `{count, standby, vmSize, image, sshPublicKey, encryptionAtHost}`"
+    )
+    ledger: LedgerSettings = Field(
+        {},
+        validate_default=True,
+        description="the ledger software and its network: `{platform, version, artifact, repository, applications, "
+        "roles, names, rpcUsers, applicationPorts, shareGib, network}`",
+    )
+    bank: BankSettings = Field(description="who this member is: `{name, legalName, asn, cardCounter}`")
+    address_space: Annotated[
+        PrivateSpace,
+        BeforeValidator(_text),
+        Form("a private IPv4 network of /16 to /22 such as 10.20.0.0/16, without host bits"),
+    ] = Field(description="the member's private IPv4 range, /16 to /22")
+    connectivity: ConnectivitySettings = Field(
+        {"vpn": {}}, validate_default=True, description="how the member reaches its peers: `{vpn, expressRoute}`"
+    )
+    gateway_readers: Annotated[tuple[UUID, ...], AfterValidator(each_once)] = Field(
+        (),
+        description="object ids of the service principals that deploy peers' halves of `vnet-to-vnet` links: they "
+        "may read this member's gateway, which Azure requires; list them before that peer joins",
+    )
+    express_route_authorization_key: AuthorizationKey | None = Field(
+        None, validate_default=True, description="secret: authorization key of the ExpressRoute circuit"
+    )
+    peers: tuple[PeerSettings, ...] = Field(
+        (),
+        validate_default=True,
+        description="the members to link to: `{name, legalName, stack or card, link, fingerprint}`",
+    )
+    application_networks: Annotated[
+        tuple[Annotated[IPv4Network, BeforeValidator(_text), AfterValidator(check_application_network)], ...],
+        Field(max_length=MAX_APPLICATION_NETWORKS),
+        AfterValidator(each_once),
+    ] = Field(
+        (), description="CIDRs of the bank's own applications: they may call RPC, and the private endpoints by HTTPS"
+    )
+    operators: Annotated[tuple[UUID, ...], AfterValidator(each_once)] = Field(
+        (),
+        description="object ids of the Entra groups that may read the applications' passwords, the nodes' "
+        "certificates and logs",
+    )
+    alerts: AlertsSettings = Field({}, validate_default=True, description="who gets the alerts: `{emails}`")
+    monitoring: MonitoringSettings = Field(
+        {}, validate_default=True, description="what is watched in addition to the resources: `{budget}`"
+    )
+    tags: dict[str, Annotated[str, Form("text in quotes")]] = Field(
+        {}, description=f"tags for every resource that takes them, for example a cost centre; {MAX_TAGS} at most"
+    )
+    database: DatabaseSettings = Field(
+        {}, validate_default=True, description="the database's server: `{highAvailability, geoRedundantBackup, sku}`"
+    )
+    key_vault: KeyVaultSettings = Field({}, validate_default=True, description="`{purgeProtection, softDeleteDays}`")
+    key_generations: KeyGenerationSettings = Field(
+        {}, validate_default=True, description="`{link, signing}`: raised by one to make a new key pair"
+    )
+    deletion_protection: Annotated[bool, BeforeValidator(_true_or_false)] = Field(
+        True,
+        description="Pulumi refuses to delete what can't be made again: vaults, an authority's keys, storage with "
+        "its containers and share, database, gateway and its addresses",
+    )
+
+    @field_validator("monitoring")
+    @classmethod
+    def _somebody_hears(cls, monitoring: MonitoringSettings, info: ValidationInfo) -> MonitoringSettings:
+        alerts, size = info.data.get("alerts"), info.data.get("size")
+        if monitoring.budget is not None and size and not SIZES[size].monitoring:
+            watched = " or ".join(each for each, profile in SIZES.items() if profile.monitoring)
+            refuse([Flaw(f"at size {size}, which is not watched; wanted size {watched}", ("budget",))])
+        if monitoring.budget is not None and alerts and not alerts.emails:
+            unheard = "without `alerts.emails`; wanted who gets the mail that it is exceeded"
+            refuse([Flaw(unheard, ("budget",))])
+        return monitoring
+
+    @field_validator("tags")
+    @classmethod
+    def _taken_by_all(cls, tags: dict[str, str]) -> dict[str, str]:
+        refuse(Flaw(text, (name,) if name is not None else ()) for name, text in wrong_tags(tags))
+        return tags
+
+    @field_validator("application_networks")
+    @classmethod
+    def _of_the_bank(cls, networks: tuple[IPv4Network, ...], info: ValidationInfo) -> tuple[IPv4Network, ...]:
+        own = info.data.get("address_space")
+        refuse(
+            Flaw(f"overlaps the member's own {own}; wanted a network outside of it", (place,))
+            for place, each in enumerate(networks)
+            if own and each.overlaps(own)
+        )
+        return networks
+
+    @field_validator("location")
+    @classmethod
+    def _known_region(cls, name: str) -> str:
+        if name not in REGIONS:
+            near = get_close_matches(name.lower().replace(" ", ""), REGIONS, n=1, cutoff=0.6)
+            hint = f" such as {near[0]}" if near else f": {', '.join(sorted(REGIONS))}"
+            raise ValueError(f"wanted the name of a public Azure region{hint}")
+        return name
+
+    @field_validator("bank")
+    @classmethod
+    def _legal_name_of_platform(cls, bank: BankSettings, info: ValidationInfo) -> BankSettings:
+        ledger = info.data.get("ledger")
+        if ledger is None:
+            return bank
+        try:
+            legal_name = PLATFORMS[ledger.platform].check_legal_name(bank.legal_name)
+        except ValueError as error:
+            raise FlawsError([Flaw(str(error), ("legalName",))]) from error
+        refuse(_not_certified(ledger, legal_name))
+        return bank.model_copy(update={"legal_name": legal_name})
+
+    @field_validator("size")
+    @classmethod
+    def _region_can(cls, size: Size, info: ValidationInfo) -> Size:
+        location = info.data.get("location")
+        if location and SIZES[size].needs_zones and not REGIONS[location].zones:
+            raise ValueError(
+                f"it needs availability zones, which {location} does not have; wanted {Size.SMALL}, "
+                f"or a region with zones"
+            )
+        return size
+
+    @field_validator("nodes")
+    @classmethod
+    def _someone_runs(cls, nodes: NodesSettings, info: ValidationInfo) -> NodesSettings:
+        size = info.data.get("size")
+        count = nodes.count or (SIZES[size].count if size else MAX_VMS)
+        if nodes.standby >= count:
+            unused = f"all of {count} VMs; wanted at least one that runs a node"
+            refuse([Flaw(unused, ("standby",), value=nodes.standby)])
+        return nodes
+
+    @field_validator("ledger")
+    @classmethod
+    def _ordered(cls, ledger: LedgerSettings, info: ValidationInfo) -> LedgerSettings:
+        nodes, size = info.data.get("nodes"), info.data.get("size")
+        count = (nodes.count or SIZES[size].count) - nodes.standby if nodes and size else None
+        refuse(
+            [
+                *_of_no_identity(ledger, count),
+                *_without_software(ledger, nodes),
+                *_without_notary(ledger, (info.context or {}).get("member")),
+            ]
+        )
+        return ledger
+
+    @field_validator("database")
+    @classmethod
+    def _region_takes(cls, database: DatabaseSettings, info: ValidationInfo) -> DatabaseSettings:
+        location = info.data.get("location")
+        flaws = []
+        if location and database.geo_redundant_backup and REGIONS[location].pair is None:
+            flaws.append(Flaw(f"{location} has no paired region; wanted false", ("geoRedundantBackup",)))
+        if location and database.high_availability is HighAvailability.ZONE_REDUNDANT and not REGIONS[location].zones:
+            wanted = f"wanted {HighAvailability.SAME_ZONE} or {HighAvailability.DISABLED}"
+            flaws.append(Flaw(f"{location} has no availability zones; {wanted}", ("highAvailability",)))
+        refuse(flaws)
+        return database
+
+    @field_validator("database")
+    @classmethod
+    def _takes_all_nodes(cls, database: DatabaseSettings, info: ValidationInfo) -> DatabaseSettings:
+        nodes, size, ledger = (info.data.get(name) for name in ("nodes", "size", "ledger"))
+        if not (database.sku and nodes and size and ledger and (needs := PLATFORMS[ledger.platform].database)):
+            return database
+        running = (nodes.count or SIZES[size].count) - nodes.standby
+        if vcores_of(database.sku) < (
+            wanted := vcores(running, needs.identities_per_vcore, needs.connections_per_identity)
+        ):
+            few = f"of {vcores_of(database.sku)} vCores; wanted {wanted} or more for {running} nodes"
+            refuse([Flaw(few, ("sku",))])
+        return database
+
+    @field_validator("connectivity")
+    @classmethod
+    def _asn_fits(cls, connectivity: ConnectivitySettings, info: ValidationInfo) -> ConnectivitySettings:
+        bank = info.data.get("bank")
+        if bank and bank.asn == COEXISTENCE_ASN and not (connectivity.vpn and connectivity.express_route):
+            alone = (
+                "for a VPN gateway beside an ExpressRoute gateway; wanted `connectivity.vpn` and "
+                "`connectivity.expressRoute`, or a private ASN"
+            )
+            refuse([Flaw(alone, ("bank", "asn"), elsewhere=True)])
+        return connectivity
+
+    @field_validator("gateway_readers")
+    @classmethod
+    def _gateway_to_read(cls, readers: tuple[UUID, ...], info: ValidationInfo) -> tuple[UUID, ...]:
+        connectivity = info.data.get("connectivity")
+        if readers and connectivity is not None and connectivity.vpn is None:
+            raise ValueError("there is no VPN gateway to read; wanted `connectivity.vpn`, or no readers")
+        return readers
+
+    @field_validator("express_route_authorization_key")
+    @classmethod
+    def _circuit_opens(cls, key: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        connectivity = info.data.get("connectivity")
+        wanted = connectivity is not None and connectivity.express_route is not None
+        secret = EXPRESS_ROUTE_KEY in (info.context or {}).get("secret_keys", ())
+        if wanted and key is None:
+            refuse([Flaw(f"not set; wanted `pulumi config set --secret {EXPRESS_ROUTE_KEY}` for the circuit")])
+        if key is not None and connectivity is not None and not wanted:
+            raise ValueError("set, but `connectivity.expressRoute` is not; wanted both or neither")
+        if key is not None and key.get_secret_value().split() != [key.get_secret_value()]:
+            raise ValueError("has white space in it or is empty; wanted the key alone")
+        if key is not None and not secret:
+            raise ValueError("stands in clear; wanted it encrypted: `pulumi config set --secret`")
+        return key
+
+    @field_validator("peers")
+    @classmethod
+    def _linkable(cls, peers: tuple[PeerSettings, ...], info: ValidationInfo) -> tuple[PeerSettings, ...]:
+        bank, connectivity = info.data.get("bank"), info.data.get("connectivity")
+        ledger = info.data.get("ledger")
+        names = [peer.name for peer in peers]
+        flaws = [*repeated(peers, lambda peer: peer.name, below=("name",))]
+        if bank and bank.name in names:
+            flaws.append(Flaw("this member itself; wanted other members only", (names.index(bank.name), "name")))
+        authority = ledger.network.authority if ledger and ledger.network else None
+        if bank and authority not in (None, bank.name, *names):
+            unlisted = f"none of `peers`; wanted it listed there, or {bank.name} itself"
+            flaws.append(Flaw(unlisted, ("ledger", "network", "authority"), elsewhere=True))
+        if connectivity:
+            flaws.extend(_unlinkable(peers, connectivity))
+        if ledger:
+            peers, wrong = _named(peers, bank, PLATFORMS[ledger.platform])
+            flaws.extend(wrong)
+        refuse(flaws)
+        return peers
+
+    @property
+    def profile(self) -> SizeProfile:
+        """What the size stands for."""
+        return SIZES[self.size]
+
+    @property
+    def region(self) -> Region:
+        """What the member's region offers."""
+        return REGIONS[self.location]
+
+    @property
+    def server_offer(self) -> ServerOffer:
+        """What the region offered the database's server when it was made, or offers now where there is none yet."""
+        return self._server_offer or self.region.server_offer
+
+    def with_server_of(self, offer: ServerOffer | None) -> Self:
+        """The same settings for a server that was made with an offer; None where there is none yet."""
+        copy = self.model_copy()
+        copy._server_offer = offer
+        return copy
+
+    @property
+    def platform(self) -> Platform:
+        """The ledger platform."""
+        return PLATFORMS[self.ledger.platform]
+
+    @property
+    def ledger_version(self) -> str:
+        """Version of the ledger platform."""
+        return self.ledger.version or self.platform.default_version
+
+    @property
+    def is_authority(self) -> bool:
+        """Whether this member certifies the network's names."""
+        return self.ledger.network is not None and self.ledger.network.authority == self.bank.name
+
+    @property
+    def authority_needs(self) -> AuthorityNeeds | None:
+        """What this member's network authority needs; None where it is none."""
+        return self.platform.authority if self.is_authority else None
+
+    @property
+    def root_open(self) -> bool:
+        """Whether this member's network authority may sign with the root's key until the next run."""
+        return self.ledger.network is not None and self.ledger.network.root_open_until is not None
+
+    @property
+    def ca_generation(self) -> int:
+        """Generation of the CA with which this member's network authority certifies names."""
+        return self.ledger.network.ca_generation if self.ledger.network else 1
+
+    @property
+    def node_count(self) -> int:
+        """Node VMs, standbys among them."""
+        return self.nodes.count or self.profile.count
+
+    @property
+    def identity_count(self) -> int:
+        """Ledger nodes that run at one time."""
+        return self.node_count - self.nodes.standby
+
+    @property
+    def vm_size(self) -> str:
+        """Azure VM size of the node VMs."""
+        return self.nodes.vm_size or self.profile.vm_size
+
+    @property
+    def database_high_availability(self) -> HighAvailability:
+        """Where the database's server has its standby."""
+        wanted = self.database.high_availability or self.profile.database_high_availability
+        if self.database.high_availability is None and wanted is HighAvailability.ZONE_REDUNDANT:
+            return wanted if self.server_offer.zone_redundant else HighAvailability.SAME_ZONE
+        return wanted
+
+    @property
+    def database_sku(self) -> str | None:
+        """VMs of the database's server; None where the platform has no database."""
+        needs = self.platform.database
+        if needs is None:
+            return None
+        cores = vcores(self.identity_count, needs.identities_per_vcore, needs.connections_per_identity)
+        return self.database.sku or general_purpose_sku(cores, self.server_offer.generation)
+
+    @property
+    def geo_redundant_backup(self) -> bool:
+        """Whether the database's backups lie in the paired region too."""
+        chosen = self.database.geo_redundant_backup
+        return self.server_offer.geo_redundant_backup if chosen is None else chosen
+
+
+def _not_certified(ledger: LedgerSettings, legal_name: str) -> Iterator[Flaw]:
+    """Flaws of `ledger.names`: each must be the bank's legal name and an OU."""
+    for identity, name in ledger.names.items():
+        steps = ("ledger", "names", identity)
+        try:
+            certified = PLATFORMS[ledger.platform].bank_of(name)
+        except ValueError as error:
+            yield Flaw(str(error), steps, elsewhere=True)
+            continue
+        if certified != legal_name:
+            yield Flaw(f"wanted {legal_name}, as `bank.legalName`, and an OU", steps, elsewhere=True)
+
+
+def _of_no_identity(ledger: LedgerSettings, count: int | None) -> Iterator[Flaw]:
+    """Flaws of `ledger.roles` and `ledger.names`: unknown identities, unknown roles, OUs of other identities.
+
+    Args:
+        ledger: the settings with roles and names.
+        count: the number of identities; None if it is not known, since other settings are wrong.
+    """
+    platform = PLATFORMS[ledger.platform]
+    roles = [role.name for role in platform.roles]
+    running = [identity_name(index) for index in range(count)] if count is not None else None
+    for key, given in (("roles", ledger.roles), ("names", ledger.names)):
+        for identity, value in given.items():
+            if running and identity not in running:
+                yield Flaw(f"there is no such identity; wanted {running[0]} to {running[-1]}", (key, identity))
+            if key == "roles" and value not in roles:
+                yield Flaw(f"wanted one of {', '.join(roles)}", (key, identity))
+    for identity, name in ledger.names.items():
+        unit = (LegalName.parse(name).get("OU") or "").casefold()
+        if unit in (running or ()) and unit != identity:
+            yield Flaw(f"has the OU {unit}, another identity's; wanted a different one", ("names", identity))
+
+
+def _without_software(ledger: LedgerSettings, nodes: NodesSettings | None) -> Iterator[Flaw]:
+    platform = PLATFORMS[ledger.platform]
+    chosen = ledger.version not in (None, platform.default_version)
+    if nodes and chosen and platform.install and ledger.artifact is None and nodes.image is None:
+        wanted = "wanted its coordinates and SHA-256, or `nodes.image`"
+        yield Flaw(f"without `ledger.artifact`; {wanted}", ("version",))
+
+
+def _without_notary(ledger: LedgerSettings, member: str | None) -> Iterator[Flaw]:
+    needs, network = PLATFORMS[ledger.platform].authority, ledger.network
+    if needs is None or network is None or network.authority is None or network.authority != member:
+        return
+    if not network.notaries and needs.notary_role not in ledger.roles.values():
+        none = f"the own network has no notary; wanted a {needs.notary_role} here, or `ledger.network.notaries`"
+        yield Flaw(none, ("roles",), value=ledger.roles)
+
+
+def _named(
+    peers: tuple[PeerSettings, ...], bank: BankSettings | None, platform: Platform
+) -> tuple[tuple[PeerSettings, ...], list[Flaw]]:
+    """The peers with their legal names in canonical form, and what is wrong with those."""
+    flaws = []
+    named = []
+    holders = {name_key(bank.legal_name): bank.name} if bank else {}
+    for place, peer in enumerate(peers):
+        steps = (place, "legalName")
+        if peer.legal_name is None:
+            if platform.authority is not None:
+                flaws.append(Flaw("not set; wanted that of its bank, agreed out of band", steps))
+            named.append(peer)
+            continue
+        try:
+            legal_name = platform.check_legal_name(peer.legal_name)
+        except ValueError as error:
+            flaws.append(Flaw(str(error), steps))
+            continue
+        if (holder := holders.setdefault(name_key(legal_name), peer.name)) != peer.name:
+            flaws.append(Flaw(f"that of {holder} too; wanted a different legal name for each", steps))
+        named.append(peer.model_copy(update={"legal_name": legal_name}))
+    return tuple(named), flaws
+
+
+def _unlinkable(peers: tuple[PeerSettings, ...], connectivity: ConnectivitySettings) -> Iterator[Flaw]:
+    for place, peer in enumerate(peers):
+        over_circuit = peer.link is LinkKind.EXPRESS_ROUTE
+        if peer.link is not None and (connectivity.express_route if over_circuit else connectivity.vpn) is None:
+            key = "expressRoute" if over_circuit else "vpn"
+            yield Flaw(f"there is no `connectivity.{key}`; wanted it for such a link", (place, "link"))
+    if connectivity.vpn:
+        # A link whose kind the card decides takes at least as many as VNet-to-VNet.
+        links = [peer.link or LinkKind.VNET_TO_VNET for peer in peers]
+        for said in over_budget(links, connectivity.vpn.sku):
+            yield Flaw(said, ("connectivity", "vpn", "sku"), elsewhere=True, value=connectivity.vpn.sku)
+
+
+def over_budget(links: Iterable[LinkKind], sku: GatewaySku) -> list[str]:
+    """What is wrong with so many links for a gateway: one sentence, or nothing."""
+    connections = sum(CONNECTIONS_OF_LINK[link] for link in links)
+    if connections <= sku.max_connections:
+        return []
+    return [f"the links take {connections} connections; wanted {sku.max_connections} at most with {sku}"]
+
+
+def parse_settings(project: str, values: Mapping[str, str], secret_keys: frozenset[str] = frozenset()) -> Settings:
+    """One member's settings from the stack's configuration.
+
+    Args:
+        project: the project's name, the namespace of its keys.
+        values: every key of the stack with its namespace; objects and lists as JSON.
+        secret_keys: the keys, with their namespace, that are encrypted in the stack's file.
+
+    Raises:
+        SettingsError: with one line for each mistake; no secret value stands in it.
+    """
+    namespace = f"{project}:"
+    lines = [line for key in values if (line := _misspelt(key, project, located=LOCATION_KEY in values))]
+    known = {
+        key if key == LOCATION_KEY else key.removeprefix(namespace): _decode(text)
+        for key, text in values.items()
+        if key == LOCATION_KEY or key.startswith(namespace)
+    }
+    secret = frozenset(key.removeprefix(namespace) for key in secret_keys)
+    try:
+        settings = Settings.model_validate(known, context={"secret_keys": secret, "member": _name(known.get("bank"))})
+        if not lines:
+            return settings
+    except ValidationError as error:
+        found = [*mistakes_of(error, Settings, known)]
+        # One line for one mistake: what is misspelt is not set either.
+        if any(line.endswith(f"wanted {LOCATION_KEY}") for line in lines):
+            found = [each for each in found if each.key != LOCATION_KEY]
+        lines += [_line(namespace, each, secret) for each in found]
+    # Raised outside of the handler: pydantic's own report would show the values of secrets.
+    raise SettingsError("\n".join(map(one_line, lines)))
+
+
+_PROVIDER = "azure-native"
+# pulumi.com/registry/packages/azure-native/installation-configuration
+_PROVIDER_KEYS = tuple(
+    """auxiliaryTenantIds clientCertificatePassword clientCertificatePath clientId clientSecret
+    disableInstanceDiscovery disablePulumiPartnerId environment location metadataHost msiEndpoint oidcRequestToken
+    oidcRequestUrl oidcToken oidcTokenFilePath partnerId subscriptionId tenantId useDefaultAzureCredential useMsi
+    useOidc""".split()
+)
+
+
+def _misspelt(key: str, project: str, *, located: bool) -> str | None:
+    """The message for a key that would be ignored, since its namespace or its name is misspelt; None if it is not.
+
+    Args:
+        key: the key with its namespace.
+        project: the project's name.
+        located: whether the region is set; if not, `location` in another namespace was meant to set it.
+    """
+    namespace, _, name = key.partition(":")
+    if namespace == _PROVIDER:
+        near = get_close_matches(name, _PROVIDER_KEYS, n=1, cutoff=0.75)
+        return f"{key}: unknown key; wanted {_PROVIDER}:{near[0]}" if near and name not in _PROVIDER_KEYS else None
+    if namespace == project:
+        return None
+    near = get_close_matches(namespace, (project, _PROVIDER), n=1, cutoff=0.85)
+    if not near and not located and f"{_PROVIDER}:{name}" == LOCATION_KEY:
+        near = [_PROVIDER]
+    return f"{key}: unknown namespace; wanted {near[0]}:{name}" if near else None
+
+
+def _name(bank: object) -> str | None:
+    """The member's name, for checks that come before its own; None where it is refused."""
+    try:
+        return TypeAdapter(MemberName).validate_python(bank.get("name") if isinstance(bank, dict) else None)
+    except ValidationError:
+        return None
+
+
+def _decode(text: str) -> Any:
+    if text[:1] not in ("{", "["):
+        return text
+    try:
+        return from_json(text, allow_inf_nan=False)
+    except (ValueError, TypeError):
+        # Its check shows it, and says what was wanted.
+        return text
+
+
+def _line(namespace: str, mistake: Mistake, secret: frozenset[str]) -> str:
+    top = str(mistake.steps[0])
+    if mistake.has_value and top in (*secret, EXPRESS_ROUTE_KEY):
+        # A message may quote the value; those about the authorization key never do.
+        said = mistake.said if top == EXPRESS_ROUTE_KEY else f"wanted {mistake.form}"
+        mistake = replace(mistake, said=said, value="[secret]", quoted=False)
+    elif "PRIVATE KEY" in str(mistake.value):
+        mistake = replace(mistake, value="[a private key]")
+    return mistake.line if top == LOCATION_KEY else f"{namespace}{mistake.line}"
+
+
+def load_settings() -> Settings:
+    """The settings of the stack that the program runs for.
+
+    Raises:
+        RunError: the configuration is wrong; Pulumi prints it as one message, before anything is registered.
+    """
+    # Pulumi has no public call that lists the keys, and an unknown key must not go unseen.
+    values = {**get_config_env(), **CONFIG.get()}
+    try:
+        return parse_settings(pulumi.get_project(), values, frozenset(key for key in values if is_config_secret(key)))
+    except SettingsError as error:
+        message = f"the configuration of stack {pulumi.get_stack()} can't be used:\n{error}"
+    raise pulumi.RunError(message)

@@ -1,0 +1,74 @@
+"""Warnings about settings that are accepted and may fail at Azure, or protect less than they seem to."""
+
+from collections.abc import Iterator
+
+from contract.card import COEXISTENCE_ASN
+from stack.regions import TABLE
+from stack.settings import HighAvailability, Settings
+
+_ZONE_REDUNDANT, _SAME_ZONE = HighAvailability.ZONE_REDUNDANT, HighAvailability.SAME_ZONE
+
+
+def warnings_of(settings: Settings) -> Iterator[str]:
+    """Warnings about one member's configuration; each says what to do.
+
+    The table of regions has a date, and Azure may have changed since: it leads to warnings, not to refusals.
+    """
+    yield from _of_combinations(settings)
+    region = settings.region
+    if not region.is_open:
+        yield f"{region.name} was coming soon on {TABLE.regions_date}: see that your subscription can use it"
+    if settings.profile.needs_zones and not region.premium_zrs:
+        yield (
+            f"the ledger's share is Premium_ZRS, which {region.name} did not offer on {TABLE.premium_zrs_date}: if "
+            "Azure refuses it, take another region"
+        )
+    if settings.platform.database is not None:
+        yield from _of_database(settings)
+
+
+def _of_combinations(settings: Settings) -> Iterator[str]:
+    """Settings that are valid one by one, and together leave the bank without something."""
+    ledger, needs = settings.ledger, settings.platform.authority
+    if needs and ledger.network is None:
+        yield "nodes never start without certified names: set ledger.network to the authority that certifies them"
+    if needs and list(ledger.roles.values()).count(needs.notary_role) >= settings.identity_count:
+        yield "all identities are notaries: none is left for the bank; raise nodes.count, or change ledger.roles"
+    asn, connectivity = settings.bank.asn, settings.connectivity
+    if connectivity.vpn and connectivity.express_route and asn != COEXISTENCE_ASN:
+        yield (
+            f"bank.asn is {asn} beside connectivity.expressRoute: Azure routes between both gateways only with "
+            f"{COEXISTENCE_ASN} and a Route Server, which nodes don't need; if Azure refuses {asn}, set "
+            f"{COEXISTENCE_ASN}, without ipsec links"
+        )
+    if settings.alerts.emails and not settings.profile.monitoring:
+        yield f"alerts.emails are set, and size {settings.size} has no alerts: nobody gets mail; take a larger size"
+
+
+def _of_database(settings: Settings) -> Iterator[str]:
+    region, database, on = settings.region, settings.database, f"on {TABLE.postgresql_date}"
+    if region.postgresql is None:
+        yield f"{region.name} did not offer PostgreSQL {on}: if Azure refuses it, take another region"
+        return
+    offer = settings.server_offer
+    if not offer.zone_redundant:
+        if database.high_availability is _ZONE_REDUNDANT:
+            yield (
+                f"database.highAvailability is {_ZONE_REDUNDANT}, and {region.name} took no new such server {on}: if "
+                f"Azure refuses it, set {_SAME_ZONE}, or take another region"
+            )
+        elif settings.database_high_availability is not settings.profile.database_high_availability and (
+            database.high_availability is None
+        ):
+            yield (
+                f"{region.name} took no new zone-redundant PostgreSQL server {on}, so the standby is in the server's "
+                f"zone: take another region, or accept that by database.highAvailability: {_SAME_ZONE}"
+            )
+    if database.geo_redundant_backup and not offer.geo_redundant_backup:
+        yield (
+            f"database.geoRedundantBackup is true, and {region.name} did not offer it {on}: if Azure refuses it, "
+            "leave it out"
+        )
+    if database.sku and int(database.sku[-1]) not in region.postgresql.generations:
+        had = ", ".join(f"v{each}" for each in region.postgresql.generations)
+        yield f"database.sku is {database.sku}, and {region.name} had {had} {on}: if Azure refuses it, leave it out"

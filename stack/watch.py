@@ -1,0 +1,38 @@
+"""Stack outputs that say where to look once the stack is up, and what other people still have to do."""
+
+from collections.abc import Mapping, Sequence
+
+from pulumi import Output
+
+from components.monitoring import Monitoring
+from components.vpn_peering import VpnPeering
+from components.workbook import Workbook
+from contract.authority_configuration import Approval
+from stack.member import Member
+
+
+def connections(member: Member, links: Sequence[VpnPeering]) -> dict[str, list[Output[str]]]:
+    """Azure's names of this member's VPN connections to each peer, by the peer's name."""
+    peers = [peer.name for peer in member.peers if peer.over_vpn]
+    return {
+        name: [each.apply(lambda id_: id_.rsplit("/", 1)[-1]) for each in link.connection_ids.values()]
+        for name, link in zip(peers, links, strict=True)
+    }
+
+
+def monitoring(made: Monitoring | None, workbook: Workbook | None) -> Mapping[str, Output[str]]:
+    """URL of the workbook, and the GUID by which the workspace is queried; empty without monitoring."""
+    return {"workbook": workbook.url, "workspace": made.workspace_customer_id} if made and workbook else {}
+
+
+def waits_for(member: Member) -> dict[str, list[str]]:
+    """What this member waits for, by the name of the member that must do it; Pulumi can't know whether it is done."""
+    waits = {peer.name: ["its half of the link"] for peer in member.peers if peer.over_vpn}
+    network, authority = member.settings.ledger.network, member.authority_peer
+    if authority:
+        waits.setdefault(authority.name, []).append(
+            "certificates of our nodes, and their approval where that is by hand"
+        )
+    if network and member.authority and network.approval is Approval.MANUAL:
+        waits.setdefault(member.name, []).append("approval of each node's request")
+    return waits

@@ -1,0 +1,33 @@
+package ledger.corda;
+
+import com.zaxxer.hikari.HikariConfig;
+import com.zaxxer.hikari.HikariDataSource;
+import java.sql.Connection;
+import java.sql.SQLException;
+import java.sql.Statement;
+
+/** {@code Waiting URL USER}: a node's pool, of which one connection asks the database again and again, until that fails. */
+public final class Waiting {
+    private Waiting() {}
+
+    public static void main(String[] arguments) throws Exception {
+        HikariConfig configuration = new HikariConfig();
+        configuration.setDataSourceClassName("org.postgresql.ds.PGSimpleDataSource");
+        configuration.addDataSourceProperty("url", arguments[0]);
+        configuration.addDataSourceProperty("user", arguments[1]);
+        configuration.addDataSourceProperty("password", System.getenv("DATABASE"));
+        configuration.setMaximumPoolSize(1);
+        try (HikariDataSource pool = new HikariDataSource(configuration);
+                Connection connection = pool.getConnection();
+                Statement statement = connection.createStatement()) {
+            System.out.println("asks");
+            while (true) {
+                statement.execute("SELECT 1");
+                Thread.sleep(50);
+            }
+        } catch (SQLException error) {
+            System.out.println(error.getMessage());
+        }
+        Runtime.getRuntime().halt(0);
+    }
+}

@@ -1,0 +1,131 @@
+"""Taking any one guard of the agent away breaks a promise in some random history."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+import pytest
+
+from agent.exchange import Exchange
+from agent.lease import Lease
+from agent.node import Node
+from agent.reconciler import MemberReconciler
+from contract.timing import LEASE, LeaseTiming
+from host.bank_documents import Document
+from lab import simulation
+from lab.simulation import (
+    Database,
+    Machine,
+    World,
+    anything,
+    cut_off,
+    late_commits,
+    play,
+)
+from ledger.software import DatabaseAccess
+
+
+def some_history_is_broken(
+    seeds: Iterable[int] = range(1000), trouble: Callable[[World], Awaitable[None]] = anything
+) -> bool:
+    return any(play(seed, trouble=trouble).violations for seed in seeds)
+
+
+def test_without_the_fence_of_the_database_an_older_epoch_commits(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def no_fence(self: Database, identity: str, epoch: int, holder: str, *, known: bool) -> Any:
+        self._world.kept[identity].passwords[epoch] = holder
+        return DatabaseAccess("database", 5432, identity, "role", holder)
+
+    monkeypatch.setattr(Database, "close_older", no_fence)
+    assert some_history_is_broken(), "a lease alone can't stop a VM that was frozen while it held it"
+
+
+def test_without_the_deadline_two_vms_run_one_identity(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LeaseTiming, "__post_init__", lambda _: None)
+    late = LeaseTiming(stop_seconds=LEASE.lease_seconds + 15, kill_seconds=LEASE.lease_seconds + 20)
+    monkeypatch.setattr(simulation, "TIMING", late)
+
+    async def alone(world: World) -> None:
+        """A holder reaches neither store nor database, which would tell it that it is fenced, and no lock holds."""
+        world.locks_hold = False
+        await asyncio.sleep(world.chance.uniform(10, 30))
+        holder = world.chance.choice([machine for machine in world.machines if machine.running])
+        for service in ("store", "database"):
+            holder.cut_off[service] = "hangs"
+        await asyncio.sleep(90)
+
+    assert some_history_is_broken(trouble=alone), "a holder that can't renew must be gone before the lease lapses"
+
+
+def test_without_the_watchdog_a_hung_agent_lets_its_node_run_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def asleep(self: Machine, gate: object) -> None:
+        """No watchdog."""
+
+    monkeypatch.setattr(Machine, "_watch_over", asleep)
+    assert some_history_is_broken(), "an agent that hangs can't keep its own deadline"
+
+
+def test_without_the_etag_from_its_start_an_older_epoch_overwrites_a_newer_ones_document(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    publish = Exchange.publish
+
+    async def late(self: Exchange, identity: str, info: bytes, before: object) -> Document:
+        return await publish(self, identity, info, await self.published(identity))
+
+    monkeypatch.setattr(Exchange, "publish", late)
+    # It wants a rare order of things, in one history of a thousand: the search begins near one.
+    assert some_history_is_broken(range(2100, 5100)), "what is read after the fences may be a newer epoch's"
+
+
+def test_without_a_note_a_member_dropped_meanwhile_stays_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def forgetful(self: MemberReconciler) -> frozenset[str]:
+        return frozenset(self._admitted)
+
+    monkeypatch.setattr(MemberReconciler, "_admitted_members", forgetful)
+    assert any(play(seed).wrong_members for seed in range(300)), (
+        "a node that starts does not know whom it once admitted"
+    )
+
+
+def test_without_an_end_of_its_own_sessions_an_earlier_node_commits_beside_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def only_older(self: World, name: str, epoch: int) -> None:
+        kept = self.kept[name]
+        kept.sessions = {session: of for session, of in kept.sessions.items() if of >= epoch}
+
+    assert not some_history_is_broken(range(20), late_commits), "with the guard all is well"
+    monkeypatch.setattr(World, "end_sessions", only_older)
+    assert some_history_is_broken(range(100), late_commits), (
+        "what a killed node of the same epoch has sent may arrive late"
+    )
+
+
+def test_without_the_lease_a_late_holder_outbids_the_rightful_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def unasked(self: Lease, newer: int, why: str) -> None:
+        self._record = self._record.acquired(self.vm, "now", above=newer)
+
+    monkeypatch.setattr(Lease, "raise_epoch", unasked)
+    assert some_history_is_broken(), "only the store knows who may raise the epoch"
+
+
+def test_without_a_proof_a_cut_off_holder_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def always(self: Node) -> None:
+        """Nobody is asked."""
+
+    # Nor does the node end by itself, as some would that their database refuses.
+    monkeypatch.setattr(simulation, "_REFUSALS", 10**9)
+    assert not some_history_is_broken(range(20), cut_off), "with the guard all is well"
+    monkeypatch.setattr(Node, "prove", always)
+    assert some_history_is_broken(range(100), cut_off), "nobody tells it that it was replaced"
+
+
+def test_without_the_fence_a_holder_that_is_cut_off_commits_beside_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def no_fence(self: Database, identity: str, epoch: int, holder: str, *, known: bool) -> Any:
+        self._world.kept[identity].passwords[epoch] = holder
+        self._world.kept[identity].roles[epoch] = holder
+        return DatabaseAccess("database", 5432, identity, "role", holder)
+
+    monkeypatch.setattr(Database, "close_older", no_fence)
+    assert some_history_is_broken(range(100), cut_off), "a failsafe is safe with a database that refuses alone"

@@ -1,0 +1,141 @@
+"""What an agent says while what it needs is away: it is healthy, gives the reason, and goes on by itself.
+
+Azure replaces VMs that say anything else, one after the other, and none of them would fare better.
+"""
+
+import asyncio
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from azure.storage.blob import BlobLeaseClient
+
+from agent.database import PostgresFence
+from contract.timing import FAILSAFE, LEASE
+from lab import echo
+from lab.banks import azurite, npm, postgres
+from lab.banks.process import until
+from lab.cards import make_card
+from tests.processes.vms import IDENTITY, Bank, Vm, eventually, loopback, ready
+
+pytestmark = [
+    pytest.mark.skipif(postgres.missing() is not None, reason=str(postgres.missing())),
+    pytest.mark.skipif(not npm.available(), reason="no node and npm here; wanted them for Azurite"),
+]
+
+HOST = loopback(1)
+
+
+@pytest.fixture
+def bank(tmp_path: Path) -> Iterator[tuple[Bank, Any]]:
+    """A bank, and the process of its storage."""
+    with azurite.blob_service() as (blobs, storage), postgres.server() as server:
+        made = Bank(tmp_path / "bank-a", blobs, server)
+        yield made, storage
+        storage.send_signal(signal.SIGCONT)
+        made.end()
+
+
+def told(vm: Vm, key: str, word: str) -> None:
+    """Wait until a VM's health has a word under a key; whatever it says meanwhile, it is healthy."""
+
+    def look() -> bool:
+        health = vm.health()
+        assert not health or health["ApplicationHealthState"] == "Healthy", f"Azure would replace the VM: {health}"
+        return word in str(health.get(key))
+
+    try:
+        eventually(look, f"{key} with {word!r}")
+    except TimeoutError as error:
+        error.add_note(f"it says {vm.health()}")
+        raise
+
+
+def test_a_share_and_a_database_that_are_away_are_waited_for(bank: tuple[Bank, Any]) -> None:
+    made, _ = bank
+    assert made.server
+    share, aside = made.folder / "share", made.folder / "aside"
+    made.server.crash()
+    share.rename(aside)
+    vm = made.start(HOST)
+    told(vm, "lacks", "share")
+    told(vm, "lacks", "database")
+    assert vm.health()["identity"] is None, "a VM that could not serve an identity takes none"
+    made.server.start()
+    aside.rename(share)
+    eventually(lambda: ready(vm), "the node, once both are there")
+
+    # A holder whose node starts again meets them one after the other.
+    made.server.crash()
+    share.rename(aside)
+    made.put(echo.REVISION, b"2")
+    told(vm, "reason", "database")
+    made.server.start()
+    told(vm, "reason", "share")
+    aside.rename(share)
+    eventually(lambda: ready(vm), "the node, once the share is there")
+    assert vm.health()["epoch"] == 1, "the outage gave the identity to nobody else"
+
+
+def test_a_node_goes_on_without_storage_until_the_database_knows_another_holder(bank: tuple[Bank, Any]) -> None:
+    made, storage = bank
+    assert made.server
+    vm = made.start(HOST)
+    eventually(lambda: ready(vm), "the node")
+    storage.send_signal(signal.SIGSTOP)
+    time.sleep(LEASE.lease_seconds + 5)
+    before = made.commits()[1]
+    eventually(lambda: made.commits()[1] > before, "commits after the lease has lapsed")
+    until(lambda: vm.health().get("lease"), FAILSAFE.report_seconds + 20, "a word of it")
+    assert ready(vm), "the lease store alone is away"
+
+    # What a standby does that still has the store, down to the fence.
+    async def administrator() -> tuple[str, str]:
+        return postgres.ADMINISTRATOR, postgres.PASSWORD
+
+    fence = PostgresFence("127.0.0.1", made.server.port, administrator, None)
+    asyncio.run(fence.close_older(IDENTITY, 2, "another lease", known=True))
+    fenced = made.commits()[1]
+    until(lambda: not ready(vm), FAILSAFE.kill_seconds + LEASE.watchdog_seconds, "the end of the node")
+    assert vm.health()["ApplicationHealthState"] == "Healthy", "Azure would replace the VM"
+    assert made.commits() == {1: fenced}, "not one commit after the fence"
+
+    # The record is behind now, as one that was restored: the next holder raises it above what the database knows.
+    storage.send_signal(signal.SIGCONT)
+    until(lambda: ready(vm), LEASE.lease_seconds + 60, "the node, once storage answers again")
+    assert made.record().epoch == 3
+    assert "lost, restored or edited" in vm.health()["lease"]
+
+
+def test_a_peer_that_is_away_is_reported_and_harms_nothing(bank: tuple[Bank, Any]) -> None:
+    made, _ = bank
+    # Nobody listens there.
+    made.tell_peers({"bank-b": make_card("bank-b", networkInfoUrl=f"https://{loopback(99)}:8443/networkinfo")})
+    vm = made.start(HOST)
+    told(vm, "members", "bank-b")
+    eventually(lambda: ready(vm), "the node")
+
+
+def test_a_lost_record_costs_seconds_and_no_commit(bank: tuple[Bank, Any]) -> None:
+    made, _ = bank
+    vms = [made.start(HOST), made.start(loopback(2))]
+    eventually(lambda: any(ready(vm) for vm in vms), "the first node")
+    with made.container("leases") as container:
+        blob = container.get_blob_client(IDENTITY)
+        BlobLeaseClient(blob).break_lease(0)
+        blob.delete_blob()
+    lost = time.monotonic()
+    eventually(lambda: made.commits().get(2), "commits of the next epoch")
+    print(f"in service again after {time.monotonic() - lost:.1f} s")
+    first = made.commits()[1]
+    time.sleep(LEASE.renew_seconds + LEASE.request_seconds)
+    assert made.commits().keys() == {1, 2}, "nobody fights over it"
+    assert made.commits()[1] == first, "beside the second holder the first one commits nothing"
+    record = made.record()
+    assert [each.epoch for each in record.history] == [1, 2], "the new record began at 1, and was raised"
+    assert record.history[0].why
+    assert "epoch 1 has a role of another holder" in record.history[0].why, "the record says why"
+    assert any("lost, restored or edited" in str(vm.health().get("lease")) for vm in vms)

@@ -1,0 +1,112 @@
+"""Real agents on real leases (Azurite), a real PostgreSQL and real processes: killed, frozen, thawed, stopped."""
+
+import asyncio
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from contract.platform import P2P
+from contract.timing import LEASE
+from lab import echo
+from lab.banks import azurite, npm, postgres
+from lab.banks.process import until
+from tests.processes.vms import IDENTITY, Bank, Vm, eventually, ready
+
+pytestmark = [
+    pytest.mark.skipif(postgres.missing() is not None, reason=str(postgres.missing())),
+    pytest.mark.skipif(not npm.available(), reason="no node and npm here; wanted them for Azurite"),
+    pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds a VM's processes in /proc"),
+]
+P2P_PORT = echo.ECHO.roles[0].ports[0].base
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bank]:
+    with azurite.blob_service() as (blobs, _), postgres.server() as server:
+        made = Bank(tmp_path_factory.mktemp("banks") / "bank-a", blobs, server)
+        yield made
+        made.end()
+
+
+def test_an_identity_goes_from_vm_to_vm_and_nothing_is_lost(site: Bank) -> None:
+    first = site.start()
+    eventually(lambda: first.health().get("state"), "the first answer to a probe")
+    answered = time.monotonic() - first.started
+    eventually(lambda: first.health().get("identity") == IDENTITY, "the first lease")
+    print(f"start to first answer {answered:.2f} s, to lease {time.monotonic() - first.started:.2f} s")
+    eventually(lambda: ready(first), "the first node")
+    second = site.start()
+    standby = eventually(lambda: second.health().get("state") == "standby" and second.health(), "a standby")
+    assert standby["ApplicationHealthState"] == "Healthy", "Azure replaces a standby that says anything else"
+    memory = resident(second.process.pid)
+    print(f"memory of a standby's agent {memory:.0f} MB, of a holder's {resident(first.process.pid):.0f} MB")
+    assert asyncio.run(line(first, "one")) == "one", "the node serves its peers on the identity's port"
+
+    # The holder is killed with all its processes: nobody says a word.
+    first.send(signal.SIGKILL)
+    killed = time.monotonic()
+    until(lambda: ready(second), LEASE.lease_seconds + 20, "the takeover after a kill")
+    print(f"killed: taken over after {time.monotonic() - killed:.1f} s, the node ready among it")
+    assert site.record().epoch == 2, "each taking is an epoch of its own"
+    assert site.record().history[0].until is None, "who is killed says nothing, and the record shows it"
+    warning = f"WARNING agent.agent: took {IDENTITY} over, epoch 2: {first.name} fell silent"
+    assert warning in second.log.read_text(), "only warnings reach the workspace, and a takeover is to be read there"
+    journal = (site.folder / "share" / IDENTITY / "epoch-2" / echo.JOURNAL).read_text()
+    assert journal.splitlines() == ["1 one"], "what the node kept is there again"
+    assert set(site.commits()) == {1, 2}, "both epochs committed, one after the other"
+
+    # The holder is frozen, and thawed after another one has taken over.
+    third = site.start()
+    eventually(lambda: third.health().get("state") == "standby", "a standby")
+    second.send(signal.SIGSTOP)
+    frozen = time.monotonic()
+    # The frozen node's lock on the share holds on one machine; a file server forgets it after a while.
+    (site.folder / "share" / IDENTITY / "lock").unlink()
+    until(lambda: ready(third), LEASE.lease_seconds + 20, "the takeover after a freeze")
+    print(f"frozen: taken over after {time.monotonic() - frozen:.1f} s, the node ready among it")
+    before = site.commits()[2]
+    second.send(signal.SIGCONT)
+    until(lambda: second.health().get("state") == "standby", LEASE.kill_seconds, "the thawed VM lets go")
+    time.sleep(1)
+    assert site.commits()[2] == before, "not one commit of the older epoch after the newer one has begun"
+    assert asyncio.run(line(third, "three")) == "three"
+    kept = site.folder / "share" / IDENTITY
+    assert (kept / "epoch-3" / echo.JOURNAL).read_text().splitlines() == ["1 one", "3 three"], (
+        "nor a line in its journal"
+    )
+
+    # The holder is told to stop: it gives the identity back, and nobody waits for a lease.
+    third.process.send_signal(signal.SIGTERM)
+    told = time.monotonic()
+    assert third.process.wait(timeout=20) == 0, "an orderly end"
+    until(lambda: ready(second), 20, "the takeover after an orderly end")
+    print(f"stopped: taken over after {time.monotonic() - told:.1f} s, the node's stop and start among it")
+    record = site.record()
+    assert [each.vm for each in record.history] == ["vm-1", "vm-2", "vm-3", "vm-2"], (
+        "one record says who held it when"
+    )
+    assert [each.epoch for each in record.history] == [1, 2, 3, 4]
+    assert record.history[2].why == "SIGTERM", "and why it was given back"
+    assert second.health()["epoch"] == 4
+
+
+async def line(vm: Vm, text: str) -> str:
+    """Send a line to the node on a VM; what comes back."""
+    reader, writer = await asyncio.open_connection(vm.host.address, P2P_PORT)
+    writer.write(f"{text}\n".encode())
+    answer = (await reader.readline()).decode().strip()
+    writer.close()
+    return answer
+
+
+def resident(pid: int) -> float:
+    """Memory of a process in MB."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.split("VmRSS:")[1].split()[0]) / 1024
+
+
+def test_the_first_port_is_the_one_that_peers_use() -> None:
+    assert echo.ECHO.roles[0].ports[0].name == P2P

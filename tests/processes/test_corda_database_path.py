@@ -1,0 +1,148 @@
+"""A silently lost path to the database is detected by a node's own driver and by its agent."""
+
+import asyncio
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from agent.database import PostgresFence
+from host.errors import UnavailableError
+from lab.banks import balancer, corda, postgres
+from lab.banks.wires import Wires, wires
+from ledger.corda import software
+from ledger.corda.node_conf import NodeDatabase, Variable
+from ledger.corda.software import CordaSoftware
+from ledger.software import DatabaseAccess
+from tests.java import compiled
+
+pytestmark = [
+    pytest.mark.skipif(corda.missing() is not None, reason=str(corda.missing())),
+    pytest.mark.skipif(not balancer.available(), reason="no HAProxy here; wanted it as the path"),
+]
+SILENT_SECONDS = 3
+
+
+@pytest.fixture
+def server() -> Iterator[postgres.Server]:
+    with postgres.server() as running:
+        with running.connect() as connection:
+            connection.autocommit = True
+            connection.execute("CREATE DATABASE ledger")
+        yield running
+
+
+@pytest.fixture
+def path(server: postgres.Server, tmp_path: Path) -> Iterator[Wires]:
+    with wires({"database": server.port}, tmp_path / "wires") as made:
+        yield made
+        made.mend()
+
+
+@pytest.fixture(scope="module")
+def class_path(tmp_path_factory: pytest.TempPathFactory) -> str:
+    installed = corda.load()
+    needed = [installed.folder / each for each in installed.manifest.classpath]
+    return compiled(tmp_path_factory.mktemp("waiting"), needed, Path(__file__).with_name("Waiting.java"))
+
+
+def test_a_nodes_driver_gives_up_on_a_silent_server(server: postgres.Server, path: Wires, class_path: str) -> None:
+    database = NodeDatabase(
+        host="127.0.0.1",
+        port=path.ports[server.port],
+        name="ledger",
+        user=postgres.SUPERUSER,
+        password=Variable("DATABASE"),
+        root_certificates=None,
+        pool=1,
+        silent_seconds=SILENT_SECONDS,
+    )
+    installed = corda.load()
+    java = installed.manifest.java_home / "bin" / "java"
+    argv = [
+        str(java),
+        *installed._logging,
+        "-Dledger.log=off",
+        "-cp",
+        class_path,
+        "ledger.corda.Waiting",
+        database.url,
+        database.user,
+    ]
+    environment = {"DATABASE": postgres.PASSWORD}
+    with subprocess.Popen(
+        argv, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as node:
+        assert node.stdout
+        while (line := node.stdout.readline()) != "asks\n":
+            assert line, "it has its pool"
+        path.cut()
+        cut = time.monotonic()
+        told = node.stdout.readline()
+        took = time.monotonic() - cut
+        node.kill()
+    assert "I/O error" in told, told
+    # The driver then tries to cancel the statement, over a connection that it waits ten seconds for.
+    assert SILENT_SECONDS - 1 < took < 60, f"noticed after {took:.1f} s; else it takes hours"
+    assert software._UNANSWERED_SECONDS <= 90, "and within two minutes in earnest"
+
+
+def test_a_fence_gives_up_on_a_silent_server(server: postgres.Server, path: Wires) -> None:
+    async def administrator() -> tuple[str, str]:
+        return postgres.ADMINISTRATOR, postgres.PASSWORD
+
+    fence = PostgresFence("127.0.0.1", path.ports[server.port], administrator, None)
+    path.cut()
+    began = time.monotonic()
+    with pytest.raises(UnavailableError, match=r"timeout expired"):
+        asyncio.run(fence.close_older("node-1", 1, "lease", known=False))
+    assert time.monotonic() - began < 30
+
+
+def test_a_node_whose_database_was_out_of_reach_restarts(
+    server: postgres.Server, path: Wires, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only where it missed a connection of its pool: what then waits in it waits for its next start."""
+    access = DatabaseAccess("127.0.0.1", path.ports[server.port], "ledger", postgres.SUPERUSER, postgres.PASSWORD)
+    place: Any = SimpleNamespace(
+        database=access, identity=SimpleNamespace(name="node-1", legal_name="O=A, L=B, C=GB")
+    )
+    made = object.__new__(CordaSoftware)
+    again: list[str] = []
+
+    async def end(self: CordaSoftware, start: Any, why: str) -> None:
+        again.append(why)
+
+    monkeypatch.setattr(CordaSoftware, "_restart", end)
+    monkeypatch.setattr(software, "_CONNECT_SECONDS", 2)
+    monkeypatch.setattr(software, "_REFRESH_SECONDS", 1.5)
+    monkeypatch.setattr(software, "_LOOK_SECONDS", 0.1)
+
+    async def look(start: Any) -> None:
+        start.wanted = time.monotonic() + 1
+        await made._watch_database(start)
+
+    async def story() -> None:
+        start: Any = SimpleNamespace(
+            place=place, figures={}, away_since=None, timeouts=0, timeouts_before=0, counted=time.monotonic() + 1e6
+        )
+        async with software._connected(place) as connection:
+            start.server_run = await software._server_run(connection)
+        path.cut()
+        await look(start)
+        assert start.away_since, "from the beginning of the attempt"
+        path.mend()
+        await look(start)
+        assert (again, start.away_since) == ([], None), "the node itself missed nothing"
+        path.cut()
+        await look(start)
+        start.timeouts = 1
+        path.mend()
+        await look(start)
+        assert again == ["its database was out of reach, and is back"]
+
+    asyncio.run(story())

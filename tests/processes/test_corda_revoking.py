@@ -1,0 +1,78 @@
+"""Java, configured as for a node, gets the revocation lists from its own VM, and fails hard."""
+
+import asyncio
+import shutil
+import subprocess
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from ledger.corda import certificates
+from ledger.corda.authority.signing import revocation_list
+from ledger.corda.certificates import CertificateRole
+from ledger.corda.revocation import Revocations, list_url
+from ledger.corda.software import PROXY_PROPERTIES, REVOCATION_PROPERTIES
+from tests.certificates import NAME, make_network
+from tests.software_context import MemoryDocuments
+
+HERE = Path(__file__).parent
+
+
+@pytest.mark.skipif(not shutil.which("java"), reason="no Java here")
+def test_java_accepts_only_chains_known_not_to_be_revoked(tmp_path: Path) -> None:
+    now, keys = datetime.now(UTC), certificates.make_keys()
+    network = make_network(now)
+    key = certificates.read_key(keys, certificates.TLS_KEY)
+    # The loopback too is asked through the VM: Java would leave it out.
+    url = "http://127.0.0.1:1/identity-ca.crl"
+    good, bad, unlisted = (
+        network.certify(CertificateRole.TLS, key, NAME, now=now, crl_url=each) for each in (url, url, None)
+    )
+    revoked = {bad[0].serial_number: now}
+
+    async def fetch(asked: str) -> bytes:
+        issuer, signer = (network.ca, network.ca_key) if asked == url else (network.root, network.root_key)
+        listed = revoked if asked == url else {}
+        builder = revocation_list(issuer, 1, listed, now=now, lifetime=timedelta(days=90))
+        return builder.sign(signer, SHA256()).public_bytes(Encoding.DER)
+
+    async def told() -> dict[str, x509.Certificate]:
+        return {url: network.ca, list_url(network.ca) or "": network.root}
+
+    async def story() -> None:
+        lists = Revocations(MemoryDocuments(), told, fetch=fetch)
+        lists._root = network.root
+        await lists.refresh()
+        port = await lists.serve("127.0.0.1", 0)
+
+        async def check(days: int, chain: Sequence[x509.Certificate], port: int = port) -> str:
+            files = []
+            for number, each in enumerate((network.root, *chain[:-1])):
+                files.append(tmp_path / f"{number}.cer")
+                files[-1].write_bytes(each.public_bytes(Encoding.DER))
+            properties = {
+                **REVOCATION_PROPERTIES,
+                **PROXY_PROPERTIES,
+                "http.proxyHost": "127.0.0.1",
+                "http.proxyPort": str(port),
+            }
+            java = await asyncio.create_subprocess_exec(
+                *("java", *(f"-D{name}={value}" for name, value in properties.items())),
+                *(str(HERE / "Revoking.java"), str(days), *map(str, files)),
+                stdout=subprocess.PIPE,
+            )
+            return (await java.communicate())[0].decode().strip()
+
+        assert await check(0, good) == "TAKEN"
+        assert await check(80, good) == "TAKEN", "an authority that is away for so long is not missed"
+        assert await check(95, good) == "UNDETERMINED_REVOCATION_STATUS", "the list's time is over"
+        assert await check(0, bad) == "REVOKED"
+        assert await check(0, unlisted) == "UNDETERMINED_REVOCATION_STATUS", "it stands on nobody's list"
+        assert await check(0, good, 1) == "UNDETERMINED_REVOCATION_STATUS", "no list, no connection"
+
+    asyncio.run(story())

@@ -1,0 +1,359 @@
+"""A Corda node's software without Java: the share, the database, and the known nodes."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from agent.reconciler import ADMIT_SECONDS
+from contract.identities import identities
+from contract.secrets import RpcAccount
+from contract.vm_configuration import Zone
+from host.database import ALIVE
+from host.errors import UnavailableError
+from lab.banks import postgres
+from lab.banks.corda import VERSION, CordaNetwork
+from ledger.corda import CORDA, software
+from ledger.corda.installation import Installed, _Agent, _InstalledManifest
+from ledger.corda.software import CordaSoftware
+from ledger.software import DatabaseAccess, NetworkMember, Place, SoftwareContext, SoftwareError, UntrustedError
+
+FRONTEND = "127.0.0.1"
+(IDENTITY,) = identities(CORDA, "O=Bank A, L=London, C=GB", 1)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[postgres.Server]:
+    if missing := postgres.missing():
+        pytest.skip(missing)
+    with postgres.server() as running:
+        with running.connect() as connection:
+            connection.autocommit = True
+            connection.execute("CREATE DATABASE ledger")
+        yield running
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    """As an agent makes it; its database is away."""
+    for name in ("kept", "scratch", "secrets"):
+        (tmp_path / name).mkdir()
+    return Place(
+        identity=IDENTITY,
+        epoch=1,
+        kept=tmp_path / "kept",
+        scratch=tmp_path / "scratch",
+        secrets=tmp_path / "secrets",
+        database=DatabaseAccess("127.0.0.1", 1, "ledger", postgres.SUPERUSER, postgres.PASSWORD),
+        network_document=None,
+    )
+
+
+@pytest.fixture
+def corda(place: Place, monkeypatch: pytest.MonkeyPatch) -> CordaSoftware:
+    """With an installation that is never run."""
+
+    async def rpc_users() -> list[RpcAccount]:
+        return []
+
+    nothing: Any = None
+    network, documents = CordaNetwork(nothing, FRONTEND), nothing
+    around = SoftwareContext(
+        member="bank-a",
+        version=VERSION,
+        installation=place.scratch / "nowhere",
+        frontend=FRONTEND,
+        documents=documents,
+        network=Zone(
+            registration_url="https://a.invalid",
+            network_map_url="https://b.invalid",
+            trust_root=network.root.public_bytes(Encoding.PEM).decode(),
+        ),
+        trust_root=None,
+        rpc_users=rpc_users,
+    )
+    made = CordaSoftware(around, network)
+    for name, blob in made.make_secrets(IDENTITY).items():
+        (place.secrets / name).write_bytes(blob)
+    installed = SimpleNamespace(applications=place.scratch / "cordapps", fingerprint="of these jars")
+    monkeypatch.setattr(made, "_verified", lambda: installed)
+    return made
+
+
+def at(place: Place, server: postgres.Server) -> Place:
+    assert place.database
+    return replace(place, database=replace(place.database, port=server.port))
+
+
+async def ask(place: Place, *statements: str) -> Any:
+    async with software._connected(place) as connection:
+        for statement in statements:
+            rows = await connection.execute(statement)
+        return connection.info.get_parameters(), await rows.fetchall()
+
+
+# --- Members -------------------------------------------------------------------------------------------------------
+
+
+INFO = software._Info("nodeInfo-B", b"signed", ("O=Bank B, L=London, C=GB",), ("10.0.0.1:10000",), 1, ())
+
+
+@pytest.mark.parametrize("torn", [b"", b'{"member": "bank-b", "inf', b'{"member": "bank-b"}', b"[]", b"\xff"])
+def test_a_torn_member_file_is_left_out_and_published_again(
+    corda: CordaSoftware, place: Place, torn: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (place.scratch / "additional-node-infos").mkdir()
+    for name in ("bank-b", "bank-c"):
+        software._store_member(place, name, {INFO.file_name: INFO}, set())
+    path = place.kept / "members" / "bank-b.json"
+    path.write_bytes(torn)
+    assert software._known_members(place.kept) == {"bank-c": (INFO,)}, "no VM would fare better with it"
+
+    async def proven(*_: Any) -> list[software._Info]:
+        return [INFO]
+
+    monkeypatch.setattr(corda, "_start", lambda _: None)
+    monkeypatch.setattr(corda, "_proven", proven)
+    asyncio.run(corda.admit(place, NetworkMember("bank-b", {}, None, (INFO.content,))))
+    assert set(software._known_members(place.kept)) == {"bank-b", "bank-c"}
+
+
+def test_slow_verification_is_not_trusted(
+    corda: CordaSoftware, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    java = tmp_path / "java" / "bin" / "java"
+    java.parent.mkdir(parents=True)
+    java.write_text("#!/bin/sh\nexec sleep 30\n")
+    java.chmod(0o700)
+    manifest = _InstalledManifest(
+        version=VERSION,
+        platform_version=12,
+        java_home=tmp_path / "java",
+        options=(),
+        fibers=_Agent(jar="", options=""),
+        classpath=(),
+        heap_megabytes=None,
+        node_options=(),
+        files={},
+        artifacts={},
+    )
+    nothing: Any = None
+    chains = asyncio.run(CordaNetwork(nothing, FRONTEND).certificates(IDENTITY, corda.make_secrets(IDENTITY)))
+    start: Any = SimpleNamespace(place=place, chains=chains, installed=Installed(tmp_path, manifest))
+    assert software._PROOF_SECONDS < ADMIT_SECONDS / 2, "else the agent's own patience ends first, again and again"
+    monkeypatch.setattr(software, "_PROOF_SECONDS", 0.2)
+    monkeypatch.setattr(corda, "_start", lambda _: start)
+    with pytest.raises(UntrustedError, match=r"^node information: node-info: no answer in "):
+        asyncio.run(corda.admit(place, NetworkMember("bank-b", {}, None, (INFO.content,))))
+
+
+NETWORK_MAP = """
+CREATE SCHEMA corda;
+SET search_path = corda;
+CREATE TABLE node_infos (node_info_id int PRIMARY KEY, serial bigint NOT NULL);
+CREATE TABLE node_info_hosts (
+    hosts_id int PRIMARY KEY, host_name text, node_info_id int REFERENCES node_infos (node_info_id)
+);
+CREATE TABLE node_info_party_cert (party_name text PRIMARY KEY);
+CREATE TABLE node_link_nodeinfo_party (
+    node_info_id int NOT NULL REFERENCES node_infos (node_info_id),
+    party_name text NOT NULL REFERENCES node_info_party_cert (party_name)
+);
+"""
+"""What Corda 4.10 makes of it, as far as it refers to anything."""
+
+
+def test_unknown_nodes_are_deleted_from_the_network_map(place: Place, server: postgres.Server) -> None:
+    rows = {
+        IDENTITY.legal_name: 3,
+        "OU=node-1, O=Bank B, L=Paris, C=FR": 5,
+        "OU=node-2, O=Bank B, L=Paris, C=FR": 2**62,
+        "OU=node-1, O=Bank C, L=Milan, C=IT": 1,
+        "OU=node-2, O=Bank C, L=Milan, C=IT": 9,
+    }
+    with server.connect("ledger") as connection:
+        connection.execute(NETWORK_MAP)
+        for number, (name, serial) in enumerate(rows.items()):
+            connection.execute("INSERT INTO node_infos VALUES (%s, %s)", [number, serial])
+            connection.execute("INSERT INTO node_info_hosts VALUES (%s, 'a host', %s)", [number, number])
+            connection.execute("INSERT INTO node_info_party_cert VALUES (%s)", [name])
+            connection.execute("INSERT INTO node_link_nodeinfo_party VALUES (%s, %s)", [number, name])
+    _, one, replaced, newer, _ = rows
+    known = [
+        replace(INFO, legal_names=("O=Bank B,OU=node-1,L=Paris,C=FR",), serial=5),
+        replace(INFO, legal_names=(replaced,), serial=7),
+        replace(INFO, legal_names=(newer,), serial=2),
+    ]
+
+    async def story() -> list[list[str]]:
+        async with software._connected(at(place, server)) as connection:
+            await software._forget_others(connection, IDENTITY, known)
+            names = "SELECT party_name FROM {} ORDER BY node_info_id"
+            found = [
+                await (await connection.execute(each)).fetchall()
+                for each in (
+                    names.format("node_link_nodeinfo_party"),
+                    names.format("node_info_hosts JOIN node_link_nodeinfo_party USING (node_info_id)"),
+                    names.format("node_infos JOIN node_link_nodeinfo_party USING (node_info_id)"),
+                    "SELECT party_name FROM node_info_party_cert",
+                )
+            ]
+            return [[name for (name,) in each] for each in found]
+
+    wanted = [IDENTITY.legal_name, one, newer]
+    assert asyncio.run(story()) == [wanted] * 4, (
+        "the own node, and whom its folder names: no revoked or dropped one, and nothing newer than what is known"
+    )
+
+
+KEPT = software._StoredMember(member="bank-c", infos=(software._StoredInfo(**vars(INFO)),)).model_dump_json(
+    by_alias=True
+)
+
+
+@pytest.mark.parametrize(
+    ("kept", "known"),
+    [({}, []), ({"bank-c": KEPT}, [INFO]), ({"bank-b": "{", "bank-c": KEPT}, None)],
+    ids=["nobody", "one", "torn"],
+)
+def test_a_torn_member_file_deletes_nobody_from_the_network_map(
+    corda: CordaSoftware,
+    place: Place,
+    monkeypatch: pytest.MonkeyPatch,
+    kept: dict[str, str],
+    known: list[software._Info] | None,
+) -> None:
+    nothing: Any = None
+    keys = corda.make_secrets(IDENTITY)
+    chains = asyncio.run(CordaNetwork(nothing, FRONTEND).certificates(IDENTITY, keys))
+    start: Any = SimpleNamespace(place=place, chains=chains, parameters=None, password="x")
+    monkeypatch.setattr(corda, "_write_conf", lambda *_: None)
+    (place.kept / "members").mkdir()
+    for name, content in kept.items():
+        (place.kept / "members" / f"{name}.json").write_text(content)
+    assert corda._write(start, keys) == known, "the flows of whose file can't be read go on: nobody says that it left"
+
+
+# --- Outages -------------------------------------------------------------------------------------------------------
+
+
+def test_a_database_that_is_away_is_an_outage(corda: CordaSoftware, place: Place) -> None:
+    with pytest.raises(UnavailableError, match=r"^node-1: database: .*refused"):
+        asyncio.run(corda.prepare(place))
+
+
+def test_a_statement_that_the_database_refuses_is_no_outage(place: Place, server: postgres.Server) -> None:
+    with pytest.raises(SoftwareError, match=r"^node-1: database: .*does not exist"):
+        asyncio.run(ask(at(place, server), "SELECT * FROM nothing_of_this_name"))
+
+
+def test_a_database_that_does_not_answer_is_waited_for_so_long(
+    place: Place, server: postgres.Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parameters, rows = asyncio.run(ask(at(place, server), "SHOW statement_timeout"))
+    assert rows == [("1min",)]
+    assert {name: parameters.get(name) for name in ALIVE} == {
+        "keepalives_idle": "10",
+        "keepalives_interval": "5",
+        "keepalives_count": "3",
+        "tcp_user_timeout": "20000",
+    }, "one that is gone without a word"
+    monkeypatch.setattr(software, "_STATEMENT_SECONDS", 1)
+    with pytest.raises(UnavailableError, match=r"^node-1: database: .*statement timeout"):
+        asyncio.run(ask(at(place, server), "SELECT pg_sleep(30)"))
+
+
+def test_the_database_is_checked_as_long_as_figures_are_requested(
+    corda: CordaSoftware, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start: Any = SimpleNamespace(place=place, away_since=None, wanted=time.monotonic() + 0.2)
+    monkeypatch.setattr(software, "_LOOK_SECONDS", 0.05)
+    asyncio.run(asyncio.wait_for(corda._watch_database(start), 30))
+    assert start.away_since is not None, "it was out of reach"
+
+
+def test_a_nodes_figures_take_one_connection(
+    corda: CordaSoftware, place: Place, server: postgres.Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, connected = list[int](), software._connected
+    looks = 0
+
+    @contextlib.asynccontextmanager
+    async def counting(place: Place) -> AsyncIterator[Any]:
+        async with connected(place) as connection:
+            opened.append(connection.info.backend_pid)
+            yield connection
+
+    async def look(_: object, connection: Any) -> None:
+        nonlocal looks
+        await connection.execute("SELECT 1")
+        looks += 1
+
+    async def story() -> None:
+        start: Any = SimpleNamespace(place=at(place, server), away_since=None, wanted=time.monotonic() + 60)
+        keeping = asyncio.create_task(corda._watch_database(start))
+        while looks < 20:
+            await asyncio.sleep(0.01)
+        assert len(opened) == 1, "each is four lines of the server's log: 7 GB a month, where each look had its own"
+        await asyncio.to_thread(server.lose_session)
+        while looks < 40:
+            await asyncio.sleep(0.01)
+        assert len(opened) >= 2, "one that is lost is replaced"
+        start.wanted = 0.0
+        await keeping
+
+    monkeypatch.setattr(software, "_connected", counting)
+    monkeypatch.setattr(corda, "_refresh", look)
+    monkeypatch.setattr(software, "_REFRESH_SECONDS", 0.01)
+    monkeypatch.setattr(software, "_LOOK_SECONDS", 0.05)
+    asyncio.run(asyncio.wait_for(story(), 60))
+
+
+def test_a_drain_ends_when_the_database_server_restarts(
+    corda: CordaSoftware, place: Place, server: postgres.Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[str] = []
+
+    async def tool(*_: object, seconds: float, user: int | None) -> dict[str, Any]:
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            ended.append("the tool")
+        return {"inFlight": 0}
+
+    async def drain(seconds: float) -> None:
+        async with software._connected(at(place, server)) as connection:
+            run = await software._server_run(connection)
+        corda._starts[place.identity.name] = SimpleNamespace(  # type: ignore[assignment]
+            place=at(place, server),
+            installed=SimpleNamespace(tool=tool),
+            password="",
+            agent_password="",
+            token="",
+            server_run=run,
+        )
+        draining = asyncio.create_task(corda.drain(place, seconds))
+        await asyncio.sleep(0.5)
+        if seconds > 1:
+            await asyncio.to_thread(server.lose_session)
+        await draining
+
+    monkeypatch.setattr(software, "_LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(software, "_TOOL_START_SECONDS", 0)
+    asyncio.run(drain(1))
+    with pytest.raises(SoftwareError, match="node-1: not drained: its database's server ended all sessions"):
+        asyncio.run(asyncio.wait_for(drain(300), 30))
+    assert ended == ["the tool"] * 2, "nothing goes on behind the drain"
+
+
+def test_a_share_that_does_not_work_is_an_outage(corda: CordaSoftware, place: Place) -> None:
+    (place.kept / "artemis").symlink_to(place.kept / "artemis")
+    with pytest.raises(UnavailableError, match=r"^node-1: share: "):
+        asyncio.run(corda.prepare(place))

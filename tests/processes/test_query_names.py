@@ -1,0 +1,67 @@
+"""Each query names only tables, columns and functions that there are, by Microsoft's own parser."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from components.queries import LOG_TABLES
+from lab.banks import npm
+from tests import kusto
+from tests.kusto import complaints
+from tests.runs import all_of, large, one
+
+DOCUMENTED: dict[str, dict[str, str]] = json.loads((kusto.HERE / "tables.json").read_text("utf-8"))
+"""Columns by table, as learn.microsoft.com/azure/azure-monitor/reference/tables has them. A gateway's are those of
+azure/vpn-gateway/troubleshoot-vpn-with-azure-diagnostics."""
+NEW = "does not refer to any known or currently accessible table"
+
+needs_node = pytest.mark.skipif(not npm.available(), reason="no node and npm on PATH; wanted them for Kusto's parser")
+
+
+def queries_in(made: Any) -> Iterator[str]:
+    """Every query of a workbook."""
+    if isinstance(made, dict):
+        if isinstance(made.get("query"), str):
+            yield made["query"]
+        made = list(made.values())
+    if isinstance(made, list):
+        for each in made:
+            yield from queries_in(each)
+
+
+def deployed() -> dict[str, str]:
+    """All queries as they are deployed for a large member."""
+    run = large()
+    book = json.loads(one(run, "applicationinsights:Workbook").inputs["serializedData"])
+    rules = {each.name: each.inputs["criteria"]["allOf"][0]["query"] for each in all_of(run, "ScheduledQueryRule")}
+    return {**rules, **{f"{place}: {text[:60]}": text for place, text in enumerate(queries_in(book))}}
+
+
+def test_tables_are_the_documented_ones():
+    for name, table in LOG_TABLES.items():
+        assert table.columns.items() <= DOCUMENTED[table.table].items(), (
+            f"{name}: a column of another type is no column"
+        )
+
+
+@needs_node
+def test_each_query_names_what_there_is():
+    found = complaints(deployed(), DOCUMENTED)
+    assert [each for each in found if each["place"] == "full"] == [], "such a query fails where it runs"
+    new = [
+        each
+        for each in found
+        # Azure's own graph of resources is there before the first of them.
+        if each["place"] == "empty" and NEW not in each["message"] and "'resources'" not in each["message"]
+    ]
+    assert {each["query"]: each["message"] for each in new} == {}, (
+        "such a query fails until its table has a first row"
+    )
+
+
+@needs_node
+def test_the_parser_notices_a_wrong_name():
+    (wrong, *_) = complaints({"wrong": "AppMetrics | where Nome == 'x'"}, DOCUMENTED)
+    assert "Nome" in wrong["message"], "a check that takes everything proves nothing"

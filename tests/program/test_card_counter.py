@@ -1,0 +1,170 @@
+"""Cards have an order: a stack counts its own, and takes no older one of a peer."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pulumi
+import pytest
+
+from contract.card import MAX_CARD_BYTES, SeenCard, read_card
+from lab.azure.azure import Account, OfflineAzure
+from lab.azure.deployment import Deployment
+from lab.azure.program import ORGANIZATION, Run, StackConfiguration, run_program
+from lab.cards import legal_name, make_card, signing_seed
+from stack import settings
+from stack.regions import REGIONS, PostgresqlOffer, ZoneRedundancy
+from tests.configuration import configuration
+from tests.runs import one, refusal, stack_of
+
+BANK_A = {"name": "bank-a", "legalName": "O=Bank A, L=London, C=GB", "asn": 64512}
+BANK_B = {"name": "bank-b", "legalName": legal_name("bank-b"), "stack": stack_of("bank-b")}
+RAISED: dict[str, Any] = {"keyGenerations": {"link": 2, "signing": 1}}
+
+
+def server_of(run: Run) -> Mapping[str, Any]:
+    """What the database's server is asked to be."""
+    wanted = one(run, "Server").inputs
+    return {key: wanted[key] for key in ("sku", "highAvailability", "backup")}
+
+
+class Stack:
+    """Bank A's stack, updated again and again."""
+
+    def __init__(self) -> None:
+        self.deployment = Deployment(OfflineAzure().account(Account.of("bank-a", ORGANIZATION)))
+
+    def up(self, peer_card: Mapping[str, Any] | None = None, **changes: Any) -> Run:
+        peers = {"peers": [BANK_B]} if peer_card else {}
+        return run_program(
+            StackConfiguration("bank-a", configuration(size="small", **peers, **changes)),
+            references={stack_of("bank-b"): {"member": peer_card}} if peer_card else {},
+            deployment=self.deployment,
+        )
+
+
+def test_a_stack_counts_its_cards_and_those_of_its_peers():
+    stack = Stack()
+    first = stack.up()
+    assert first.outputs["member"]["counter"] == 1
+    assert first.outputs["peerCards"] == {}
+    same = stack.up(make_card(counter=4))
+    assert same.outputs["member"] == first.outputs["member"], "a peer changes nothing of our card"
+    seen = same.outputs["peerCards"]["bank-b"]
+    assert (seen["counter"], seen["linkGeneration"]) == (4, 1)
+    changed = stack.up(make_card(counter=5, **RAISED), bank={**BANK_A, "asn": 64600})
+    assert changed.outputs["member"]["counter"] == 2, "another ASN is another card"
+    seen = changed.outputs["peerCards"]["bank-b"]
+    assert (seen["counter"], seen["linkGeneration"]) == (5, 2)
+    alone = stack.up(bank={**BANK_A, "asn": 64600, "cardCounter": 9})
+    assert alone.outputs["member"]["counter"] == 9, "a floor, for a state that was restored"
+    assert alone.outputs["peerCards"] == changed.outputs["peerCards"], "a peer that left may join again"
+
+
+def test_a_state_of_an_older_program_is_updated():
+    stack = Stack()
+    stack.up()
+    for output in ("peerCards", "serverOffer", "shareGib", "waitsFor"):
+        assert stack.deployment.outputs.pop(output, None) is not None, f"{output} came later"
+    older = {key: value for key, value in stack.deployment.outputs["member"].items() if key != "counter"}
+    stack.deployment.outputs["member"] = older | {"schema": "1.1"}
+    updated = stack.up()
+    assert updated.outputs["member"]["counter"] == 1, "peers take any counter after a card that has none"
+    assert {"peerCards", "serverOffer", "shareGib"} <= updated.outputs.keys()
+
+
+@pytest.mark.parametrize(
+    ("card", "told"),
+    [
+        (make_card(counter=4), "its counter is 4; wanted 5, which was seen before, or higher"),
+        (make_card(counter=5, location="northeurope"), "another card has the counter 5 too"),
+        (make_card(counter=6), "its keyGenerations.link is 1; wanted 2"),
+    ],
+    ids=["older", "other content", "an older link key"],
+)
+def test_an_older_card_of_a_peer_is_refused_before_anything_is_registered(card: dict[str, Any], told: str):
+    newest = make_card(counter=5, **RAISED)
+    read = read_card(newest, name="bank-b", pinned=None, source="test")
+    outputs = {"peerCards": {"bank-b": SeenCard.of(read, newest).to_output()}}
+    refused = refusal(outputs=outputs, references={stack_of("bank-b"): {"member": card}}, peers=[BANK_B])
+    assert f"peer bank-b: stack {stack_of('bank-b')}: {told}" in refused.message, "the link key on it may have leaked"
+    assert refused.registered == (), "a link that is half made with an old key is worse than none"
+
+
+def test_a_peer_that_joins_again_under_an_agreed_key_counts_anew():
+    stack = Stack()
+    stack.up(make_card(counter=5, **RAISED))
+    again = stack.up(make_card(counter=1, seed=signing_seed("bank-b again")))
+    assert again.outputs["peerCards"]["bank-b"]["counter"] == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "wanted"),
+    [
+        ({"bank": {**BANK_A, "name": "bank-z"}}, "bank.name: bank-z: wanted bank-a, as it is live"),
+        ({"location": "uksouth"}, "azure-native:location: uksouth: wanted swedencentral, as it is live"),
+        ({"addressSpace": "10.9.0.0/16"}, "addressSpace: 10.9.0.0/16: wanted 10.1.0.0/16, as it is live"),
+        (
+            {"bank": {**BANK_A, "legalName": "O=Bank Z, L=London, C=GB"}},
+            "bank.legalName: O=Bank Z, L=London, C=GB: wanted O=Bank A, L=London, C=GB, as it is live",
+        ),
+        ({"keyGenerations": {"link": 1}}, "keyGenerations.link: 1: wanted 2 or more, as it is live"),
+        ({"keyGenerations": {"link": 2, "signing": 1}}, "keyGenerations.signing: 1: wanted 2 or more"),
+    ],
+    ids=["name", "region", "addresses", "legal name", "link key", "signing key"],
+)
+def test_what_can_not_change_on_a_live_member_is_refused_before_anything_is_touched(
+    changes: dict[str, Any], wanted: str
+):
+    raised = {"link": 2, "signing": 2}
+    live = Stack().up(keyGenerations=raised).outputs
+    refused = refusal(outputs=live, **{"keyGenerations": raised, **changes})
+    assert wanted in refused.message, "half of the stack would be replaced, and some of it never come up"
+    assert refused.registered == ()
+
+
+def test_the_share_grows_in_place_and_never_shrinks():
+    stack = Stack()
+    for size in (100, 100, 400):
+        share = one(stack.up(ledger={"shareGib": size}), "FileShare")
+        assert share.inputs["shareQuota"] == size, "protected, and never made again"
+    live = stack.up(ledger={"shareGib": 400}).outputs
+    refused = refusal(outputs=live, ledger={"shareGib": 399})
+    assert "ledger.shareGib: 399: wanted 400 or more, as it is live" in refused.message, "nodes' queues may not fit"
+    assert refused.registered == ()
+    assert "wanted 400 or more" in refusal(outputs=live).message, "nor by the line's removal"
+
+
+def test_a_live_server_stays_as_it_was_made_when_its_region_offers_less(monkeypatch: pytest.MonkeyPatch):
+    stack = Stack()
+    made = server_of(stack.up())
+    less = replace(REGIONS["swedencentral"], postgresql=PostgresqlOffer((3,), ZoneRedundancy.CLOSED, False))
+    monkeypatch.setattr(settings, "REGIONS", {**REGIONS, "swedencentral": less})
+    assert server_of(stack.up()) == made, "its SKU and standby would change, its backups replace it, data and all"
+    assert server_of(Stack().up()) != made, "a new one is made of what is offered"
+
+
+def test_outputs_that_are_none_are_refused():
+    refused = refusal(outputs={"peerCards": {"bank-b": {"counter": "many"}}})
+    assert "the own stack organization/decentralized-trust/bank-a: its outputs: bank-b" in refused.message
+    assert refused.registered == (), "without them an old card would be taken"
+
+
+def test_our_own_card_gives_a_peer_nothing_to_stop_us_with():
+    stack = Stack()
+    own = stack.up().outputs["member"]
+    copy = make_card(linkPublicKey=own["linkPublicKey"])
+    deployed = dict(stack.deployment.resources)
+    with pytest.raises(pulumi.RunError, match=r"bank-a and bank-b: both cards have the linkPublicKey .*; wanted"):
+        stack.up(copy)
+    assert stack.deployment.resources == deployed, "no key can be agreed: known before anything is registered"
+
+
+def test_a_card_as_large_as_may_be_is_a_secret_as_it_was_signed():
+    card = make_card(location="é" * 7000)
+    run = Stack().up(card)
+    (secret,) = [each for each in run.registrations.values() if each.name == "keys-bank-peer-bank-b"]
+    text = secret.inputs["properties"]["value"]
+    assert len(text.encode()) <= MAX_CARD_BYTES, "a secret holds 25 kB, and é as \\u00e9 takes three times as much"
+    assert json.loads(text) == card

@@ -1,0 +1,112 @@
+"""The checklist holds: what is called met is met, what is not has a reason, and the document says the same."""
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lab import ROOT
+from policy.checklist import CHECKLIST, Check, Item, render, roles_are_granted_narrowly
+from policy.resources import StackResources, UnknownError
+from tests.runs import deployed, large
+
+DOCUMENT = ROOT / "docs" / "checklist.md"
+ITEMS = [item for section in CHECKLIST.values() for item in section]
+CHECKS = list(dict.fromkeys(item.met_by for item in ITEMS if item.met_by is not None))
+WAIVED = [item for item in ITEMS if item.waived_because is not None]
+
+
+def named(check: Check) -> str:
+    return check.__name__
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=named)
+def test_a_large_member_meets_each_check(check: Check):
+    assert check(deployed(large())) == [], check.__doc__
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=named)
+def test_nothing_and_resources_without_settings_meet_no_check(check: Check):
+    without_settings = tuple(replace(each, inputs={}, known_outputs={}) for each in deployed(large()).every)
+    for stack in (StackResources(without_settings), StackResources(())):
+        assert refuses(check, stack), f"{check.__name__} holds for what states nothing, so it shows nothing"
+
+
+def test_a_policys_roles_are_for_its_own_identity_alone():
+    stack = deployed(large())
+    assignments = stack.of("RoleAssignment")
+    wide = next(each for each in assignments if each.name.startswith("monitoring-collection-"))
+    assert "/providers/" not in wide.inputs["scope"], "of the group"
+    other = replace(wide, inputs={**wide.inputs, "principalId": "another"})
+    changed = StackResources(tuple(other if each is wide else each for each in stack.every))
+    assert roles_are_granted_narrowly(changed) == [wide.name], (
+        "the same role for anybody else is over all of the group"
+    )
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"principalType": "ServicePrincipal"},
+        {"principalType": "User"},
+        {"scope": "/subscriptions/00000000-0000-0000-0000-000000000001"},
+        {"scope": "/subscriptions/00000000-0000-0000-0000-000000000001/resourceGroups/another"},
+        {"scope": "/"},
+        {"scope": "/providers/Microsoft.Management/managementGroups/all"},
+    ],
+    ids=str,
+)
+def test_figures_and_settings_are_read_by_groups_at_the_members_group(changes: dict[str, str]):
+    stack = deployed(large())
+    reader = next(each for each in stack.of("RoleAssignment") if each.name.startswith("monitoring-operators"))
+    other = replace(reader, inputs={**reader.inputs, **changes})
+    changed = StackResources(tuple(other if each is reader else each for each in stack.every))
+    assert roles_are_granted_narrowly(changed) == [reader.name], "Monitoring Reader shows all settings of its scope"
+
+
+def test_what_is_not_known_yet_is_not_judged():
+    stack = StackResources(tuple(replace(each, known_outputs=None) for each in deployed(large()).every))
+    with pytest.raises(UnknownError, match="its identity's principal is not known yet"):
+        roles_are_granted_narrowly(stack)
+
+
+def refuses(check: Check, stack: StackResources) -> bool:
+    try:
+        return bool(check(stack))
+    except LookupError:
+        # The evaluator of security rules can't even begin.
+        return True
+
+
+@pytest.mark.parametrize("item", WAIVED, ids=lambda item: item.rules)
+def test_a_waiver_gives_a_reason(item: Item):
+    reason = item.waived_because or ""
+    assert reason.endswith("."), "a sentence that an auditor can accept or refuse"
+    assert len(reason.split()) >= 4
+
+
+def test_each_rule_stands_once():
+    rules = [rule.strip() for item in ITEMS for rule in item.rules.split(",")]
+    assert [rule for rule, times in Counter(rules).items() if times > 1] == [], (
+        "a rule that is met in one line and waived in another is neither"
+    )
+
+
+def test_a_line_is_either_met_or_waived():
+    with pytest.raises(ValueError, match="wanted either"):
+        Item("Rule", "something")
+    with pytest.raises(ValueError, match="wanted either"):
+        Item("Rule", "something", met_by=lambda _: [], waived_because="For no reason at all.")
+
+
+def test_at_most_half_of_the_checklist_is_waived():
+    assert len(WAIVED) * 2 < len(ITEMS), "a list that is mostly waived is a list of excuses"
+
+
+def test_the_document_is_current():
+    assert written(DOCUMENT) == render(), "docs/checklist.md is not what policy/checklist.py says; run `make docs`"
+
+
+def written(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.is_file() else ""

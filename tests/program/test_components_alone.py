@@ -1,0 +1,1302 @@
+"""Each component alone, in a program that has nothing else of this project.
+
+With its required inputs only it is as safe as a bank needs it. With every optional input, each of them shows.
+"""
+
+import base64
+import pkgutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass, replace
+from functools import cache
+from importlib import import_module
+from ipaddress import IPv4Network
+from typing import Any
+
+import pulumi_random as random
+import pytest
+from pulumi import ComponentResource
+
+import components
+from components.alerts import Alerts, AlertsArgs, PeerInstance, Watched
+from components.express_route import ExpressRoute, ExpressRouteArgs
+from components.inputs import Placement, Safeguards
+from components.key_store import KeyStore, KeyStoreArgs
+from components.ledger_database import LedgerDatabase, LedgerDatabaseArgs
+from components.ledger_storage import LedgerStorage, LedgerStorageArgs
+from components.member_group import MemberGroup, MemberGroupArgs
+from components.member_network import Endpoint, MemberNetwork, MemberNetworkArgs
+from components.membership_keys import MembershipKeys, MembershipKeysArgs
+from components.monitoring import Monitoring, MonitoringArgs
+from components.network_authority import NetworkAuthority, NetworkAuthorityArgs
+from components.node_scale_set import (
+    MODEL_TAG,
+    HealthArgs,
+    NodeScaleSet,
+    NodeScaleSetArgs,
+    VmArgs,
+)
+from components.private_endpoint import PrivateEndpoint, PrivateEndpointArgs
+from components.roles import BuiltInRole
+from components.vault import ClosedVault, ClosedVaultArgs, CustomRole, SecretText, VaultArgs, VaultRole
+from components.vpn_gateway import VpnGateway, VpnGatewayArgs
+from components.vpn_peering import VpnPeering, VpnPeeringArgs
+from components.workbook import Measured, Workbook, WorkbookArgs
+from contract.addresses import carve
+from contract.card import Gateway, IpsecPolicy, KeyGenerations, LinkKind
+from contract.frontend import NETWORK_INFO
+from contract.listeners import Audience, Listener, Probe
+from contract.platform import Counted
+from contract.ports import HEALTH_PATH, HEALTH_PORT
+from contract.secrets import RpcUser, VaultSecret
+from lab.azure.azure import Account, OfflineAzure, Subscription
+from lab.azure.recorder import Registration
+from lab.cards import make_card
+from policy import checklist
+from policy.checklist import CHECKLIST, Check
+from policy.nsg import INTERNET
+from policy.resources import Absent, StackResources
+from tests.configuration import SSH_PUBLIC_KEY
+from tests.runs import (
+    APPLICATIONS,
+    CIRCUIT,
+    MAIL,
+    OPERATORS,
+    READER,
+    TAGS,
+    Plan,
+    all_of,
+    depends_on,
+    deployed,
+    one,
+    planned_program,
+    resources,
+    takes_tags,
+    traffic_of,
+)
+
+NAME = "alone"
+
+# --- What the bank has already: what a component's required inputs name --------------------------------------------
+
+ACCOUNT = Account.of(NAME, "bank")
+GROUP, NETWORK, LOCATION = "platform", "network", "swedencentral"
+SPACE = IPv4Network("10.1.0.0/16")
+PLAN = carve(SPACE)
+BLOBS = "bankblobs"
+DATABASE_ZONE = "bank.postgres.database.azure.com"
+
+
+def given(path: str) -> str:
+    """The id of something in the bank's resource group."""
+    return f"/subscriptions/{ACCOUNT.subscription_id}/resourceGroups/{GROUP}/providers/Microsoft.{path}"
+
+
+def elsewhere(path: str) -> str:
+    """The id of something in another subscription of the bank, of which the offline Azure knows nothing."""
+    return f"/subscriptions/1d0f3c0e-0f8e-4b57-9f5e-3f1c2a7b9e10/resourceGroups/hub/providers/Microsoft.{path}"
+
+
+GROUP_ID = given("").split("/providers/")[0]
+NETWORK_ID = given(f"Network/virtualNetworks/{NETWORK}")
+ENDPOINTS = elsewhere("Network/virtualNetworks/hub/subnets/endpoints")
+NODES = elsewhere("Network/virtualNetworks/hub/subnets/nodes")
+VAULT_ZONE = elsewhere("Network/privateDnsZones/privatelink.vaultcore.azure.net")
+WORKSPACE = elsewhere("OperationalInsights/workspaces/logs")
+INSIGHTS = elsewhere("Insights/components/insights")
+RULE = elsewhere("Insights/dataCollectionRules/vms")
+IDENTITY = elsewhere("ManagedIdentity/userAssignedIdentities/nodes")
+GATEWAY = given("Network/virtualNetworkGateways/vpn")
+PRINCIPAL = "3b1d8f9e-5a5c-4b6e-8a51-0d2f4c6e7a90"
+TENANT = ACCOUNT.tenant_id
+
+# What the offline Azure wants to be there, since it looks into it: (type, inputs).
+Existing = Sequence[tuple[str, Mapping[str, Any]]]
+_NETWORK: Existing = (
+    ("network:VirtualNetwork", {"virtualNetworkName": NETWORK, "addressSpace": {"addressPrefixes": [str(SPACE)]}}),
+    (
+        "network:Subnet",
+        {"virtualNetworkName": NETWORK, "subnetName": "GatewaySubnet", "addressPrefix": str(PLAN.gateway)},
+    ),
+)
+_DATABASE_PLACE: Existing = (
+    *_NETWORK,
+    (
+        "network:Subnet",
+        {
+            "virtualNetworkName": NETWORK,
+            "subnetName": "database",
+            "addressPrefix": str(PLAN.database),
+            "delegations": [{"serviceName": "Microsoft.DBforPostgreSQL/flexibleServers"}],
+        },
+    ),
+    ("privatedns:PrivateZone", {"privateZoneName": DATABASE_ZONE}),
+    (
+        "privatedns:VirtualNetworkLink",
+        {
+            "privateZoneName": DATABASE_ZONE,
+            "virtualNetworkLinkName": "database",
+            "virtualNetwork": {"id": NETWORK_ID},
+        },
+    ),
+)
+_GATEWAY: Existing = (
+    *_NETWORK,
+    (
+        "network:VirtualNetworkGateway",
+        {
+            "virtualNetworkGatewayName": "vpn",
+            "gatewayType": "Vpn",
+            "sku": {"name": "VpnGw1AZ"},
+            "ipConfigurations": [
+                {
+                    "name": "first",
+                    "subnet": {"id": f"{NETWORK_ID}/subnets/GatewaySubnet"},
+                    "publicIPAddress": {"id": elsewhere("Network/publicIPAddresses/vpn")},
+                }
+            ],
+        },
+    ),
+)
+
+
+def platform(existing: Existing) -> Subscription:
+    """The bank's subscription before the component: its resource group, and what a case names in it."""
+    azure = OfflineAzure().account(ACCOUNT)
+    for kind, inputs in (("resources:ResourceGroup", {"location": LOCATION}), *existing):
+        azure.create(f"azure-native:{kind}", kind, {"resourceGroupName": GROUP, **inputs})
+    return azure
+
+
+# --- The cases: a component, what it is built from, and the lines of the checklist that it meets -------------------
+
+LISTENERS = (
+    Listener("p2p", 10000, frozenset({Audience.PEERS}), Probe(10000)),
+    Listener("rpc", 10200, frozenset({Audience.APPLICATIONS}), Probe(10200)),
+    NETWORK_INFO,
+)
+ZONES = ("1", "2", "3")
+PLACE = Placement(resource_group_name=GROUP, location=LOCATION)
+TAGGED = Placement(resource_group_name=GROUP, location=LOCATION, tags=TAGS)
+LOOSE = Safeguards(workspace_id=WORKSPACE, deletion_protection=False)
+VAULT = VaultArgs(
+    tenant_id=TENANT,
+    endpoints_subnet_id=ENDPOINTS,
+    zone_id=VAULT_ZONE,
+    resource_group_id=GROUP_ID,
+)
+WHOLE_VAULT = replace(VAULT, purge_protection=False, soft_delete_days=7)
+PEER_CARDS = {"bank-b": "{}"}
+HEALTH = HealthArgs(port=HEALTH_PORT, path=HEALTH_PATH)
+VMS = VmArgs(health=HEALTH, ssh_public_key=SSH_PUBLIC_KEY)
+IMAGE = elsewhere("Compute/galleries/images/images/node/versions/1.0.0")
+WHOLE_VMS = replace(
+    VMS,
+    image_id=IMAGE,
+    zones=ZONES,
+    encryption_at_host=False,
+    workspace_id=WORKSPACE,
+)
+ROLE = VaultRole(
+    role=CustomRole(
+        definition="role",
+        role_name="Reader of secrets",
+        description="Reads secrets.",
+        data_actions=["secrets/getSecret/action"],
+    ),
+    principal_id=PRINCIPAL,
+    assignment="reads",
+)
+SECRET, KEY_HEX = "a passphrase", "ab" * 32
+USERS = (RpcUser(name="credit", permissions=("InvokeRpc.nodeInfo",)),)
+PEER = Gateway.model_validate(make_card("bank-b", address_space="10.2.0.0/16")["gateway"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One component."""
+
+    component: type[ComponentResource]
+    args: type[Any]
+    required: Mapping[str, Any]
+    """Its required inputs, at their barest."""
+    optional: Mapping[str, Any]
+    """All others, each with another value than its default; and the required ones that have more inside of them."""
+    existing: Existing = ()
+    """What is there before it."""
+    late: Callable[[], Mapping[str, Any]] = dict
+    """Optional inputs that are resources, made inside of the program."""
+    meets: Sequence[Check] = ()
+    """What its required inputs alone meet."""
+    meets_in_zones: Sequence[Check] = ()
+    """What it meets once it is told the region's zones, which it can't know."""
+    meets_with_logs: Sequence[Check] = ()
+    """What it meets once it is told where logs go, which it can't know."""
+    protected: Sequence[str] = ()
+    """Types of its children that can't be made again."""
+
+
+_ACCESS = (
+    checklist.people_are_granted_by_group,
+    checklist.roles_are_granted_narrowly,
+    checklist.nobody_is_made_owner,
+)
+_VAULT = (
+    checklist.vault_cannot_be_purged,
+    checklist.vault_has_soft_delete,
+    checklist.vault_uses_rbac,
+    checklist.vault_is_closed,
+    checklist.secrets_state_their_type,
+    checklist.endpoints_need_no_approval,
+    *_ACCESS,
+)
+_VMS = (
+    checklist.balancer_is_standard,
+    checklist.web_is_probed_over_http,
+    checklist.two_backends_or_more,
+    checklist.orchestration_is_flexible,
+    checklist.vms_are_repaired,
+    checklist.health_is_monitored,
+    checklist.image_is_supported,
+    checklist.ssh_by_key_only,
+    checklist.vms_have_no_public_address,
+    checklist.no_script_carries_a_secret,
+    checklist.host_encrypts_disks,
+    checklist.computer_names_are_legal,
+    checklist.networking_is_accelerated,
+    checklist.disk_caching_is_as_used,
+    checklist.vms_are_patched,
+)
+_VMS_IN_ZONES = (
+    checklist.vms_span_zones,
+    checklist.zone_balance_is_best_effort,
+    checklist.frontend_spans_zones,
+)
+_GATEWAY_IN_ZONES = (checklist.addresses_are_standard, checklist.gateway_addresses_span_zones)
+
+
+def _awaited() -> dict[str, Any]:
+    return {"wait_for": [random.RandomUuid("awaited")]}
+
+
+CASES = (
+    Case(
+        component=MembershipKeys,
+        args=MembershipKeysArgs,
+        required={"member": "bank-a", "generations": KeyGenerations()},
+        optional={},
+    ),
+    Case(
+        component=MemberGroup,
+        args=MemberGroupArgs,
+        required={"location": LOCATION},
+        optional={"tags": TAGS},
+        meets=[checklist.names_are_legal],
+    ),
+    Case(
+        component=Monitoring,
+        args=MonitoringArgs,
+        required={
+            "placement": PLACE,
+            "resource_group_id": GROUP_ID,
+            "node_principal_id": PRINCIPAL,
+            "daily_cap_gb": 1.5,
+        },
+        optional={"placement": TAGGED, "operators": [OPERATORS], "retention_days": 365},
+        meets=[checklist.insights_are_workspace_based, *_ACCESS],
+    ),
+    Case(
+        component=Workbook,
+        args=WorkbookArgs,
+        required={
+            "placement": PLACE,
+            "member": "bank-a",
+            "workspace_id": WORKSPACE,
+            "resource_group_id": GROUP_ID,
+            "transactions": Counted.OWN,
+            "identities": ["node-0"],
+            "standbys": 1,
+            "peers": {},
+        },
+        optional={
+            "placement": TAGGED,
+            "peers": {"bank-b": ["203.0.113.7"]},
+            "services": {Measured.VPN_GATEWAY: [GATEWAY]},
+            "authority": True,
+        },
+    ),
+    Case(
+        component=MemberNetwork,
+        args=MemberNetworkArgs,
+        required={"placement": PLACE, "plan": PLAN, "listeners": LISTENERS, "peer_ports": [10000]},
+        optional={
+            "placement": TAGGED,
+            "peer_address_spaces": ["10.2.0.0/16"],
+            "application_networks": [APPLICATIONS],
+            "authority_listeners": [Listener("authority", 8444, frozenset({Audience.PEERS}), Probe(HEALTH_PORT))],
+            "peer_authority": Endpoint(address="10.2.1.126", ports=[8444]),
+            "database": False,
+            "zones": ZONES,
+        },
+        meets=[
+            checklist.subnets_have_groups,
+            checklist.subnets_are_private,
+            checklist.names_are_resolved_by_azure_dns,
+            checklist.no_inbound_from_any_source,
+            checklist.no_ssh_or_rdp_between_subnets,
+            checklist.groups_are_attached,
+            checklist.addresses_are_attached,
+            checklist.egress_by_nat_gateway,
+            checklist.private_zones_are_linked,
+            checklist.names_are_legal,
+        ],
+        meets_in_zones=[checklist.addresses_are_standard],
+    ),
+    Case(
+        component=ExpressRoute,
+        args=ExpressRouteArgs,
+        existing=_NETWORK,
+        required={
+            "placement": PLACE,
+            "subnet_id": f"{NETWORK_ID}/subnets/GatewaySubnet",
+            "circuit_id": CIRCUIT,
+            "authorization_key": SECRET,
+        },
+        optional={"placement": TAGGED, "sku": "ErGw2AZ", "zones": ZONES, "safeguards": LOOSE},
+        meets=[
+            checklist.circuit_sku_spans_zones,
+            checklist.gateways_have_a_maintenance_window,
+            checklist.addresses_are_attached,
+            checklist.names_are_legal,
+        ],
+        meets_in_zones=_GATEWAY_IN_ZONES,
+        protected=["VirtualNetworkGateway", "PublicIPAddress"],
+    ),
+    Case(
+        component=VpnGateway,
+        args=VpnGatewayArgs,
+        existing=_NETWORK,
+        required={"placement": PLACE, "subnet_id": f"{NETWORK_ID}/subnets/GatewaySubnet", "asn": 64512},
+        optional={
+            "placement": TAGGED,
+            "sku": "VpnGw2AZ",
+            "readers": [READER],
+            "zones": ZONES,
+            "safeguards": LOOSE,
+        },
+        meets=[
+            checklist.no_legacy_vpn_sku,
+            checklist.vpn_sku_spans_zones,
+            checklist.vpn_is_active_active,
+            checklist.gateways_have_a_maintenance_window,
+            checklist.addresses_are_attached,
+            checklist.names_are_legal,
+        ],
+        meets_in_zones=_GATEWAY_IN_ZONES,
+        protected=["VirtualNetworkGateway", "PublicIPAddress"],
+    ),
+    Case(
+        component=VpnPeering,
+        args=VpnPeeringArgs,
+        existing=_GATEWAY,
+        required={
+            "placement": PLACE,
+            "gateway_id": GATEWAY,
+            "kind": LinkKind.IPSEC,
+            "peer_gateway": PEER,
+            "shared_key": KEY_HEX,
+            "policy": IpsecPolicy(),
+        },
+        optional={"placement": TAGGED},
+        meets=[checklist.names_are_legal],
+    ),
+    Case(
+        component=PrivateEndpoint,
+        args=PrivateEndpointArgs,
+        required={
+            "placement": PLACE,
+            "subnet_id": ENDPOINTS,
+            "zone_id": VAULT_ZONE,
+            "service_id": elsewhere("KeyVault/vaults/vault"),
+            "group_id": "vault",
+        },
+        optional={"placement": TAGGED},
+        meets=[checklist.endpoints_need_no_approval, checklist.names_are_legal],
+    ),
+    Case(
+        component=ClosedVault,
+        args=ClosedVaultArgs,
+        required={
+            "placement": PLACE,
+            "vault": VAULT,
+            "role": ROLE,
+            "secrets": {VaultSecret.ENROLMENT_KEY: SecretText(value=KEY_HEX, confidential=True)},
+        },
+        optional={
+            "placement": TAGGED,
+            "vault": WHOLE_VAULT,
+            "peer_cards": PEER_CARDS,
+            "ending": "-v",
+            "signing_keys": ["root"],
+            "safeguards": LOOSE,
+        },
+        meets=_VAULT,
+        meets_with_logs=[checklist.vault_is_audited],
+        protected=["Vault"],
+    ),
+    Case(
+        component=KeyStore,
+        args=KeyStoreArgs,
+        required={"placement": PLACE, "vault": VAULT, "node_principal_id": PRINCIPAL},
+        optional={
+            "placement": TAGGED,
+            "vault": WHOLE_VAULT,
+            "peer_cards": PEER_CARDS,
+            "enrolment_key": KEY_HEX,
+            "card": {"name": "bank-a"},
+            "rpc_users": USERS,
+            "operators": [OPERATORS],
+            "safeguards": LOOSE,
+        },
+        meets=_VAULT,
+        meets_with_logs=[checklist.vault_is_audited],
+        protected=["Vault"],
+    ),
+    Case(
+        component=LedgerStorage,
+        args=LedgerStorageArgs,
+        required={
+            "placement": PLACE,
+            "endpoints_subnet_id": ENDPOINTS,
+            "blob_zone_id": elsewhere("Network/privateDnsZones/privatelink.blob.core.windows.net"),
+            "file_zone_id": elsewhere("Network/privateDnsZones/privatelink.file.core.windows.net"),
+            "node_principal_id": PRINCIPAL,
+        },
+        optional={
+            "placement": TAGGED,
+            "zone_redundant": False,
+            "geo_redundant": False,
+            "operators": [OPERATORS],
+            "share_gib": 256,
+            "safeguards": LOOSE,
+        },
+        meets=[
+            checklist.storage_requires_tls,
+            checklist.blobs_are_never_public,
+            checklist.storage_denies_by_default,
+            checklist.lifecycle_rules_can_run,
+            checklist.storage_has_soft_delete,
+            checklist.storage_is_replicated,
+            checklist.blobs_keep_versions,
+            checklist.old_blob_versions_are_deleted,
+            checklist.storage_names_are_legal,
+            checklist.endpoints_need_no_approval,
+            *_ACCESS,
+        ],
+        protected=["StorageAccount", "BlobContainer", "FileShare", "RandomString"],
+    ),
+    Case(
+        component=LedgerDatabase,
+        args=LedgerDatabaseArgs,
+        existing=_DATABASE_PLACE,
+        required={
+            "placement": PLACE,
+            "tenant_id": TENANT,
+            "subnet_id": f"{NETWORK_ID}/subnets/database",
+            "zone_id": given(f"Network/privateDnsZones/{DATABASE_ZONE}"),
+            "version": "16",
+            "connections_per_identity": 20,
+            "identities_per_vcore": 4,
+            "identities": ["node-1"],
+            "administrator_principal_id": PRINCIPAL,
+            "administrator_name": "nodes",
+        },
+        optional={
+            "placement": TAGGED,
+            "high_availability": "Disabled",
+            "geo_redundant_backup": False,
+            "sku": "Standard_E8ds_v4",
+            "safeguards": LOOSE,
+        },
+        meets=[
+            checklist.database_survives_a_zone,
+            checklist.backups_are_geo_redundant,
+            checklist.database_has_a_maintenance_window,
+            checklist.database_accepts_entra,
+            checklist.database_requires_tls,
+            checklist.database_logs_connections,
+            checklist.database_is_in_the_network,
+            checklist.database_storage_grows,
+        ],
+        protected=["Server"],
+    ),
+    Case(
+        component=NodeScaleSet,
+        args=NodeScaleSetArgs,
+        required={
+            "placement": PLACE,
+            "vms": VMS,
+            "subnet_id": NODES,
+            "frontend_address": str(PLAN.frontend),
+            "listeners": LISTENERS,
+            "count": 2,
+            "vm_size": "Standard_D2s_v5",
+            "identity_id": IDENTITY,
+            "custom_data": "",
+        },
+        optional={
+            "placement": TAGGED,
+            "vms": WHOLE_VMS,
+            "user_data": "dXNlciBkYXRh",
+            "computer_name_prefix": "ledger",
+        },
+        late=_awaited,
+        meets=_VMS,
+        meets_in_zones=_VMS_IN_ZONES,
+        meets_with_logs=[checklist.monitor_agent_is_current],
+    ),
+    Case(
+        component=NetworkAuthority,
+        args=NetworkAuthorityArgs,
+        existing=[("storage:StorageAccount", {"accountName": BLOBS})],
+        required={
+            "placement": PLACE,
+            "vault": VAULT,
+            "peer_cards": {},
+            "vms": VMS,
+            "keys": ["identity-ca"],
+            "root_key": "root",
+            "enrolment_keys": {"bank-a": KEY_HEX},
+            "legal_names": {},
+            "blob_account_name": BLOBS,
+            "subnet_id": NODES,
+            "frontend_address": str(PLAN.authority_frontend),
+            "listeners": [NETWORK_INFO],
+            "custom_data": lambda place: base64.b64encode(place.client_id.encode()).decode(),
+        },
+        optional={
+            "placement": TAGGED,
+            "vault": WHOLE_VAULT,
+            "vms": WHOLE_VMS,
+            "user_data": "dXNlciBkYXRh",
+            "vm_size": "Standard_D4s_v5",
+            "insights_id": INSIGHTS,
+            "root_open": True,
+            "safeguards": LOOSE,
+        },
+        late=_awaited,
+        meets=[*_VAULT, *_VMS, checklist.keys_are_in_an_hsm],
+        meets_in_zones=_VMS_IN_ZONES,
+        meets_with_logs=[checklist.vault_is_audited, checklist.monitor_agent_is_current],
+        protected=["Vault", "keyvault:Key", "BlobContainer"],
+    ),
+    Case(
+        component=Alerts,
+        args=AlertsArgs,
+        required={
+            "placement": PLACE,
+            "resource_group_id": GROUP_ID,
+            "watched": {Watched.VAULT: {"": elsewhere("KeyVault/vaults/vault")}},
+            "identities": 3,
+            "workspace_id": WORKSPACE,
+        },
+        optional={
+            "placement": TAGGED,
+            "root_vault_id": elsewhere("KeyVault/vaults/root"),
+            "vault_writers": {"": PRINCIPAL},
+            "read_vaults": [""],
+            "peers": {"bank-b": [PeerInstance("198.51.100.7", "10.2.0.4")]},
+            "answering_ports": {"": 8443},
+            "share_gib": 100,
+            "workbook_url": "https://portal.azure.com/#resource/workbook",
+            "emails": [MAIL],
+            "budget": 4000,
+        },
+        meets=[
+            checklist.service_health_raises_an_alert,
+            checklist.resource_health_raises_an_alert,
+            checklist.query_alerts_run_every_five_minutes,
+            checklist.metric_alerts_resolve,
+        ],
+    ),
+)
+
+SPANNING: dict[Check, str] = {
+    checklist.database_can_archive_its_log: "LedgerDatabase lies in what MemberNetwork made",
+    checklist.tunnels_are_watched: "Alerts watches what VpnGateway made",
+    checklist.egress_is_watched: "Alerts watches what MemberNetwork made",
+    checklist.storage_is_watched: "Alerts watches what LedgerStorage made",
+    checklist.probes_are_allowed: "the probes are NodeScaleSet's, the rules MemberNetwork's",
+}
+"""Lines of the checklist that one component can't meet alone, and why."""
+
+BY_NAME = {case.component.__name__: case for case in CASES}
+every_component = pytest.mark.parametrize("name", BY_NAME)
+
+
+@dataclass(frozen=True)
+class Built:
+    """One component as it was built alone."""
+
+    component: ComponentResource
+    args: Any
+    plan: Plan
+
+
+def build(name: str, *, everything: bool, unknown: bool = False) -> Built:
+    case, kept = BY_NAME[name], []
+
+    def program() -> None:
+        inputs = {**case.required, **case.optional, **case.late()} if everything else case.required
+        args = case.args(**inputs)
+        kept.append((case.component(NAME, args), args))
+
+    plan = planned_program(program, platform(case.existing), unknown=unknown)
+    ((component, args),) = kept
+    return Built(component, args, plan)
+
+
+@cache
+def barest(name: str) -> Built:
+    """The component from its required inputs only."""
+    return build(name, everything=False)
+
+
+@cache
+def whole(name: str) -> Built:
+    """The component with every optional input."""
+    return build(name, everything=True)
+
+
+def plan_of(component: type[ComponentResource]) -> Plan:
+    return barest(component.__name__).plan
+
+
+def whole_plan_of(component: type[ComponentResource]) -> Plan:
+    return whole(component.__name__).plan
+
+
+def findings(check: Check, stack: StackResources) -> list[str]:
+    """What does not comply; that a type is not there is no finding."""
+    return [each for each in check(stack) if not isinstance(each, Absent)]
+
+
+# --- The table is complete -----------------------------------------------------------------------------------------
+
+
+def found_components() -> set[type[ComponentResource]]:
+    modules = [import_module(each.name) for each in pkgutil.walk_packages(components.__path__, "components.")]
+    return {
+        each
+        for module in modules
+        for each in vars(module).values()
+        if isinstance(each, type) and issubclass(each, ComponentResource) and each.__module__ == module.__name__
+    }
+
+
+def test_every_component_is_built_alone():
+    assert {case.component for case in CASES} == found_components(), "a component without a case is safe by hearsay"
+
+
+def is_optional(field: Field[Any]) -> bool:
+    return field.default is not MISSING or field.default_factory is not MISSING
+
+
+def default_of(field: Field[Any]) -> Any:
+    return field.default_factory() if field.default_factory is not MISSING else field.default
+
+
+def optional_inputs(args: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Path, value and default of every optional input, of those inside of required ones too."""
+    for field in fields(args):
+        value, inner = getattr(args, field.name), f"{path}{field.name}"
+        if is_dataclass(value) and type(value).__module__.startswith("components."):
+            yield from optional_inputs(value, f"{inner}.")
+        elif is_optional(field):
+            yield inner, value, default_of(field)
+
+
+@every_component
+def test_the_barest_form_states_no_optional_input(name: str):
+    case = BY_NAME[name]
+    assert set(case.required) == {field.name for field in fields(case.args) if not is_optional(field)}, (
+        "otherwise the barest form does not show what the defaults give"
+    )
+    assert [path for path, value, default in optional_inputs(barest(name).args) if value != default] == []
+
+
+@every_component
+def test_the_whole_form_changes_every_optional_input(name: str):
+    unchanged = [path for path, value, default in optional_inputs(whole(name).args) if value == default]
+    assert unchanged == [], "an input that no test sets may do nothing"
+
+
+def test_each_line_of_the_checklist_is_met_by_a_component_or_spans_several():
+    met = {check for case in CASES for check in (*case.meets, *case.meets_in_zones, *case.meets_with_logs)}
+    wanted = {item.met_by for section in CHECKLIST.values() for item in section if item.met_by is not None}
+    assert met | set(SPANNING) == wanted, (
+        "a new line of the checklist must be asked of the component that it concerns"
+    )
+    assert met & set(SPANNING) == set(), "what a component meets alone spans no others"
+
+
+# --- Every component: it builds, and its required inputs make it fit for production --------------------------------
+
+
+def ancestors(plan: Plan, registration: Registration) -> Iterator[str]:
+    """URNs of what a resource hangs on, the nearest first."""
+    while registration.parent in plan.registrations:
+        yield registration.parent
+        registration = plan.registrations[registration.parent]
+
+
+@every_component
+@pytest.mark.parametrize("built", [barest, whole], ids=["barest", "whole"])
+def test_it_has_what_it_documents(name: str, built: Callable[[str], Built]):
+    made = built(name)
+    documented = vars(BY_NAME[name].component).get("__annotations__", {})
+    missing = [each for each in documented if not hasattr(made.component, each)]
+    assert missing == [], "a program that uses the component alone reads its outputs"
+    plan, kind = made.plan, f"decentralized-trust:azure:{name}"
+    (own,) = [urn for urn, each in plan.registrations.items() if each.type == kind and each.name == NAME]
+    assert own in plan.component_outputs, "its outputs tell the engine that it is complete"
+    stray = {each.name for each in resources(plan) if own not in ancestors(plan, each)} - {"awaited"}
+    assert stray == set(), "a child that hangs on no component is not removed, protected or shown with it"
+
+
+@every_component
+def test_it_can_be_previewed_before_anything_is_there(name: str):
+    previewed = build(name, everything=False, unknown=True).plan
+    assert {each.name for each in resources(previewed)} == {each.name for each in resources(barest(name).plan)}, (
+        "the first preview shows all that the first deployment makes"
+    )
+
+
+MEETS = [(name, check) for name, case in BY_NAME.items() for check in case.meets]
+LATER = [(name, check) for name, case in BY_NAME.items() for check in (*case.meets_in_zones, *case.meets_with_logs)]
+
+
+def of_nothing(check: Check) -> list[str] | None:
+    try:
+        return check(StackResources(()))
+    except LookupError:
+        # The evaluator of security rules can't even begin.
+        return None
+
+
+def label(value: object) -> str:
+    return value if isinstance(value, str) else getattr(value, "__name__", str(value))
+
+
+@pytest.mark.parametrize(("name", "check"), MEETS, ids=label)
+def test_its_required_inputs_meet_the_checklist(name: str, check: Check):
+    stack = deployed(barest(name).plan)
+    assert findings(check, stack) == [], check.__doc__
+    assert check(stack) != of_nothing(check), f"{name} has nothing that {check.__name__} could judge"
+
+
+@pytest.mark.parametrize(("name", "check"), LATER, ids=label)
+def test_zones_and_logs_are_all_that_its_required_inputs_lack(name: str, check: Check):
+    assert findings(check, deployed(barest(name).plan)), "it is met without them: move it to `meets`"
+    assert findings(check, deployed(whole(name).plan)) == [], check.__doc__
+
+
+def of_kinds(plan: Plan, kinds: Sequence[str]) -> set[str]:
+    found = {kind: {each.name for each in all_of(plan, kind)} for kind in kinds}
+    assert all(found.values()), f"not made: {[kind for kind, names in found.items() if not names]}"
+    return {name for names in found.values() for name in names}
+
+
+@every_component
+def test_what_cannot_be_made_again_is_protected_by_default(name: str):
+    built = barest(name)
+    protected = {each.name for each in resources(built.plan) if each.request.protect}
+    assert protected == of_kinds(built.plan, BY_NAME[name].protected), "an operator's mistake must not delete them"
+    freed = [each.name for each in resources(whole(name).plan) if each.request.protect]
+    assert freed == [], "deletion_protection=False is for stacks that are thrown away"
+
+
+@every_component
+def test_every_child_that_takes_tags_has_them(name: str):
+    for plan, wanted in ((barest(name).plan, {}), (whole(name).plan, TAGS)):
+        for each in filter(takes_tags, resources(plan)):
+            tags = {key: value for key, value in (each.inputs.get("tags") or {}).items() if key != MODEL_TAG}
+            assert tags == wanted, f"{each.name}: a bank finds what it pays for by its tags"
+
+
+KEEP_LOGS = {
+    ExpressRoute: ["VirtualNetworkGateway"],
+    VpnGateway: ["VirtualNetworkGateway"],
+    ClosedVault: ["Vault"],
+    KeyStore: ["Vault", "Vault"],
+    LedgerDatabase: ["Server"],
+    NetworkAuthority: ["Vault"],
+}
+
+
+@pytest.mark.parametrize("component", KEEP_LOGS, ids=label)
+def test_logs_go_to_the_workspace(component: type[ComponentResource]):
+    plan = whole_plan_of(component)
+    settings = all_of(plan, "DiagnosticSetting")
+    sources = {plan.ids[each.urn] for kind in KEEP_LOGS[component] for each in all_of(plan, kind)}
+    assert {each.inputs["resourceUri"] for each in settings} == sources, "an incident is read from these logs"
+    assert {each.inputs["workspaceId"] for each in settings} == {WORKSPACE}
+    choose = set(KEEP_LOGS[component]) <= {"Vault", "Server"}
+    assert {each.inputs.get("logAnalyticsDestinationType") for each in settings} == {
+        "Dedicated" if choose else None
+    }, "columns of AzureDiagnostics come with the rows, so queries fail in a new one; other types have no choice"
+    assert not [log for each in settings for log in each.inputs["logs"] if "categoryGroup" in log], (
+        "a group takes what nobody reads, and what Azure adds to it"
+    )
+    assert all_of(plan_of(component), "DiagnosticSetting") == [], "without a workspace there is nowhere to send them"
+
+
+@every_component
+def test_it_keeps_confidential_values_out_of_plain_state(name: str):
+    for plan in (barest(name).plan, whole(name).plan):
+        for each in resources(plan):
+            for path in each.secrets & CONFIDENTIAL.keys():
+                assert CONFIDENTIAL[path] in each.request.additionalSecretOutputs, (
+                    f"{each.name}: Azure may give {path} back, and the state would hold it in clear"
+                )
+            for kind, outputs in RANDOM_SECRETS.items():
+                if each.type.endswith(f":{kind}"):
+                    assert set(each.request.additionalSecretOutputs) == outputs, f"{each.name} is the secret itself"
+        assert not any(plan.secret_component_outputs.values()), "what a component registers may be read by anybody"
+
+
+CONFIDENTIAL = {
+    "sharedKey": "sharedKey",
+    "authorizationKey": "authorizationKey",
+    "properties.value": "properties",
+}
+"""Secret inputs that an answer repeats, with the output that they stand in."""
+RANDOM_SECRETS = {"RandomBytes": {"base64", "hex"}, "RandomPassword": {"result", "bcryptHash"}}
+
+
+# --- MembershipKeys and MemberGroup --------------------------------------------------------------------------------
+
+
+def test_private_keys_are_no_outputs_of_the_component():
+    plan = plan_of(MembershipKeys)
+    assert {each.name for each in resources(plan)} == {f"{NAME}-link", f"{NAME}-signing"}
+    (outputs,) = plan.component_outputs.values()
+    texts = [plan.answers[each.urn][form] for each in resources(plan) for form in ("base64", "hex")]
+    assert not [text for text in texts if text in str(outputs)], "what peers get is public keys only"
+
+
+def test_the_group_and_the_identity_go_to_one_region():
+    plan = plan_of(MemberGroup)
+    assert {each.inputs["location"] for each in resources(plan)} == {LOCATION}
+
+
+# --- Monitoring and Alerts -----------------------------------------------------------------------------------------
+
+
+def test_telemetry_wants_entra_and_logs_are_kept():
+    workspace = one(plan_of(Monitoring), "Workspace").inputs
+    assert workspace["features"]["disableLocalAuth"] is True, "whoever knows a key could feign healthy nodes"
+    assert workspace["features"]["enableLogAccessUsingOnlyResourcePermissions"] is True
+    assert workspace["retentionInDays"] == 90, "an incident is often found weeks later"
+    assert workspace["workspaceCapping"] == {"dailyQuotaGb": 1.5}, "a flood of lines must not be paid for without end"
+    assert one(whole_plan_of(Monitoring), "Workspace").inputs["retentionInDays"] == 365
+
+
+def granted_to_groups(plan: Plan) -> list[dict[str, Any]]:
+    return [each.inputs for each in all_of(plan, "RoleAssignment") if each.inputs["principalType"] == "Group"]
+
+
+@pytest.mark.parametrize("component", [Monitoring, KeyStore, LedgerStorage], ids=label)
+def test_operators_read_only_if_they_are_named(component: type[ComponentResource]):
+    assert granted_to_groups(plan_of(component)) == [], "by default no person reads anything"
+    (granted,) = granted_to_groups(whole_plan_of(component))
+    assert granted["principalId"] == OPERATORS
+
+
+def test_operators_read_the_applications_passwords_and_no_other_secret():
+    plan = whole_plan_of(KeyStore)
+    (granted,) = granted_to_groups(plan)
+    assert granted["scope"].endswith(f"/secrets/{VaultSecret.RPC_USERS}"), "nobody has business with the nodes' keys"
+
+
+def test_alerts_reach_those_who_are_named():
+    kinds = ("MetricAlert", "ScheduledQueryRule", "ActivityLogAlert")
+    alerts = [each for kind in kinds for each in all_of(plan_of(Alerts), kind)]
+    assert {each.type.rsplit(":", 1)[1] for each in alerts} == set(kinds)
+    assert all_of(plan_of(Alerts), "ActionGroup") == [], "a group without receivers looks as if somebody heard"
+    whole_plan = whole_plan_of(Alerts)
+    group = one(whole_plan, "ActionGroup")
+    assert [each["emailAddress"] for each in group.inputs["emailReceivers"]] == [MAIL]
+    silent = [
+        each.name
+        for kind in kinds
+        for each in all_of(whole_plan, kind)
+        if whole_plan.ids[group.urn] not in str(each.inputs["actions"])
+    ]
+    assert silent == [], "an alert that nobody hears is none"
+
+
+def test_a_deleted_vault_is_told():
+    conditions = [str(each.inputs["condition"]) for each in all_of(plan_of(Alerts), "ActivityLogAlert")]
+    assert [each for each in conditions if "Microsoft.KeyVault/vaults/delete" in each], (
+        "it takes the bank's keys along"
+    )
+
+
+# --- MemberNetwork -------------------------------------------------------------------------------------------------
+
+
+def test_private_endpoints_heed_the_rules_in_every_subnet():
+    for each in all_of(plan_of(MemberNetwork), "Subnet"):
+        assert each.inputs["privateEndpointNetworkPolicies"] == "Enabled", (
+            f"{each.name}: Azure's default lets the whole network past the rules, to the keys"
+        )
+
+
+def test_every_group_denies_last():
+    for plan in (plan_of(MemberNetwork), whole_plan_of(MemberNetwork)):
+        for group in all_of(plan, "NetworkSecurityGroup"):
+            rules = group.inputs["securityRules"]
+            for direction in ("Inbound", "Outbound"):
+                of_it = sorted(
+                    (rule for rule in rules if rule["direction"] == direction), key=lambda rule: rule["priority"]
+                )
+                last = of_it[-1]
+                assert (last["access"], last["priority"], last["protocol"]) == ("Deny", 4096, "*"), (
+                    f"{group.name}: below it Azure lets the whole virtual network {direction.lower()}"
+                )
+                access = [rule["access"] for rule in of_it]
+                assert access == sorted(access), f"{group.name}: a denial before a flow would close it"
+
+
+BEYOND = ("10.2.0.10", "10.50.0.10")
+"""A peer and an application, if anybody had named them."""
+
+
+def test_nobody_beyond_the_gateway_reaches_a_network_that_names_nobody():
+    traffic = traffic_of(plan_of(MemberNetwork), routed=["10.2.0.0/16", APPLICATIONS])
+    places = [traffic.host(subnet) for subnet in traffic.subnets if subnet != "GatewaySubnet"]
+    ports = traffic.boundaries()
+    open_ways = [
+        (source, destination, port)
+        for far in BEYOND
+        for near in places
+        for source, destination in ((far, near), (near, far))
+        for port in ports
+        if traffic.allows(source, destination, port)
+    ]
+    assert open_ways == [], "routes that a gateway learns open nothing by themselves"
+
+
+def test_only_vms_reach_the_internet_and_only_for_packages():
+    for plan, hosts in ((plan_of(MemberNetwork), {"nodes"}), (whole_plan_of(MemberNetwork), {"nodes", "authority"})):
+        traffic = traffic_of(plan)
+        # PostgreSQL's management paths are not published as flows, so its subnet is left to Azure.
+        subnets = set(traffic.subnets) - {"GatewaySubnet", "database"}
+        open_ports = {
+            (subnet, port)
+            for subnet in subnets
+            for port in traffic.boundaries()
+            if traffic.allows(traffic.host(subnet), INTERNET, port)
+        }
+        assert open_ports == {(host, port) for host in hosts for port in (80, 443)}, "keys must not leave another way"
+
+
+def test_whom_the_network_names_gets_the_flows_of_that_place():
+    traffic = traffic_of(whole_plan_of(MemberNetwork), routed=["10.2.0.0/16", APPLICATIONS])
+    peer, application = BEYOND
+    nodes, authority = traffic.host("nodes"), traffic.host("authority")
+    assert traffic.allows(peer, nodes, 10000), "peer_address_spaces: the ledger connects"
+    assert not traffic.allows(peer, nodes, 10200), "a peer has no business with RPC"
+    assert traffic.allows(application, nodes, 10200), "application_networks: RPC"
+    assert not traffic.allows(application, nodes, 10000), "an application is no peer"
+    assert traffic.allows(peer, authority, 8444), "authority_listeners: peers request certificates"
+    assert traffic.allows(nodes, "10.2.1.126", 8444), "peer_authority: nodes request certificates there"
+
+
+def test_database_and_authority_get_a_subnet_only_where_they_are():
+    names = {each.inputs["subnetName"] for each in all_of(plan_of(MemberNetwork), "Subnet")}
+    assert names == {"nodes", "endpoints", "database", "GatewaySubnet"}
+    names = {each.inputs["subnetName"] for each in all_of(whole_plan_of(MemberNetwork), "Subnet")}
+    assert names == {"nodes", "endpoints", "authority", "GatewaySubnet"}
+
+
+# --- Gateways and links --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("component", "usual", "chosen"),
+    [(VpnGateway, "VpnGw1AZ", "VpnGw2AZ"), (ExpressRoute, "ErGw1AZ", "ErGw2AZ")],
+    ids=label,
+)
+def test_a_gateway_is_of_the_chosen_size(component: type[ComponentResource], usual: str, chosen: str):
+    assert one(plan_of(component), "VirtualNetworkGateway").inputs["sku"]["name"] == usual
+    assert one(whole_plan_of(component), "VirtualNetworkGateway").inputs["sku"]["name"] == chosen
+
+
+def test_the_gateway_is_read_by_whom_it_names():
+    assert all_of(plan_of(VpnGateway), "RoleAssignment") == [], "by default no other bank reads anything"
+    plan = whole_plan_of(VpnGateway)
+    assert one(plan, "RoleAssignment").inputs["principalId"] == READER
+
+
+@pytest.mark.parametrize(
+    ("component", "key"), [(VpnPeering, "sharedKey"), (ExpressRoute, "authorizationKey")], ids=label
+)
+def test_a_key_is_a_secret_though_it_came_in_clear(component: type[ComponentResource], key: str):
+    connections = all_of(plan_of(component), "VirtualNetworkGatewayConnection")
+    assert connections
+    for each in connections:
+        assert each.secrets == {key}, f"{each.name}: whoever reads the state could join the bank's network"
+
+
+def test_links_are_encrypted_as_the_standard_policy_says():
+    links = all_of(plan_of(VpnPeering), "VirtualNetworkGatewayConnection")
+    assert len(links) == 2, "one to each instance of the peer's gateway: either may fail"
+    for each in links:
+        assert (each.inputs["connectionProtocol"], each.inputs["enableBgp"]) == ("IKEv2", True)
+        (policy,) = each.inputs["ipsecPolicies"]
+        assert (policy["ipsecEncryption"], policy["ipsecIntegrity"]) == ("GCMAES256", "GCMAES256")
+        assert policy["dhGroup"] == policy["pfsGroup"] == "ECP384"
+        assert list(each.request.replaceOnChanges) == ["sharedKey"], "Azure ignores a new key on an update"
+    for each in all_of(plan_of(VpnPeering), "LocalNetworkGateway"):
+        assert "localNetworkAddressSpace" not in each.inputs, "a static route would outlive the peer's own"
+
+
+# --- Vaults --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("component", [ClosedVault, KeyStore, NetworkAuthority], ids=label)
+def test_a_vault_is_closed_even_to_azures_own_services(component: type[ComponentResource]):
+    for each in all_of(plan_of(component), "Vault"):
+        vault = each.inputs["properties"]
+        assert vault["networkAcls"] == {"defaultAction": "Deny", "bypass": "None"}
+        assert vault["sku"]["name"] == "premium", "keys in an HSM are to be had in Premium only"
+        assert not any(vault[f"enabledFor{use}"] for use in ("Deployment", "DiskEncryption", "TemplateDeployment"))
+    for each in all_of(whole_plan_of(component), "Vault"):
+        loose = each.inputs["properties"]
+        assert ("enablePurgeProtection" not in loose, loose["softDeleteRetentionInDays"]) == (True, 7), (
+            "a vault that is thrown away blocks its name for as short as it can"
+        )
+        assert loose["publicNetworkAccess"] == "Disabled", "no input opens it"
+
+
+@pytest.mark.parametrize("component", [ClosedVault, KeyStore, NetworkAuthority], ids=label)
+def test_secrets_and_keys_stay_when_their_resource_goes(component: type[ComponentResource]):
+    for plan in (plan_of(component), whole_plan_of(component)):
+        kept = [*all_of(plan, "Secret"), *all_of(plan, "keyvault:Key")]
+        assert kept
+        assert [each.name for each in kept if not each.request.retainOnDelete] == [], (
+            "a deleted secret may be the bank's only copy, and deletion needs the closed data plane"
+        )
+
+
+CONFIDENTIAL_SECRETS = {"enrolment-key", "rpc-users", "enrolment-keys"}
+
+
+@pytest.mark.parametrize("component", [ClosedVault, KeyStore, NetworkAuthority], ids=label)
+def test_confidential_secrets_are_secret_in_the_state_too(component: type[ComponentResource]):
+    for plan in (plan_of(component), whole_plan_of(component)):
+        secret = {each.inputs.get("secretName") for each in all_of(plan, "Secret") if each.secrets}
+        named = {each.inputs.get("secretName") for each in all_of(plan, "Secret")}
+        assert secret == named & CONFIDENTIAL_SECRETS, "and what peers may read anyway is shown in a preview"
+
+
+def secret_names(plan: Plan) -> set[str | None]:
+    return {each.inputs.get("secretName") for each in all_of(plan, "Secret")}
+
+
+def test_a_key_store_holds_what_it_was_given():
+    assert secret_names(plan_of(KeyStore)) == {"peers", "rpc-users"}, "without an agent there is no card and no key"
+    assert secret_names(whole_plan_of(KeyStore)) == {None, "peers", "rpc-users", "card", "enrolment-key"}
+    assert one(whole_plan_of(KeyStore), "RandomPassword").inputs["length"] == 32
+    assert one(whole_plan_of(KeyStore), "Secret", f"{NAME}-bank-peer-bank-b").inputs["properties"]["value"] == "{}"
+
+
+def test_what_the_program_writes_lies_where_no_vm_can_write():
+    plan = whole_plan_of(KeyStore)
+    vaults = {each.name: plan.ids[each.urn] for each in all_of(plan, "Vault")}
+    assert set(vaults) == {f"{NAME}-vault", f"{NAME}-bank-vault"}
+    names = {plan.answers[each.urn]["name"]: each.name for each in all_of(plan, "Vault")}
+    assert {names[each.inputs["vaultName"]] for each in all_of(plan, "Secret")} == {f"{NAME}-bank-vault"}, (
+        "a VM that was taken over would change what agents believe of peers"
+    )
+    held = {
+        each.inputs["scope"]: each.inputs["roleDefinitionId"].rsplit("/", 1)[1]
+        for each in all_of(plan, "RoleAssignment")
+        if each.inputs["principalId"] == PRINCIPAL
+    }
+    assert held[vaults[f"{NAME}-bank-vault"]] == BuiltInRole.KEY_VAULT_SECRETS_USER, "it reads secrets and no more"
+    (own,) = one(plan, "RoleDefinition").inputs["permissions"]
+    assert "Microsoft.KeyVault/vaults/secrets/setSecret/action" in own["dataActions"], "agents make the nodes' keys"
+    assert held[vaults[f"{NAME}-vault"]] == plan.ids[one(plan, "RoleDefinition").urn].rsplit("/", 1)[1]
+    assert len(held) == 2, "the node VMs hold no other role here"
+
+
+@pytest.mark.parametrize("component", [ClosedVault, NetworkAuthority], ids=label)
+def test_a_signing_key_can_do_nothing_but_sign(component: type[ComponentResource]):
+    keys = [each.inputs["properties"] for each in all_of(whole_plan_of(component), "keyvault:Key")]
+    assert keys
+    for key in keys:
+        assert (key["kty"], key["keyOps"], key["attributes"]["exportable"]) == ("EC-HSM", ["sign"], False), (
+            "whoever takes a VM over must not leave with the key"
+        )
+    assert all_of(plan_of(ClosedVault), "keyvault:Key") == [], "a vault of secrets has no keys"
+
+
+def test_the_role_on_a_vault_is_no_wider_than_stated():
+    (permission,) = one(plan_of(ClosedVault), "RoleDefinition").inputs["permissions"]
+    assert permission["dataActions"] == ["Microsoft.KeyVault/vaults/secrets/getSecret/action"]
+    assert permission["actions"] == [], "no right on the vault itself"
+
+
+# --- LedgerStorage and LedgerDatabase ------------------------------------------------------------------------------
+
+
+def test_storage_takes_no_key_and_no_local_user():
+    for plan in (plan_of(LedgerStorage), whole_plan_of(LedgerStorage)):
+        for account in all_of(plan, "StorageAccount"):
+            inputs = account.inputs
+            assert inputs["allowSharedKeyAccess"] is False, f"{account.name}: a key opens all, and tells of nobody"
+            assert not inputs["isLocalUserEnabled"], f"{account.name}: Entra knows no such user"
+            assert not inputs["isSftpEnabled"], f"{account.name}: nothing here speaks SFTP"
+            assert inputs["allowCrossTenantReplication"] is False, f"{account.name}: a copy would leave the bank"
+            assert inputs["encryption"]["requireInfrastructureEncryption"] is True
+            bypass = "AzureServices" if account.name.endswith("-blobs") else "None"
+            assert inputs["networkRuleSet"] == {"defaultAction": "Deny", "bypass": bypass}, (
+                "Azure runs its lifecycle rules as a trusted service; nothing else has a reason to come in"
+            )
+            assert inputs["publicNetworkAccess"] == "Disabled", "no input opens it"
+
+
+def test_no_vm_deletes_a_lease():
+    for plan in (plan_of(LedgerStorage), whole_plan_of(LedgerStorage)):
+        network, leases = (
+            next(each.inputs for each in all_of(plan, "RoleAssignment") if each.name.endswith(f"-nodes-{role}"))
+            for role in ("network", "leases")
+        )
+        blobs = "Microsoft.Storage/storageAccounts/blobServices/containers"
+        assert leases["condition"] == (
+            f"((!(ActionMatches{{'{blobs}/blobs/delete'}})) OR (@Resource[{blobs}:name] StringNotEquals 'leases'))"
+        ), "an identity whose lease is gone has two holders, until the database refuses the first"
+        assert leases["conditionVersion"] == "2.0"
+        assert leases["scope"].endswith("/leases"), "the condition names the container that the role is for"
+        assert leases["roleDefinitionId"].endswith(BuiltInRole.STORAGE_BLOB_DATA_CONTRIBUTOR.value), "no custom role"
+        assert "condition" not in network, "a document that is replaced is written, not deleted, and this is no lease"
+
+
+def test_storage_is_as_redundant_as_its_region():
+    def skus(plan: Plan) -> list[str]:
+        return sorted(each.inputs["sku"]["name"] for each in all_of(plan, "StorageAccount"))
+
+    assert skus(plan_of(LedgerStorage)) == ["Premium_ZRS", "Standard_GZRS"]
+    assert skus(whole_plan_of(LedgerStorage)) == ["Premium_LRS", "Standard_LRS"], "only where the region has no more"
+
+
+def test_the_share_has_the_size_that_was_asked_for():
+    assert one(plan_of(LedgerStorage), "FileShare").inputs["shareQuota"] == 100
+    assert one(whole_plan_of(LedgerStorage), "FileShare").inputs["shareQuota"] == 256
+
+
+def test_storage_logs_who_deleted_a_blob_and_no_renewal():
+    (setting,) = all_of(whole_plan_of(LedgerStorage), "DiagnosticSetting")
+    assert setting.inputs["resourceUri"].endswith("/blobServices/default")
+    assert setting.inputs["workspaceId"] == WORKSPACE
+    assert [each["category"] for each in setting.inputs["logs"]] == ["StorageDelete"], (
+        "leases are renewed each eight seconds: reads and writes would be most of what a bank pays for"
+    )
+
+
+def test_the_database_keeps_a_standby_and_five_weeks_of_backups():
+    server = one(plan_of(LedgerDatabase), "Server")
+    assert server.inputs["highAvailability"]["mode"] == "ZoneRedundant"
+    assert server.inputs["backup"] == {"backupRetentionDays": 35, "geoRedundantBackup": "Enabled"}
+    assert server.secrets == {"administratorLoginPassword"}, "nobody signs in with it, so nobody may read it"
+    assert server.inputs["sku"] == {"name": "Standard_D2ds_v5", "tier": "GeneralPurpose"}, "for few connections"
+    loose = one(whole_plan_of(LedgerDatabase), "Server").inputs
+    assert loose["sku"] == {"name": "Standard_E8ds_v4", "tier": "MemoryOptimized"}, "the tier follows the series"
+    assert loose["highAvailability"]["mode"] == "Disabled"
+    assert loose["backup"]["geoRedundantBackup"] == "Disabled"
+    assert loose["network"]["publicNetworkAccess"] == "Disabled", "no input opens it"
+
+
+# --- VMs -----------------------------------------------------------------------------------------------------------
+
+
+def profile(plan: Plan) -> dict[str, Any]:
+    found: dict[str, Any] = one(plan, "VirtualMachineScaleSet").inputs["virtualMachineProfile"]
+    return found
+
+
+@pytest.mark.parametrize("component", [NodeScaleSet, NetworkAuthority], ids=label)
+def test_vms_boot_what_was_signed_and_are_told_before_they_end(component: type[ComponentResource]):
+    vms = profile(plan_of(component))
+    assert vms["securityProfile"]["securityType"] == "TrustedLaunch"
+    assert vms["securityProfile"]["uefiSettings"] == {"secureBootEnabled": True, "vTpmEnabled": True}
+    assert vms["scheduledEventsProfile"]["terminateNotificationProfile"]["enable"] is True
+    balancer = one(plan_of(component), "LoadBalancer").inputs
+    assert all(rule["disableOutboundSnat"] for rule in balancer["loadBalancingRules"]), (
+        "VMs leave by the NAT gateway's one address"
+    )
+    assert "publicIPAddress" not in balancer["frontendIPConfigurations"][0]
+
+
+@pytest.mark.parametrize("component", [NodeScaleSet, NetworkAuthority], ids=label)
+def test_vms_follow_their_optional_inputs(component: type[ComponentResource]):
+    plan = whole_plan_of(component)
+    scale_set = one(plan, "VirtualMachineScaleSet")
+    vms = profile(plan)
+    assert scale_set.inputs["zones"] == list(ZONES)
+    assert vms["storageProfile"]["imageReference"] == {"id": IMAGE}
+    assert vms["userData"] == "dXNlciBkYXRh"
+    assert "encryptionAtHost" not in vms["securityProfile"], "False may be refused where the feature is missing"
+    assert "awaited" in depends_on(plan, scale_set)
+
+
+def test_vms_are_named_and_sized_as_asked():
+    assert profile(whole_plan_of(NodeScaleSet))["osProfile"]["computerNamePrefix"] == "ledger"
+    size = one(whole_plan_of(NetworkAuthority), "VirtualMachineScaleSet").inputs["sku"]["name"]
+    assert size == "Standard_D4s_v5"
+
+
+def test_the_authority_sends_telemetry_only_where_it_is_told_to():
+    scopes = [each.inputs["scope"] for each in all_of(whole_plan_of(NetworkAuthority), "RoleAssignment")]
+    assert INSIGHTS in scopes
+    assert not [each for each in all_of(plan_of(NetworkAuthority), "RoleAssignment") if "tells" in each.name]
+
+
+def test_the_first_vm_of_an_authority_waits_for_its_keys_and_its_right_to_sign():
+    plan = plan_of(NetworkAuthority)
+    waits = depends_on(plan, one(plan, "VirtualMachineScaleSet"))
+    assert {f"{NAME}-vault", f"{NAME}-identity-ca", f"{NAME}-signs", f"{NAME}-access-zone-group"} <= waits
+    assert {f"{NAME}-root-v", f"{NAME}-root-root", f"{NAME}-root-access-zone-group"} <= waits
+    opened = whole_plan_of(NetworkAuthority)
+    assert f"{NAME}-opens-root" in depends_on(opened, one(opened, "VirtualMachineScaleSet")), "a first network's root"
+
+
+def test_nobody_holds_a_role_on_the_roots_vault_unless_it_is_open():
+    for plan, opened in ((plan_of(NetworkAuthority), False), (whole_plan_of(NetworkAuthority), True)):
+        vault = plan.ids[one(plan, "Vault", f"{NAME}-root-v").urn]
+        on_it = [each.inputs for each in all_of(plan, "RoleAssignment") if each.inputs["scope"].startswith(vault)]
+        assert [each["scope"].removeprefix(vault) for each in on_it] == (["/keys/root"] if opened else []), (
+            "a VM that is taken over must not sign itself a CA"
+        )
+        assert all(each["roleDefinitionId"].endswith(BuiltInRole.KEY_VAULT_CRYPTO_USER) for each in on_it)
+        everyday, root = (
+            plan.ids[one(plan, "Vault", f"{NAME}{ending}").urn].rsplit("/", 1)[1] for ending in ("-vault", "-root-v")
+        )
+        keys = {each.inputs["keyName"]: each.inputs["vaultName"] for each in all_of(plan, "keyvault:Key")}
+        assert keys == {"identity-ca": everyday, "root": root}
+        assert {each.inputs["vaultName"] for each in all_of(plan, "Secret")} == {everyday}, "it holds the root alone"
+
+
+# --- PrivateEndpoint -----------------------------------------------------------------------------------------------
+
+
+def test_an_endpoint_writes_its_name_into_the_zone():
+    plan = plan_of(PrivateEndpoint)
+    (configuration,) = one(plan, "PrivateDnsZoneGroup").inputs["privateDnsZoneConfigs"]
+    assert configuration["privateDnsZoneId"] == VAULT_ZONE, (
+        "else the service's name leads to its closed public address"
+    )
+    (connection,) = one(plan, "network:PrivateEndpoint").inputs["privateLinkServiceConnections"]
+    assert connection["groupIds"] == ["vault"]

@@ -1,0 +1,547 @@
+"""The documents say what the code does: generated parts are current, and what prose names is there."""
+
+import ast
+import inspect
+import json
+import re
+import subprocess
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from rich.console import Console
+
+from components.flows import Remote
+from contract.metrics import Metric
+from contract.ports import HEALTH_PATH, HEALTH_PORT
+from cost.bill import Bill
+from cost.prices import EXACT, REGION, read_price_list
+from cost.usage import Usage
+from docs import generate
+from docs.generate import OUTPUTS, PROJECT_FILE, README, Key
+from host.health import report
+from host.status import Status
+from lab import ROOT
+from lab.azure.engine import STATE
+from lab.azure.plan.formats import UNCUT
+from lab.azure.plan.planned import plan_of
+from lab.azure.plan.text import plan_tree
+from lab.azure.program import PROJECT, Run, read_configuration
+from lab.azure.refusals import CASES
+from lab.azure.rules import types_by_rule
+from lab.azure.stacks import stack_file
+from stack import rows
+from stack.settings import LOCATION_KEY, Settings, parse_settings
+from tests import guide, runs
+from tests.configuration import configuration
+from tests.runs import bank
+
+OF_ROOT = sorted(ROOT.glob("*.md"))
+OF_EXAMPLES = sorted((ROOT / "examples").rglob("*.md"))
+ARCHITECTURE = ROOT / "docs" / "architecture.md"
+ERRORS = ROOT / "docs" / "errors.md"
+OF_PARTS = [generate.LAB_README, ROOT / "agent" / "README.md", ROOT / "image" / "README.md"]
+DOCUMENTS = [*OF_ROOT, *OF_PARTS, *sorted((ROOT / "docs").rglob("*.md")), *OF_EXAMPLES]
+# The checklist quotes other people's rules, and so Azure's words; examples have keys of their own.
+PROSE = [document for document in DOCUMENTS if document not in {generate.CHECKLIST, *OF_EXAMPLES}]
+GENERATED = [
+    generate.CONFIGURATION,
+    generate.OUTPUTS_PAGE,
+    generate.COMPATIBILITY,
+    generate.LAB_README,
+    generate.PROJECT_FILE,
+    generate.SCHEMA,
+    generate.SAMPLE_CARD,
+    generate.CHECKLIST,
+    generate.NETWORK,
+    generate.COST,
+    generate.MONITORING,
+    generate.ALERTS,
+]
+
+_FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+_SPAN = re.compile(r"`([^`\n]+)`")
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+_HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+_CAMEL_CASE = re.compile(r"[a-z]+([A-Z][a-z0-9]*)+")
+
+
+@pytest.fixture(scope="module")
+def sample() -> Run:
+    """The run that `generate.plan_sample` makes, which other tests want too."""
+    assert stack_file("bank-c") == generate.SAMPLE_STACK, "the sample card is bank C's"
+    return bank("bank-c", linked=False)
+
+
+@pytest.fixture(scope="module")
+def sizes() -> list[Bill]:
+    return runs.size_bills()
+
+
+@pytest.fixture(scope="module")
+def wanted(sample: Run, sizes: list[Bill]) -> dict[Path, str]:
+    return generate.documents(sample, sizes)
+
+
+def relative(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def paths_of_keys() -> set[str]:
+    """Every configuration key with its parents, lists without their brackets."""
+    return {key.path.replace("[]", "") for key in generate.all_keys()}
+
+
+def code_of(document: Path) -> tuple[list[tuple[str, str]], list[str]]:
+    """The fenced blocks (language, text) and the code spans outside of them."""
+    text = document.read_text(encoding="utf-8")
+    return _FENCE.findall(text), _SPAN.findall(_FENCE.sub("", text))
+
+
+def all_code(document: Path) -> list[str]:
+    blocks, spans = code_of(document)
+    return [*(line for language, text in blocks if language != "mermaid" for line in text.splitlines()), *spans]
+
+
+# What is generated
+
+
+@pytest.mark.parametrize("path", GENERATED, ids=relative)
+def test_generated_documents_are_current(path: Path, wanted: dict[Path, str]) -> None:
+    assert path in wanted, "nothing generates it any more; then nothing should list it"
+    assert path.read_text(encoding="utf-8") == wanted[path], (
+        f"{relative(path)} does not say what the code does; `make docs` writes it"
+    )
+
+
+def test_the_schema_is_the_one_that_cards_are_read_by(wanted: dict[Path, str], sample: Run) -> None:
+    schema = json.loads(wanted[generate.SCHEMA])
+    card = sample.outputs["member"]
+    assert set(card) == set(schema["properties"]), "a peer validates what a member publishes by the published schema"
+
+
+def test_the_outputs_table_has_what_a_run_exports(sample: Run) -> None:
+    assert set(OUTPUTS) == set(sample.outputs), "each output of the stack is explained, and nothing else"
+
+
+@pytest.mark.parametrize("remote", Remote)
+def test_the_network_document_explains_each_place_outside(remote: Remote) -> None:
+    text = generate.NETWORK.read_text(encoding="utf-8")
+    assert f"\n- {remote}: " in text, "a reader must know whose addresses a flow's end means"
+
+
+def test_no_output_of_the_table_is_secret(sample: Run) -> None:
+    assert not sample.secret_outputs, "who may read one output of a stack may read all of them"
+
+
+def test_the_production_sample_pins_the_sample_card(sample: Run) -> None:
+    assert generate.wrong_pin(sample.outputs["member"]) is None, (
+        "Pulumi.prod.yaml must pin the key that signed examples/three-banks/bank-c.json, or it can't be planned"
+    )
+
+
+def test_another_signing_key_is_noticed(sample: Run) -> None:
+    other = {**sample.outputs["member"], "signingKey": sample.outputs["member"]["linkPublicKey"]}
+    assert generate.wrong_pin(other), "a changed key must be told, since a person has to pin it"
+
+
+def test_generate_names_each_stale_document(tmp_path: Path) -> None:
+    current, old, missing = tmp_path / "current", tmp_path / "old", tmp_path / "missing"
+    current.write_text("now", encoding="utf-8")
+    old.write_text("then", encoding="utf-8")
+    stale = generate.stale({current: "now", old: "now", missing: "now"})
+    assert stale == [old, missing], "only what differs is written"
+
+
+def test_each_rule_of_the_offline_azure_has_a_row_with_its_source_and_a_test() -> None:
+    rows = generate.rules_table(CASES).splitlines()[2:]
+    assert len(rows) == len(types_by_rule()), "one row a rule, and no other"
+    for row in rows:
+        _, rule, source, refused = (cell.strip() for cell in row.strip("|").split(" | "))
+        assert "https://" in source, f"{rule!r} needs a source, or nobody can check that Azure says so"
+        assert refused, f"{rule!r} needs a case that breaks it"
+
+
+def test_a_source_that_is_not_listed_is_refused() -> None:
+    for code in ("QQ", "QQ #1"):
+        with pytest.raises(generate.StaleError, match=code):
+            generate._source(code)
+
+
+def test_generating_twice_changes_nothing(wanted: dict[Path, str], sizes: list[Bill]) -> None:
+    page = wanted[generate.CONFIGURATION]
+    assert generate._configuration(page, sizes) == page, "tables stay where they are"
+    assert generate._project(wanted[PROJECT_FILE]) == wanted[PROJECT_FILE], "`config:` is replaced, not added to"
+
+
+def test_readme_shows_what_is_printed_of_its_plan() -> None:
+    plan = plan_of(runs.sample("prod"), runs.sample("prod").ids)
+    console = Console(width=UNCUT, record=True, file=StringIO())
+    console.print(plan_tree(plan))
+    printed = {each.rstrip() for each in console.export_text().splitlines()}
+    (shown,) = re.findall(
+        r"^\$ make preview\n(.*?)^Planned in this process", README.read_text("utf-8"), re.MULTILINE | re.DOTALL
+    )
+    lines = [each for each in shown.splitlines() if each != "..."]
+    assert len(lines) > 5
+    assert not set(lines) - printed, "a reader who tries it sees something else"
+
+
+def test_the_costs_of_the_sizes_are_components_and_totals(wanted: dict[Path, str], sizes: list[Bill]) -> None:
+    (shown,) = re.findall(r"\$ make cost\n(.*?)```", wanted[generate.CONFIGURATION], re.DOTALL)
+    assert all(f"{each.total:,.2f}" in shown for each in sizes), "what a reader asks first"
+    assert not [name for each in sizes for name in each.components if f"\n{name} " not in shown]
+    assert "an estimate" in shown, "the range is said, and why there is one"
+    assert "vm/" not in shown
+
+
+def test_every_price_without_a_second_source_is_listed(wanted: dict[Path, str]) -> None:
+    price_list = read_price_list()
+    unverified = {
+        name
+        for name in price_list.meters
+        if (found := price_list.price(name, REGION)) and found.verified not in EXACT
+    }
+    assert not [name for name in unverified if f"| `{name}` | " not in wanted[generate.COST]], "also beyond the sizes"
+
+
+def test_the_costs_that_docs_ask_for_have_prices(wanted: dict[Path, str]) -> None:
+    text = wanted[generate.COST]
+    (complete,) = re.findall(r"generated: complete -->\n(.*)\n", text)
+    assert f"`{REGION}`" in complete
+    assert "`eastus2`" not in complete, "its servers are of another generation, which the price list has no meter of"
+    offline = (ROOT / "docs" / "offline.md").read_text("utf-8")
+    asked = re.findall(r"`(STACK=[^`]+)`", text) + re.findall(r"make cost (STACK=[^`\n]+)", text + offline)
+    assert len(asked) > 3
+    assert not [each for each in asked if f"REGION={REGION}" not in each], "the samples' own regions lack prices"
+
+
+def test_a_lost_marker_is_refused() -> None:
+    text = generate.CONFIGURATION.read_text(encoding="utf-8").replace("<!-- generated: sizes -->", "")
+    with pytest.raises(generate.StaleError, match="sizes"):
+        generate._configuration(text, [])
+
+
+def test_a_lost_config_section_is_refused() -> None:
+    with pytest.raises(generate.StaleError, match="config:"):
+        generate._project("name: decentralized-trust\n")
+
+
+def test_what_follows_the_config_section_stays() -> None:
+    text = generate._project("name: x\nconfig:\n  old: {}\nplugins:\n  providers: []\n")
+    assert text.startswith("name: x\nconfig:\n"), "what stands before it stays"
+    assert text.endswith("\nplugins:\n  providers: []\n"), "what stands after it stays"
+    assert "old" not in text, "and what it held is gone"
+
+
+def test_required_keys_come_first() -> None:
+    top: list[Key] = [key for key in generate.all_keys() if "." not in key.path or key.path == LOCATION_KEY]
+    required = [key.field.is_required() for key in top]
+    assert required == sorted(required, reverse=True), "whoever writes a first configuration reads from the top"
+    assert len(top) == len(Settings.model_fields), "no key of the program is left out"
+
+
+# Pulumi.yaml
+
+
+@pytest.fixture(scope="module")
+def declared() -> dict[str, dict[str, Any]]:
+    return yaml.safe_load(PROJECT_FILE.read_text(encoding="utf-8"))["config"]
+
+
+def test_pulumi_demands_what_the_program_demands(declared: dict[str, dict[str, Any]]) -> None:
+    demanded = {key for key, declaration in declared.items() if "default" not in declaration}
+    required = {field.alias for field in Settings.model_fields.values() if field.is_required()}
+    assert demanded == required - {LOCATION_KEY}, "Pulumi demands each declared key that has no default, typed or not"
+
+
+def test_each_declared_key_is_one_of_the_program(declared: dict[str, dict[str, Any]]) -> None:
+    for key, declaration in declared.items():
+        field = next((each for each in Settings.model_fields.values() if each.alias == key), None)
+        assert field is not None, f"the program refuses the key {key}"
+        assert declaration["description"] == field.description, "one description, wherever it is read"
+        assert declaration["type"] in ("string", "integer", "boolean", "array", "object"), "Pulumi knows no others"
+
+
+def test_declared_defaults_are_those_of_the_program(declared: dict[str, dict[str, Any]]) -> None:
+    defaults = {
+        f"{PROJECT}:{key}": json.dumps(declaration["default"])
+        for key, declaration in declared.items()
+        if "default" in declaration
+    }
+    values = configuration()
+    assert parse_settings(PROJECT, {**defaults, **values}) == parse_settings(PROJECT, values), (
+        "Pulumi hands the declared defaults to the program, which must come to the same settings without them"
+    )
+
+
+# What prose names
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=relative)
+def test_links_lead_somewhere(document: Path) -> None:
+    for target in _LINK.findall(document.read_text(encoding="utf-8")):
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        file = (document.parent / path).resolve() if path else document
+        assert file.exists(), f"{relative(document)} links to {target}, which is not there"
+        if anchor:
+            assert anchor in anchors(file), f"{relative(document)} links to {target}, which has no such heading"
+
+
+def anchors(document: Path) -> set[str]:
+    """The anchors of a document's headings, as GitHub makes them."""
+    text = _FENCE.sub("", document.read_text(encoding="utf-8"))
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in _HEADING.findall(text)}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=relative)
+def test_paths_and_tests_in_prose_exist(document: Path, names_of_tests: set[str]) -> None:
+    # What commands make is there on some machines only.
+    folders = {path.name for path in ROOT.iterdir() if path.is_dir() and path != STATE}
+    for span in code_of(document)[1]:
+        if re.fullmatch(r"test_\w+", span):
+            assert span in names_of_tests, f"{relative(document)} names {span}: no such test"
+        elif re.fullmatch(r"[\w./-]+", span) and "/" in span and span.split("/")[0] in folders:
+            assert (ROOT / span).exists(), f"{relative(document)} names {span}, which is not there"
+
+
+@pytest.fixture(scope="module")
+def names_of_tests() -> set[str]:
+    texts = [path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py")]
+    return {name for text in texts for name in re.findall(r"def (test_\w+)", text)}
+
+
+def test_each_threat_has_a_control_and_a_test() -> None:
+    document = ROOT / "docs" / "threat-model.md"
+    lines = document.read_text(encoding="utf-8").split("\n## Compared with", 1)[0].splitlines()
+    rows = [line.strip("| ").split(" | ") for line in lines if line.startswith("| ") and "---" not in line]
+    threats = [row for row in rows if row != ["It can try", "Control", "Test"]]
+    assert len(threats) > 25
+    for row in threats:
+        assert len(row) == 3, f"{row[0]}: wanted what stops it, and what tries it"
+        # That a file which is linked is there, `test_links_lead_somewhere` says.
+        assert re.search(r"\]\(\.\./tests/\w+/test_\w+\.py\)", row[2]), f"{row[0]}: no test tries it"
+
+
+def test_each_pair_of_versions_has_a_test() -> None:
+    text = generate.COMPATIBILITY.read_text(encoding="utf-8")
+    tables = text.split("| Newer | Older | What happens | Test |\n| --- | --- | --- | --- |\n")[1:]
+    rows = [row for table in tables for row in table.partition("\n\n")[0].splitlines()]
+    assert len(rows) > 15
+    # That a test which is named is there, `test_paths_and_tests_in_prose_exist` says.
+    assert not [row for row in rows if not re.search(r"\| `test_\w+` \|$", row)], "what goes together is tried"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=relative)
+def test_make_targets_exist(document: Path) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    named = {name for code in all_code(document) for name in re.findall(r"\bmake ([a-z-]+)", code)}
+    assert named <= targets, f"{relative(document)} names {sorted(named - targets)}, which the Makefile does not have"
+
+
+@pytest.mark.parametrize("document", PROSE, ids=relative)
+def test_keys_in_prose_exist(document: Path) -> None:
+    known = paths_of_keys()
+    tops = {path.split(".")[0] for path in known}
+    words = {word for path in known for word in path.split(".")} | set(OUTPUTS) | properties_of_the_card()
+    words |= {str(field.alias) for field in Usage.model_fields.values()}
+    for span in code_of(document)[1]:
+        path = span.replace("[]", "")
+        if re.fullmatch(r"\w+(\.\w+)+(?<!\.py)", path) and path.split(".")[0] in tops:
+            # Metrics are named after the ledger too.
+            assert path in known | set(Metric), f"{relative(document)} names {span}: no key that the program takes"
+        elif _CAMEL_CASE.fullmatch(span):
+            assert span in words, f"{relative(document)} names {span}: no configuration key, output or part of a card"
+
+
+def properties_of_the_card() -> set[str]:
+    def names(part: Any) -> set[str]:
+        if isinstance(part, dict):
+            own = set(part["properties"]) if isinstance(part.get("properties"), dict) else set()
+            return own.union(*(names(each) for each in part.values()))
+        return set().union(*(names(each) for each in part)) if isinstance(part, list) else set()
+
+    return names(json.loads(generate.SCHEMA.read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize("document", PROSE, ids=relative)
+def test_keys_in_commands_exist(document: Path) -> None:
+    known = paths_of_keys()
+    for code in all_code(document):
+        for key in re.findall(r"pulumi config (?:set|rm|get)(?: --[\w-]+)* '?(\w[\w:.\[\]-]*)", code):
+            path = re.sub(r"\[\d+\]", "", key)
+            assert path in known, f"{relative(document)} sets {key}, which the program refuses"
+
+
+def test_the_configuration_of_the_guide_is_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Paths of card files are meant from the project's directory.
+    monkeypatch.chdir(ROOT)
+    pages = [guide.DOCS / page for page in dict.fromkeys(guide.PAGES.values())]
+    blocks = [yaml.safe_load(text) for page in pages for language, text in code_of(page)[0] if language == "yaml"]
+    assert len(blocks) > 2, "a whole configuration first, then what is added to it"
+    whole = blocks[0]["config"]
+    for place, block in enumerate(blocks):
+        file = tmp_path / f"Pulumi.block-{place}.yaml"
+        file.write_text(yaml.safe_dump({"config": {**whole, **block["config"]}}), encoding="utf-8")
+        stack = read_configuration(file)
+        assert parse_settings(PROJECT, stack.values, frozenset(stack.secret_keys)), "what the guide shows is accepted"
+
+
+def test_runbooks_read_the_journal_of_the_program_that_writes_there() -> None:
+    unproven = (ROOT / "docs" / "runbooks" / "unproven-requests.md").read_text("utf-8")
+    (unit, words) = re.findall(r'journalctl --unit (\S+) .*grep "(.+?)"', unproven)[0]
+    source = (ROOT / "ledger" / "corda" / "authority" / "server.py").read_text("utf-8")
+    assert (unit, words in source) == ("ledger-authority", True), "a search that finds nothing ends the incident"
+    unexpected = (ROOT / "docs" / "runbooks" / "an-unexpected-exception.md").read_text("utf-8")
+    assert set(re.findall(r"--unit (\S+)", unexpected)) == {"ledger-agent", "ledger-authority"}, (
+        "both may have faults"
+    )
+
+
+def test_what_an_operator_looks_at_after_an_update_is_there() -> None:
+    text = guide.text("After `pulumi up`")
+    asked = set(re.findall(r"VM's `(\w+)` \||'s `(\w+)` and `(\w+)`|`(lacks)`", text))
+    keys = {each for found in asked for each in found if each}
+    assert {"state", "node", "reason", "members", "lacks"} == keys, "each key that the table explains"
+    assert keys <= report(Status(vm="vm")).keys(), "and a VM's answer has"
+    assert f"localhost:{HEALTH_PORT}{HEALTH_PATH}" in text
+    waits = "waits; wanted: approved by an operator of the network's authority"
+    assert waits in text
+    assert waits in (ROOT / "ledger" / "corda" / "enrolment.py").read_text(encoding="utf-8"), "as the agent says it"
+    assert set(re.findall(r"`(ledger\.[a-z.]+)`", text)) <= set(Metric)
+
+
+def test_a_takeover_takes_what_was_measured() -> None:
+    figures = (ROOT / "docs" / "figures.md").read_text("utf-8")
+    (median,) = re.findall(r"^\| takeover: node ready, s \| (\d+) \|", figures, re.MULTILINE)
+    runbooks = ROOT / "docs" / "runbooks"
+    said = {
+        path.stem: re.findall(r"median\s+of\s+(\d+) s", path.read_text("utf-8")) for path in runbooks.glob("*.md")
+    }
+    assert {name for name, seconds in said.items() if seconds} == {"loss-of-the-notary", "own-nodes-are-missing"}
+    assert all(seconds in ([], [median]) for seconds in said.values()), "who is on call waits as long as that"
+
+
+OF_OTHERS = {
+    "Stack '...' is missing configuration values": "Pulumi",
+    "unable to replace resource": "Pulumi",
+    "cannot be deleted because it is protected": "Pulumi",
+    "cannot create already existing resource .../secrets/...": "pulumi-azure-native",
+    "LocationIsOfferRestricted": "Azure",
+    "RoleDefinitionDoesNotExist": "Azure",
+    "LinkedAuthorizationFailed": "Azure",
+    "The subscription is not registered to use namespace": "Azure",
+    "'Microsoft.Compute/EncryptionAtHost' feature is not enabled": "Azure",
+    "NotConnected": "Azure",
+    "Connecting": "Azure",
+    "server certificate for ... does not match host name": "libpq",
+}
+"""Messages in docs/errors.md that this project does not write, and whose they are."""
+
+
+def texts_of_the_program() -> list[str]:
+    """Every text in the code of what is deployed; a placeholder of an f-string is a zero byte."""
+    packages = ("agent", "components", "contract", "host", "ledger", "stack")
+    modules = [ast.parse(path.read_text("utf-8")) for each in packages for path in (ROOT / each).rglob("*.py")]
+    return [_text_of(node) for module in modules for node in ast.walk(module)]
+
+
+def _text_of(node: ast.AST) -> str:
+    if isinstance(node, ast.JoinedStr):
+        return "".join(_text_of(each) or "\0" for each in node.values)
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+
+
+def test_each_message_that_is_explained_is_one_that_is_written() -> None:
+    rows = re.findall(r"^\| (.*?) \| .* \|$", ERRORS.read_text("utf-8"), re.MULTILINE)
+    messages = {message for row in rows for message in _SPAN.findall(row)}
+    assert len(messages) > 50
+    assert OF_OTHERS.keys() <= messages, "what is explained no longer is no exception either"
+    texts = "\n".join(filter(None, texts_of_the_program()))
+    for message in messages - OF_OTHERS.keys():
+        # What was found and what was wanted are put together elsewhere.
+        parts = [each.strip(" :;,()'") for each in re.split(r"\.\.\.|; wanted|^wanted|REGION|DATE|[`']", message)]
+        missing = [each for each in parts if not any(re.search(pattern, texts) for pattern in _spellings(each))]
+        assert not missing, f"docs/errors.md explains {message!r}: no part of the program writes {missing}"
+
+
+def _spellings(part: str) -> list[str]:
+    """Patterns of a message's part, of which one word may be a placeholder."""
+    words = [re.escape(each) for each in part.split()]
+    places = range(len(words) if len(words) > 1 else 0)
+    one_open = [[*words[:i], re.sub(r"\w+", "\0", words[i]), *words[i + 1 :]] for i in places]
+    return [r"\s+".join(each) for each in ([words] if words else [[]]) + one_open]
+
+
+def test_main_has_one_line_for_each_row_of_the_table_of_components():
+    program = ast.parse((ROOT / "__main__.py").read_text(encoding="utf-8"))
+    attributes = [node for node in ast.walk(program) if isinstance(node, ast.Attribute)]
+    called = [node.attr for node in attributes if ast.unparse(node.value) == "rows" and node.attr.islower()]
+    made = [str(inspect.signature(getattr(rows, name)).return_annotation) for name in called]
+    section = (
+        ARCHITECTURE.read_text(encoding="utf-8").split("| Component | What it makes |", 1)[1].split("\n\n", 1)[0]
+    )
+    components = [
+        name for cell in re.findall(r"^\| (.*?) \|", section, flags=re.MULTILINE) for name in re.findall(r"\w+", cell)
+    ]
+    assert len(components) == len(made), "a row for each component, and a line for each row"
+    for component in components:
+        lines = [each for each in made if re.search(rf"\b{component}\b", each)]
+        assert len(lines) == 1, f"one line of __main__ makes {component}"
+
+
+def test_readme_is_an_overview() -> None:
+    assert len(README.read_text("utf-8").splitlines()) <= 200, "what is longer has a document in docs/"
+
+
+def test_the_layout_lists_each_folder() -> None:
+    table = ARCHITECTURE.read_text("utf-8").partition("| File or folder | What it holds |")[2].partition("\n\n")[0]
+    listed = {
+        (ARCHITECTURE.parent / target).resolve()
+        for cell in re.findall(r"^\| (.*?) \|", table, re.MULTILINE)
+        for target in _LINK.findall(cell)
+    }
+    listed = {path.parent if path.name == "__init__.py" else path for path in listed}
+    ignored = {line.strip("/") for line in (ROOT / ".gitignore").read_text("utf-8").splitlines()}
+    folders = {path for path in ROOT.glob("[!._]*/") if path.name not in ignored}
+    missing = (folders | {path.parent for path in (ROOT / "lab").glob("*/*.py")}) - listed
+    assert not missing, f"a reader looks for {sorted(map(relative, missing))} there"
+
+
+def test_documents_name_each_tier() -> None:
+    tiers = {path.parent.name for path in (ROOT / "tests").glob("*/test_*.py")}
+    (row,) = re.findall(r"^\| \[tests/\].*", ARCHITECTURE.read_text("utf-8"), re.MULTILINE)
+    assert set(re.findall(r"`(\w+)`", row)) == tiers, "the layout lists the tiers"
+    contributing = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    table = contributing.partition("| Tier | Command |")[2].partition("\n\n")[0]
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    targets = set(re.findall(r"^(test[a-z-]*|fuzz):", makefile, re.MULTILINE))
+    assert set(re.findall(r"\| `make ([a-z-]+)` \|", table)) == targets, "and how each is run"
+    assert "runs lint and every tier but vm and fuzz for each change" in contributing
+    changes, nights = ((ROOT / ".ci" / each).read_text("utf-8") for each in ("run", "nightly"))
+    by_change = {target for target in targets if f"section make {target}\n" in changes}
+    assert by_change == targets - {"test-vm", "fuzz", "test-all"}
+    nightly = {"test-vm", "test-links", "fuzz"}
+    assert nightly == {target for target in targets - {"test"} if re.search(rf"\b{target}\b", nights)}
+
+
+@pytest.mark.parametrize(
+    ("target", "variables", "refused"),
+    [
+        ("preview", ["STACK=dev", "REGION=eastus"], "REGION"),
+        ("diagram", ["STACK=dev", "AGAINST=last", "USAGE=x"], "USAGE AGAINST"),
+        ("cost", ["OUT=x"], "OUT"),
+        ("prices", ["STACK=dev"], "STACK"),
+        ("preview", ["STACK=dev", "FORMAT=json", "AGAINST=last"], ""),
+        ("cost", ["STACK=dev", "REGION=eastus", "USAGE=x", "FORMAT=json", "AGAINST=last"], ""),
+    ],
+)
+def test_a_variable_that_a_command_does_not_read_is_refused(target: str, variables: list[str], refused: str) -> None:
+    dry = ["make", "--dry-run", "--no-print-directory", target, *variables]
+    recipe = subprocess.run(dry, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    said = f"error: {refused}: make {target} has no such variable; wanted"
+    assert (said in recipe) if refused else ("no such variable" not in recipe), "it would be ignored"

@@ -1,0 +1,322 @@
+"""Who reaches whom: the security rules of whole members, judged connection by connection as Azure would."""
+
+from collections.abc import Callable, Sequence
+from ipaddress import IPv4Network, ip_address
+from itertools import product
+from typing import NamedTuple
+
+import pytest
+
+from components.flows import FLOWS, PortGroup
+from docs.generate import largest_port_groups
+from policy.nsg import (
+    ANY_PORT,
+    AZURE_DEFAULTS,
+    ENTRA_ID,
+    HOST,
+    INTERNET,
+    STORAGE,
+    Connection,
+    TagScope,
+    Traffic,
+    ports_of,
+)
+from tests.runs import APPLICATIONS, Plan, all_of, bank, bare, large, subnet, traffic_of
+
+PEER, OTHER_PEER, STRANGER, ADVERTISED = "10.2.0.0/16", "10.3.0.0/20", "10.77.0.0/16", "203.0.113.0/24"
+ROUTED = (PEER, OTHER_PEER, APPLICATIONS, STRANGER, ADVERTISED)
+"""What bank A's gateways have learned. The last is a public range that somebody advertises over BGP."""
+
+P2P, NETWORK_INFO = (10000, 10013), (8443, 8443)
+ENROLMENT, REVOCATION = (8444, 8444), (8445, 8445)
+PEERS_P2P = (10000, 10099)
+RPC, RPC_SPREAD = (10100, 10113), (10200, 10200)
+HEALTH, HTTP, HTTPS, NFS, SSH = (8080, 8080), (80, 80), (443, 443), (2049, 2049), (22, 22)
+POSTGRESQL, PGBOUNCER = (5432, 5432), (6432, 6432)
+
+SPACE = IPv4Network("10.1.0.0/16")
+SUBNETS = ("nodes", "endpoints", "database", "authority")
+OUTSIDE = {
+    "peer": "10.2.0.20",
+    "other peer": "10.3.0.20",
+    "applications": "10.50.3.4",
+    "stranger": "10.77.0.5",
+    "advertised": "203.0.113.9",
+    "internet": INTERNET,
+    "storage": STORAGE,
+    "entra": ENTRA_ID,
+    "balancer": HOST,
+}
+
+
+class Opening(NamedTuple):
+    """What is open from one place to another; all else is closed."""
+
+    source: str
+    destination: str
+    ports: Sequence[tuple[int, int]]
+    why: str
+
+
+OPENINGS = (
+    Opening("peer", "nodes", [P2P, NETWORK_INFO], "members trade over P2P and read each other's network information"),
+    Opening("other peer", "nodes", [P2P, NETWORK_INFO], "every peer has the same rights"),
+    Opening("applications", "nodes", [RPC_SPREAD], "the bank's applications use RPC, and nothing else"),
+    Opening("applications", "endpoints", [HTTPS], "operators read the RPC passwords there; roles say who may"),
+    Opening("balancer", "nodes", [P2P, RPC_SPREAD, HEALTH], "a probe asks for each listener and for health"),
+    Opening("nodes", "nodes", [P2P, NETWORK_INFO], "the bank's nodes are peers of each other"),
+    Opening("nodes", "peer", [PEERS_P2P, NETWORK_INFO], "a peer may run more nodes than this member does"),
+    Opening("nodes", "other peer", [PEERS_P2P, NETWORK_INFO], "every peer has the same rights"),
+    Opening("nodes", "endpoints", [HTTPS, NFS], "keys and blobs over HTTPS, the share over NFS"),
+    Opening("nodes", "database", [POSTGRESQL], "each node's connection pool"),
+    Opening("nodes", "internet", [HTTP, HTTPS], "packages"),
+    Opening("nodes", "storage", [HTTP, HTTPS], "package mirrors and Azure's own services are on the internet too"),
+    Opening("nodes", "entra", [HTTP, HTTPS], "Azure's own services are on the internet too"),
+    Opening("peer", "authority", [ENROLMENT, REVOCATION], "members have their names certified here"),
+    Opening("other peer", "authority", [ENROLMENT, REVOCATION], "every peer has the same rights"),
+    Opening("nodes", "authority", [ENROLMENT, REVOCATION], "the bank's own nodes ask as the others' do"),
+    Opening("balancer", "authority", [HEALTH], "a probe asks which VM serves"),
+    Opening("authority", "endpoints", [HTTPS], "its keys and its register, and no share"),
+    Opening("authority", "internet", [HTTP, HTTPS], "packages"),
+    Opening("authority", "storage", [HTTP, HTTPS], "Azure's own services are on the internet too"),
+    Opening("authority", "entra", [HTTP, HTTPS], "Azure's own services are on the internet too"),
+    Opening("database", "database", [POSTGRESQL, PGBOUNCER], "primary and standby of one server"),
+    Opening("database", "storage", [ANY_PORT], "write-ahead logs; the service's other paths are not published"),
+    Opening("database", "entra", [ANY_PORT], "tokens of those who sign in; as above"),
+    Opening("database", "internet", [ANY_PORT], "the managed service's own paths are not published as flows"),
+)
+BY_ENDS = {(each.source, each.destination): each for each in OPENINGS}
+
+
+@pytest.fixture(scope="module")
+def traffic() -> Traffic:
+    return traffic_of(large(), routed=ROUTED)
+
+
+def address(traffic: Traffic, place: str) -> str:
+    return OUTSIDE.get(place) or traffic.host(place)
+
+
+def open_ports(
+    traffic: Traffic, source: str, destination: str, ports: Sequence[int], protocol: str = "Tcp"
+) -> set[int]:
+    ends = address(traffic, source), address(traffic, destination)
+    return {port for port in ports if traffic.allows(*ends, port, protocol)}
+
+
+# --- The whole table: what it does not name is closed --------------------------------------------------------------
+
+
+ENDS = [
+    *product((*OUTSIDE, *SUBNETS), SUBNETS),
+    *product(SUBNETS, [place for place in OUTSIDE if place != "balancer"]),
+]
+
+
+@pytest.mark.parametrize(("source", "destination"), ENDS, ids=[f"{one} to {other}" for one, other in ENDS])
+def test_exactly_the_named_flows_are_open(traffic: Traffic, source: str, destination: str):
+    ports = sorted({*traffic.boundaries(), 21, 22, 23, 25, 53, 389, 445, 3389, 5985, 65535})
+    opening = BY_ENDS.get((source, destination), Opening(source, destination, [], "no bank asked for it"))
+    wanted = {port for port in ports if any(first <= port <= last for first, last in opening.ports)}
+
+    found = open_ports(traffic, source, destination, ports)
+
+    assert found == wanted, f"{source} to {destination}: {opening.why}"
+
+
+def test_the_table_tells_open_from_closed(traffic: Traffic):
+    assert {(each.source, each.destination) for each in OPENINGS} <= set(ENDS), "each opening is looked at"
+    assert set(traffic.boundaries()) >= {9999, 10000, 10013, 10014}, "so are the edges of each range of ports"
+
+
+# --- What a bank's security officer asks first ---------------------------------------------------------------------
+
+
+CLOSED = [
+    ("peer", "nodes", RPC, "RPC moves this bank's assets: no other bank may call it"),
+    ("peer", "nodes", RPC_SPREAD, "RPC moves this bank's assets: no other bank may call it"),
+    ("peer", "nodes", SSH, "no other bank logs in"),
+    ("peer", "nodes", HEALTH, "health is for the load balancer"),
+    ("peer", "database", POSTGRESQL, "the ledger's tables are this bank's own"),
+    ("peer", "endpoints", HTTPS, "keys and leases are this bank's own"),
+    ("peer", "endpoints", NFS, "the nodes' journals are this bank's own"),
+    ("applications", "nodes", P2P, "an application is no ledger node"),
+    ("applications", "nodes", SSH, "an application does not administer"),
+    ("applications", "database", POSTGRESQL, "applications ask the node, not its tables"),
+    ("applications", "endpoints", NFS, "NFS asks for no identity: nobody but the nodes mounts their journals"),
+    ("stranger", "nodes", P2P, "what a peer routes here in transit is no peer of ours"),
+    ("stranger", "nodes", NETWORK_INFO, "what a peer routes here in transit is no peer of ours"),
+    ("advertised", "nodes", P2P, "a public range advertised over BGP counts to VirtualNetwork, and is no peer"),
+    ("internet", "nodes", P2P, "nothing comes in from the internet"),
+    ("internet", "nodes", SSH, "nothing comes in from the internet"),
+    ("endpoints", "nodes", P2P, "a private endpoint opens no connection"),
+    ("database", "nodes", P2P, "a database opens no connection to a node"),
+    ("database", "endpoints", HTTPS, "a database has no business with keys"),
+    ("nodes", "internet", SSH, "a node that was taken over must not tunnel out"),
+    ("nodes", "stranger", HTTPS, "a node speaks to members it is linked to, to nobody behind them"),
+    ("nodes", "advertised", HTTPS, "a peer that advertises a public range must not draw our HTTPS to itself"),
+    ("nodes", "applications", HTTPS, "a node calls no application"),
+    ("nodes", "peer", RPC, "nor do we call another bank's RPC"),
+    ("nodes", "peer", SSH, "nor do we log in to another bank"),
+    ("balancer", "nodes", SSH, "a probe goes to probed ports only"),
+    ("balancer", "endpoints", HTTPS, "no load balancer stands before the endpoints"),
+    ("authority", "endpoints", NFS, "NFS asks for no identity: the nodes' journals are none of its business"),
+    ("authority", "database", POSTGRESQL, "the ledger is none of its business"),
+    ("authority", "nodes", P2P, "it answers, and opens no connection"),
+    ("authority", "peer", NETWORK_INFO, "it answers, and opens no connection"),
+    ("applications", "authority", ENROLMENT, "an application has no name to be certified"),
+    ("stranger", "authority", REVOCATION, "what a peer routes here in transit is no peer of ours"),
+    ("peer", "authority", SSH, "nobody logs in to the root of the network"),
+    ("nodes", "authority", SSH, "nobody logs in to the root of the network"),
+]
+
+
+@pytest.mark.parametrize(
+    ("source", "destination", "ports", "why"),
+    CLOSED,
+    ids=[f"{source} to {destination} {ports[0]}" for source, destination, ports, _ in CLOSED],
+)
+def test_a_port_that_nothing_needs_stays_closed(
+    traffic: Traffic, source: str, destination: str, ports: tuple[int, int], why: str
+):
+    assert not open_ports(traffic, source, destination, range(ports[0], ports[1] + 1)), why
+
+
+@pytest.mark.parametrize("subnet_name", SUBNETS)
+def test_nothing_but_tcp_comes_in(traffic: Traffic, subnet_name: str):
+    ports = [*traffic.boundaries(), 53, 123]
+    let_in = {place for place in (*OUTSIDE, *SUBNETS) if open_ports(traffic, place, subnet_name, ports, "Udp")}
+    assert let_in == set(), "every flow of the ledger is TCP; UDP is only good for scans"
+
+
+def test_the_gateway_subnet_is_azures(traffic: Traffic):
+    assert traffic.rules("GatewaySubnet") is None, "Azure supports no security group there: the gateways would fail"
+    gateway = traffic.host("GatewaySubnet")
+    reached = {
+        name for name in SUBNETS for port in traffic.boundaries() if traffic.allows(gateway, traffic.host(name), port)
+    }
+    assert reached == set(), "the gateway itself opens no connection; it forwards those of the peers"
+
+
+# --- Other members -------------------------------------------------------------------------------------------------
+
+
+def test_a_member_without_peers_lets_nobody_in():
+    traffic = traffic_of(bank("bank-b", linked=False), routed=ROUTED)
+    strangers = [place for place, each in OUTSIDE.items() if ip_address(each) not in traffic.scope.space]
+    reached = {
+        (place, name)
+        for place in strangers
+        for name in traffic.subnets.keys() & set(SUBNETS)
+        if place != "balancer" and open_ports(traffic, place, name, traffic.boundaries())
+    }
+    assert reached == set(), "nobody is a peer, and no application was named"
+    rules = {rule["name"] for rule in traffic.rules("nodes") or ()}
+    assert not {name for name in rules if "Peers" in name or "Applications" in name}, (
+        "a rule without an address would be refused by Azure"
+    )
+
+
+def test_a_peer_over_the_circuit_has_a_peers_rights():
+    traffic = traffic_of(bare(), routed=(PEER, STRANGER))
+    assert open_ports(traffic, "peer", "nodes", traffic.boundaries()) == {8443, 10000}, (
+        "which gateway a peer comes through changes nothing of what it may do"
+    )
+    assert not open_ports(traffic, "stranger", "nodes", traffic.boundaries()), "a circuit carries others too"
+
+
+def test_a_member_reaches_its_authority_at_a_peer_and_nothing_beside_it():
+    traffic = traffic_of(bank("bank-b"), routed=("10.1.0.0/16", OTHER_PEER))
+    nodes, ports = traffic.host("nodes"), (8444, 8445)
+    assert all(traffic.allows(nodes, "10.1.1.126", port) for port in ports), "bank A certifies its names"
+    assert not any(traffic.allows(nodes, "10.1.1.125", port) for port in ports), "at one address"
+    assert not any(traffic.allows(nodes, "10.3.1.126", port) for port in ports), "bank C certifies nothing"
+    assert not any(traffic.allows("10.1.1.126", nodes, port) for port in ports), "nor does bank B"
+
+
+def test_without_an_authority_no_rule_speaks_of_one():
+    traffic = traffic_of(bank("bank-b", linked=False))
+    assert "authority" not in traffic.subnets
+    assert not [rule["name"] for group in traffic.groups.values() for rule in group if "Authority" in rule["name"]]
+
+
+def test_without_a_database_no_rule_speaks_of_one():
+    traffic = traffic_of(bare())
+    assert "database" not in traffic.subnets, "a delegated subnet without a server takes addresses for nothing"
+    assert {
+        rule["name"] for group in traffic.groups.values() for rule in group if "Database" in rule["name"]
+    } == set()
+
+
+def test_every_subnet_of_our_own_has_a_group_of_its_own():
+    groups = [subnet(large(), name)["networkSecurityGroup"]["id"] for name in SUBNETS]
+    assert len(set(groups)) == len(groups) == len(all_of(large(), "NetworkSecurityGroup")), (
+        "one group for all would have to allow the sum of what each needs"
+    )
+
+
+# --- The rules as Azure takes them ---------------------------------------------------------------------------------
+
+
+def test_azure_takes_the_rules():
+    for group in all_of(large(), "NetworkSecurityGroup"):
+        rules = group.inputs["securityRules"]
+        for direction in ("Inbound", "Outbound"):
+            priorities = [rule["priority"] for rule in rules if rule["direction"] == direction]
+            assert len(set(priorities)) == len(priorities), f"{group.name}: Azure refuses a priority taken twice"
+            assert all(100 <= priority <= 4096 for priority in priorities), f"{group.name}: Azure takes 100 to 4096"
+        assert all(rule["description"].endswith(".") for rule in rules), f"{group.name}: an auditor reads why"
+
+
+def test_the_last_word_is_an_explicit_no():
+    for group in all_of(large(), "NetworkSecurityGroup"):
+        for direction in ("Inbound", "Outbound"):
+            rules = [rule for rule in group.inputs["securityRules"] if rule["direction"] == direction]
+            last = max(rules, key=lambda rule: rule["priority"])
+            far = "source" if direction == "Inbound" else "destination"
+            assert (last["access"], last[f"{far}AddressPrefix"]) == ("Deny", "VirtualNetwork"), (
+                f"{group.name}: Azure's own rules let in all that comes through the gateway"
+            )
+
+
+@pytest.mark.parametrize("run", [large, lambda: bank("bank-b")], ids=["an authority", "at a peer's authority"])
+def test_the_document_states_every_open_port(run: Callable[[], Plan]):
+    numbers = largest_port_groups()
+    stated = {flow.name: numbers[flow.ports] if isinstance(flow.ports, PortGroup) else flow.ports for flow in FLOWS}
+    opened = {
+        (rule["name"].removesuffix("In").removesuffix("Out"), port)
+        for group in all_of(run(), "NetworkSecurityGroup")
+        for rule in group.inputs["securityRules"]
+        if rule["access"] == "Allow"
+        for first, last in ports_of(rule)
+        for port in range(first, last + 1)
+    }
+    assert opened, "a member without an open port has no peers"
+    assert opened <= {(name, port) for name, ports in stated.items() for port in ports}, (
+        "an auditor reads docs/network.md, and no port may be missing there"
+    )
+
+
+# --- The evaluator itself ------------------------------------------------------------------------------------------
+
+
+def test_without_rules_of_its_own_a_network_is_open_to_all_that_is_routed_to_it():
+    scope = TagScope(SPACE, tuple(map(IPv4Network, ROUTED)))
+    node = "10.1.0.10"
+    assert scope.allowed((), "Inbound", Connection(OUTSIDE["stranger"], node, 22)), "that is why the last rule denies"
+    assert scope.allowed((), "Inbound", Connection(HOST, node, 22))
+    assert not scope.allowed((), "Inbound", Connection(INTERNET, node, 22))
+    assert scope.allowed((), "Outbound", Connection(node, INTERNET, 22))
+
+
+def test_the_lower_number_wins():
+    def rule(priority: int, access: str) -> dict[str, object]:
+        return {**AZURE_DEFAULTS[0], "priority": priority, "access": access, "destinationPortRange": "20-30"}
+
+    scope = TagScope(SPACE)
+    inside = Connection("10.1.0.10", "10.1.0.11", 22)
+    assert not scope.allowed([rule(200, "Allow"), rule(100, "Deny")], "Inbound", inside)
+    assert scope.allowed([rule(200, "Deny"), rule(100, "Allow")], "Inbound", inside)
+    assert scope.allowed([rule(100, "Deny")], "Inbound", inside._replace(port=31)), (
+        "outside of the range Azure's own rule decides"
+    )

@@ -1,0 +1,299 @@
+"""The configuration of VMs: complete, of the one network that the bank configured, and without a secret."""
+
+import base64
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from agent.vm import software_context
+from components.flows import FLOWS
+from components.network_authority import AuthorityPlace
+from contract.addresses import PRIVATE_BLOCKS
+from contract.artifacts import Artifact, Installation
+from contract.authority_configuration import AuthorityConfiguration
+from contract.card import LinkKind, read_card
+from contract.egress import ANY_PUBLIC
+from contract.vm_configuration import AGENT_FILE, INSTALLATION, MODEL_FILE, AgentConfiguration
+from host.vault import BankVault
+from host.vm_configuration import read_agent_configuration
+from lab.cards import legal_name, make_card
+from stack.member import Member
+from stack.peers import PeerMember, notaries
+from stack.settings import Settings, parse_settings
+from stack.vm_configuration import (
+    AuthorityServices,
+    NodeServices,
+    agent_configuration,
+    authority_configuration,
+    boot,
+    node_egress,
+    programs,
+)
+from tests.configuration import PROJECT, SSH_PUBLIC_KEY, configuration
+from tests.unit.test_settings import FINGERPRINT, pem
+
+SERVICES: dict[str, Any] = {
+    "client_id": "client",
+    "key_vault_url": "https://keys.vault.azure.net/",
+    "bank_vault_url": "https://bank.vault.azure.net/",
+    "blob_account": "ledgerblobs",
+    "lease_container": "leases",
+    "network_container": "network",
+    "file_account": "ledgerfiles",
+    "share": "ledger",
+    "database_host": "database.example",
+    "administrator": "node-identity",
+    "connection_string": "InstrumentationKey=none",
+}
+PLACE = AuthorityPlace(
+    client_id="authority",
+    vault_url="https://authority.vault.azure.net/",
+    root_vault_url="https://root.vault.azure.net/",
+    container="authority",
+)
+IMAGE = f"/subscriptions/{UUID(int=7)}/resourceGroups/g/providers/Microsoft.Compute/images/ledger"
+B_AUTHORITY = "https://10.98.1.126:8444"
+B_NOTARY = "OU=node-1, O=Bank B, L=London, C=GB"
+
+
+def settings(**ledger: Any) -> Settings:
+    peers = [
+        {
+            "name": "bank-b",
+            "legalName": "O=Bank B, L=Dublin, C=IE",
+            "stack": "organization/decentralized-trust/bank-b",
+        }
+    ]
+    return parse_settings(PROJECT, configuration(ledger=ledger, peers=peers))
+
+
+def own_network(**changes: Any) -> Settings:
+    return settings(roles={"node-2": "notary"}, network={"authority": "bank-a", **changes})
+
+
+def peers(**changes: Any) -> list[PeerMember]:
+    """Bank B, which certifies names."""
+    card = make_card(**{"authority": {"url": B_AUTHORITY}, **changes})
+    read = read_card(card, name="bank-b", pinned=None, source="test")
+    return [PeerMember(read, json.dumps(card), LinkKind.IPSEC, legal_name("bank-b"))]
+
+
+def member(of: Settings) -> Member:
+    return Member(of, "tenant", tuple(peers()))
+
+
+def agent_told(of: Settings, **changes: Any) -> AgentConfiguration:
+    document = agent_configuration(member(of), NodeServices(**{**SERVICES, **changes})).to_json()
+    return AgentConfiguration.model_validate_json(document)
+
+
+def authority_told(of: Settings) -> AuthorityConfiguration:
+    services = AuthorityServices[str](
+        blob_account=SERVICES["blob_account"], connection_string=SERVICES["connection_string"]
+    )
+    document = authority_configuration(member(of), PLACE, services).to_json()
+    return AuthorityConfiguration.model_validate_json(document)
+
+
+def test_an_agent_knows_its_member_and_where_everything_is(tmp_path: Path) -> None:
+    told = agent_told(own_network())
+    assert (told.member, told.platform, told.version) == ("bank-a", "corda", "4.10")
+    assert told.frontend == "10.1.0.254", "what stands on the card"
+    assert told.roles == {"node-2": "notary"}, "who holds node-2 runs a notary"
+    assert told.blob_url == "https://ledgerblobs.blob.core.windows.net"
+    assert told.database is not None
+    assert told.database.host == "database.example"
+    assert agent_told(own_network(), database_host=None).database is None, "a platform may have none"
+    file = tmp_path / "agent.json"
+    file.write_text(told.to_json())
+    assert read_agent_configuration(file) == told, "the agent reads what it is told"
+
+
+def test_an_agent_asks_the_authority_of_its_network() -> None:
+    own = agent_told(own_network(trustRoot=FINGERPRINT)).network
+    assert own.authority is not None
+    assert own.authority.url == "https://10.1.1.126:8444", "its own bank's"
+    assert own.trust_root == FINGERPRINT, "what is pinned is pinned on each VM"
+    theirs = agent_told(settings(network={"authority": "bank-b", "document": FINGERPRINT})).network
+    assert theirs.authority is not None
+    assert theirs.authority.url == B_AUTHORITY, "where the peer's card says"
+    assert theirs.document == FINGERPRINT
+    nobody = agent_told(settings()).network
+    assert (nobody.authority, nobody.zone) == (None, None), "without a network the nodes wait"
+
+
+def test_an_agent_of_a_zone_has_its_root(tmp_path: Path) -> None:
+    root = pem(tmp_path / "root.pem")
+    urls = {"registrationUrl": "https://doorman.example", "networkMapUrl": "https://map.example"}
+    told = agent_told(settings(network={"zone": {**urls, "trustRoot": root}})).network
+    assert told.zone is not None
+    assert (told.zone.registration_url, told.zone.network_map_url) == tuple(urls.values())
+    assert told.zone.trust_root == Path(root).read_text(), "the file stays behind, its content goes along"
+
+
+def test_an_authority_is_told_what_it_reads() -> None:
+    told = authority_told(own_network(approval="auto", eventHorizonDays=7))
+    assert (told.member, told.subject) == ("bank-a", "O=Bank A, L=London, C=GB")
+    assert told.legal_names == tuple(f"OU=node-{number}, O=Bank A, L=London, C=GB" for number in range(1, 7)), (
+        "its own nodes have no card that it could look at"
+    )
+    assert (told.client_id, told.vault_url, told.container) == (PLACE.client_id, PLACE.vault_url, "authority")
+    assert (told.url, told.crl_url) == ("https://10.1.1.126:8444", "http://10.1.1.126:8445")
+    assert told.approval == "auto"
+    assert told.notaries == ("OU=node-2, O=Bank A, L=London, C=GB",), "the identity with that role"
+    assert told.parameters.event_horizon_days == 7
+    assert told.parameters.minimum_platform_version == 10
+    assert told.connection_string == SERVICES["connection_string"]
+
+
+def test_only_an_authority_is_told_to_be_one() -> None:
+    other = settings(network={"authority": "bank-b"})
+    assert member(other).authority_url is None
+    with pytest.raises(ValueError, match="bank-a is no network authority; wanted one"):
+        authority_told(other)
+
+
+def test_notaries_are_named_as_their_cards_spell_them() -> None:
+    own = own_network(notaries=["C=GB,L=London,O=Bank B,OU=node-1", "OU=node-2, O=Bank A, L=London, C=GB"])
+    assert notaries(own, member(own).identities, peers()) == (B_NOTARY, "OU=node-2, O=Bank A, L=London, C=GB"), (
+        "the parameters name a notary by the name in its certificate"
+    )
+    other = settings(network={"authority": "bank-b"})
+    assert notaries(other, member(other).identities, peers()) == (), (
+        "another network's notaries are that authority's business"
+    )
+
+
+# --- How they are told ---------------------------------------------------------------------------------------------
+
+
+def files(custom_data: str) -> dict[str, str]:
+    """What cloud-init writes, by path."""
+    document = json.loads(gzip.decompress(base64.b64decode(custom_data)).decode().partition("\n")[2])
+    return {each["path"]: each["content"] for each in document["write_files"]}
+
+
+def commands(custom_data: str) -> str:
+    return json.dumps(
+        json.loads(gzip.decompress(base64.b64decode(custom_data)).decode().partition("\n")[2])["runcmd"]
+    )
+
+
+def test_a_node_and_an_authority_each_find_their_own_document():
+    own = own_network()
+    node = files(boot(own, "told: node", share_source="account.file.core.windows.net:/account/ledger"))
+    certifier = files(boot(own, "told: authority", module="ledger.corda.authority"))
+    assert node["/etc/decentralized-trust/agent.json"] == "told: node"
+    assert "account.file.core.windows.net:/account/ledger" in "".join(node.values()), "the node mounts the share"
+    assert certifier["/etc/decentralized-trust/authority.json"] == "told: authority"
+    assert not [path for path in certifier if "share" in path or "agent" in path], (
+        "an authority has no share, no node"
+    )
+
+
+def test_both_install_what_the_bank_configured_and_verify_it():
+    artifact = {"coordinates": "net.corda:corda:4.10", "sha256": "5a" * 32}
+    application = {"coordinates": "com.bank:credit:1.0", "sha256": "a5" * 32}
+    own = settings(artifact=artifact, applications=[application], repository="https://repository.example/maven")
+    for module in ("agent", "ledger.corda.authority"):
+        said = commands(boot(own, "{}", module=module))
+        for word in (
+            "corda 4.10 /opt/decentralized-trust/ledger",
+            "--repository https://repository.example/maven",
+            f"--artifact net.corda:corda:4.10={'5a' * 32}",
+            f"--application com.bank:credit:1.0={'a5' * 32}",
+        ):
+            assert word in said, f"{module}: whoever serves the file can't change it unseen"
+
+
+def test_both_know_what_should_be_installed():
+    artifact = {"coordinates": "net.corda:corda:4.10", "sha256": "5a" * 32}
+    application = {"coordinates": "com.bank:credit:1.0", "sha256": "a5" * 32}
+    own = settings(
+        artifact=artifact,
+        applications=[application],
+        roles={"node-2": "notary"},
+        network={"authority": "bank-a"},
+    )
+    agent, authority = agent_told(own), authority_told(own)
+    wanted = Artifact(**artifact), (Artifact(**application),)
+    assert (agent.artifact, agent.applications) == wanted
+    documents: Any = None
+    around = software_context(agent, documents, BankVault(documents), "127.0.0.1")
+    assert (around.artifact, around.applications) == wanted, "the nodes' software compares it with what it finds"
+    assert authority.expected_installation == Installation("4.10", INSTALLATION, None, *wanted)
+    plain = own_network()
+    assert (agent_told(plain).artifact, agent_told(plain).applications) == (None, ()), "the platform knows its own"
+    assert authority_told(plain).expected_installation == Installation("4.10", INSTALLATION)
+
+
+def test_another_application_rolls_the_vms_of_an_image_too():
+    image = {"id": IMAGE}
+    nodes = {"sshPublicKey": SSH_PUBLIC_KEY, "image": image}
+    network = {"roles": {"node-2": "notary"}, "network": {"authority": "bank-a"}}
+    booted = []
+    for version in ("1.0", "1.1"):
+        application = {"coordinates": f"com.bank:credit:{version}", "sha256": "a5" * 32}
+        ledger = {"applications": [application], **network}
+        own = parse_settings(PROJECT, configuration(nodes=nodes, ledger=ledger))
+        booted.append([boot(own, agent_told(own).to_json()), boot(own, authority_told(own).to_json())])
+    assert booted[0][0] != booted[1][0], "a VM with the old image says so; nothing else would"
+    assert booted[0][1] != booted[1][1]
+
+
+def test_an_image_has_its_programs():
+    image = {"id": IMAGE}
+    prepared = parse_settings(PROJECT, configuration(nodes={"sshPublicKey": SSH_PUBLIC_KEY, "image": image}))
+    assert programs(prepared) is None, "nothing is sent that is there"
+    assert list(files(boot(prepared, "{}"))) == [str(AGENT_FILE), str(MODEL_FILE)]
+    assert programs(settings()), "without an image Azure hands them over"
+    assert programs(settings()) != programs(settings(), "ledger.corda.authority"), "each VM gets what it runs"
+
+
+def test_what_vms_are_told_fits_the_place_where_they_keep_it() -> None:
+    documents = [agent_told(own_network()).to_json(), authority_told(own_network()).to_json()]
+    assert all(len(document) < 4096 for document in documents), "custom data has room for the agent besides"
+
+
+# --- What nodes may connect to -------------------------------------------------------------------------------------
+
+
+def test_a_node_may_connect_to_its_peers_and_the_database_alone() -> None:
+    allowed = [(tuple(each.destinations), tuple(each.ports)) for each in node_egress(member(own_network()))]
+    plan = member(own_network()).addresses
+    p2p = tuple(range(10000, 10100))
+    assert allowed == [
+        (PRIVATE_BLOCKS, p2p),
+        ((str(plan.nodes),), tuple(range(10000, 10000 + len(member(own_network()).identities)))),
+        ((str(plan.database),), (5432,)),
+    ], "revocation lists come from the agent, by loopback; a node reaches no vault, storage or metadata service"
+
+
+def test_a_node_of_a_zone_asks_it_itself(tmp_path: Path) -> None:
+    zone = {
+        "registrationUrl": "https://doorman.example",
+        "networkMapUrl": "https://map.example",
+        "trustRoot": pem(tmp_path / "root.pem"),
+    }
+    *_, last = node_egress(member(settings(network={"zone": zone})))
+    (internet,) = (flow for flow in FLOWS if flow.name == "NodesToInternet")
+    assert last.destinations == ANY_PUBLIC, "only a name tells the address"
+    assert last.ports == internet.ports, "no port that the security group of its VM denies"
+    assert ANY_PUBLIC not in [each.destinations for each in node_egress(member(own_network()))]
+
+
+def test_a_peer_that_joins_changes_no_egress_rule() -> None:
+    alone = Member(own_network(), "tenant", ())
+    assert node_egress(alone) == node_egress(member(own_network())), "another file would roll the VMs at each join"
+
+
+def test_every_flow_of_a_node_starts_at_its_vm() -> None:
+    assert {flow.name for flow in FLOWS if flow.by_node} == {
+        "NodesToPeers",
+        "NodesToNodes",
+        "NodesToDatabase",
+    }, "what a node's own processes open; all else from its VM is the agent's or the kernel's"

@@ -1,0 +1,527 @@
+"""What the workflows may do, what they are given, and what the scripts of CI do with it."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lab import ROOT
+from tests.web import Handler, serving
+
+GITHUB = ROOT / ".github"
+WORKFLOWS = {path.stem: path for path in sorted((GITHUB / "workflows").iterdir())}
+SCRIPTS = [*sorted((ROOT / ".ci").iterdir()), GITHUB / "install-pulumi", GITHUB / "run-stack"]
+STACKS: list[str] = json.loads((GITHUB / "members.json").read_text(encoding="utf-8"))
+
+CREDENTIALS = {
+    "ARM_CLIENT_ID": "client",
+    "ARM_TENANT_ID": "tenant",
+    "ARM_SUBSCRIPTION_ID": "subscription",
+    "PULUMI_BACKEND_URL": "azblob://state?storage_account=bank",
+}
+TOKEN_REQUEST = {
+    "ACTIONS_ID_TOKEN_REQUEST_URL": "https://tokens.example/?api=1",
+    "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "bearer-of-the-job",
+}
+
+
+def load(name: str) -> dict[str | bool, Any]:
+    return yaml.safe_load(WORKFLOWS[name].read_text(encoding="utf-8"))
+
+
+DEFINED = {f"{name}/{job}": definition for name in WORKFLOWS for job, definition in load(name)["jobs"].items()}
+CALLING = {name: job for name, job in DEFINED.items() if "uses" in job}
+JOBS = {name: job for name, job in DEFINED.items() if name not in CALLING}
+STEPS = [(name, step) for name, job in JOBS.items() for step in job["steps"]]
+
+
+def test_no_workflow_escapes_what_is_said_of_these():
+    assert set(WORKFLOWS) == {"checks", "deploy", "nightly", "pull-request", "vulnerabilities"}, (
+        "say what another one must keep to"
+    )
+
+
+def test_a_merge_runs_the_very_checks_of_its_pull_request():
+    assert set(CALLING) == {"deploy/checks", "pull-request/checks"}, "what passes in the one must pass in the other"
+    assert CALLING["deploy/checks"] == CALLING["pull-request/checks"]
+    called = CALLING["deploy/checks"]
+    assert called["uses"] == "./.github/workflows/checks.yml", "of the same commit"
+    wanted = {"contents": "read", "actions": "read", "id-token": "write"}
+    assert called["permissions"] == wanted, "no more than its jobs ask for"
+
+
+def test_every_supported_python_runs_the_default_tier():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    (supported,) = re.findall(r"^PYTHONS := (.*)$", makefile, flags=re.MULTILINE)
+    checked = [
+        step["with"]["python-version"]
+        for step in JOBS["checks/check"]["steps"]
+        if "python-version" in step.get("with", {})
+    ]
+    tested = [*checked, *JOBS["checks/versions"]["strategy"]["matrix"]["python"]]
+    assert [f"python{each}" for each in tested] == supported.split(), "make takes no Python that nobody tests with"
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+class TestWorkflow:
+    def test_gives_nothing_to_every_job(self, name):
+        assert load(name)["permissions"] == {}, "a job that needs a permission asks for it itself"
+
+    def test_is_not_run_with_secrets_for_a_fork(self, name):
+        triggers = load(name)[True]  # YAML 1.1 reads `on` as a truth value.
+        assert not {"pull_request_target", "workflow_run"} & set(
+            triggers if isinstance(triggers, dict) else [triggers]
+        ), "these triggers run with the repository's secrets on what a fork wrote"
+
+    def test_runs_its_steps_in_bash(self, name):
+        assert load(name)["defaults"] == {"run": {"shell": "bash"}}, (
+            "only a shell named bash is started with pipefail: `make preview | tee` would hide a failure"
+        )
+
+    def test_pins_each_action_to_a_commit(self, name):
+        text = WORKFLOWS[name].read_text(encoding="utf-8")
+        uses = [line.split("uses:", 1)[1].strip() for line in text.splitlines() if re.match(r"\s*(- )?uses:", line)]
+        assert uses, "the checkout at least is an action"
+        for each in uses:
+            if each.startswith("./"):
+                continue  # It is of this very commit.
+            assert re.fullmatch(r"[\w.-]+/[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", each), (
+                f"{each}: a tag can be moved to other code, a commit can't; the comment tells its version"
+            )
+
+
+def test_an_action_has_one_commit_in_all_workflows():
+    used = {step["uses"] for _, step in STEPS if "uses" in step}
+    assert len(used) == len({each.split("@")[0] for each in used}), "an upgrade must not forget one of the places"
+
+
+@pytest.mark.parametrize("name", JOBS)
+class TestJob:
+    def test_ends_some_time(self, name):
+        assert JOBS[name]["timeout-minutes"] <= 300, "GitHub's default of six hours is also its limit"
+        if any(".ci/run" in step.get("run", "") for step in JOBS[name]["steps"]):
+            assert JOBS[name]["timeout-minutes"] >= 90, "tests with real nodes take their time"
+
+    def test_has_only_the_permissions_that_it_needs(self, name):
+        logs_in = any("run-stack" in step.get("run", "") for step in JOBS[name]["steps"])
+        expected = {"contents": "read", "id-token": "write"} if logs_in else {"contents": "read"}
+        if name == "checks/environments":
+            expected["actions"] = "read"
+        assert JOBS[name]["permissions"] == expected, "only a job that logs in to Azure may ask for a token"
+
+    def test_has_credentials_of_one_environment_or_none(self, name):
+        job = JOBS[name]
+        if "id-token" in job["permissions"]:
+            assert "matrix.stack" in job["environment"], "a member's identity trusts that member's environment only"
+        else:
+            assert "environment" not in job, "checks run without credentials"
+
+    def test_leaves_no_token_in_the_checkout(self, name):
+        checkouts = [step for step in JOBS[name]["steps"] if step.get("uses", "").startswith("actions/checkout@")]
+        assert checkouts, "every job reads the repository"
+        for step in checkouts:
+            assert step["with"]["persist-credentials"] is False, "later steps need no access to the repository"
+
+    def test_puts_no_expression_into_a_script(self, name):
+        for step in JOBS[name]["steps"]:
+            assert "${{" not in step.get("run", ""), (
+                "it becomes part of the script: a secret would stand on a command line, a name could be code"
+            )
+
+    def test_hands_secrets_to_the_one_step_that_uses_them(self, name):
+        job = JOBS[name]
+        assert "secrets." not in json.dumps({key: value for key, value in job.items() if key != "steps"}), (
+            "a secret in a job's environment is there for every action of the job"
+        )
+        for step in job["steps"]:
+            assert "secrets." not in json.dumps(step) or "run-stack" in step["run"], "only Pulumi is given secrets"
+
+    def test_keeps_no_key_of_azure(self, name):
+        secrets = set(re.findall(r"secrets\.(\w+)", json.dumps(JOBS[name])))
+        assert secrets <= {"PULUMI_CONFIG_PASSPHRASE"}, "Azure is reached with a token of the job, made for minutes"
+
+
+DEPLOYING = {name: job for name, job in JOBS.items() if "run-stack up" in json.dumps(job)}
+
+
+def test_only_a_merge_deploys():
+    assert set(DEPLOYING) == {"deploy/up"}, "a pull request shows a preview and changes nothing"
+    assert load("deploy")[True] == {"push": {"branches": ["main"]}}, "main is what the reviewers agreed to"
+
+
+@pytest.mark.parametrize("name", DEPLOYING)
+class TestDeployment:
+    def test_is_one_at_a_time(self, name):
+        assert DEPLOYING[name]["strategy"]["max-parallel"] == 1, "the second member sees how the first one fared"
+        assert DEPLOYING[name]["strategy"]["fail-fast"] is True, "after a failure nobody else is changed"
+
+    def test_is_never_cut_off_by_the_next(self, name):
+        concurrency = DEPLOYING[name]["concurrency"]
+        assert "matrix.stack" in concurrency["group"], "two updates of one stack would fight for its lock"
+        assert concurrency["cancel-in-progress"] is False, "a cancelled update leaves pending operations and a lock"
+        assert load("deploy")["concurrency"]["cancel-in-progress"] is False, "the same holds for the whole run"
+
+    def test_waits_for_the_members_reviewers(self, name):
+        assert DEPLOYING[name]["environment"] == "${{ matrix.stack }}", (
+            "the environment of the stack holds the required reviewers, that of its previews holds none"
+        )
+
+    def test_comes_after_checks_and_previews(self, name):
+        assert DEPLOYING[name]["needs"] == "checks", (
+            "reviewers approve what they have seen: previews are among the checks"
+        )
+
+
+def test_a_fork_gets_no_credentials():
+    own_code = "github.event_name == 'push' || github.event.pull_request.head.repo.full_name == github.repository"
+    assert JOBS["checks/environments"]["if"] == own_code, "a fork's author could print what the job is given"
+    assert "environments" in JOBS["checks/preview"]["needs"], "which is skipped with what it needs"
+
+
+def test_code_that_no_reviewer_has_seen_waits_for_one():
+    preview = JOBS["checks/preview"]
+    open_to_merged = "${{ matrix.stack }}-${{ github.event_name == 'push' && 'merged' || 'preview' }}"
+    assert preview["environment"] == open_to_merged, (
+        "a branch's code reads the state with its private keys: only what is merged may run without an approval"
+    )
+    assert "environments" in preview["needs"], "an environment that lacks its reviewers stops the run"
+    steps = [step for name, step in STEPS if name == "checks/check"]
+    assert any("make preview" in step.get("run", "") for step in steps), "each branch gets the plan without Azure"
+
+
+def test_each_listed_member_has_a_stack():
+    assert STACKS, "someone is deployed"
+    assert len(STACKS) == len(set(STACKS)), "each once"
+    for stack in STACKS:
+        assert (ROOT / f"Pulumi.{stack}.yaml").is_file(), f"{stack} is listed, but nothing configures it"
+
+
+def named_targets() -> set[str]:
+    texts = [path.read_text(encoding="utf-8") for path in SCRIPTS]
+    texts += [step["run"] for _, step in STEPS if "run" in step]
+    commands = [line for text in texts for line in text.splitlines() if not line.lstrip().startswith("#")]
+    return {target for line in commands for target in re.findall(r"(?:^|\s)make ([a-z][a-z-]*)", line)}
+
+
+def test_each_named_make_target_exists():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z][a-z-]*):", makefile, flags=re.MULTILINE))
+    assert {"lint", "test", "preview"} <= named_targets(), "CI lints, tests and plans the samples"
+    assert named_targets() <= targets, "CI runs what there is"
+
+
+def test_each_path_of_codeowners_exists():
+    lines = (ROOT / ".github" / "CODEOWNERS").read_text(encoding="utf-8").splitlines()
+    patterns = [line.split()[0] for line in lines if line and not line.startswith("#")]
+    assert len(patterns) > 10
+    for pattern in patterns:
+        found = list(ROOT.glob(pattern.strip("/")))
+        assert found, f"nobody is asked about {pattern}: it names nothing"
+        assert not pattern.endswith("/") or all(path.is_dir() for path in found), f"{pattern} is no folder"
+
+
+@pytest.mark.parametrize("script", [".ci/run", ".ci/nightly"])
+def test_all_tiers_run_as_root(script):
+    (command,) = {step["run"] for _, step in STEPS if script in step.get("run", "").split()}
+    (line,) = (each for each in command.splitlines() if script in each.split())
+    assert line.split()[:2] == ["sudo", "--preserve-env"], "else the links' and the VMs' tiers would be skipped"
+
+
+def test_ci_runs_the_test_command_of_readme():
+    shown = re.findall(r"^\$ (make \S+)$", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert "make test" in shown, "a reader sees how the project is tested"
+    assert "\nsection make test\n" in (ROOT / ".ci" / "run").read_text(encoding="utf-8"), "by the very same command"
+
+
+def execute(*command: str | Path, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+class TestScript:
+    def test_is_executable_and_stops_at_a_mistake(self, script):
+        text = script.read_text(encoding="utf-8")
+        assert os.access(script, os.X_OK), "workflows call it by its name"
+        assert "\nset -euo pipefail\n" in text, "a step that fails must fail the job"
+        assert execute("/usr/bin/env", "bash", "-n", script).returncode == 0, "bash can read it"
+
+    def test_prints_no_secret(self, script):
+        text = script.read_text(encoding="utf-8")
+        assert "set -x" not in text, "a trace prints every value"
+        for line in text.splitlines():
+            assert not re.search(r"\b(echo|printf)\b.*\$\{?\w*(TOKEN|PASSPHRASE)", line), f"prints a secret: {line}"
+
+
+def write_program(directory: Path, name: str, text: str) -> None:
+    program = directory / name
+    program.write_text(f"#!{sys.executable}\n{text}", encoding="utf-8")
+    program.chmod(0o755)
+
+
+@pytest.fixture
+def bin_directory(tmp_path):
+    """A PATH of its own: the usual tools, and a `curl` and a `pulumi` that write down how they are called."""
+    directory = tmp_path / "bin"
+    directory.mkdir()
+    for tool in "bash cat dirname echo env false grep head make mktemp mv rm sh sleep tee".split():
+        found = shutil.which(tool)
+        assert found, f"the tests need {tool}"
+        (directory / tool).symlink_to(found)
+    (directory / "python3").symlink_to(sys.executable)
+    note = "import json, os, sys\nwith open({file!r}, 'a') as file: file.write(json.dumps({what}) + '\\n')\n"
+    write_program(
+        directory,
+        "curl",
+        note.format(file=str(tmp_path / "curl"), what="[sys.argv[1:], sys.stdin.read()]")
+        + "print(json.dumps({'value': 'signed-token'}))",
+    )
+    write_program(
+        directory,
+        "pulumi",
+        "token = open(os.environ['AZURE_FEDERATED_TOKEN_FILE']).read()\n".join(
+            [
+                "import os\n",
+                note.format(file=str(tmp_path / "pulumi"), what="[sys.argv[1:], token, dict(os.environ)]"),
+            ]
+        )
+        + "print('Previewing' if sys.argv[1] != 'install' else 'Installing')\n"
+        + "sys.exit(int(os.environ.get('PULUMI_FAILS', 0)) if sys.argv[1] != 'install' else 0)",
+    )
+    return directory
+
+
+@pytest.fixture
+def run_stack(tmp_path, bin_directory):
+    def run(operation: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        given = {"PATH": str(bin_directory), "GITHUB_STEP_SUMMARY": str(tmp_path / "summary"), **environment}
+        return execute(GITHUB / "run-stack", operation, "dev", environment=given)
+
+    return run
+
+
+def calls(tmp_path: Path, program: str) -> list[Any]:
+    path = tmp_path / program
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+class TestRunStack:
+    def test_says_so_and_succeeds_without_credentials(self, run_stack, tmp_path):
+        done = run_stack("preview", **dict.fromkeys(CREDENTIALS, ""))
+        assert done.returncode == 0, "a member that is not set up is no failure of the pull request"
+        assert "not run, its environment has no credentials" in done.stdout, "but nobody may take it for a preview"
+        assert "no credentials" in (tmp_path / "summary").read_text(), "nor in the summary"
+        assert not calls(tmp_path, "pulumi"), "there is nothing to log in to"
+
+    def test_fails_on_half_of_the_credentials(self, run_stack, tmp_path):
+        done = run_stack("up", **TOKEN_REQUEST, **{**CREDENTIALS, "ARM_TENANT_ID": ""})
+        assert done.returncode == 1, "someone set the member up, and a green job would hide that it is not deployed"
+        assert "has no ARM_TENANT_ID" in done.stdout, "the message names what is missing"
+        assert not calls(tmp_path, "pulumi"), "nothing is tried"
+
+    def test_names_the_missing_permission(self, run_stack):
+        done = run_stack("up", **CREDENTIALS)
+        assert done.returncode == 1
+        assert "id-token: write" in done.stdout, "without it GitHub gives no token, and Pulumi's message says little"
+
+    def test_refuses_other_operations(self, run_stack, tmp_path):
+        assert run_stack("destroy", **TOKEN_REQUEST, **CREDENTIALS).returncode == 1, "no workflow tears down a member"
+        assert not calls(tmp_path, "pulumi")
+
+    def test_logs_in_with_the_jobs_token(self, run_stack, tmp_path):
+        done = run_stack("preview", **TOKEN_REQUEST, **CREDENTIALS)
+        assert done.returncode == 0, done.stdout + done.stderr
+        (arguments, configuration), *_ = calls(tmp_path, "curl")
+        assert "audience=api://AzureADTokenExchange" in configuration, (
+            "the audience that Entra wants of GitHub's tokens"
+        )
+        assert "bearer-of-the-job" not in " ".join(arguments), "a command line can be read by every process"
+        _, token, environment = calls(tmp_path, "pulumi")[-1]
+        assert token == "signed-token", "the state in Azure Storage is opened with it"
+        assert environment["ARM_USE_OIDC"] == "true", "azure-native asks GitHub for tokens itself"
+        assert environment["AZURE_CLIENT_ID"] == environment["ARM_CLIENT_ID"], "one identity for state and resources"
+        assert "signed-token" not in done.stdout + done.stderr, "no token in the log"
+        assert not Path(environment["AZURE_FEDERATED_TOKEN_FILE"]).exists(), "nor on the machine afterwards"
+
+    @pytest.mark.parametrize(("operation", "wanted"), [("preview", ["preview"]), ("up", ["up", "--yes"])])
+    def test_runs_pulumi_once_its_packages_are_there(self, run_stack, tmp_path, operation, wanted):
+        run_stack(operation, **TOKEN_REQUEST, **CREDENTIALS)
+        install, command = (arguments for arguments, *_ in calls(tmp_path, "pulumi"))
+        assert install[0] == "install", "the program's own packages, without those of the tests"
+        assert command[: len(wanted)] == wanted
+        assert command[len(wanted) : len(wanted) + 2] == ["--stack", "dev"], "the stack is named, not selected"
+        assert "--non-interactive" in command, "nobody is there to answer"
+        assert ("--yes" in command) == (operation == "up"), "only an update needs a yes"
+
+    def test_shows_the_output_and_passes_the_failure_on(self, run_stack, tmp_path):
+        done = run_stack("preview", PULUMI_FAILS="3", **TOKEN_REQUEST, **CREDENTIALS)
+        assert done.returncode == 3, "tee must not hide it"
+        assert "Previewing" in done.stdout, "the log has it"
+        assert "Previewing" in (tmp_path / "summary").read_text(), "the summary has it, above all where it failed"
+
+
+def test_what_a_night_finds_is_tried_in_each_later_one():
+    steps = JOBS["nightly/nightly"]["steps"]
+    (at,) = [place for place, step in enumerate(steps) if ".ci/nightly" in step.get("run", "")]
+    restored, saved, handed_out = steps[at - 1], steps[at + 1], steps[at + 2]
+    assert {each["with"]["path"] for each in (restored, saved, handed_out)} == {"tests/fuzz/corpus"}
+    assert restored["uses"].startswith("actions/cache/restore@")
+    assert saved["uses"].startswith("actions/cache/save@")
+    assert saved["with"]["key"].startswith(restored["with"]["restore-keys"]), "the newest one is found again"
+    assert saved["if"].startswith("always()"), "a night that found something has failed"
+    assert handed_out["if"] == "failure()", "somebody commits it, beside what mends it"
+
+
+REVIEWERS = {"type": "required_reviewers", "reviewers": [{"type": "Team"}], "prevent_self_review": True}
+MAIN_ONLY = {"protected_branches": False, "custom_branch_policies": True}
+PROTECTED: dict[str, dict[str, Any]] = {
+    "dev-preview": {"name": "dev-preview", "protection_rules": [REVIEWERS]},
+    "dev-merged": {"name": "dev-merged", "protection_rules": [], "deployment_branch_policy": MAIN_ONLY},
+    "dev": {"name": "dev", "protection_rules": [REVIEWERS], "deployment_branch_policy": MAIN_ONLY},
+    "dev-merged/deployment-branch-policies": {"branch_policies": [{"name": "main", "type": "branch"}]},
+    "dev/deployment-branch-policies": {"branch_policies": [{"name": "main", "type": "branch"}]},
+}
+TAG = {"branch_policies": [{"name": "main", "type": "tag"}]}
+ANY_BRANCH = {"branch_policies": [{"name": "main"}, {"name": "*"}]}
+BROKEN = object()
+
+
+class TestEnvironments:
+    @pytest.fixture
+    def check(self, tmp_path):
+        """Run the check against a GitHub that has these environments; gives its end, and its lists."""
+
+        def run(environments: Mapping[str, Any]) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
+            output = tmp_path / "output"
+
+            class GitHub(Handler):
+                def reply(self, _: bytes) -> None:
+                    found = environments.get(self.path.removeprefix("/repos/bank/network/environments/"))
+                    allowed = self.headers["Authorization"] == "Bearer of-the-job"
+                    self.send_response(500 if found is BROKEN or not allowed else 404 if found is None else 200)
+                    self.end_headers()
+                    self.wfile.write(b"" if found in (None, BROKEN) else json.dumps(found).encode())
+
+            with serving(GitHub) as url:
+                given = {
+                    **os.environ,
+                    "GITHUB_API_URL": url,
+                    "GITHUB_REPOSITORY": "bank/network",
+                    "GH_TOKEN": "of-the-job",
+                    "GITHUB_OUTPUT": str(output),
+                }
+                done = execute(sys.executable, GITHUB / "check-environments", "dev", environment=given)
+            lines = output.read_text(encoding="utf-8").splitlines()
+            return done, {name: json.loads(found) for name, found in (line.split("=", 1) for line in lines)}
+
+        return run
+
+    def test_pass_where_each_is_protected(self, check):
+        done, lists = check(PROTECTED)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert lists == {"preview": ["dev"], "merged": ["dev"], "up": ["dev"]}
+
+    def test_that_are_not_set_up_hold_nothing(self, check):
+        done, lists = check({})
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "environment dev-preview: not set up" in done.stdout, "but nobody may take them for checked"
+        assert lists == {"preview": [], "merged": [], "up": []}, (
+            "a job that names an environment has GitHub make it, open to all: the next run would fail for it"
+        )
+
+    @pytest.mark.parametrize(
+        ("name", "given", "wanted"),
+        [
+            ("dev-preview", {"protection_rules": []}, "required reviewers, and no review by oneself"),
+            ("dev-preview", {"protection_rules": [{**REVIEWERS, "reviewers": []}]}, "required reviewers"),
+            ("dev-preview", {"protection_rules": [{"type": "wait_timer"}]}, "required reviewers"),
+            ("dev-merged", {"deployment_branch_policy": None}, "branch main as its only deployment branch"),
+            ("dev-merged/deployment-branch-policies", ANY_BRANCH, "branch main as its only deployment branch"),
+            ("dev", {"protection_rules": [REVIEWERS], "deployment_branch_policy": None}, "deployment branch"),
+            ("dev-merged", {"deployment_branch_policy": {"protected_branches": True}}, "branch main as its only"),
+            ("dev-merged/deployment-branch-policies", TAG, "branch main as its only deployment branch or tag"),
+            (
+                "dev-preview",
+                {"protection_rules": [{**REVIEWERS, "prevent_self_review": False}]},
+                "no review by oneself",
+            ),
+            ("dev", {"name": "dev", "deployment_branch_policy": MAIN_ONLY}, "required reviewers"),
+            ("dev", BROKEN, "can't be read"),
+        ],
+    )
+    def test_that_are_open_fail_by_name(self, check, name, given, wanted):
+        done, _ = check({**PROTECTED, name: given})
+        assert done.returncode == 1, "a branch's code would get the stack's private keys"
+        assert f"::error::environment {name.split('/')[0]}: " in done.stdout
+        assert wanted in done.stdout
+
+
+PARTS = "lint sbom test soak test-processes test-links test-ledger test-engine bench-quick".split()
+MAKEFILE = "".join(f"{part}:\n\t@echo {part} ran with $(PYTHON)\n" for part in PARTS)
+
+
+class TestContinuousIntegration:
+    @pytest.fixture
+    def run(self, tmp_path, bin_directory):
+        def run(
+            makefile: str = MAKEFILE, *, cli: bool = True, **environment: str
+        ) -> subprocess.CompletedProcess[str]:
+            checkout = tmp_path / "checkout"
+            (checkout / ".ci").mkdir(parents=True)
+            shutil.copy(ROOT / ".ci" / "run", checkout / ".ci" / "run")
+            write_program(checkout / ".ci", "install", "print('installed')")
+            (checkout / "Makefile").write_text(makefile, encoding="utf-8")
+            if not cli:
+                (bin_directory / "pulumi").unlink()
+            given = {"PATH": str(bin_directory), "HOME": str(tmp_path), **environment}
+            return execute(checkout / ".ci" / "run", environment=given)
+
+        return run
+
+    def test_runs_every_part_and_says_how_long_each_took(self, run):
+        done = run()
+        assert done.returncode == 0, done.stderr
+        for part in PARTS:
+            assert f"\n{part} ran with" in done.stdout, f"CI runs {part}"
+        *_, first, last = re.findall(r"^ +\d+ s  (.*)$", done.stdout, flags=re.MULTILINE)
+        assert last == "make bench-quick", "seconds of each section, in their order: what grows is seen"
+        assert first == "make test-engine"
+
+    def test_says_what_it_can_not_run(self, run):
+        done = run(cli=False)
+        assert done.returncode == 0, done.stderr
+        assert "Pulumi CLI: none" in done.stdout
+        assert "engine tests: not run, no Pulumi CLI" in done.stdout, "nobody may think that they passed"
+        assert "tests on Python 3.12: not run" in done.stdout, "nor these"
+
+    def test_tests_on_the_python_of_vms_too(self, run, bin_directory):
+        done = run(PYTHON312=str(bin_directory / "python3"))
+        assert f"test ran with {bin_directory / 'python3'}" in done.stdout, "VMs run Python 3.12"
+
+    @pytest.mark.parametrize("part", PARTS)
+    def test_fails_with_each_of_its_parts(self, run, part):
+        done = run(re.sub(f"(?m)^{part}:\n\t@", f"{part}:\n\t@false && ", MAKEFILE))
+        assert done.returncode != 0, f"{part} failed"
+        _, of_part = done.stdout.split(f"\n== make {part}", 1)
+        assert "\n== " not in of_part, f"nothing comes after {part}"
+
+    @pytest.mark.parametrize(("on_github", "status"), [("", 0), ("true", 1)])
+    def test_what_can_not_be_installed_is_no_success_where_it_leads_to_a_deployment(
+        self, bin_directory, on_github, status
+    ):
+        for tool in ("id", "sudo"):
+            write_program(bin_directory, tool, "print(0)")
+        write_program(bin_directory, "apt-get", "import sys\nsys.exit(100)")
+        given = {"PATH": str(bin_directory), "GITHUB_ACTIONS": on_github}
+        done = execute(ROOT / ".ci" / "install", environment=given)
+        assert done.returncode == status, done.stdout + done.stderr
+        assert "some tests will be skipped" in done.stdout, "and says so either way"

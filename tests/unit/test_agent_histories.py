@@ -1,0 +1,399 @@
+"""The agent's promises over random histories in virtual time."""
+
+import asyncio
+import os
+import random
+from collections import Counter
+from types import SimpleNamespace
+from typing import Any, TypedDict
+from unittest.mock import Mock
+
+import pytest
+
+from agent import agent, node
+from agent.agent import MAX_FAILED_STARTS
+from agent.resources import NodeIntervals
+from contract.metrics import Cause
+from contract.timing import LEASE, STANDBY
+from host import faults
+from host.errors import DamagedError, SupersededError, UnavailableError
+from host.status import Readiness, Status
+from lab import simulation
+from lab.simulation import (
+    HELD_AGAIN_SECONDS,
+    LOCAL_FAULTS,
+    PEERS,
+    TROUBLE_SECONDS,
+    SimulatedSoftware,
+    World,
+    damage,
+    nothing,
+    play,
+    power_loss,
+    story,
+)
+from ledger.software import RESTART_STATUS, Place, SoftwareError, WaitingError
+
+HISTORIES = int(os.environ.get("HISTORIES", "50"))
+FIRST_SEED = int(os.environ.get("FIRST_SEED", "0")) or random.randrange(10**9)
+
+
+def test_no_older_epoch_writes_and_every_identity_is_held_again() -> None:
+    print(f"histories from seed {FIRST_SEED}: {HISTORIES}")
+    commits = takings = 0
+    happened = Counter[str]()
+    longest = 0.0
+    for seed in range(FIRST_SEED, FIRST_SEED + HISTORIES):
+        outcome = play(seed)
+        assert not outcome.violations, f"{outcome.violations}\n{story(outcome)}"
+        assert not outcome.unheld, f"{outcome.unheld} not held after {HELD_AGAIN_SECONDS} s of calm\n{story(outcome)}"
+        assert not outcome.wrong_members, f"{outcome.wrong_members} known in the end\n{story(outcome)}"
+        assert not outcome.unpublished, f"what {outcome.unpublished} says reaches nobody in the end\n{story(outcome)}"
+        happened += outcome.happened
+        commits, takings = commits + outcome.commits, takings + outcome.takings
+        longest = max(longest, outcome.calm_seconds)
+    print(f"{commits} commits, {takings} takings; held again after {longest:.0f} s of calm at most")
+    print(", ".join(f"{what} {times}" for what, times in sorted(happened.items())))
+    local_faults = {f"faulty {what}" for what in LOCAL_FAULTS}
+    assert HISTORIES < 100 or {"drained", "expelled", "odd answers", "hostile answers"} | local_faults <= set(
+        happened
+    ), "what never happens is not proven"
+    assert commits > 20 * HISTORIES, "nodes that never write prove nothing"
+
+
+def test_a_history_can_be_played_again() -> None:
+    assert [play(seed).events for seed in range(5)] == [play(seed).events for seed in range(5)], (
+        "a failure is found again from its seed alone"
+    )
+
+
+def test_a_node_waits_for_what_others_must_do_without_a_failed_start() -> None:
+    async def for_long(world: World) -> None:
+        world.uncertified = TROUBLE_SECONDS
+
+    outcome = play(1, trouble=for_long)
+    assert not outcome.violations, story(outcome)
+    assert outcome.happened["waited"] > 6, "the same holders ask again and again"
+    assert set(outcome.taken_by.values()) == {1}, "no VM would fare better, so none is given its turn"
+    assert outcome.calm_seconds < 40, "and go on soon after it was done"
+
+
+@pytest.mark.parametrize("error", [SoftwareError("no jar"), OSError("disk full"), ValueError("a blob too large")])
+def test_an_identity_whose_node_never_starts_is_given_up_and_the_agent_goes_on(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    async def fails(self: SimulatedSoftware, place: object) -> None:
+        raise error
+
+    monkeypatch.setattr(SimulatedSoftware, "prepare", fails)
+    outcome = play(1, trouble=nothing)
+    assert not outcome.violations, f"an agent that ends takes its VM's health with it\n{story(outcome)}"
+    assert outcome.takings == 0, "no node ran"
+    assert outcome.taken_by["node-1"] > 1, "after three failed starts another VM has its turn"
+
+
+@pytest.mark.parametrize(
+    ("readiness", "status", "vms"),
+    [(Readiness.READY, RESTART_STATUS, 1), (Readiness.READY, 1, 2), (Readiness.UP, RESTART_STATUS, 2)],
+    ids=["ready-and-asks-for-it", "ready-and-failed", "never-ready"],
+)
+def test_an_identity_stays_on_its_vm_after_an_outage_of_the_database(
+    monkeypatch: pytest.MonkeyPatch, readiness: Readiness, status: int, vms: int
+) -> None:
+    async def told(self: SimulatedSoftware, place: Place) -> Readiness:
+        return readiness
+
+    async def ends_thrice(world: World) -> None:
+        for _ in range(MAX_FAILED_STARTS):
+            await asyncio.sleep(60)
+            for machine in world.machines:
+                for process in list(machine.running):
+                    process.crash(status)
+
+    monkeypatch.setattr(SimulatedSoftware, "readiness", told)
+    outcome = play(1, trouble=ends_thrice)
+    assert not outcome.violations, story(outcome)
+    assert set(outcome.taken_by.values()) == {vms}, "only where it failed of itself another VM has its turn"
+
+
+def test_a_preparation_that_hangs_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    prepare, hung = SimulatedSoftware.prepare, set[str]()
+
+    async def hangs_once(self: SimulatedSoftware, place: Place) -> None:
+        if place.identity.name not in hung:
+            hung.add(place.identity.name)
+            await asyncio.sleep(1e6)
+        await prepare(self, place)
+
+    monkeypatch.setattr(SimulatedSoftware, "prepare", hangs_once)
+    monkeypatch.setattr(node, "PREPARE_SECONDS", 20)
+    outcome = play(1, trouble=nothing)
+    assert not outcome.violations, story(outcome)
+    assert outcome.takings == 2, "both nodes run in the end"
+    assert set(outcome.taken_by.values()) == {1}, "an outage is no failure of the VM"
+
+
+def test_a_holder_keeps_its_lease_over_odd_answers_to_renewals(caplog: pytest.LogCaptureFixture) -> None:
+    async def odd_for_a_while(world: World) -> None:
+        await asyncio.sleep(60)
+        world.services["store"].down = "odd"
+        await asyncio.sleep(LEASE.stop_seconds - LEASE.renew_seconds - 1)
+        world.services["store"].down = None
+
+    outcome = play(1, trouble=odd_for_a_while)
+    assert not outcome.violations, story(outcome)
+    assert outcome.happened["odd answers"] >= 2, "renewals fell into that time"
+    assert outcome.takings == 2, f"each identity's first node runs on: its lease was fresh\n{story(outcome)}"
+    assert "unexpected" in caplog.text, "a fault of the program would look the same, so it is told"
+    assert "Traceback" in caplog.text, "with its traceback"
+
+
+def test_a_vm_that_lacks_a_prerequisite_acquires_no_identity() -> None:
+    async def sicken(world: World) -> None:
+        for vm in world.machines:
+            vm.add_fault("runtime", "no java")
+        await asyncio.sleep(800)
+        assert not world.takings, "its node would not start"
+        assert all("runtime" in vm.status.lacks for vm in world.machines)
+        assert not any(vm.status.unfit for vm in world.machines), (
+            "as long as no VM has it, a new one would not either"
+        )
+        world.machines[0].local_faults.clear()
+        await asyncio.sleep(120)
+        assert world.takings.total() == 1, "one that is well again takes part again"
+
+    play(1, trouble=sicken)
+
+
+def test_a_holder_repeats_its_check_before_it_gives_up_to_a_healthy_standby() -> None:
+    assert agent._BACKOFF[1] + node.RESOURCE_SECONDS < STANDBY.confirm_seconds, (
+        "where an outage ends, the standby may be the first to notice"
+    )
+
+
+def test_a_damaged_record_is_reported_for_an_hour(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = list[tuple[float, str | None]]()
+    monkeypatch.setattr(node, "REPORT_SECONDS", 200)
+
+    async def trouble(world: World) -> None:
+        await damage(world, World.lose)
+        for _ in range(4):
+            told.extend((world.loop.time(), each.status.lease) for each in world.machines if each.running)
+            await asyncio.sleep(90)
+
+    outcome = play(1, trouble=trouble)
+    assert not outcome.violations, story(outcome)
+    early, late = [[each for at, each in told if (at > 300) is later] for later in (False, True)]
+    assert all(each and "lost, restored or edited" in each for each in early), f"{told}: somebody should find out why"
+    assert late == [None, None], "an alert that never ends hides the next one"
+
+
+class Size(TypedDict):
+    machines: int
+    names: tuple[str, ...]
+
+
+LARGE: Size = {"machines": 15, "names": tuple(f"node-{number}" for number in range(1, 15))}
+"""VMs and identities of size `large`."""
+
+
+def test_a_large_bank_asks_its_storage_twice_a_second_at_most() -> None:
+    rates = dict[str, float]()
+
+    async def count(world: World) -> None:
+        world.peers = set(PEERS)
+        await asyncio.sleep(90)
+        world.requests.clear()
+        await asyncio.sleep(120)
+        rates.update({service: times / 120 for service, times in world.requests.items()})
+
+    outcome = play(1, trouble=count, **LARGE)
+    assert not outcome.violations, story(outcome)
+    asked, renewed = rates["store"] + rates["documents"], rates["renewals"]
+    platform = len(LARGE["names"]) / NodeIntervals().stale
+    print(f"{asked:.2f} requests a second, {platform:.2f} of the platform, {renewed:.2f} renewals of leases")
+    assert rates["documents"] < 1.2 * 15 / STANDBY.documents_seconds, (
+        "one list a refresh, and no read of what is known"
+    )
+    assert 0.5 < asked < 2 - platform, (
+        f"{asked:.2f} requests a second of 15 VMs; wanted 2 at most with the platform's"
+    )
+    most = len(LARGE["names"]) / LEASE.renew_seconds + 15 / STANDBY.presence_seconds
+    assert renewed < 1.1 * most, f"{renewed:.2f} renewals a second; wanted each lease renewed when it is due"
+
+
+def test_standbys_that_share_the_work_take_over_in_time() -> None:
+    five: Size = {"machines": 5, "names": LARGE["names"][:3]}
+    waits = [wait for seed in range(3) for wait in play(seed, trouble=power_loss, **five).takeovers]
+    print(f"taken over {min(waits):.2f} to {max(waits):.2f} s after the lease lapsed")
+    assert len(waits) == 3
+    assert max(waits) < 4, f"{max(waits):.1f} s after the lease lapsed, where two standbys look by turns"
+
+
+def test_a_denied_renewal_stops_the_node_in_time_even_if_the_database_answers() -> None:
+    async def trouble(world: World) -> None:
+        await asyncio.sleep(60)
+        world.services["store"].down = "denies"
+        await asyncio.sleep(LEASE.kill_seconds)
+        assert not any(vm.running for vm in world.machines), "nobody overrules a refusal"
+
+    outcome = play(1, trouble=trouble)
+    assert not outcome.violations, story(outcome)
+    assert not outcome.happened["proven"], "nor tries to"
+
+
+def test_a_node_that_ends_while_the_store_is_away_is_not_restarted() -> None:
+    async def trouble(world: World) -> None:
+        await asyncio.sleep(60)
+        world.services["store"].down = "refuses"
+        await asyncio.sleep(120)
+        before = dict(world.takings)
+        for vm in world.machines:
+            for ledger in list(vm.running):
+                ledger.crash(RESTART_STATUS)
+        await asyncio.sleep(600)
+        assert world.takings == before, "who may start says the store alone"
+
+    outcome = play(1, trouble=trouble)
+    assert not outcome.violations, story(outcome)
+    assert not outcome.unheld, "and all goes on when it is back"
+
+
+def test_without_a_database_there_is_no_failsafe() -> None:
+    async def prove() -> None:
+        resources: Any = SimpleNamespace(database=None)
+        lease: Any = SimpleNamespace(fault=None)
+        identity: Any = SimpleNamespace(name="node-1")
+        running = node.Node(resources, identity, lease, Status("vm-1"), random.Random())
+        running._running, running._place, running._folder = [Mock()], Mock(), Mock()
+        await running.prove()
+
+    with pytest.raises(UnavailableError, match="node-1: no running node with a database"):
+        asyncio.run(prove())
+
+
+@pytest.mark.parametrize(("still_runs", "meaning"), [(True, SupersededError), (False, UnavailableError)])
+def test_a_proof_that_fails_by_the_vms_own_restart_is_no_refusal(still_runs: bool, meaning: type[Exception]) -> None:
+    async def story() -> None:
+        class Refusing:
+            async def prove(self, *_: object) -> None:
+                if not still_runs:
+                    running._running = []
+                raise SupersededError("the session was ended")
+
+        resources: Any = SimpleNamespace(database=Refusing())
+        lease: Any = SimpleNamespace(fault=None)
+        identity: Any = SimpleNamespace(name="node-1")
+        running = node.Node(resources, identity, lease, Status("vm-1"), random.Random())
+        running._running, running._place, running._folder = [Mock()], Mock(), Mock()
+        with pytest.raises(meaning):
+            await running.prove()
+
+    asyncio.run(story())
+
+
+def test_an_identity_that_fills_the_share_is_stopped_and_the_others_go_on() -> None:
+    async def fill(world: World) -> None:
+        await asyncio.sleep(60)
+        world.over_quota["node-1"] = "share: node-1 takes 70 MiB of 100"
+        await asyncio.sleep(2 * STANDBY.check_seconds)
+        assert {each.identity for vm in world.machines for each in vm.running} == {"node-2"}, "the other has its part"
+        (holder,) = [vm for vm in world.machines if vm.status.identity == "node-1"]
+        assert holder.status.reason == world.over_quota["node-1"], "a person is told, and how much is wanted"
+        await asyncio.sleep(STANDBY.give_up_seconds + 120)
+        assert holder.status.identity == "node-1", "no other VM would fare better"
+        world.over_quota.clear()
+
+    outcome = play(1, trouble=fill)
+    assert not outcome.violations, story(outcome)
+    assert not outcome.unheld, "a larger share lets it run again"
+
+
+def test_a_measurement_that_fails_ends_no_node(caplog: pytest.LogCaptureFixture) -> None:
+    async def odd(world: World) -> None:
+        await asyncio.sleep(60)
+        before = {name: world.kept[name].runs for name in world.names}
+        world.over_quota = Mock(get=Mock(side_effect=KeyError("odd")))
+        await asyncio.sleep(3 * STANDBY.check_seconds)
+        assert {name: world.kept[name].runs for name in world.names} == before, "each node runs on"
+        world.over_quota = {"node-1": "share: node-1 takes 70 MiB of 100"}
+        await asyncio.sleep(2 * STANDBY.check_seconds)
+        assert {each.identity for vm in world.machines for each in vm.running} == {"node-2"}, "and is still measured"
+        world.over_quota.clear()
+
+    outcome = play(1, trouble=odd)
+    assert not outcome.violations, story(outcome)
+    assert "can't check its use of the share: unexpected KeyError" in caplog.text, "a fault is never silent"
+
+
+@pytest.mark.parametrize("later", [DamagedError("a person must look"), WaitingError("not certified")])
+def test_the_end_of_an_outage_moves_no_identity(monkeypatch: pytest.MonkeyPatch, later: Exception) -> None:
+    """What a start lacked counts until the next start is further than that."""
+    starts, prepare = Counter[str](), SimulatedSoftware.prepare
+
+    async def fails(self: SimulatedSoftware, place: Place) -> None:
+        name = place.identity.name
+        starts[name] += 1
+        if name == "node-1":
+            raise later if starts[name] > 1 else UnavailableError("the database is away")
+        await prepare(self, place)
+
+    async def waits(world: World) -> None:
+        await asyncio.sleep(STANDBY.give_up_seconds + 300)
+        assert not any(vm.status.lacks for vm in world.machines), "what is over is told no longer"
+
+    monkeypatch.setattr(SimulatedSoftware, "prepare", fails)
+    outcome = play(1, trouble=waits)
+    assert starts["node-1"] > 3
+    assert outcome.taken_by["node-1"] == 1, f"no other VM would fare better\n{story(outcome)}"
+
+
+@pytest.mark.parametrize(("drift", "harmless"), [(simulation.DRIFT, True), (0.6, False)])
+def test_a_clock_that_drifts_is_within_what_the_deadlines_leave(
+    monkeypatch: pytest.MonkeyPatch, drift: float, harmless: bool
+) -> None:
+    monkeypatch.setattr(simulation, "DRIFT", drift)
+
+    async def alone(world: World) -> None:
+        await asyncio.sleep(60)
+        holder = next(vm for vm in world.machines if vm.running)
+        holder.add_fault("clock", "60 s off")
+        holder.cut_off.update(dict.fromkeys(("store", "database"), "hangs"))
+
+    outcomes = [play(seed, trouble=alone) for seed in range(6)]
+    assert any(each.violations for each in outcomes) is not harmless, "\n".join(map(story, outcomes))
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (WaitingError("request 1 waits", Cause.APPROVAL), Cause.APPROVAL),
+        (WaitingError("the authority does not answer"), Cause.AUTHORITY),
+        (UnavailableError("the database does not answer"), Cause.NODE),
+        (DamagedError("a person must look"), Cause.NODE),
+        (KeyError("what"), Cause.FAULT),
+    ],
+    ids=lambda given: given if isinstance(given, Cause) else type(given).__name__,
+)
+def test_a_holder_says_why_it_is_impaired(monkeypatch: pytest.MonkeyPatch, error: Exception, cause: Cause) -> None:
+    async def fails(self: SimulatedSoftware, place: object) -> None:
+        raise error
+
+    told, later = list[set[Cause]](), list[set[Cause]]()
+
+    async def look(world: World) -> None:
+        await asyncio.sleep(120)
+        holders = [vm.status for vm in world.machines if vm.status.identity]
+        told.extend({cause for cause, _ in each.causes()} for each in holders)
+        monkeypatch.setattr(faults, "recent", lambda: False)
+        later.extend({cause for cause, _ in each.causes()} for each in holders)
+
+    # The count is the process's: another test may have had its faults.
+    monkeypatch.setattr(faults, "_faults", faults._Faults())
+    monkeypatch.setattr(SimulatedSoftware, "prepare", fails)
+    outcome = play(1, trouble=look)
+    assert not outcome.violations, story(outcome)
+    also = {Cause.NODE} if cause is Cause.FAULT else set()
+    assert told == [{cause} | also] * len(told), "a person is not paged for what another person is to approve"
+    assert later == [also or {cause}] * len(told), "a fault is told as long as it is recent"
+    assert len(told) == 2, "each holder tells it"

@@ -1,0 +1,843 @@
+"""How nodes get certificates: from an authority that may lie, and from a zone that knows nothing of our proofs."""
+
+import asyncio
+import base64
+import json
+import time
+import zipfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import timedelta
+from io import BytesIO
+from typing import Any
+
+import pytest
+from aiohttp import web
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
+
+from agent.keys import KeyVaultKeys
+from contract.authority_configuration import Approval
+from contract.vm_configuration import Zone
+from host.bank_documents import NETWORK_DOCUMENT
+from host.errors import DamagedError, UnavailableError
+from host.http import serving_requests
+from host.tls import server_context
+from lab.banks.key_vault import Vault, client_of, serving
+from ledger.corda import proof
+from ledger.corda.authority.server import Requests, zipped
+from ledger.corda.authority.signing import read_request
+from ledger.corda.certificates import (
+    IDENTITY_KEY,
+    NODE_CA_KEY,
+    TLS_KEY,
+    CertificateRole,
+    Chains,
+    certificate,
+    fingerprint,
+    key_hash,
+    make_keys,
+    read_key,
+    role_of,
+    to_pem,
+    x500_name,
+)
+from ledger.corda.enrolment import MAX_ENROLMENT_BYTES, TRUST_ROOT
+from ledger.software import SoftwareError, WaitingError
+from tests.authority import BANK_A, BANK_B, Member, Network, epoch_of, network
+from tests.certificates import make_network
+
+Respond = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+async def caught(work: Awaitable[Any]) -> BaseException:
+    try:
+        await work
+    except Exception as error:
+        return error
+    raise AssertionError("nothing was raised")
+
+
+def plain(error: BaseException) -> bool:
+    """Whether it is an error that waiting does not mend."""
+    return isinstance(error, SoftwareError) and not isinstance(error, WaitingError)
+
+
+@asynccontextmanager
+async def lying(made: Network, lie: Callable[[Respond, web.BaseRequest], Any]) -> AsyncIterator[str]:
+    """An authority in whose place somebody else answers, who may ask it first; gives its URL."""
+    async with made.authority() as authority:
+        await authority.run_due_tasks()
+        honest = Requests(authority).respond
+
+        async def respond(request: web.BaseRequest) -> web.StreamResponse:
+            answer = lie(honest, request)
+            return await answer if hasattr(answer, "__await__") else answer
+
+        async with serving_requests(respond, server_context(), "127.0.0.1", 0) as port:
+            yield f"https://127.0.0.1:{port}"
+
+
+def proven(made: Network, request: web.BaseRequest, status: int, body: bytes, **headers: str) -> web.Response:
+    """An answer of somebody who has bank B's enrolment key: the authority itself, gone wrong."""
+    told = proof.answer_proof(
+        bytes.fromhex(made.enrolment_keys["bank-b"]),
+        member="bank-b",
+        nonce=request.headers[proof.NONCE],
+        status=status,
+        body=body,
+    )
+    return web.Response(status=status, body=body, headers={proof.ANSWER_PROOF: told, **headers})
+
+
+# --- An authority that is not what it seems ------------------------------------------------------------------------
+
+
+def test_an_answer_without_the_authoritys_proof_is_refused(play):
+    async def history(made: Network) -> None:
+        other = make_network(made.clock())
+        network_of_another = json.dumps(
+            {"schema": "1.0", "trustRoot": to_pem(other.root), "epoch": None, "networkParameters": None}
+        ).encode()
+        last: list[web.Response] = []
+
+        async def replayed(honest: Respond, request: web.BaseRequest) -> web.StreamResponse:
+            answer = await honest(request)
+            assert isinstance(answer, web.Response)
+            last.append(answer)
+            first = last[0]
+            return web.Response(status=first.status, body=first.body, headers=first.headers.copy())
+
+        async def swapped(honest: Respond, request: web.BaseRequest) -> web.StreamResponse:
+            answer = await honest(request)
+            assert isinstance(answer, web.Response)
+            headers = {proof.ANSWER_PROOF: answer.headers[proof.ANSWER_PROOF]}
+            return web.Response(status=answer.status, body=network_of_another, headers=headers)
+
+        async def other_status(honest: Respond, request: web.BaseRequest) -> web.StreamResponse:
+            answer = await honest(request)
+            assert isinstance(answer, web.Response)
+            headers = {proof.ANSWER_PROOF: answer.headers[proof.ANSWER_PROOF]}
+            return web.Response(status=401, body=answer.body, headers=headers)
+
+        lies = {
+            "without a proof": lambda _, request: web.Response(body=network_of_another),
+            "with one of his own": lambda _, request: web.Response(
+                body=network_of_another, headers={proof.ANSWER_PROOF: "0" * 64}
+            ),
+            "another body": swapped,
+            "another status": other_status,
+            "to elsewhere": lambda _, request: web.Response(status=302, headers={"Location": "https://127.0.0.1:1/"}),
+        }
+        for what, lie in lies.items():
+            async with lying(made, lie) as url:
+                member = made.member("bank-b", url, BANK_B)
+                error = await caught(member.certificates())
+                assert plain(error), f"{what}: {error!r}"
+                assert "is not proven by our enrolment key" in str(error), what
+                assert not member.documents.content, f"{what}: nothing of it is kept"
+        async with lying(made, replayed) as url:
+            member = made.member("bank-b", url, BANK_B)
+            assert await member.enrolment.trust_root()
+            error = await caught(member.certificates())
+            assert "is not proven" in str(error), "an older answer answers no newer request"
+
+    play(history)
+
+
+def test_an_authority_that_does_not_know_our_key_is_waited_for(play):
+    async def history(made: Network) -> None:
+        async with made.vm() as vm:
+            member = made.member("bank-b", vm.url, BANK_B, key="d" * 64)
+            with pytest.raises(WaitingError, match="does not take our enrolment key; wanted: bank-b known to it"):
+                await member.certificates()
+            member.key = made.enrolment_keys["bank-b"]
+            assert await member.certificates(), "a generation of keys that both have by now"
+            with pytest.raises(WaitingError, match="bank-c known to it"):
+                await made.member("bank-c", vm.url, BANK_B).certificates()
+
+    play(history)
+
+
+def test_answers_that_are_too_large_or_too_late_fail(play):
+    async def history(made: Network) -> None:
+        async def huge(respond: Respond, request: web.BaseRequest) -> web.StreamResponse:
+            response = web.StreamResponse()
+            await response.prepare(request)
+            for _ in range(40):
+                await response.write(b"x" * 65_536)
+            return response
+
+        async def slow(respond: Respond, request: web.BaseRequest) -> web.StreamResponse:
+            response = web.StreamResponse()
+            await response.prepare(request)
+            for _ in range(100):
+                await response.write(b"x")
+                await asyncio.sleep(0.1)
+            return response
+
+        async with lying(made, huge) as url:
+            error = await caught(made.member("bank-b", url, BANK_B).certificates())
+            assert plain(error)
+            assert f"more than {MAX_ENROLMENT_BYTES} bytes" in str(error)
+        async with lying(made, slow) as url:
+            member = made.member("bank-b", url, BANK_B)
+            member.enrolment._answer_seconds = 1.0
+            began = time.monotonic()
+            assert isinstance(await caught(member.certificates()), WaitingError), "an answer may yet come"
+            assert time.monotonic() - began < 2
+        url = "https://127.0.0.1:1"
+        error = await caught(made.member("bank-b", url, BANK_B).certificates())
+        assert isinstance(error, WaitingError)
+        assert url in str(error), "who must act"
+
+    play(history)
+
+
+def bomb() -> bytes:
+    packed = BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("0.cer", b"\0" * 50_000_000)
+    return packed.getvalue()
+
+
+def many() -> bytes:
+    packed = BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for index in range(20):
+            archive.writestr(f"{index}.cer", b"")
+    return packed.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("answer", "match"),
+    [
+        (b"", "wanted a zip"),
+        (b"PK\x05\x06" + b"\0" * 18, "0 entries"),
+        (many(), "20 entries"),
+        (bomb(), "wanted a zip of certificates in DER"),
+        (b"not a zip", "wanted a zip"),
+    ],
+    ids=["nothing", "empty", "many", "bomb", "other"],
+)
+def test_an_answer_that_is_no_zip_of_certificates_is_refused(play, answer, match):
+    async def history(made: Network) -> None:
+        async def lie(honest: Respond, request: web.BaseRequest) -> web.StreamResponse:
+            if request.path.startswith("/certificate/"):
+                return proven(made, request, 200, answer)
+            return await honest(request)
+
+        async with lying(made, lie) as url:
+            with pytest.raises(SoftwareError, match=match):
+                await made.member("bank-b", url, BANK_B).certificates()
+
+    play(history)
+
+
+@pytest.mark.parametrize(
+    ("answer", "match"),
+    [
+        (b"", "wanted schema 1.x"),
+        (b"[]", "wanted schema 1.x"),
+        (b'{"schema": "2.0", "trustRoot": "x", "epoch": 1, "networkParameters": null}', "schema"),
+        (
+            b'{"schema": "1.0", "trustRoot": "x", "epoch": 1, "networkParameters": null}',
+            "self-signed certificate in PEM",
+        ),
+        (b'{"schema": "1.0", "trustRoot": "x", "epoch": "many", "networkParameters": null}', "epoch"),
+    ],
+)
+def test_a_malformed_network_answer_is_refused(play, answer, match):
+    async def history(made: Network) -> None:
+        async with lying(made, lambda _, request: proven(made, request, 200, answer)) as url:
+            member = made.member("bank-b", url, BANK_B)
+            with pytest.raises(SoftwareError, match=match):
+                await member.certificates()
+            assert not member.documents.content
+
+    play(history)
+
+
+def newer(made: Network, changes: dict[str, Any]) -> Callable[[Respond, web.BaseRequest], Any]:
+    """An authority whose answer on its network has these properties too; for `lying`."""
+
+    async def respond(honest: Respond, request: web.BaseRequest) -> web.StreamResponse:
+        answer = await honest(request)
+        assert isinstance(answer, web.Response)
+        if request.path != "/network":
+            return answer
+        network = json.loads(bytes(answer.body or b"")) | changes  # type: ignore[arg-type]
+        return proven(made, request, 200, json.dumps(network).encode())
+
+    return respond
+
+
+def test_additional_fields_of_a_newer_authority_are_ignored(play):
+    async def history(made: Network) -> None:
+        async with lying(made, newer(made, {"schema": "1.7", "more": [1]})) as url:
+            assert await made.member("bank-b", url, BANK_B).certificates()
+
+    play(history)
+
+
+def test_another_major_version_of_an_authority_is_refused(play):
+    async def history(made: Network) -> None:
+        async with lying(made, newer(made, {"schema": "2.0"})) as url:
+            member = made.member("bank-b", url, BANK_B)
+            with pytest.raises(SoftwareError, match=r"/network: schema: .*; wanted schema 1.x"):
+                await member.certificates()
+            assert not member.documents.content, "and nothing of it is kept"
+
+    play(history)
+
+
+def test_certificates_that_prove_nothing_are_not_stored(play):
+    async def history(made: Network) -> None:
+        other = make_network(made.clock())
+        async with made.vm() as vm:
+            own = await vm.authority.open()
+            member = made.member("bank-b", vm.url, BANK_B)
+            name, keys = member.identity(1).legal_name, member.keys["node-1"]
+
+            def issue(role: CertificateRole, key: str, subject: str = name) -> tuple[x509.Certificate, ...]:
+                return other.certify(role, read_key(keys, key), subject, now=made.clock())
+
+            answers = {
+                "of another network": issue(CertificateRole.NODE_CA, NODE_CA_KEY),
+                "with our root put on top": (
+                    *issue(CertificateRole.NODE_CA, NODE_CA_KEY)[:2],
+                    own.certificates["root"],
+                ),
+                "the identity CA's own": (own.certificates["identity-ca"], own.certificates["root"]),
+            }
+            for what, chain in answers.items():
+
+                async def lie(
+                    honest: Respond, request: web.BaseRequest, chain: tuple[x509.Certificate, ...] = chain
+                ) -> web.StreamResponse:
+                    if request.path.startswith("/certificate/"):
+                        return proven(made, request, 200, zipped(chain))
+                    return await honest(request)
+
+                async with lying(made, lie) as url:
+                    liars = Member("bank-b", BANK_B, made, url)
+                    liars.keys = member.keys
+                    assert plain(await caught(liars.certificates())), what
+                    assert set(liars.documents.content) == {TRUST_ROOT}, f"{what}: not kept"
+
+    play(history)
+
+
+@pytest.mark.parametrize(("status", "waits"), [(401, True), (403, True), (404, True), (400, False), (418, False)])
+def test_what_an_authority_refuses_is_no_fault_of_the_vm(play, status, waits):
+    async def history(made: Network) -> None:
+        async def lie(honest: Respond, request: web.BaseRequest) -> web.StreamResponse:
+            if request.path == "/network":
+                return await honest(request)
+            return proven(made, request, status, b"no such name here")
+
+        async with lying(made, lie) as url:
+            error = await caught(made.member("bank-b", url, BANK_B).certificates())
+            assert isinstance(error, WaitingError) is waits, "another VM would be told the same"
+            assert f"{url}: certificate" in str(error), "who was asked"
+            assert "refused: no such name here" in str(error)
+            assert ("wanted: whoever runs the network's authority" in str(error)) is waits
+
+    play(history)
+
+
+# --- The trust root ------------------------------------------------------------------------------------------------
+
+
+def test_the_first_proven_root_is_stored_and_no_other_accepted(play, tls):
+    async def history(made: Network) -> None:
+        async with made.vm() as vm, network(tls, None) as another, another.vm() as other:
+            member = made.member("bank-b", vm.url, BANK_B)
+            first = await member.certificates()
+            assert member.documents.content[TRUST_ROOT].content == to_pem(first.trust_root).encode()
+            # The bank's authority is set up anew, with other keys: a person must say so to every member.
+            moved = Member("bank-b", BANK_B, another, other.url)
+            moved.documents, moved.keys = member.documents, member.keys
+            moved.context = replace(moved.context, documents=member.documents)
+            moved.enrolment = moved.vm()
+            assert await moved.certificates(1) == first, "what is kept needs no authority"
+            error = await caught(moved.certificates(2))
+            assert plain(error)
+            assert "does not end with the network's root" in str(error)
+            error = await caught(moved.enrolment.network_parameters(epoch_of))
+            assert plain(error)
+            assert "wanted the root that this bank first took" in str(error)
+            assert await moved.enrolment.trust_root() == first.trust_root
+
+    play(history)
+
+
+def test_no_root_but_the_pinned_one_is_accepted(play):
+    async def history(made: Network) -> None:
+        async with made.vm() as vm:
+            root = (await vm.authority.open()).certificates["root"]
+            member = made.member("bank-b", vm.url, BANK_B, trust_root=fingerprint(root))
+            assert (await member.certificates()).trust_root == root
+            stranger = made.member("bank-b", vm.url, BANK_B, trust_root=f"sha256:{'0' * 64}")
+            error = await caught(stranger.certificates())
+            assert plain(error)
+            assert f"wanted the pinned sha256:{'0' * 64}" in str(error)
+            assert not stranger.documents.content
+            # A pin that is set later than the root was kept.
+            member.context = replace(member.context, trust_root=f"sha256:{'0' * 64}")
+            assert "document trust-root" in str(await caught(member.vm().trust_root()))
+
+    play(history)
+
+
+def test_vms_that_ask_at_the_same_time_store_one_root(play):
+    async def history(made: Network) -> None:
+        async with made.vm() as vm:
+            member = made.member("bank-b", vm.url, BANK_B)
+            roots = await asyncio.gather(*(member.vm().trust_root() for _ in range(4)))
+            assert len(set(roots)) == 1
+
+    play(history)
+
+
+# --- What is kept --------------------------------------------------------------------------------------------------
+
+
+def test_unusable_stored_certificates_are_requested_again(play):
+    async def history(made: Network) -> None:
+        async with made.vm() as vm:
+            member = made.member("bank-b", vm.url, BANK_B)
+            whole = await member.certificates()
+            document = member.documents.content["certificates/node-1"]
+            for damage in (b"", b"{}", document.content[:-40], Chains.to_json(await member.certificates(2))):
+                kept = member.documents.content["certificates/node-1"]
+                await member.documents.write("certificates/node-1", damage, kept.etag)
+                again = await member.certificates()
+                assert (again.node_ca, again.identity) == (whole.node_ca, whole.identity)
+                assert member.documents.content["certificates/node-1"].content == again.to_json()
+
+    play(history)
+
+
+def test_another_frontend_needs_another_certificate_for_applications(play):
+    async def history(made: Network) -> None:
+        async with made.vm() as vm:
+            member = made.member("bank-b", vm.url, BANK_B)
+            before = await member.certificates()
+            member.context = replace(member.context, frontend="10.1.255.5")
+            after = await member.vm().certificates(member.identity(1), member.keys["node-1"])
+            assert after.rpc != before.rpc
+            assert after.identity == before.identity, "the party stays what it was"
+
+    play(history)
+
+
+def test_an_outage_of_the_documents_is_reported_as_such(play):
+    async def history(made: Network) -> None:
+        async with made.vm() as vm:
+            member = made.member("bank-b", vm.url, BANK_B)
+            member.documents.away = True
+            with pytest.raises(UnavailableError):
+                await member.certificates()
+            member.documents.away = False
+            chains = await member.certificates()
+            member.documents.away = True
+            with pytest.raises(UnavailableError):
+                await member.certificates()
+            assert not member.enrolment.renewal_due(chains), "a node that runs, runs on"
+
+    play(history)
+
+
+def test_a_renewal_that_fails_leaves_the_node_its_certificates(play):
+    async def history(made: Network) -> None:
+        async with made.vm() as vm:
+            member = made.member("bank-b", vm.url, BANK_B)
+            chains = await member.certificates()
+        made.clock.ahead = timedelta(days=250)
+        assert await member.certificates() == chains, "the authority is away, and there are months left"
+        assert not member.enrolment.renewal_due(chains), "within the hour nobody is asked again"
+        made.clock.ahead = timedelta(days=366)
+        assert isinstance(await caught(member.certificates()), WaitingError), "now they are of no use any more"
+
+    play(history)
+
+
+def test_stored_parameters_serve_while_the_authority_is_away(play):
+    async def history(made: Network) -> None:
+        async with made.vm() as vm:
+            bank_a, bank_b = made.member("bank-a", vm.url, BANK_A), made.member("bank-b", vm.url, BANK_B)
+            await bank_a.certificates(1)
+            await vm.authority.run_due_tasks()
+            parameters = await bank_b.enrolment.network_parameters(epoch_of)
+            assert parameters
+            assert bank_b.documents.content[NETWORK_DOCUMENT].content == parameters, "as nodes read them"
+        assert await bank_b.enrolment.network_parameters(epoch_of) == parameters
+        assert isinstance(await caught(bank_a.vm().network_parameters(epoch_of)), WaitingError), "never told to it"
+
+    play(history)
+
+
+def telling(document: bytes, made: Network) -> Callable[[Respond, web.BaseRequest], Any]:
+    """An authority that tells this as the network's parameters, and the truth in all else."""
+
+    async def lie(honest: Respond, request: web.BaseRequest) -> web.StreamResponse:
+        answer = await honest(request)
+        assert isinstance(answer, web.Response)
+        if request.path != "/network":
+            return answer
+        told = json.loads(bytes(answer.body or b""))  # type: ignore[arg-type]
+        told["networkParameters"] = base64.b64encode(document).decode()
+        return proven(made, request, 200, json.dumps(told).encode())
+
+    return lie
+
+
+def test_a_wrong_answer_does_not_replace_stored_parameters_and_certificates(play):
+    async def history(made: Network) -> None:
+        other = make_network(made.clock())
+        another_root = json.dumps(
+            {"schema": "1.0", "trustRoot": to_pem(other.root), "epoch": 1, "networkParameters": None}
+        ).encode()
+
+        async def no_base64(honest: Respond, request: web.BaseRequest) -> web.StreamResponse:
+            answer = await honest(request)
+            assert isinstance(answer, web.Response)
+            told = json.loads(bytes(answer.body or b"")) | {"networkParameters": "?"}  # type: ignore[arg-type]
+            return proven(made, request, 200, json.dumps(told).encode())
+
+        lies: dict[str, Callable[[Respond, web.BaseRequest], Any]] = {
+            "no network": lambda _, request: proven(made, request, 200, b"{}"),
+            "our clock is wrong": lambda _, request: proven(made, request, 400, b"the clocks are 400 s apart"),
+            "not proven": lambda _, request: web.Response(status=404),
+            "of another network": lambda _, request: proven(made, request, 200, another_root),
+            "no base64": no_base64,
+            "not signed by the network": telling(b"nobody signed this", made),
+            "an older epoch": telling(b'{"epoch": 0}', made),
+        }
+        async with made.vm() as vm:
+            bank_a, bank_b = made.member("bank-a", vm.url, BANK_A), made.member("bank-b", vm.url, BANK_B)
+            await bank_a.certificates(1)
+            await vm.authority.run_due_tasks()
+            chains, parameters = await bank_b.certificates(), await bank_b.enrolment.network_parameters(epoch_of)
+        for what, lie in lies.items():
+            async with lying(made, lie) as url:
+                bank_b.context = replace(
+                    bank_b.context, network=replace(bank_b.context.network, url=url)  # type: ignore[type-var]
+                )  # fmt: skip
+                told = await bank_b.vm().network_parameters(epoch_of)
+                assert told == parameters, f"{what}: what is kept is good"
+                assert bank_b.documents.content[NETWORK_DOCUMENT].content == parameters, f"{what}: not written over"
+                if what not in {"of another network", "an older epoch"}:
+                    stranger = made.member("bank-b", url, BANK_B)
+                    assert plain(await caught(stranger.enrolment.network_parameters(epoch_of))), what
+                    assert NETWORK_DOCUMENT not in stranger.documents.content, f"{what}: not kept"
+        async with lying(made, telling(b'{"epoch": 7}', made)) as url:
+            bank_b.context = replace(
+                bank_b.context, network=replace(bank_b.context.network, url=url)  # type: ignore[type-var]
+            )  # fmt: skip
+            assert await bank_b.vm().network_parameters(epoch_of) == b'{"epoch": 7}', "a later epoch is taken"
+
+        async def damaged() -> bytes:
+            raise DamagedError("secret enrolment-key is none")
+
+        bank_b.context = replace(
+            bank_b.context, network=replace(bank_b.context.network, key=damaged)  # type: ignore[type-var]
+        )  # fmt: skip
+        vm_b = bank_b.vm()
+        assert await vm_b.network_parameters(epoch_of) == b'{"epoch": 7}', "nor does a damaged enrolment key"
+        made.clock.ahead = timedelta(days=250)
+        kept = await vm_b.certificates(bank_b.identity(1), bank_b.keys["node-1"])
+        assert kept == chains, "it is time to renew, and there are months left"
+        await vm_b._renew(bank_b.identity(1), bank_b.keys["node-1"])
+
+    play(history)
+
+
+def test_damaged_stored_parameters_are_fetched_again(play):
+    async def history(made: Network) -> None:
+        async with made.vm() as vm:
+            bank_a = made.member("bank-a", vm.url, BANK_A)
+            await bank_a.certificates(1)
+            await vm.authority.run_due_tasks()
+            parameters = await bank_a.enrolment.network_parameters(epoch_of)
+            kept = bank_a.documents.content[NETWORK_DOCUMENT]
+            await bank_a.documents.write(NETWORK_DOCUMENT, b"torn", kept.etag)
+            assert await bank_a.vm().network_parameters(epoch_of) == parameters
+            assert bank_a.documents.content[NETWORK_DOCUMENT].content == parameters
+
+    play(history)
+
+
+def test_parameters_that_are_no_base64_are_refused(play):
+    async def history(made: Network) -> None:
+        async def lie(honest: Respond, request: web.BaseRequest) -> web.StreamResponse:
+            answer = await honest(request)
+            assert isinstance(answer, web.Response)
+            told = json.loads(bytes(answer.body or b"")) | {"networkParameters": "?", "epoch": 1}  # type: ignore[arg-type]
+            return proven(made, request, 200, json.dumps(told).encode())
+
+        async with lying(made, lie) as url:
+            error = await caught(made.member("bank-b", url, BANK_B).enrolment.network_parameters(epoch_of))
+            assert plain(error)
+            assert "no base64" in str(error)
+
+    play(history)
+
+
+def test_without_an_authority_or_zone_a_node_waits(play):
+    async def history(made: Network) -> None:
+        member = made.member("bank-b", "https://127.0.0.1:1", BANK_B)
+        member.context = replace(member.context, network=None)
+        with pytest.raises(WaitingError, match=r"wanted ledger\.network"):
+            await member.vm().certificates(member.identity(1), member.keys["node-1"])
+        assert await member.vm().network_parameters(epoch_of) is None
+
+    play(history)
+
+
+# --- A zone --------------------------------------------------------------------------------------------------------
+
+
+class Doorman:
+    """A registration service as a zone has it: Corda's protocol, and nothing of ours."""
+
+    def __init__(self, now: Any) -> None:
+        self.network = make_network(now)
+        self.requests: dict[str, bytes] = {}
+        self.posted: list[dict[str, str]] = []
+        self.pending, self.rejected, self.now = 0, "", now
+
+    async def respond(self, request: web.BaseRequest) -> web.StreamResponse:
+        if (request.method, request.path) == ("POST", "/zone/certificate"):
+            self.posted.append(dict(request.headers))
+            identifier = f"C1.F0-{len(self.posted)}"
+            self.requests[identifier] = await request.read()
+            return web.Response(text=identifier)
+        identifier = request.path.removeprefix("/zone/certificate/")
+        if request.method != "GET" or identifier not in self.requests:
+            return web.Response(status=404)
+        if self.rejected:
+            return web.Response(status=401, text=self.rejected)
+        if self.pending:
+            self.pending -= 1
+            return web.Response(status=204, headers={"Cache-Control": "max-age=1"})
+        asked = read_request(self.requests[identifier])
+        builder = certificate(
+            asked.role, x500_name(asked.legal_name), asked.public_key, self.network.ca, now=self.now
+        )
+        leaf = builder.sign(self.network.ca_key, SHA256())
+        return web.Response(body=zipped((leaf, self.network.ca, self.network.root)), content_type="application/zip")
+
+
+def zoned(made: Network, doorman: Doorman, port: int, root: x509.Certificate | None = None) -> Member:
+    url = f"http://127.0.0.1:{port}/zone/"
+    trusted = to_pem(root or doorman.network.root)
+    zone = Zone(registration_url=url, network_map_url=url, trust_root=trusted)
+    return Member("bank-b", BANK_B, made, url, zone=zone)
+
+
+def test_a_zone_certifies_the_node_ca_which_certifies_the_identity(play):
+    async def history(made: Network) -> None:
+        doorman = Doorman(made.clock())
+        doorman.pending = 2
+        async with serving_requests(doorman.respond, None, "127.0.0.1", 0) as port:
+            member = zoned(made, doorman, port)
+            with pytest.raises(WaitingError, match=r"request C1\.F0-1 waits"):
+                await member.certificates()
+            member.enrolment = member.vm()
+            with pytest.raises(WaitingError):
+                await member.certificates()
+            chains = await member.certificates()
+            assert len(doorman.posted) == 1, "asked once, whichever VM asks on"
+            asked = read_request(doorman.requests["C1.F0-1"])
+            assert (asked.legal_name, asked.role) == (f"OU=node-1, {BANK_B}", CertificateRole.NODE_CA)
+            headers = doorman.posted[0]
+            assert (headers["Platform-Version"], headers["Client-Version"]) == ("12", "4.10"), "as a node says it"
+            assert not {proof.MEMBER, proof.NONCE, proof.REQUEST_PROOF} & set(headers), "a zone has no key of ours"
+            assert [role_of(each) for each in chains.identity] == [
+                CertificateRole.LEGAL_IDENTITY,
+                CertificateRole.NODE_CA,
+                CertificateRole.DOORMAN_CA,
+                None,
+            ], "the node CA certifies the identity"
+            assert chains.identity[1:] == chains.node_ca == chains.tls[1:]
+            key = read_key(member.keys["node-1"], IDENTITY_KEY).public_key()
+            assert key_hash(chains.identity[0].public_key()) == key_hash(key)
+            assert await member.certificates() == chains
+            assert await member.enrolment.network_parameters(epoch_of) is None, "the zone's network map tells them"
+
+    play(history)
+
+
+def test_a_request_that_a_zone_rejected_is_sent_again_at_the_next_start(play):
+    async def history(made: Network) -> None:
+        doorman = Doorman(made.clock())
+        doorman.rejected = "the name is\r\nforbidden\x1b[31m"
+        async with serving_requests(doorman.respond, None, "127.0.0.1", 0) as port:
+            member = zoned(made, doorman, port)
+            error = await caught(member.certificates())
+            assert plain(error)
+            assert "refused: the name isforbidden[31m" in str(error), "no control characters in a log"
+            doorman.rejected = ""
+            assert await member.certificates()
+            assert len(doorman.posted) == 2
+
+    play(history)
+
+
+def test_a_request_that_a_zone_forgot_is_sent_again(play):
+    async def history(made: Network) -> None:
+        doorman = Doorman(made.clock())
+        doorman.pending = 1
+        async with serving_requests(doorman.respond, None, "127.0.0.1", 0) as port:
+            member = zoned(made, doorman, port)
+            assert isinstance(await caught(member.certificates()), WaitingError)
+            doorman.requests.clear()
+            assert plain(await caught(member.certificates()))
+            assert await member.certificates()
+            # Another key is another request.
+            member.keys["node-1"] = make_keys()
+            assert await member.certificates()
+            assert len(doorman.posted) == 3
+
+    play(history)
+
+
+def test_a_zone_with_another_root_than_configured_is_refused(play):
+    async def history(made: Network) -> None:
+        doorman, other = Doorman(made.clock()), make_network(made.clock())
+        async with serving_requests(doorman.respond, None, "127.0.0.1", 0) as port:
+            member = zoned(made, doorman, port, other.root)
+            error = await caught(member.certificates())
+            assert plain(error)
+            assert "does not end with the network's root" in str(error)
+            # Configuration that names another zone than the one whose root is kept.
+            moved = zoned(made, doorman, port)
+            moved.context = replace(moved.context, documents=member.documents)
+            assert "wanted the root that this bank first took" in str(await caught(moved.vm().trust_root()))
+
+    play(history)
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 504, 429])
+def test_a_zone_that_fails_is_waited_for(play, status):
+    async def history(made: Network) -> None:
+        async def respond(_: web.BaseRequest) -> web.StreamResponse:
+            return web.Response(status=status)
+
+        async with serving_requests(respond, None, "127.0.0.1", 0) as port:
+            error = await caught(zoned(made, Doorman(made.clock()), port).certificates())
+            assert isinstance(error, WaitingError)
+            assert str(status) in str(error)
+
+    play(history)
+
+
+@pytest.mark.parametrize("identifier", ["", "../admin", "a b", "x" * 200, "ü"])
+def test_an_invalid_request_id_of_a_zone_is_not_used(play, identifier):
+    async def history(made: Network) -> None:
+        async def respond(request: web.BaseRequest) -> web.StreamResponse:
+            assert request.method == "POST", "nothing else is asked"
+            return web.Response(text=identifier)
+
+        async with serving_requests(respond, None, "127.0.0.1", 0) as port:
+            error = await caught(zoned(made, Doorman(made.clock()), port).certificates())
+            assert plain(error)
+            assert "is no request id" in str(error)
+
+    play(history)
+
+
+# --- Proofs --------------------------------------------------------------------------------------------------------
+
+
+def test_no_text_can_move_from_one_part_of_an_authenticated_message_to_the_next():
+    told: dict[str, Any] = {
+        "member": "bank-b",
+        "method": "GET",
+        "path": "/a",
+        "nonce": "00",
+        "time": "1",
+        "body": b"x",
+    }
+    proofs = {proof.request_proof(b"k" * 32, **told)}
+    for changes in (
+        {"member": "bank-bGET", "method": ""},
+        {"path": "/a00", "nonce": ""},
+        {"nonce": "001", "time": ""},
+        {"body": b"y"},
+        {"path": '/a","00'},
+    ):
+        proofs.add(proof.request_proof(b"k" * 32, **told | changes))
+    proofs.add(proof.request_proof(b"l" * 32, **told))
+    proofs.add(proof.answer_proof(b"k" * 32, member="bank-b", nonce="00", status=200, body=b"x"))
+    assert len(proofs) == 8, "each is another"
+
+
+def test_the_proof_of_a_request_stays_the_same_over_releases():
+    told = proof.request_proof(
+        bytes(32), member="bank-b", method="GET", path="/network", nonce="00" * 16, time="1", body=b""
+    )
+    assert told == "a1138a43d1502f29285282fa29184a7e32ebddcff817fc5fb3df2fd5c33fbe8e", (
+        "both sides run different releases for a while: the form stays"
+    )
+
+
+def test_a_trust_root_document_with_anything_else_is_refused(play):
+    async def history(made: Network) -> None:
+        async with made.vm() as vm:
+            member = made.member("bank-b", vm.url, BANK_B)
+            await member.documents.write(TRUST_ROOT, b"nothing", None)
+            error = await caught(member.certificates())
+            assert plain(error)
+            assert "wanted a self-signed certificate in PEM" in str(error)
+
+    play(history)
+
+
+# --- A new key for a name ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("approval", [Approval.AUTO, Approval.MANUAL])
+def test_a_revoked_name_is_certified_again_with_new_keys(play, tls, approval):
+    async def history(made: Network) -> None:
+        made.options["approval"] = approval
+        context, certificate = tls
+        async with (
+            made.vm() as vm,
+            serving(Vault(), context) as url,
+            client_of(url, certificate) as vault,
+        ):
+            bank = made.member("bank-b", vm.url, BANK_B)
+
+            async def started(known: str | None) -> tuple[str, Chains]:
+                """What a holder's agent does, anew each time: the keys, then their certificates."""
+                keys = await KeyVaultKeys(vault, settle_seconds=0).obtain(bank.identity(), make_keys, known)
+                enrolment = bank.vm()
+                try:
+                    return keys.fingerprint, await enrolment.certificates(bank.identity(), keys.blobs)
+                except WaitingError:
+                    names = (NODE_CA_KEY, IDENTITY_KEY, TLS_KEY)
+                    mine = {key_hash(read_key(keys.blobs, name).public_key()) for name in names}
+                    waiting = [each for each in await vm.authority.pending() if each.key_hash in mine]
+                    assert len(waiting) == 3, "a person sees what is asked for the keys in use"
+                    for each in waiting:
+                        await vm.authority.approve(each.id, "alice")
+                    return keys.fingerprint, await enrolment.certificates(bank.identity(), keys.blobs)
+
+            old, before = await started(None)
+            assert await started(old) == (old, before), "a restart changes nothing"
+            await vm.authority.revoke(bank.identity().legal_name, "alice")
+            assert await started(old) == (old, before), "nor does a revocation alone: that takes the voice, no more"
+            await vault.update_secret_properties("node-1-keys", tags={"abandoned": "yes"})
+            new, after = await started(old)
+            assert new != old, "the record follows"
+            for one, other in ((before.node_ca, after.node_ca), (before.identity, after.identity)):
+                assert key_hash(one[0].public_key()) != key_hash(other[0].public_key()), "another key"
+                assert one[0].subject == other[0].subject, "under the same name"
+            assert after.trust_root == before.trust_root, "in the same network"
+            assert await started(new) == (new, after), "and it stays so"
+
+    play(history)

@@ -1,0 +1,476 @@
+"""A Corda node's known nodes of a member: absence removes none, and old information is refused."""
+
+import asyncio
+import base64
+import hashlib
+import json
+import time
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from agent.reconciler import MemberReconciler
+from agent.resources import Note, Roster
+from contract.identities import identities
+from contract.network_info import NetworkInfo, NodeInfo
+from host.errors import DamagedError, UnavailableError
+from host.status import Status
+from host.vault import Card
+from ledger.corda import CORDA
+from ledger.corda.authority.signing import revocation_list
+from ledger.corda.certificates import CertificateRole, make_keys
+from ledger.corda.revocation import VerifiedList
+from ledger.corda.software import CordaSoftware
+from ledger.software import (
+    AuthorityAccess,
+    DatabaseAccess,
+    NetworkMember,
+    Place,
+    SoftwareError,
+    UntrustedError,
+    WaitingError,
+)
+from tests.certificates import CRL, NOW, certified, make_network
+from tests.software_context import MemoryDocuments, software_context
+from tests.unit.test_exchange import Shared, exchange, following, infos_of, peer, saying, until
+
+NODE_1, NODE_2 = "OU=node-1, O=Bank B, L=Paris, C=FR", "OU=node-2, O=Bank B, L=Paris, C=FR"
+ADDRESSES = {NODE_1: "10.2.0.254:10000", NODE_2: "10.2.0.254:10001"}
+NETWORK = make_network()
+ROOT_CRL = "http://10.1.255.30:8445/root.crl"
+LEAVES = {
+    name: NETWORK.certify(CertificateRole.LEGAL_IDENTITY, ec.generate_private_key(ec.SECP256R1()), name)[0]
+    for name in ADDRESSES
+}
+
+
+def encoded(certificate: x509.Certificate) -> str:
+    return base64.b64encode(certificate.public_bytes(Encoding.DER)).decode()
+
+
+def info(legal_name: str, serial: int, **changes: Any) -> bytes:
+    """What a node publishes, as `tool` reads it; in earnest Corda's own code verifies its signature."""
+    told = {
+        "fileName": f"nodeInfo-{hashlib.sha256(legal_name.encode()).hexdigest().upper()}",
+        "legalNames": [legal_name],
+        "addresses": [ADDRESSES[legal_name]],
+        "serial": serial,
+        "chains": [[encoded(each) for each in (LEAVES[legal_name], NETWORK.ca, NETWORK.root)]],
+    }
+    return json.dumps(told | changes).encode()
+
+
+async def tool(_: str, given: Any, **__: Any) -> dict[str, Any]:
+    return {"infos": [json.loads(base64.b64decode(each)) for each in given["documents"]]}
+
+
+class Node:
+    """A node of bank-a as far as it knows members; its information and its folder on the share are its own."""
+
+    def __init__(self, folder: Path, documents: MemoryDocuments) -> None:
+        for name in ("kept", "scratch", "secrets"):
+            (folder / name).mkdir(parents=True)
+        (identity,) = identities(CORDA, "O=Bank A, L=London, C=GB", 1)
+        self.place = Place(identity, 1, folder / "kept", folder / "scratch", folder / "secrets", None, None)
+        (self.place.scratch / "additional-node-infos").mkdir()
+        self.software = CordaSoftware(software_context(documents=documents))
+        start: Any = SimpleNamespace(
+            place=self.place, installed=SimpleNamespace(tool=tool), chains=None, refreshing=None
+        )
+        self.software._starts[identity.name] = start
+        self.status = "STARTED"
+        self.software._report = self._told  # type: ignore[method-assign,assignment]
+
+    async def _told(self, _: Place) -> Any:
+        return SimpleNamespace(status=self.status)
+
+    def revoke(self, certificate: x509.Certificate) -> None:
+        """Have the list of the certificate's issuer name it."""
+        of_root = certificate.issuer == NETWORK.root.subject
+        issuer, key = (NETWORK.root, NETWORK.root_key) if of_root else (NETWORK.ca, NETWORK.ca_key)
+        builder = revocation_list(issuer, 1, {certificate.serial_number: NOW}, now=NOW, lifetime=timedelta(days=90))
+        content, url = builder.sign(key, SHA256()).public_bytes(Encoding.DER), ROOT_CRL if of_root else CRL
+        self.software._revocations._lists[url] = VerifiedList.verified(url, issuer, content)
+
+    async def admit(self, *infos: bytes, addresses: dict[str, str] = ADDRESSES) -> None:
+        await self.software.admit(self.place, NetworkMember("bank-b", addresses, b"{}", infos))
+
+    @property
+    def known(self) -> dict[str, int]:
+        """The serial numbers of the nodes that Corda reads from its folder, by legal names."""
+        files = (self.place.scratch / "additional-node-infos").iterdir()
+        return {(told := json.loads(each.read_bytes()))["legalNames"][0]: told["serial"] for each in files}
+
+
+@pytest.fixture(autouse=True)
+def _encoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ledger.corda.software._encoded", lambda _: "")
+
+
+def test_a_node_that_an_answer_leaves_out_stays_known(tmp_path: Path) -> None:
+    async def story() -> None:
+        node = Node(tmp_path, MemoryDocuments())
+        await node.admit(info(NODE_1, 5), info(NODE_2, 7))
+        for told in ((), (info(NODE_2, 7),), (info(NODE_2, 8),)):
+            await node.admit(*told)
+            assert node.known == {NODE_1: 5, NODE_2: 8 if told == (info(NODE_2, 8),) else 7}, "silence removes nobody"
+        await node.admit(info(NODE_1, 5), addresses={NODE_1: ADDRESSES[NODE_1]})
+        assert node.known == {NODE_1: 5}, "the card does"
+
+    asyncio.run(story())
+
+
+def test_old_node_information_is_refused_after_an_empty_answer(tmp_path: Path) -> None:
+    async def story() -> None:
+        documents, vault, node = MemoryDocuments(), Shared(), Node(tmp_path, MemoryDocuments())
+        node.software._serials._documents = documents
+        serving = b""
+
+        def serve(*infos: bytes) -> bytes:
+            nonlocal serving
+            nodes = tuple(NodeInfo(legal_name=json.loads(each)["legalNames"][0], info=each) for each in infos)
+            serving = NetworkInfo(member="bank-b", nodes=nodes).to_json()
+            return serving
+
+        async with peer(saying(lambda: serving)) as url:
+            vault.cards["bank-b"] = Card("bank-b", ADDRESSES, url, Shared.RANGE, b"{}")
+            serve(info(NODE_1, 5))
+            one = exchange("bank-a", vault, documents)
+            async with following(one):
+                await until(lambda: infos_of(one, "bank-b"), "news")
+                await node.admit(*await infos_of(one, "bank-b"))
+                serve()
+
+                async def trouble() -> str | None:
+                    return (await one.roster()).troubles.get("bank-b")
+
+                said = await until(trouble, "a word that the peer has fallen silent")
+                assert "bank-b: no longer publishes" in said, "whose nodes are missing"
+                assert NODE_1 in said
+                await node.admit(*await infos_of(one, "bank-b"))
+                assert node.known == {NODE_1: 5}
+                serve(info(NODE_1, 4))
+
+                async def old() -> bool:
+                    return await infos_of(one, "bank-b") == (info(NODE_1, 4),)
+
+                await until(old, "the old information")
+                with pytest.raises(UntrustedError, match="with serial 4; wanted 5"):
+                    await node.admit(*await infos_of(one, "bank-b"))
+                assert node.known == {NODE_1: 5}, "it is not forgotten either"
+
+    asyncio.run(story())
+
+
+def test_the_highest_serial_number_outlives_the_member_and_the_node(tmp_path: Path) -> None:
+    async def story() -> None:
+        documents = MemoryDocuments()
+        node = Node(tmp_path / "one", documents)
+        await node.admit(info(NODE_1, 5))
+        await node.software.expel(node.place, "bank-b")
+        assert node.known == {}
+        with pytest.raises(UntrustedError, match=f"node information of {NODE_1} with serial 4; wanted 5"):
+            await node.admit(info(NODE_1, 4))
+        another = Node(tmp_path / "two", documents)
+        with pytest.raises(UntrustedError, match="with serial 4; wanted 5"):
+            await another.admit(info(NODE_1, 4))
+        assert another.known == {}, "an identity that never saw the higher one refuses it too"
+        await another.admit(info(NODE_1, 5))
+        await another.admit(info(NODE_1, 6))
+        assert another.known == {NODE_1: 6}, "rejoining with what it was, or newer, is no replay"
+
+    asyncio.run(story())
+
+
+def test_a_node_with_a_revoked_certificate_is_forgotten_although_its_bank_publishes_it(tmp_path: Path) -> None:
+    async def story() -> None:
+        told = info(NODE_1, 5), info(NODE_2, 7)
+        node = Node(tmp_path, MemoryDocuments())
+        await node.admit(*told)
+        await node.software._forget_revoked(node.place)
+        assert node.known == {NODE_1: 5, NODE_2: 7}, "nobody is revoked yet"
+        first = min(each.not_valid_after_utc for each in (*LEAVES.values(), NETWORK.ca, NETWORK.root))
+        assert node.software._ends == {"bank-b": first}, "a person hears of a peer's certificate before it ends"
+
+        node.revoke(LEAVES[NODE_1])
+        await node.software._forget_revoked(node.place)
+        assert node.known == {NODE_2: 7}, "no change of its member is waited for"
+        await node.admit(*told)
+        assert node.known == {NODE_2: 7}, "and its bank's other nodes are admitted still"
+        await node.admit(info(NODE_1, 6), info(NODE_2, 8))
+        assert node.known == {NODE_2: 8}
+
+    asyncio.run(story())
+
+
+def test_nodes_below_a_revoked_ca_are_forgotten(tmp_path: Path) -> None:
+    async def story() -> None:
+        node = Node(tmp_path, MemoryDocuments())
+        await node.admit(info(NODE_1, 5))
+        node.revoke(NETWORK.ca)
+        await node.software._forget_revoked(node.place)
+        assert node.known == {}, "a leaf stands on no list of its own: its CA does, on the root's"
+
+    asyncio.run(story())
+
+
+def test_a_node_that_has_not_started_is_not_asked_to_forget(tmp_path: Path) -> None:
+    """Corda takes out of its network map whose file it has read and lost, and not whose file it never read."""
+
+    async def story() -> None:
+        node = Node(tmp_path, MemoryDocuments())
+        await node.admit(info(NODE_1, 5), info(NODE_2, 7))
+        node.status = "STARTING"
+        await node.admit(info(NODE_1, 6))
+        assert node.known == {NODE_1: 6, NODE_2: 7}, "what is new it may learn at any time"
+        left = {NODE_1: ADDRESSES[NODE_1]}
+        with pytest.raises(
+            SoftwareError, match="node-1 has not started; wanted it to, before it forgets nodes of ba"
+        ):
+            await node.admit(info(NODE_1, 6), addresses=left)
+        node.revoke(LEAVES[NODE_1])
+        with pytest.raises(SoftwareError, match="before it forgets revoked nodes of bank-b"):
+            await node.software._forget_revoked(node.place)
+        assert node.known == {NODE_1: 6, NODE_2: 7}, "the files stay until it has read them"
+        node.status = "STARTED"
+        await node.software._forget_revoked(node.place)
+        await node.admit(addresses=left)
+        assert node.known == {}, "and go then"
+
+    asyncio.run(story())
+
+
+def test_a_serial_number_more_than_a_day_ahead_is_refused(tmp_path: Path) -> None:
+    async def story() -> None:
+        node, now = Node(tmp_path, MemoryDocuments()), int(time.time() * 1000)
+        for ahead in (2 * 86_400_000, 2**62 - now):
+            with pytest.raises(
+                UntrustedError, match=rf"with serial {now + ahead}; wanted \d+ at most, which is tomor"
+            ):
+                await node.admit(info(NODE_1, now + ahead))
+        assert node.known == {}
+        await node.admit(info(NODE_1, now))
+        assert node.known == {NODE_1: now}, "else no honest information would ever be newer: the name were locked out"
+
+    asyncio.run(story())
+
+
+def test_information_stored_by_an_earlier_version_is_verified_again(tmp_path: Path) -> None:
+    """It kept neither chains nor, beyond the identity's folder, serial numbers."""
+
+    async def story() -> None:
+        documents = MemoryDocuments()
+        node = Node(tmp_path / "one", documents)
+        await node.admit(info(NODE_1, 5), info(NODE_2, 7))
+        documents.kept.clear()
+        path = node.place.kept / "members" / "bank-b.json"
+        kept = json.loads(path.read_bytes())
+        for each in kept["infos"]:
+            del each["chains"]
+        path.write_text(json.dumps(kept))
+        with pytest.raises(UntrustedError, match="with serial 4; wanted 5"):
+            await node.admit(info(NODE_1, 4))
+        assert node.known == {NODE_1: 5, NODE_2: 7}, "they are known still"
+        with pytest.raises(UntrustedError, match="with serial 6; wanted 7"):
+            await Node(tmp_path / "two", documents).admit(info(NODE_2, 6))
+        node.revoke(LEAVES[NODE_1])
+        await node.admit(info(NODE_1, 5), info(NODE_2, 7))
+        assert node.known == {NODE_2: 7}, "whose certificates are, is known again"
+
+    asyncio.run(story())
+
+
+def test_a_revoked_node_stored_by_an_earlier_version_is_forgotten(tmp_path: Path) -> None:
+    async def story() -> None:
+        node = Node(tmp_path, MemoryDocuments())
+        await node.admit(info(NODE_1, 5), info(NODE_2, 7))
+        path = node.place.kept / "members" / "bank-b.json"
+        kept = json.loads(path.read_bytes())
+        for each in kept["infos"]:
+            each["certificates"] = [chain[0] for chain in each.pop("chains")]
+        path.write_text(json.dumps(kept))
+        node.revoke(LEAVES[NODE_1])
+        await node.software._forget_revoked(node.place)
+        assert node.known == {NODE_2: 7}, "whether or not its bank's present documents can be verified"
+
+    asyncio.run(story())
+
+
+def test_a_node_with_certificates_of_a_revoked_ca_does_not_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story() -> None:
+        node, keys = Node(tmp_path, MemoryDocuments()), make_keys()
+        node.software._context = replace(
+            node.software._context, network=AuthorityAccess("https://nobody.invalid", no_key)
+        )
+        for name, key in keys.items():
+            (node.place.secrets / name).write_bytes(key)
+        chains = certified(NETWORK, keys)
+        monkeypatch.setattr(node.software, "_verified", lambda: None)
+        monkeypatch.setattr(node.software._enroller, "certificates", lambda *_: answer(chains))
+        monkeypatch.setattr(node.software._revocations, "follow", answer)
+        node.revoke(NETWORK.ca)
+        place = replace(node.place, database=DatabaseAccess("127.0.0.1", 1, "ledger", "nobody", ""))
+        with pytest.raises(WaitingError, match="the CA of its certificate is revoked; wanted a certificate of the"):
+            await node.software.prepare(place)
+        node.software._revocations._lists.clear()
+        node.revoke(chains.identity[0])
+        with pytest.raises(WaitingError, match="its certificate is revoked; wanted a new key"):
+            await node.software.prepare(place)
+
+    asyncio.run(story())
+
+
+async def no_key() -> bytes:
+    raise AssertionError("nobody asks the authority here")
+
+
+async def answer(value: Any) -> Any:
+    return value
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b'{"serial": "5"}', b'{"serial": true}', b"\xff"])
+def test_without_its_serial_number_node_information_is_refused(tmp_path: Path, content: bytes) -> None:
+    async def story() -> None:
+        documents = MemoryDocuments()
+        node = Node(tmp_path, documents)
+        await node.admit(info(NODE_1, 5))
+        (name,) = await documents.names("serials/")
+        await documents.write(name, content, (await documents.read(name)).etag)  # type: ignore[union-attr]
+        with pytest.raises(DamagedError, match="wanted: its last version restored"):
+            await node.admit(info(NODE_1, 6))
+        assert node.known == {NODE_1: 5}
+
+    asyncio.run(story())
+
+
+def test_while_the_documents_are_away_node_information_is_refused(tmp_path: Path) -> None:
+    class Away(MemoryDocuments):
+        async def write(self, name: str, content: bytes, etag: str | None) -> str | None:
+            raise UnavailableError(f"document {name}: no answer")
+
+    async def story() -> None:
+        node = Node(tmp_path, Away())
+        with pytest.raises(UnavailableError):
+            await node.admit(info(NODE_1, 5))
+        assert node.known == {}, "else an older one could be taken after it"
+
+    asyncio.run(story())
+
+
+def test_of_serial_numbers_accepted_at_the_same_time_the_highest_is_stored(tmp_path: Path) -> None:
+    async def story() -> None:
+        documents = MemoryDocuments()
+        nodes = [Node(tmp_path / str(number), documents) for number in range(4)]
+        await asyncio.gather(
+            *(node.admit(info(NODE_1, serial)) for serial, node in enumerate(nodes)), return_exceptions=True
+        )
+        (name,) = await documents.names("serials/")
+        assert json.loads((await documents.read(name)).content)["serial"] == 3  # type: ignore[union-attr]
+
+    asyncio.run(story())
+
+
+def bridge(names: str, seconds: float, reason: str = "") -> dict[str, Any]:
+    return {"names": names, "since": int((time.time() - seconds) * 1000), "reason": reason}
+
+
+@pytest.mark.parametrize(
+    ("bridges", "cut_off"),
+    [
+        ([], {}),
+        ([(NODE_1, 100)], {}),
+        ([(NODE_1, 301)], {NODE_1: "no answer"}),
+        (
+            [(f"{NODE_1};{NODE_2}", 3600, "Handshake failure: expired"), (NODE_2, 3)],
+            dict.fromkeys((NODE_1, NODE_2), "Handshake failure: expired"),
+        ),
+    ],
+    ids=["all-connected", "a-takeover", "silent", "a-notary-with-two-names"],
+)
+def test_a_node_without_a_connection_for_long_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bridges: list[tuple[Any, ...]], cut_off: dict[str, str]
+) -> None:
+    told = {
+        "identity": "node-1",
+        "epoch": 1,
+        "status": "STARTED",
+        "pool": {"total": 1, "timeouts": 0},
+        "flows": {"failed": 0},
+        "transactions": None,
+        "bridges": [bridge(*each) for each in bridges],
+    }
+
+    async def story() -> None:
+        node = Node(tmp_path, MemoryDocuments())
+
+        async def ask(*_: object) -> bytes | None:
+            return json.dumps(told).encode() if told else None
+
+        monkeypatch.setattr(node.software, "_ask", ask)
+        monkeypatch.delattr(node.software, "_report")
+        assert await node.software.cut_off(node.place) == cut_off
+        told.clear()
+        assert await node.software.cut_off(node.place) == {}, "of a node that does not answer nothing is known"
+
+    asyncio.run(story())
+
+
+def test_a_member_whose_bridge_is_down_is_named_though_its_agents_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes = dict[Note, bytes]()
+
+    async def story() -> dict[str, str]:
+        node = Node(tmp_path, MemoryDocuments())
+        members = tuple(
+            NetworkMember(name, addresses, b"{}", ())
+            for name, addresses in (
+                ("bank-b", ADDRESSES),
+                ("bank-c", {"O=Bank C, L=Milan, C=IT": "10.3.0.254:10000"}),
+            )
+        )
+
+        async def roster() -> Roster:
+            return Roster(frozenset({"bank-b", "bank-c"}), members, {}, {"bank-b": False, "bank-c": True})
+
+        async def ends(_: Place) -> dict[str | None, datetime]:
+            return {None: datetime.now(UTC) + timedelta(days=200), "bank-b": datetime.now(UTC) + timedelta(days=40)}
+
+        async def cut_off(_: Place) -> dict[str, str]:
+            # As Corda writes names; and one of a member that was dropped.
+            return {NODE_2.replace(", ", ","): "TLS failed", "O=Bank D, L=Rome, C=IT": "TLS failed"}
+
+        network: Any = SimpleNamespace(roster=roster)
+        folder: Any = SimpleNamespace(read_note=notes.get, write_note=notes.__setitem__)
+        monkeypatch.setattr(node.software, "cut_off", cut_off)
+        monkeypatch.setattr(node.software, "ends", ends)
+        status = Status("vm-1")
+        reconciler = MemberReconciler(
+            software=node.software,
+            network=network,
+            place=node.place,
+            folder=folder,
+            lease=Mock(),
+            status=status,
+            published=None,
+        )
+        troubles = await reconciler._once()
+        assert status.reached == {"bank-b": False, "bank-c": True}, "each member by its name"
+        assert {key: round(days) for key, days in status.days_left.items()} == {
+            ("node-certificates", None): 200,
+            ("node-certificates", "bank-b"): 40,
+        }
+        return troubles
+
+    assert asyncio.run(story()) == {"bank-b": f"no connection to {NODE_2}: TLS failed"}

@@ -1,0 +1,36 @@
+"""Untrusted input: members' files on the share, and the running node's report."""
+
+from pathlib import Path
+
+import pytest
+
+from ledger.corda import software
+
+INFO = software._Info("nodeInfo-AB12", b"signed", ("O=Bank B, L=London, C=GB",), ("10.0.0.1:10000",), 1, ())
+
+
+def kept(folder: Path, content: bytes) -> object:
+    (folder / "members").mkdir()
+    (folder / "members" / "bank-b.json").write_bytes(content)
+    return software._known_members(folder)
+
+
+def test_a_stored_member_is_read_again(tmp_path: Path) -> None:
+    document = software._StoredMember(member="bank-b", infos=(software._StoredInfo(**vars(INFO)),))
+    assert kept(tmp_path, document.model_dump_json(by_alias=True).encode()) == {"bank-b": (INFO,)}
+
+
+@pytest.mark.parametrize(
+    "name", ["../node.conf", "/etc/passwd", "nodeInfo-../x", "nodeInfo-AB\n", "", "network-parameters"]
+)
+def test_a_file_name_with_a_path_is_refused(tmp_path: Path, name: str) -> None:
+    document = software._StoredMember(member="bank-b", infos=(software._StoredInfo(**vars(INFO)),))
+    content = document.model_copy(update={"infos": (document.infos[0].model_copy(update={"file_name": name}),)})
+    assert kept(tmp_path, content.model_dump_json(by_alias=True).encode()) == {}, f"{name!r} is no node's information"
+
+
+@pytest.mark.parametrize(
+    "content", [b"[" * 100_000, b'{"member": "b", "infos": [null]}', b'{"member": 1e999}', b"\xff"]
+)
+def test_a_garbled_member_is_left_out(tmp_path: Path, content: bytes) -> None:
+    assert kept(tmp_path, content) == {}, "its agent tells it again"

@@ -1,0 +1,230 @@
+"""Azure's Scheduled Events: a metadata service on localhost."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from agent.scheduled_events import Event, ScheduledEvents
+
+VM = "bank-a_0"
+
+
+def event(number: int, kind: str = "Terminate", *vms: str, status: str = "Scheduled") -> dict[str, Any]:
+    return {
+        "EventId": f"event-{number}",
+        "EventType": kind,
+        "ResourceType": "VirtualMachine",
+        "Resources": list(vms or (VM,)),
+        "EventStatus": status,
+        "NotBefore": "Mon, 19 Sep 2026 18:29:47 GMT" if status == "Scheduled" else "",
+        "Description": "",
+        "EventSource": "User",
+        "DurationInSeconds": -1,
+    }
+
+
+@dataclass
+class MetadataService:
+    events: list[dict[str, Any]] = field(default_factory=list)
+    slow: float = 0
+    """Seconds until the first answer about events."""
+    fault: str | None = None
+    asked: int = 0
+    approved: list[str] = field(default_factory=list)
+
+    async def instance(self, request: web.Request) -> web.Response:
+        self._check(request, "2021-02-01")
+        return web.json_response({"compute": {"name": VM, "vmId": "x"}, "network": {}})
+
+    async def read(self, request: web.Request) -> web.Response:
+        self._check(request, "2020-07-01")
+        slow, self.slow = self.slow, 0
+        await asyncio.sleep(slow)
+        document = {"DocumentIncarnation": len(self.events), "Events": self.events}
+        return web.json_response(document)
+
+    async def start(self, request: web.Request) -> web.Response:
+        self._check(request, "2020-07-01")
+        self.approved += [each["EventId"] for each in (await request.json())["StartRequests"]]
+        return web.Response()
+
+    def _check(self, request: web.Request, version: str) -> None:
+        self.asked += 1
+        if request.headers.get("Metadata") != "true" or request.query.get("api-version") != version:
+            raise web.HTTPBadRequest
+        if self.fault == "nonsense":
+            raise web.HTTPOk(text="<html>")
+        if self.fault:
+            raise web.HTTPServiceUnavailable
+
+    @asynccontextmanager
+    async def serving(self, port: int = 0):
+        application = web.Application()
+        application.router.add_get("/metadata/instance", self.instance)
+        application.router.add_get("/metadata/scheduledevents", self.read)
+        application.router.add_post("/metadata/scheduledevents", self.start)
+        runner = web.AppRunner(application, shutdown_timeout=0.05)
+        await runner.setup()
+        try:
+            site = web.TCPSite(runner, "127.0.0.1", port)
+            await site.start()
+            yield runner.addresses[0][1]
+        finally:
+            await runner.cleanup()
+
+
+class Listener:
+    def __init__(self, session: aiohttp.ClientSession, port: int) -> None:
+        self.azure = ScheduledEvents(
+            session, f"http://127.0.0.1:{port}", poll_seconds=0.01, first_answer_seconds=2, answer_seconds=0.2
+        )
+        self.heard: list[Event] = []
+
+    async def __aenter__(self) -> "Listener":
+        self._task = asyncio.create_task(self._listen())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert not self._task.done(), "listening never ends by itself"
+        self._task.cancel()
+        await asyncio.wait({self._task})
+
+    async def _listen(self) -> None:
+        async for each in self.azure.releases():
+            self.heard.append(each)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+async def polls(service: MetadataService, count: int = 3) -> None:
+    asked = service.asked
+    await until(lambda: service.asked >= asked + count)
+
+
+def test_a_termination_of_this_vm_is_reported_once_and_approved():
+    async def history() -> None:
+        service = MetadataService([event(1, "Terminate", "bank-a_1", "bank-a_00")])
+        async with service.serving() as port, aiohttp.ClientSession() as session, Listener(session, port) as listener:
+            await polls(service)
+            assert not listener.heard, "another VM's end is none of ours"
+            service.events.append(event(2, "Terminate", "bank-a_1", VM.upper()))
+            await until(lambda: listener.heard)
+            await polls(service)
+            assert [each.event_id for each in listener.heard] == ["event-2"], "said once, though it stays listed"
+            assert listener.heard[0].not_before.startswith("Mon"), "there is time until then"
+            await listener.azure.approve("event-2")
+            assert service.approved == ["event-2"], "Azure need not wait any longer"
+
+    asyncio.run(history())
+
+
+@pytest.mark.parametrize(
+    ("kind", "releases"),
+    [("Terminate", True), ("Preempt", True), ("Redeploy", True), ("Reboot", True), ("Freeze", False), ("New", False)],
+)
+def test_only_what_ends_the_node_is_a_reason_to_give_up_the_identity(kind, releases):
+    async def history() -> None:
+        service = MetadataService([event(1, kind), event(2, status="Started")])
+        async with service.serving() as port, aiohttp.ClientSession() as session, Listener(session, port) as listener:
+            await until(lambda: listener.heard)
+            heard = [each.event_id for each in listener.heard]
+            assert ("event-1" in heard) == releases, "a frozen VM goes on a few seconds later"
+            assert "event-2" in heard, "failing hardware does not wait to be scheduled"
+
+    asyncio.run(history())
+
+
+def test_the_first_answer_may_take_long():
+    async def history() -> None:
+        service = MetadataService([event(1)], slow=0.5)
+        async with service.serving() as port, aiohttp.ClientSession() as session, Listener(session, port) as listener:
+            await until(lambda: listener.heard)
+            assert service.asked <= 4, "it is waited for, not asked again"
+            service.slow = 10
+            service.events.append(event(2))
+            await until(lambda: len(listener.heard) > 1)
+
+    asyncio.run(history())
+
+
+@pytest.mark.parametrize("fault", ["503", "nonsense"])
+def test_an_outage_is_survived_and_logged_once(fault, caplog):
+    caplog.set_level(logging.INFO, "agent.scheduled_events")
+
+    async def history() -> None:
+        service = MetadataService(fault=fault)
+        async with service.serving() as port, aiohttp.ClientSession() as session, Listener(session, port) as listener:
+            await polls(service)
+            service.fault = None
+            await polls(service)
+            service.fault = fault
+            await polls(service, 10)
+            service.fault, service.events = None, [event(1)]
+            await until(lambda: listener.heard)
+
+    asyncio.run(history())
+    said = [record.getMessage() for record in caplog.records if "/metadata/scheduledevents" in record.getMessage()]
+    assert len(said) == 2, "once when it stopped answering, once when it answered again"
+
+
+def test_a_service_that_is_not_there_is_waited_for():
+    async def history() -> None:
+        service = MetadataService()
+        async with service.serving() as port:
+            pass
+        async with aiohttp.ClientSession() as session, Listener(session, port) as listener:
+            await asyncio.sleep(0.05)
+            async with service.serving(port):
+                await polls(service)
+            await asyncio.sleep(0.05)
+            service.events = [event(1)]
+            async with service.serving(port):
+                await until(lambda: listener.heard)
+
+    asyncio.run(history())
+
+
+def test_an_approval_outlives_a_short_outage_and_gives_up_in_a_long_one():
+    async def history() -> None:
+        service = MetadataService(fault="503")
+        async with service.serving() as port, aiohttp.ClientSession() as session:
+            azure = ScheduledEvents(session, f"http://127.0.0.1:{port}", poll_seconds=0.02)
+            approving = asyncio.create_task(azure.approve("event-1"))
+            await polls(service, 2)
+            service.fault = None
+            await approving
+            assert service.approved == ["event-1"], "it went on trying"
+            service.fault = "503"
+            await azure.approve("event-2")
+            assert service.approved == ["event-1"], "Azure starts the other one at its time"
+
+    asyncio.run(history())
+
+
+@pytest.mark.parametrize(
+    ("not_before", "seconds"),
+    [
+        ("Mon, 21 Sep 2026 18:29:47 GMT", 600),
+        ("Mon, 21 Sep 2026 18:19:47 GMT", 0),
+        ("Mon, 21 Sep 2026 18:00:00 GMT", 0),
+        ("", 0),
+        ("soon", 0),
+    ],
+)
+def test_an_events_seconds_left(not_before: str, seconds: float) -> None:
+    now = datetime(2026, 9, 21, 18, 19, 47, tzinfo=UTC)
+    assert Event.model_validate(event(1) | {"NotBefore": not_before}).seconds_left(now) == seconds, (
+        "where nothing is said there is no time to lose"
+    )

@@ -1,0 +1,49 @@
+"""The seconds of the lease: each order in which an old holder could outlive its lease is refused."""
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from contract.timing import FAILSAFE, LEASE, PLANNED_STOP, LeaseTiming
+
+WRONG = {
+    "a lease that Azure does not grant": ({"lease_seconds": 61}, "lease of 15 to 60"),
+    "a stop before a second renewal": ({"renew_seconds": 14}, "two renewals before the stop"),
+    "a kill before the stop": ({"kill_seconds": 19, "watchdog_seconds": 3}, "stop before kill"),
+    "a kill after the lapse": ({"kill_seconds": 31}, "kill before lapse"),
+    "a hung agent that outlives the kill": ({"watchdog_seconds": 7}, "hung agent killed by then"),
+    "a watchdog that one late sign sets off": ({"sign_seconds": 3}, "two signs before the watchdog"),
+}
+
+
+@pytest.mark.parametrize(("changes", "wanted"), WRONG.values(), ids=WRONG)
+def test_a_wrong_order_is_refused(changes: dict[str, int], wanted: str) -> None:
+    with pytest.raises(ValueError, match=f"^seconds out of order; wanted: .*{re.escape(wanted)}"):
+        replace(LEASE, **changes)
+
+
+WITHOUT_STORE = {
+    "a first proof after the stop": ({"request_seconds": 7}, "first proof before the lease stops"),
+    "a stop before the next proof": ({"prove_seconds": 9}, "next proof before the stop"),
+    "a kill before the stop": ({"kill_seconds": 12}, "stop before kill"),
+    "a hung agent that outlives the kill": ({"kill_seconds": 17}, "hung agent killed by then"),
+    "a report of each hiccup": ({"report_seconds": 30}, "no report of what a lease outlives"),
+}
+
+
+@pytest.mark.parametrize(("changes", "wanted"), WITHOUT_STORE.values(), ids=WITHOUT_STORE)
+def test_a_wrong_order_without_the_store_is_refused(changes: dict[str, int], wanted: str) -> None:
+    with pytest.raises(ValueError, match=f"^seconds out of order; wanted: .*{re.escape(wanted)}"):
+        replace(FAILSAFE, **changes)
+
+
+def test_every_wrong_order_is_reported_at_once() -> None:
+    with pytest.raises(ValueError, match=r"two renewals before the stop; stop before kill"):
+        LeaseTiming(stop_seconds=10, kill_seconds=9)
+
+
+def test_a_stop_that_outlasts_azures_notice_is_refused() -> None:
+    with pytest.raises(ValueError, match="stop within the notice"):
+        replace(PLANNED_STOP, drain_seconds=511)
+    assert replace(PLANNED_STOP, drain_seconds=510).total_seconds == PLANNED_STOP.notice_seconds, "the most that fits"

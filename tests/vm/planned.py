@@ -1,0 +1,93 @@
+"""A stack whose ledger is the stand-in platform, which its VMs get as any other: with the programs' sources."""
+
+import base64
+import gzip
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from ipaddress import IPv4Network
+from typing import Any
+from unittest.mock import patch
+
+from contract.vm_configuration import AGENT_FILE, AgentConfiguration
+from delivery import sources
+from lab import ROOT
+from lab.azure.program import StackConfiguration
+from lab.echo import ECHO
+from ledger import PLATFORMS
+from tests.configuration import configuration
+from tests.delivered import files_of_document
+from tests.runs import Plan, all_of, one, planned
+
+_ADDED = ("lab/__init__.py", "lab/echo.py")
+_KNOWN = "\nfrom lab.echo import ECHO\n\nPLATFORMS[ECHO.name] = ECHO\n"
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """What Azure would hand to the node VMs."""
+
+    custom_data: str
+    user_data: str
+    profile: Mapping[str, Any]
+    """The scale set's `osProfile`."""
+    subnet: IPv4Network
+
+    @property
+    def document(self) -> str:
+        """The cloud-init document."""
+        return gzip.decompress(base64.b64decode(self.custom_data)).decode()
+
+    @property
+    def files(self) -> dict[str, str]:
+        """What cloud-init is to write, by its path; what is no text is left out."""
+        return files_of_document(self.document)
+
+    @property
+    def configuration(self) -> AgentConfiguration:
+        return AgentConfiguration.model_validate_json(self.files[str(AGENT_FILE)])
+
+    @property
+    def share_source(self) -> str:
+        return self.files["/etc/decentralized-trust/share.env"].strip().partition("=")[2]
+
+
+@contextmanager
+def with_stand_in_platform() -> Iterator[None]:
+    """The stand-in is a platform of the program, whose VMs get its sources."""
+    of_vm = sources.files_of
+
+    def completed(files: Mapping[str, str]) -> dict[str, str]:
+        added = {path: (ROOT / path).read_text(encoding="utf-8") for path in _ADDED}
+        return {**files, **added, "ledger/__init__.py": files["ledger/__init__.py"] + _KNOWN}
+
+    sources.packed.cache_clear()
+    try:
+        with (
+            patch.dict(PLATFORMS, {ECHO.name: ECHO}),
+            patch.object(sources, "files_of", lambda *of: completed(of_vm(*of))),
+        ):
+            yield
+    finally:
+        sources.packed.cache_clear()
+
+
+def delivered(ssh_public_key: str) -> Delivered:
+    """The smallest bank's plan."""
+    nodes = {"sshPublicKey": ssh_public_key}
+    with with_stand_in_platform():
+        plan = planned(
+            StackConfiguration("bank-a", configuration(size="small", nodes=nodes, ledger={"platform": ECHO.name}))
+        )
+    return _of(plan)
+
+
+def _of(plan: Plan) -> Delivered:
+    profile = one(plan, "VirtualMachineScaleSet", "nodes-vms").inputs["virtualMachineProfile"]
+    (subnet,) = [each for each in all_of(plan, "Subnet") if each.name.endswith("nodes")]
+    return Delivered(
+        custom_data=profile["osProfile"]["customData"],
+        user_data=profile["userData"],
+        profile=profile["osProfile"],
+        subnet=IPv4Network(subnet.inputs["addressPrefix"]),
+    )

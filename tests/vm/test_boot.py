@@ -1,0 +1,200 @@
+"""A node VM from its first boot on: what cloud-init does of what a plan tells it, and what systemd does of its units.
+
+Each test leaves a VM whose node is ready; those with `ending` are in a later epoch then, and come last.
+"""
+
+import base64
+import hashlib
+import json
+import re
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from contract.identities import identities
+from contract.platform import P2P
+from contract.users import NODE_USERS, PROGRAM, TOOL
+from contract.vm_configuration import SHARE
+from delivery.cloud_config import units
+from delivery.unpack import unpacked
+from lab.echo import ECHO, JOURNAL
+from lab.vm.network import METADATA_ADDRESS
+from tests.delivered import ARCHIVE, PREFIX, document_of
+from tests.vm.bank import IDENTITY, Bank, eventually
+from tests.vm.planned import with_stand_in_platform
+
+(NODE,) = identities(ECHO, "Bank A", 1)
+USER = NODE_USERS[IDENTITY]
+RIGHTS = (5, 6, 7, 8)
+"""Of the agent: KILL, SETGID, SETUID, SETPCAP, capability.h."""
+UNITS = tuple(units())
+STATE, RUNTIME = Path("/var/lib/ledger-agent"), Path("/run/ledger-agent")
+
+
+def echoed(bank: Bank, line: str) -> str:
+    """What the node sends back of a line."""
+    address = str(bank.guest.address), NODE.ports[P2P]
+    with socket.create_connection(address, timeout=30) as connection, connection.makefile("rw") as lines:
+        lines.write(f"{line}\n")
+        lines.flush()
+        return lines.readline().strip()
+
+
+def processes(bank: Bank) -> dict[str, list[int]]:
+    """Those of the agent's control group, by the names of their users."""
+    control_group = bank.agent("ControlGroup")
+    listed = bank.guest.run(
+        f"ps --no-headers -o user:32,pid -p $(paste -sd, /sys/fs/cgroup{control_group}/cgroup.procs)"
+    )
+    found: dict[str, list[int]] = {}
+    for line in listed.splitlines():
+        user, pid = line.split()
+        found.setdefault(user, []).append(int(pid))
+    return found
+
+
+def test_cloud_init_believes_that_it_is_on_azure_and_ends_well(bank: Bank) -> None:
+    told = bank.cloud_init()
+    log = bank.guest.run("cat /var/log/cloud-init.log")
+    assert told["status"] == "done", f"{told}\n{log[-3000:]}\n{bank.guest.run(f'tail -n 50 {PREFIX}/install.log')}"
+    assert told["errors"] == []
+    assert told["datasource"] == "azure"
+    assert bank.guest.run("hostname").strip() == bank.site.metadata.host_name
+    assert "Ready" in bank.site.metadata.reported[-1], "the wire server was told that the VM is provisioned"
+
+
+def test_the_vm_has_what_the_plan_says_byte_for_byte(bank: Bank) -> None:
+    given = bank.given
+    there = bank.guest.run("base64 --wrap 0 /var/lib/cloud/instance/user-data.txt")
+    assert base64.b64decode(there) == given.document.encode() or there == given.custom_data
+    for each in document_of(given.document)["write_files"]:
+        content = base64.b64decode(each["content"]) if "encoding" in each else each["content"].encode()
+        state = bank.guest.run(f"sha256sum <{each['path']}; stat --format '%a %U:%G' {each['path']}").split()
+        assert state == [hashlib.sha256(content).hexdigest(), "-", each["permissions"][1:], "root:root"], each["path"]
+    archive = base64.b64decode(bank.guest.run(f"base64 --wrap 0 {ARCHIVE}"))
+    with with_stand_in_platform():
+        wanted = unpacked(archive)
+    assert archive.endswith(base64.b64decode(given.user_data)), "of user data"
+    listed = bank.guest.run(f"cd {PREFIX}/source && find . -type f -name '*.[pj]*' | xargs sha256sum").splitlines()
+    assert {line.split("  ./")[1]: line.split()[0] for line in listed} == {
+        path: hashlib.sha256(text.encode()).hexdigest() for path, text in wanted.items()
+    }, "the programs' sources, and no bytecode"
+
+
+def test_packages_wheels_and_users_are_installed(bank: Bank) -> None:
+    run = bank.guest.run
+    packages = " ".join(document_of(bank.given.document)["packages"])
+    assert {*run(f"dpkg-query --show --showformat '${{db:Status-Status}}\\n' {packages}").split()} == {"installed"}
+    assert run(f"{PREFIX}/venv/bin/python --version").startswith("Python 3.12."), "as on Ubuntu 24.04"
+    frozen = run(f"{PREFIX}/venv/bin/pip freeze --disable-pip-version-check").lower().replace("_", "-").split()
+    locked = re.findall(r"^(\S+==\S+) ", bank.given.files[f"{PREFIX}/requirements.txt"], re.MULTILINE)
+    assert sorted(frozen) == sorted(each.lower().replace("_", "-") for each in locked), "of these hashes"
+    users = (PROGRAM, *NODE_USERS.values(), TOOL)
+    listed = [line.split(":") for line in run(f"getent passwd {' '.join(user.name for user in users)}").splitlines()]
+    assert [(name, int(uid), int(gid)) for name, _, uid, gid, *_ in listed] == [
+        (user.name, user.number, user.number) for user in users
+    ]
+
+
+def test_systemd_runs_the_units_without_a_word_against_them(bank: Bank) -> None:
+    bank.await_ready()
+    states = bank.guest.run(f"systemctl show --value --property ActiveState {' '.join(UNITS)}").split()
+    assert states == ["active"] * len(UNITS), dict(zip(UNITS, states, strict=True))
+    verified = bank.guest.run(f"systemd-analyze verify {' '.join(UNITS)} 2>&1")
+    assert verified == "", "systemd ignores a line that it does not understand, and says so here alone"
+    assert bank.guest.run("systemctl --failed --no-legend --plain") == ""
+    assert bank.agent("NRestarts") == "0", bank.guest.journal("ledger-agent")
+    assert bank.agent("StatusText").startswith("holding node-1"), "the agent tells systemd"
+
+
+def test_the_agent_leases_mounts_the_share_and_starts_its_node(bank: Bank) -> None:
+    health = bank.await_ready()
+    record = bank.record()
+    assert (health["identity"], health["epoch"], record.epoch) == (IDENTITY, 1, 1)
+    assert record.history[-1].vm == bank.site.metadata.host_name
+    mounted = json.loads(bank.guest.run(f"findmnt --json --mountpoint {SHARE}"))["filesystems"][0]
+    assert mounted["fstype"] == "nfs4"
+    assert {"vers=4.1", "nosuid", "nodev", "noexec", "noatime"} <= {*mounted["options"].split(",")}
+    assert echoed(bank, "one") == "one", "the node serves"
+    kept = bank.site.share / IDENTITY / "epoch-1" / JOURNAL
+    assert kept.read_text() == "1 one\n", "on the share"
+    assert {*bank.site.keys.secrets} != set(), "its keys are in the vault"
+
+
+def test_agent_and_node_are_apart(bank: Bank) -> None:
+    found, run = processes(bank), bank.guest.run
+    assert {*found} == {PROGRAM.name, USER.name}
+    (agent, *_), (node, *_) = found[PROGRAM.name], found[USER.name]
+    rights = dict(re.findall(r"(Cap\w+|NoNewPrivs|Seccomp):\s+(\w+)", run(f"cat /proc/{agent}/status")))
+    assert int(rights["CapEff"], 16) == int(rights["CapBnd"], 16) == sum(1 << number for number in RIGHTS), rights
+    assert (rights["NoNewPrivs"], rights["Seccomp"]) == ("1", "2")
+    assert re.search(r"CapEff:\s+0+\n", run(f"cat /proc/{node}/status")), "the node has no right at all"
+    modes: Mapping[str, str] = {
+        str(SHARE): f"711 {PROGRAM.name}",
+        f"{SHARE}/{IDENTITY}": f"710 {PROGRAM.name}",
+        str(STATE): f"711 {PROGRAM.name}",
+        str(RUNTIME): f"711 {PROGRAM.name}",
+    }
+    for path, wanted in modes.items():
+        assert run(f"stat --format '%a %U' {path}").strip() == wanted, path
+    assert run(f"findmnt --noheadings --output FSTYPE --target {RUNTIME}/secrets").strip() == "tmpfs", "in memory"
+    as_node = f"setpriv --reuid {USER.number} --regid {USER.number} --clear-groups"
+    assert bank.guest.try_run(f"{as_node} true") is not None, "so that a refusal below is one"
+    for script in (
+        f"cat /proc/{agent}/environ",
+        f"ls {SHARE}",
+        f"touch {SHARE}/{IDENTITY}/x",
+        f"curl --silent --max-time 5 http://{METADATA_ADDRESS}/metadata/instance --header Metadata:true",
+        f"kill -s KILL {agent}",
+    ):
+        assert bank.guest.try_run(f"{as_node} {script}") is None, f"{script}: a node may not"
+
+
+# --- What happens to a VM ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("ending")
+def test_a_killed_agent_takes_its_node_along_and_comes_back(bank: Bank) -> None:
+    before, found = bank.await_ready()["epoch"], processes(bank)
+    journal = bank.site.share / IDENTITY / f"epoch-{before}" / JOURNAL
+    written = journal.read_text().splitlines() if journal.exists() else []
+    bank.guest.run("systemctl kill --kill-whom main --signal KILL ledger-agent")
+    gone = " ".join(map(str, found[USER.name]))
+    eventually(
+        lambda: bank.guest.try_run(f"! ps --no-headers -p {gone.replace(' ', ',')}") is not None, "the node's end"
+    )
+    health = bank.await_ready(after=before)
+    assert health["epoch"] == before + 1
+    assert "code=killed, status=9/KILL" in bank.guest.journal("ledger-agent")
+    assert echoed(bank, "two") == "two"
+    kept = (bank.site.share / IDENTITY / f"epoch-{before + 1}" / JOURNAL).read_text().splitlines()
+    assert kept == [*written, f"{len(written) + 1} two"], "the next epoch goes on with what the last one kept"
+
+
+@pytest.mark.usefixtures("ending")
+def test_systemd_kills_a_stopped_agent_and_its_node(bank: Bank) -> None:
+    before, found = bank.await_ready()["epoch"], processes(bank)
+    bank.guest.run("systemctl kill --kill-whom main --signal STOP ledger-agent")
+    health = bank.await_ready(after=before)
+    assert "Watchdog timeout (limit 6s)!" in bank.guest.journal("ledger-agent")
+    assert not {*found[USER.name]} & {*processes(bank)[USER.name]}, "the node ended with it"
+    assert health["epoch"] == before + 1
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("ending")
+def test_memory_that_runs_out_ends_agent_and_node_alone(bank: Bank) -> None:
+    before, group, run = bank.await_ready()["epoch"], bank.agent("ControlGroup"), bank.guest.run
+    megabytes = int(bank.agent("MemoryCurrent")) // 2**20 + 100
+    # A guest's own memory would be short before nine tenths of it are the agent's.
+    run(f"systemctl set-property --runtime ledger-agent MemoryMax={megabytes}M")
+    hog = f"kept = bytearray({2 * megabytes} * 2**20)"
+    # As if a node had it.
+    bank.guest.try_run(f"echo $$ >/sys/fs/cgroup{group}/cgroup.procs; exec {PREFIX}/venv/bin/python -c '{hog}'")
+    said = "Failed with result 'oom-kill'"
+    eventually(lambda: said in bank.guest.journal("ledger-agent"), "the end of the agent's control group")
+    run("systemctl set-property --runtime ledger-agent MemoryMax=90%")
+    assert bank.await_ready(after=before)["epoch"] == before + 1
+    assert run("systemctl --failed --no-legend --plain") == "", "nothing else of the VM ended"
