@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from contract.legal_name import name_key
-from contract.timing import LEASE
+from contract.timing import LEASE, SECRET_POLL_SECONDS
 from lab.banks import azurite, balancer, corda, npm
 from lab.banks.bank import BankPlan, LabBank
 from lab.banks.process import NODE as NODE_PROCESS
@@ -36,6 +36,8 @@ NOTARY, NODE, B, C = (
 )
 START_SECONDS = 300
 """Corda starts in half a minute; several nodes at once, with migrations, take longer on a small machine."""
+PEERS_SECONDS = SECRET_POLL_SECONDS + 120
+"""How long nodes may take to follow a change of peers: VMs read the list only so often, then ask and admit each."""
 
 
 @dataclass
@@ -60,13 +62,16 @@ class Consortium:
         self.banks.append(made)
         return made
 
-    def await_known(self, bank: LabBank, identity: str, names: set[str], seconds: float) -> None:
+    def await_known(self, bank: LabBank, identity: str, names: set[str]) -> None:
         wanted = {name_key(name) for name in names}
 
         def known() -> bool:
             return {name_key(name) for name in bank.known_members(identity)} == wanted
 
-        until(known, seconds, f"{bank.name} {identity} knows {names}; it knows {bank.known_members(identity)}")
+        try:
+            until(known, PEERS_SECONDS, f"{bank.name} {identity} knows {names}")
+        except TimeoutError as error:
+            raise AssertionError(f"{error}; it knows {bank.known_members(identity)}") from None
 
 
 @pytest.fixture
@@ -135,7 +140,7 @@ def a_network_forms_from_cards_alone(consortium: Consortium) -> None:
         bank.await_ready(START_SECONDS)
     consortium.say("certified, parameters signed, databases migrated, three nodes ready")
     for bank, identity in ((a, "node-1"), (a, "node-2"), (b, "node-1")):
-        consortium.await_known(bank, identity, {NOTARY, NODE, B}, 120)
+        consortium.await_known(bank, identity, {NOTARY, NODE, B})
     consortium.say("every node knows every other one")
     standbys = [vm.health() for vm in (*a.vms, *b.vms) if vm.health().get("state") == "standby"]
     assert len(standbys) == 2, "VMs without an identity are standbys"
@@ -149,12 +154,12 @@ def a_killed_node_restarts_on_its_vm(consortium: Consortium) -> None:
     assert killed, "a node is a Java process of its VM"
     for pid in killed:
         os.kill(pid, signal.SIGKILL)
-    until(lambda: node_processes(vm) not in ([], killed), 60, "another process")
+    until(lambda: node_processes(vm) not in ([], killed), START_SECONDS, "another process")
     until(partial(b.holder, "node-1"), START_SECONDS, "ready again")
     consortium.say("a node that was killed is ready again")
     assert held(b, "node-1") is vm, "on the same VM"
     assert epochs(b, "node-1") == before, "in the same epoch: no other VM had a reason to acquire the identity"
-    consortium.await_known(b, "node-1", {NOTARY, NODE, B}, 60)
+    consortium.await_known(b, "node-1", {NOTARY, NODE, B})
 
 
 def an_identity_moves_to_a_standby(consortium: Consortium) -> None:
@@ -167,7 +172,7 @@ def an_identity_moves_to_a_standby(consortium: Consortium) -> None:
     assert b.known_members("node-1") == before, "it is the same node, with the same database"
     record = b.record("node-1")
     assert [each.vm for each in record.history][-2:] == [vm.name, other.name], "the record shows who held it when"
-    until(reachable(a, "node-2", 1), 120, "bank A's node reaches bank B's at the address on its card")
+    until(reachable(a, "node-2", 1), PEERS_SECONDS, "bank A's node reaches bank B's at the address on its card")
 
 
 def a_third_member_joins_while_the_others_run(consortium: Consortium) -> None:
@@ -182,7 +187,7 @@ def a_third_member_joins_while_the_others_run(consortium: Consortium) -> None:
     consortium.say("the third member's node is ready")
     everyone = {NOTARY, NODE, B, C}
     for bank, identity in ((a, "node-1"), (a, "node-2"), (b, "node-1"), (c, "node-1")):
-        consortium.await_known(bank, identity, everyone, 180)
+        consortium.await_known(bank, identity, everyone)
     consortium.say("everyone knows the third member, and it knows everyone")
     assert running == {bank.name: {pid for vm in bank.vms for pid in node_processes(vm)} for bank in (a, b)}, (
         "a join must not restart another member's nodes"
@@ -191,7 +196,7 @@ def a_third_member_joins_while_the_others_run(consortium: Consortium) -> None:
 
 def health_shows_the_reachable_members(consortium: Consortium) -> None:
     a = consortium.banks[0]
-    until(reachable(a, "node-2", 2), 120, "two other members, both reachable")
+    until(reachable(a, "node-2", 2), PEERS_SECONDS, "two other members, both reachable")
 
 
 def each_node_restarts_with_changed_parameters(consortium: Consortium) -> None:
@@ -219,7 +224,7 @@ def each_node_restarts_with_changed_parameters(consortium: Consortium) -> None:
 def a_removed_member_leaves_the_network_map(consortium: Consortium) -> None:
     a, b, c = consortium.banks
     a.meet([b])
-    consortium.await_known(a, "node-2", {NOTARY, NODE, B}, 120)
+    consortium.await_known(a, "node-2", {NOTARY, NODE, B})
     consortium.say("bank A dropped bank C: its nodes forgot it")
     assert name_key(C) in {name_key(name) for name in b.known_members("node-1")}, "each bank chooses its own peers"
     assert c.holder("node-1"), "the removed member's node continues"

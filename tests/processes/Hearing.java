@@ -1,9 +1,14 @@
 package ledger.corda;
 
+import java.sql.SQLException;
 import net.corda.node.services.messaging.P2PMessagingClient;
+import net.corda.node.services.network.NetworkMapUpdater;
 import rx.subjects.PublishSubject;
 
-/** {@code Hearing inbox} or {@code Hearing other}: whose subscriber throws, while a node watches its hearing. */
+/**
+ * Whose subscriber throws, while a node watches its hearing: {@code Hearing inbox}, {@code Hearing other}, or
+ * {@code Hearing members SQLSTATE}.
+ */
 public final class Hearing {
     private Hearing() {}
 
@@ -14,23 +19,33 @@ public final class Hearing {
         messages.subscribe(client::deliver, error -> {
             throw new IllegalStateException(error);
         });
+        NetworkMapUpdater updater = new NetworkMapUpdater();
+        PublishSubject<Runnable> members = PublishSubject.create();
+        members.subscribe(updater::process);
         PublishSubject<Runnable> updates = PublishSubject.create();
         updates.subscribe(Runnable::run);
         Runnable failing = () -> {
             throw new IllegalStateException("the database is away");
         };
         try {
-            if (arguments[0].equals("inbox")) {
-                messages.onNext(failing);
-            } else {
-                // While a message is taken, one who is told of it fails.
-                messages.onNext(() -> {
-                    try {
-                        updates.onNext(failing);
-                    } catch (RuntimeException told) {
-                        System.out.println("told");
-                    }
-                });
+            switch (arguments[0]) {
+                case "inbox":
+                    messages.onNext(failing);
+                    break;
+                case "members":
+                    members.onNext(() -> {
+                        throw new IllegalStateException("refused", new SQLException("by the database", arguments[1]));
+                    });
+                    break;
+                default:
+                    // While a message is taken, one who is told of it fails.
+                    messages.onNext(() -> {
+                        try {
+                            updates.onNext(failing);
+                        } catch (RuntimeException told) {
+                            System.out.println("told");
+                        }
+                    });
             }
         } catch (RuntimeException told) {
             System.out.println("told");

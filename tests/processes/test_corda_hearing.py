@@ -1,4 +1,4 @@
-"""A node that can receive no more messages ends, so that its agent restarts it; on Corda's own RxJava."""
+"""A node that hears of no more messages or members ends, so that its agent restarts it; on Corda's own RxJava."""
 
 import subprocess
 from pathlib import Path
@@ -10,6 +10,12 @@ from lab.banks import corda
 from ledger.software import RESTART_STATUS
 from tests.java import compiled
 
+SUBSCRIBERS = {
+    "P2PMessagingClient": "net/corda/node/services/messaging/P2PMessagingClient.class",
+    "NetworkMapUpdater": "net/corda/node/services/network/NetworkMapUpdater.class",
+}
+"""Corda's classes that the sources beside this file stand in for, with their entries in its jar."""
+
 pytestmark = pytest.mark.skipif(corda.missing() is not None, reason=str(corda.missing()))
 
 
@@ -17,22 +23,22 @@ pytestmark = pytest.mark.skipif(corda.missing() is not None, reason=str(corda.mi
 def class_path(tmp_path_factory: pytest.TempPathFactory) -> str:
     installation = corda.installed()
     needed = [installation / "tool", *(installation / "lib").glob("rxjava-*.jar")]
-    sources = [Path(__file__).with_name(f"{name}.java") for name in ("Hearing", "P2PMessagingClient")]
+    sources = [Path(__file__).with_name(f"{name}.java") for name in ("Hearing", *SUBSCRIBERS)]
     return compiled(tmp_path_factory.mktemp("hearing"), needed, *sources)
 
 
-def hear(class_path: str, what: str) -> "subprocess.CompletedProcess[str]":
+def hear(class_path: str, *what: str) -> "subprocess.CompletedProcess[str]":
     java = corda.load().manifest.java_home / "bin" / "java"
-    argv = [str(java), "-cp", class_path, "ledger.corda.Hearing", what]
+    argv = [str(java), "-cp", class_path, "ledger.corda.Hearing", *what]
     return subprocess.run(argv, capture_output=True, text=True, check=False)
 
 
-def test_cordas_inbox_class_has_the_expected_name() -> None:
-    name = "net/corda/node/services/messaging/P2PMessagingClient.class"
-    inbox = [
+@pytest.mark.parametrize("name", SUBSCRIBERS.values())
+def test_cordas_subscribers_have_the_expected_names(name: str) -> None:
+    found = [
         jar.name for jar in (corda.installed() / "lib").glob("corda-node-*.jar") if name in ZipFile(jar).namelist()
     ]
-    assert len(inbox) == 1, "the sources below stand in its place: who renames it makes every node deaf again"
+    assert len(found) == 1, "a class that Corda renames would be watched no more, and its node be deaf again"
 
 
 def test_an_error_of_the_inbox_ends_the_node(class_path: str) -> None:
@@ -41,6 +47,24 @@ def test_an_error_of_the_inbox_ends_the_node(class_path: str) -> None:
         "Corda would go on, and take no message until its next start"
     )
     assert "the node ends: java.lang.IllegalStateException: the database is away" in heard.stderr
+
+
+@pytest.mark.parametrize("state", ["08006", "57P01", "40001"])
+def test_a_database_away_while_members_change_ends_the_node(class_path: str, state: str) -> None:
+    heard = hear(class_path, "members", state)
+    assert (heard.returncode, heard.stdout) == (RESTART_STATUS, ""), (
+        "Corda would go on, and forget no revoked member until its next start"
+    )
+    assert "no change of members is heard any more, so the node ends" in heard.stderr
+
+
+@pytest.mark.parametrize("state", ["22001", "23505"])
+def test_information_that_the_database_refuses_ends_no_node(class_path: str, state: str) -> None:
+    heard = hear(class_path, "members", state)
+    assert (heard.returncode, heard.stdout) == (0, "told\ngoes on\n"), (
+        "the next start would read it again: one member's information would end the node without end"
+    )
+    assert "no change of members is heard any more until the next start" in heard.stderr, "it is told"
 
 
 def test_an_error_of_another_subscriber_ends_no_node(class_path: str) -> None:
