@@ -18,7 +18,7 @@ from tests.web import Handler, serving
 
 GITHUB = ROOT / ".github"
 WORKFLOWS = {path.stem: path for path in sorted((GITHUB / "workflows").iterdir())}
-SCRIPTS = [*sorted((ROOT / ".ci").iterdir()), GITHUB / "install-pulumi", GITHUB / "run-stack"]
+SCRIPTS = [*sorted((ROOT / ".ci").iterdir()), *(GITHUB / name for name in ("as-root", "install-pulumi", "run-stack"))]
 STACKS: list[str] = json.loads((GITHUB / "members.json").read_text(encoding="utf-8"))
 
 CREDENTIALS = {
@@ -96,6 +96,14 @@ class TestWorkflow:
             assert re.fullmatch(r"[\w.-]+/[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", each), (
                 f"{each}: a tag can be moved to other code, a commit can't; the comment tells its version"
             )
+
+
+def test_no_job_caches_what_pip_has_fetched():
+    settings = [step["with"] for _, step in STEPS if step.get("uses", "").startswith("actions/setup-python@")]
+    assert settings, "jobs set Python up"
+    assert not [each for each in settings if "cache" in each], (
+        "uv fetches the packages: pip's folder is not there, and the action's last step would fail"
+    )
 
 
 def test_an_action_has_one_commit_in_all_workflows():
@@ -230,9 +238,8 @@ def test_each_path_of_codeowners_exists():
 
 @pytest.mark.parametrize("script", [".ci/run", ".ci/nightly"])
 def test_all_tiers_run_as_root(script):
-    (command,) = {step["run"] for _, step in STEPS if script in step.get("run", "").split()}
-    (line,) = (each for each in command.splitlines() if script in each.split())
-    assert line.split()[:2] == ["sudo", "--preserve-env"], "else the links' and the VMs' tiers would be skipped"
+    (command,) = (step["run"] for _, step in STEPS if script in step.get("run", "").split())
+    assert command == f".github/as-root {script}", "else the links' and the VMs' tiers would be skipped"
 
 
 def test_ci_runs_the_test_command_of_readme():
@@ -241,9 +248,18 @@ def test_ci_runs_the_test_command_of_readme():
     assert "\nsection make test\n" in (ROOT / ".ci" / "run").read_text(encoding="utf-8"), "by the very same command"
 
 
-def execute(*command: str | Path, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def execute(
+    *command: str | Path, environment: Mapping[str, str] | None = None, folder: Path | None = None
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False
+        command,
+        env=environment,
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
 
 
@@ -273,7 +289,7 @@ def bin_directory(tmp_path):
     """A PATH of its own: the usual tools, and a `curl` and a `pulumi` that write down how they are called."""
     directory = tmp_path / "bin"
     directory.mkdir()
-    for tool in "bash cat dirname echo env false grep head make mktemp mv rm sh sleep tee".split():
+    for tool in "bash cat chmod dirname echo env false find grep head make mktemp mv rm sh sleep tee".split():
         found = shutil.which(tool)
         assert found, f"the tests need {tool}"
         (directory / tool).symlink_to(found)
@@ -367,6 +383,30 @@ class TestRunStack:
         assert done.returncode == 3, "tee must not hide it"
         assert "Previewing" in done.stdout, "the log has it"
         assert "Previewing" in (tmp_path / "summary").read_text(), "the summary has it, above all where it failed"
+
+
+@pytest.mark.parametrize("status", [0, 3])
+def test_later_steps_own_what_root_has_made(bin_directory, tmp_path, status):
+    note = tmp_path / "chown"
+    write_program(
+        bin_directory,
+        "sudo",
+        "import os, sys\ncommand = [each for each in sys.argv[1:] if each != '--preserve-env']\n"
+        "os.execvp(command[0], command)",
+    )
+    write_program(bin_directory, "chown", f"import sys\nopen({str(note)!r}, 'w').write('\\n'.join(sys.argv[1:]))")
+    home, checkout = tmp_path / "home", tmp_path / "checkout"
+    home.mkdir(mode=0o700)
+    checkout.mkdir()
+    made = f'echo > "$HOME/cli"; echo > of-a-test; exit {status}'
+    # Files of whoever runs the tests are another's than this user's.
+    given = {"PATH": str(bin_directory), "HOME": str(home), "USER": "daemon"}
+    done = execute(GITHUB / "as-root", "sh", "-c", made, environment=given, folder=checkout)
+    assert done.returncode == status, f"a job fails with its tests: {done.stderr}"
+    assert home.stat().st_mode & 0o001, "tests' nodes have users of their own, who must get to the checkout"
+    _, owner, *files = note.read_text(encoding="utf-8").splitlines()
+    assert owner == "daemon", "the user of the later steps"
+    assert {str(home / "cli"), "./of-a-test"} <= set(files), "the CLI and caches at home, and the checkout"
 
 
 def test_what_a_night_finds_is_tried_in_each_later_one():
