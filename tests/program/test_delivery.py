@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import tarfile
+from fnmatch import fnmatch
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -491,3 +492,11 @@ def test_the_images_sample_sets_what_the_recipe_has_no_default_for() -> None:
     table = (folder / "README.md").read_text().partition("| Variable |")[2].partition("\n\n")[0]
     named = [name for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for name in re.findall(r"\w+", row)]
     assert named == required, "and each is explained"
+
+
+def test_a_banks_own_values_for_the_image_are_not_committed() -> None:
+    (copied,) = re.findall(r"^\$ cp (\S+) (\S+)", (ROOT / "image" / "README.md").read_text(), re.MULTILINE)
+    sample, own = copied
+    ignored = (ROOT / ".gitignore").read_text().splitlines()
+    assert any(fnmatch(own, each) for each in ignored), f"`git add .` would add {own}, with ids of a subscription"
+    assert f"!/{sample}" in ignored, "the project's own sample stays in it"
