@@ -5,6 +5,7 @@ In user space, since a kernel may lack what a policy wants. Such a daemon has on
 
 import os
 import re
+import shutil
 import subprocess
 from dataclasses import dataclass
 from ipaddress import IPv4Address
@@ -14,7 +15,7 @@ from contract.card import IpsecPolicy
 from lab.banks.process import until
 from lab.namespaces import Namespace
 
-CHARON = Path("/usr/lib/ipsec/charon")
+CHARON, SWANCTL = Path("/usr/lib/ipsec/charon"), Path("/usr/sbin/swanctl")
 
 _CIPHERS = {
     "GCMAES256": "aes256gcm16",
@@ -145,9 +146,11 @@ class Charon:
         settings = folder / "strongswan.conf"
         settings.write_text(_settings(folder / "vici", end.dead_peer_seconds), encoding="ascii")
         self._environment = {"STRONGSWAN_CONF": str(settings)}
+        # AppArmor profiles of strongSwan's packages bind these paths to /etc and /run: a copy has no profile.
+        charon, self._program = (shutil.copy(each, folder) for each in (CHARON, SWANCTL))
         # Each daemon has a private /run, where its pid file is.
         namespace.start(
-            *("unshare", "--mount", "sh", "-c", f"mount -t tmpfs tmpfs /run && exec {CHARON}"),
+            *("unshare", "--mount", "sh", "-c", f"mount -t tmpfs tmpfs /run && exec {charon}"),
             log=folder / "log",
             **self._environment,
         )
@@ -183,7 +186,7 @@ class Charon:
 
     def _swanctl(self, *command: str) -> str:
         done = subprocess.run(
-            ["swanctl", *command, "--uri", f"unix://{self._folder}/vici"],
+            [self._program, *command, "--uri", f"unix://{self._folder}/vici"],
             env={**os.environ, **self._environment},
             capture_output=True,
             text=True,

@@ -25,7 +25,7 @@ from typing import Any, Self
 
 from lab.banks.process import until
 from lab.links.bgp import BGPD, ZEBRA, Frr, Neighbor, Speaker
-from lab.links.ike import CHARON, Association, Charon, TunnelEnd
+from lab.links.ike import CHARON, SWANCTL, Association, Charon, TunnelEnd
 from lab.links.nsg import ruleset
 from lab.links.plans import Half, Instance, MemberPlan, PlannedSubnet
 from lab.namespaces import Namespace
@@ -369,7 +369,7 @@ def missing() -> str | None:
     """What this machine lacks for it; None where nothing is missing."""
     if os.geteuid() != 0:
         return "not root, who alone makes network namespaces"
-    programs = ("ip", "nft", "nsenter", "setpriv", "swanctl", "vtysh")
+    programs = ("ip", "nft", "nsenter", "setpriv", "vtysh")
     lacking = [each for each in programs if not shutil.which(each)]
-    lacking += [str(each) for each in (CHARON, ZEBRA, BGPD, Path("/dev/net/tun")) if not each.exists()]
+    lacking += [str(each) for each in (CHARON, SWANCTL, ZEBRA, BGPD, Path("/dev/net/tun")) if not each.exists()]
     return f"no {', '.join(lacking)} here; wanted strongSwan and FRR" if lacking else None

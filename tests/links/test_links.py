@@ -25,7 +25,7 @@ from lab.azure.consortium import SAMPLE_CONSORTIUM, Consortium, InProcess
 from lab.azure.program import PROJECT, read_configuration
 from lab.banks.process import until
 from lab.links.bgp import HOLD_SECONDS
-from lab.links.ike import Association
+from lab.links.ike import CHARON, Association
 from lab.links.mesh import Mesh, RunningMember, dial, missing
 from lab.links.plans import MemberPlan
 from lab.namespaces import Namespace
@@ -129,6 +129,14 @@ def test_every_tunnel_has_exactly_the_policys_algorithms(mesh: Mesh) -> None:
     tunnel = mesh.members["bank-b"].tunnels[0]
     tunnel.renew()
     until(lambda: tunnel.association == RENEWED, 10, "renewed keys, from the policy's own group")
+
+
+def test_no_profile_of_apparmor_keeps_daemons_from_their_files(mesh: Mesh) -> None:
+    running = [each.resolve() for each in Path("/proc").glob("[0-9]*/exe") if each.exists()]
+    ours = [each for each in running if each.name == CHARON.name and each.is_relative_to(mesh.folder)]
+    assert len(ours) == len(mesh.tunnels), (
+        f"Debian and Ubuntu have a profile for {CHARON}, by which a daemon reads /etc and writes /run alone"
+    )
 
 
 def test_peers_reach_what_a_card_names_and_no_rpc(mesh: Mesh) -> None:
