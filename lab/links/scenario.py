@@ -4,6 +4,8 @@ Networks, gateways and security groups are those of the three sample banks' plan
 its bank's subnet. What one bank's node sends to another's passes both banks' rules, and is encrypted on the way.
 """
 
+import argparse
+import math
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -14,7 +16,7 @@ from rich.console import Console
 
 from lab.azure.consortium import Consortium, InProcess
 from lab.banks.scenario import STREAM_SECONDS, Outcome, Scenario, Takeover, parser_of, play, show
-from lab.links.delay import delay
+from lab.links.delay import delayed
 from lab.links.mesh import Mesh, missing
 from lab.links.plans import MemberPlan
 from lab.links.site import LinkedSite
@@ -26,6 +28,9 @@ def linked(stack: ExitStack, latency: float = 0.0) -> Mesh:
     Args:
         stack: what ends them.
         latency: seconds that a packet and its answer take longer between two gateways.
+
+    Raises:
+        ValueError: `latency` is negative.
     """
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
     consortium = Consortium(front := InProcess(folder / "banks"), Console(quiet=True))
@@ -33,7 +38,8 @@ def linked(stack: ExitStack, latency: float = 0.0) -> Mesh:
     mesh = stack.enter_context(Mesh([MemberPlan.of(run) for run in front.runs.values()], stand_ins=False))
     if latency:
         instances = [instance for member in mesh.members.values() for instance in member.instances]
-        delay(mesh.internet, [each.namespace.name for each in instances], latency / 2)
+        devices = [each.namespace.name for each in instances]
+        stack.enter_context(delayed(mesh.internet, devices, latency / 2))
     mesh.connect()
     for member in mesh.members.values():
         member.filter()
@@ -69,10 +75,18 @@ def play_linked(
     return outcome, takeover, mesh
 
 
+def milliseconds(text: str) -> float:
+    """A finite number that is not negative, of the command line."""
+    if not 0 <= (found := float(text)) < math.inf:
+        raise argparse.ArgumentTypeError(f"{text}; wanted 0 or more")
+    return found
+
+
 def main(arguments: Sequence[str]) -> int:
     """Play it once; returns the exit status."""
     parser = parser_of("lab.links.scenario", __doc__)
-    parser.add_argument("--latency", type=float, default=0, metavar="MILLISECONDS", help="added between two gateways")
+    help_ = "added between two gateways"
+    parser.add_argument("--latency", type=milliseconds, default=0, metavar="MILLISECONDS", help=help_)
     given = parser.parse_args(arguments)
     if reason := missing():
         print(f"error: {reason}", file=sys.stderr)

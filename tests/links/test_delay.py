@@ -1,19 +1,27 @@
 """Packets that a router holds back, and lets through all the same."""
 
+import os
 import socket
 import threading
 import time
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
-from lab.links.delay import delay
+from lab.links.delay import delayed
 from lab.links.mesh import missing
 from lab.namespaces import Namespace
 
 pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
 
 SECONDS = 0.1
+
+
+def descriptors() -> list[str]:
+    """Of devices like the delaying one."""
+    opened = [os.readlink(each) for each in Path("/proc/self/fd").iterdir() if each.is_symlink()]
+    return [each for each in opened if each == "/dev/net/tun"]
 
 
 def test_an_answer_takes_both_ways_longer_and_nothing_is_lost() -> None:
@@ -24,19 +32,41 @@ def test_an_answer_takes_both_ways_longer_and_nothing_is_lost() -> None:
         for each in (near, far):
             ours, address = router.connect(each.name, each, "out")
             each.ip(f"route add default via {ours}")
-        delay(router, ["near", "far"], SECONDS)
         with far.entered():
             server = stack.enter_context(socket.create_server((str(address), 7000)))
-        began = time.monotonic()
-        with near.entered():
-            calling = stack.enter_context(socket.create_connection((str(address), 7000), 10))
-        took = time.monotonic() - began
-        assert 2 * SECONDS <= took < 20 * SECONDS, "a connection is there once an answer is"
-        answering, _ = server.accept()
-        stack.enter_context(answering)
-        sent = b"x" * 1_000_000
-        threading.Thread(target=calling.sendall, args=(sent,), daemon=True).start()
-        received = 0
-        while received < len(sent):
-            received += len(answering.recv(1 << 16))
-        assert received == len(sent), "each packet comes out once"
+
+        def call() -> tuple[socket.socket, float]:
+            began = time.monotonic()
+            with near.entered():
+                calling = stack.enter_context(socket.create_connection((str(address), 7000), 10))
+            return calling, time.monotonic() - began
+
+        threads = threading.active_count()
+        with delayed(router, ["near", "far"], SECONDS):
+            assert descriptors(), "it is held open"
+            calling, took = call()
+            assert 2 * SECONDS <= took < 20 * SECONDS, "a connection is there once an answer is"
+            answering, _ = server.accept()
+            stack.enter_context(answering)
+            sent = b"x" * 1_000_000
+            sender = threading.Thread(target=calling.sendall, args=(sent,), daemon=True)
+            sender.start()
+            received = 0
+            while received < len(sent):
+                received += len(answering.recv(1 << 16))
+            assert received == len(sent), "each packet comes out once"
+            sender.join()
+        _, took = call()
+        assert took < 2 * SECONDS, "nothing is held back any more"
+        assert threading.active_count() == threads, "its thread has ended"
+        assert not descriptors(), "the kernel would keep the router's namespace for it"
+
+
+def test_a_negative_delay_is_refused() -> None:
+    router = Namespace("router")
+    try:
+        with pytest.raises(ValueError, match=r"a delay of -0\.1 s; wanted 0 or more"), delayed(router, [], -SECONDS):
+            pass
+        assert "delay" not in router.run("ip", "link"), "before anything is made"
+    finally:
+        router.end()
