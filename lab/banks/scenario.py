@@ -8,6 +8,7 @@ cards tell, and nothing else.
 import argparse
 import contextlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -508,10 +509,19 @@ def show(played: Callable[[Path, ExitStack], tuple[Outcome, Takeover]]) -> int:
     return 0
 
 
+def writable_file(text: str) -> Path:
+    """A file of the command line, which is written only when all has been played."""
+    file = Path(text)
+    if file.is_dir() or not os.access(file.parent, os.W_OK | os.X_OK):
+        raise argparse.ArgumentTypeError(f"{file}: can't be written; wanted a file in a folder that is there")
+    return file
+
+
 def parser_of(module: str, description: str | None) -> argparse.ArgumentParser:
     """A parser of what each way to play takes."""
     parser = argparse.ArgumentParser(prog=f"python -m {module}", description=description)
-    parser.add_argument("--record", type=Path, metavar="FILE", help="write bank A's rows of Log Analytics to a file")
+    help_ = "write bank A's rows of Log Analytics to a file"
+    parser.add_argument("--record", type=writable_file, metavar="FILE", help=help_)
     return parser
 
 
