@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from azure.monitor.opentelemetry.exporter import AzureMonitorMetricExporter
 from azure.monitor.opentelemetry.exporter.export._base import ExportResult
@@ -40,8 +41,8 @@ class MetricRows(AzureMonitorMetricExporter):
 
     def __init__(self, keep: Callable[[Row], None]) -> None:
         """Give each row to `keep`."""
-        os.environ.update(dict.fromkeys(NOT_SENT, "true"))
-        super().__init__(connection_string=_NOWHERE, disable_offline_storage=True)
+        with patch.dict(os.environ, dict.fromkeys(NOT_SENT, "true")):
+            super().__init__(connection_string=_NOWHERE, disable_offline_storage=True)
         self._keep = keep
 
     @override
