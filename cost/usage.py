@@ -20,7 +20,7 @@ from ledger.corda import CORDA
 from stack.card_file import CARD_OUTPUT
 from stack.mistakes import mistakes_of
 from stack.previous import PEER_CARDS_OUTPUT
-from stack.settings import CONNECTIONS_OF_LINK, TUNNELS_OF_LINK
+from stack.settings import TUNNELS_OF_CONNECTION
 
 _HOUR_SECONDS = 3600
 _GB = 1e9
@@ -35,15 +35,13 @@ _STORED_GB = 1
 """Records of identities and the network's documents, with their old versions: an assumption."""
 
 
-_LINKS = {"Vnet2Vnet": LinkKind.VNET_TO_VNET, "IPsec": LinkKind.IPSEC, "ExpressRoute": LinkKind.EXPRESS_ROUTE}
-"""The kind of link by a connection's type."""
+_LINKS = {"Vnet2Vnet": LinkKind.VNET_TO_VNET, "IPsec": LinkKind.IPSEC}
+"""The kind of link by the type of a VPN gateway's connection."""
 
 
 def tunnels_of(connection: Planned) -> int:
-    """Number of tunnels of one connection to a peer."""
-    link = _LINKS[connection.inputs["connectionType"]]
-    connections = CONNECTIONS_OF_LINK[link]
-    return TUNNELS_OF_LINK[link] // connections if connections else 0
+    """Number of tunnels of one of the VPN gateway's connections."""
+    return TUNNELS_OF_CONNECTION[_LINKS[connection.inputs["connectionType"]]]
 
 
 class UsageError(Exception):

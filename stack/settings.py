@@ -162,6 +162,10 @@ CONNECTIONS_OF_LINK: dict[LinkKind, int] = {LinkKind.VNET_TO_VNET: 1, LinkKind.I
 TUNNELS_OF_LINK: dict[LinkKind, int] = {LinkKind.VNET_TO_VNET: 4, LinkKind.IPSEC: 4, LinkKind.EXPRESS_ROUTE: 0}
 """Tunnels of one link between two active-active gateways: from each instance of one to each of the other, of whatever
 kind the link is, learn.microsoft.com/azure/vpn-gateway/vpn-gateway-highlyavailable."""
+TUNNELS_OF_CONNECTION: dict[LinkKind, int] = {
+    link: TUNNELS_OF_LINK[link] // connections for link, connections in CONNECTIONS_OF_LINK.items() if connections
+}
+"""Tunnels of one connection of our gateway, for each kind of link that takes connections."""
 
 
 def _existing_file(path: Path) -> Path:

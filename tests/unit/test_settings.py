@@ -34,6 +34,7 @@ from stack.settings import (
     EXPRESS_ROUTE_KEY,
     LOCATION_KEY,
     SIZES,
+    TUNNELS_OF_CONNECTION,
     TUNNELS_OF_LINK,
     GatewaySku,
     HighAvailability,
@@ -1862,6 +1863,8 @@ def test_the_budget_can_be_asked_for_once_the_cards_are_known(sku: str, most: in
 def test_each_instance_has_a_tunnel_to_each_instance_of_the_peer(link: LinkKind) -> None:
     meshed = 4 if CONNECTIONS_OF_LINK[link] else 0
     assert TUNNELS_OF_LINK[link] == meshed, "one connection of two networks is a full mesh too"
+    of_connections = CONNECTIONS_OF_LINK[link] * TUNNELS_OF_CONNECTION.get(link, 0)
+    assert of_connections == meshed, "a bill is by connection, and misses none"
 
 
 def test_express_route_takes_no_connections() -> None:
