@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from typing import Protocol
 
+from typing_extensions import override
+
 from lab.namespaces import Namespace
 
 _NODES_FRONTEND, _AUTHORITY_FRONTEND, _FIRST_VM, _FIRST_AUTHORITY_VM = 254, 253, 10, 20
@@ -51,32 +53,32 @@ class BankSite(Protocol):
 
 
 @dataclass(frozen=True)
-class Loopback:
+class Loopback(BankSite):
     """A bank at this machine's loopback addresses 127.NUMBER.0.x."""
 
     number: int
 
     @property
+    @override
     def space(self) -> IPv4Network:
-        """The bank's address range, 127.NUMBER.0.0/16."""
         return IPv4Network(f"127.{self.number}.0.0/16")
 
     @property
+    @override
     def nodes(self) -> Host:
-        """The nodes' load balancer."""
         return self._host(_NODES_FRONTEND)
 
     @property
+    @override
     def authority(self) -> Host:
-        """The authority's load balancer."""
         return self._host(_AUTHORITY_FRONTEND)
 
+    @override
     def vm(self, number: int) -> Host:
-        """A node VM."""
         return self._host(_FIRST_VM + number)
 
+    @override
     def authority_vm(self, number: int) -> Host:
-        """A VM of the authority."""
         return self._host(_FIRST_AUTHORITY_VM + number)
 
     def _host(self, last: int) -> Host:

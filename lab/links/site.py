@@ -3,7 +3,9 @@
 from ipaddress import IPv4Address, IPv4Network
 from urllib.parse import urlsplit
 
-from lab.banks.site import Host
+from typing_extensions import override
+
+from lab.banks.site import BankSite, Host
 from lab.links.mesh import Hosts, RunningMember
 from lab.namespaces import Namespace
 
@@ -11,33 +13,33 @@ _FIRST_PLACE = 20
 """Of VMs, in their subnet."""
 
 
-class LinkedSite:
+class LinkedSite(BankSite):
     """The network of a member of a mesh."""
 
     def __init__(self, member: RunningMember) -> None:
         self._member, self._vms = member, dict[str, Host]()
 
     @property
+    @override
     def space(self) -> IPv4Network:
-        """The bank's address range."""
         return self._member.plan.space
 
     @property
+    @override
     def nodes(self) -> Host:
-        """The nodes' load balancer."""
         return self._frontend(self._member.plan.card["networkInfoUrl"], "nodes")
 
     @property
+    @override
     def authority(self) -> Host:
-        """The authority's load balancer."""
         return self._frontend(self._member.plan.card["authority"]["url"], "authority")
 
+    @override
     def vm(self, number: int) -> Host:
-        """A node VM."""
         return self._vm("nodes", number)
 
+    @override
     def authority_vm(self, number: int) -> Host:
-        """A VM of the authority."""
         return self._vm("authority", number)
 
     def _frontend(self, url: str, subnet: str) -> Host:
