@@ -1,6 +1,7 @@
 """Each alert rule on a query, from both sides: it fires on the rows that it is for, not on those next to them."""
 
 import asyncio
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -619,10 +620,13 @@ def seen_by(rule: QueryRule, rows: Rows) -> Iterator[Mapping[str, Any]]:
     return (row for row in rows if row["TimeGenerated"] > NOW - window)
 
 
-async def values_of(rule: QueryRule) -> Mapping[str, Any]:
-    values = rule.values(ARGS)
-    assert values is not None
-    return dict(await Output.from_input(dict(values)).future() or {})
+def text_of(rule: QueryRule) -> str:
+    async def values() -> Mapping[str, Any]:
+        given = rule.values(ARGS)
+        assert given is not None
+        return dict(await Output.from_input(dict(given)).future() or {})
+
+    return query(rule.query, **asyncio.run(values()))
 
 
 def tables_of(rows: Rows | Mapping[str, Rows]) -> Mapping[str, Rows]:
@@ -637,12 +641,11 @@ def tables_of(rows: Rows | Mapping[str, Rows]) -> Mapping[str, Rows]:
 def alerts_of(
     rule: QueryRule, rows: Rows | Mapping[str, Rows], later: timedelta = timedelta()
 ) -> Mapping[tuple[str, ...], float]:
-    text = query(rule.query, **asyncio.run(values_of(rule)))
     tables = {
         table: [{**row, "TimeGenerated": row["TimeGenerated"] + later} for row in seen_by(rule, each)]
         for table, each in tables_of(rows).items()
     }
-    found = rows_of(text, now=NOW + later, **tables)
+    found = rows_of(text_of(rule), now=NOW + later, **tables)
     return {
         tuple(row[each] or "" for each in rule.dimensions): row[rule.measure]
         for row in found
@@ -688,12 +691,70 @@ def test_a_table_of_ends_and_its_alerts_have_one_limit(days: float, member: str,
     assert row["State"] == state, "the workbook must not show as well what an alert reports"
 
 
-@pytest.mark.parametrize("name", RULES)
-def test_a_real_run_with_a_takeover_and_a_join_raises_no_alert(name: str):
-    run = Recording.read()
-    # Of the run itself: what only Azure fills is no part of it.
-    rows = {
-        table: [{**row, "TimeGenerated": row["TimeGenerated"] + (NOW - run.end)} for row in found]
-        for table, found in run.tables.items()
+# --- A real run -----------------------------------------------------------------------------------------------------
+
+TAMPERED: Mapping[str, tuple[Metric, float, Mapping[str, str]]] = {
+    "nodes-missing": (Metric.NODES_AVAILABLE, 0, {"identity": "node-2"}),
+    "unproven-requests": (Metric.UNPROVEN, 1, {}),
+    "ends-soon": (Metric.DAYS_LEFT, OWN_DAYS - 1, {"what": "root-list"}),
+    "ends-now": (Metric.DAYS_LEFT, LAST_DAYS - 1, {"what": "root-list"}),
+    "faults": (Metric.FAULTS, 1, {}),
+    "takeovers": (Metric.TAKEOVERS, 1, {}),
+    "slow-leases": (Metric.LEASE_LATENCY, 3, {}),
+    "root-open": (Metric.ROOT_OPEN, 1, {}),
+}
+"""For each rule that the recording covers: a metric, and a value of it by which the rule would have fired."""
+UNRECORDED: Mapping[str, str] = {
+    "services-away": "ago(20m)",
+    "peers-away": "ago(15m)",
+    "approvals": "ago(4h)",
+    "authority-away": "ago(65m)",
+    "telemetry-stopped": "ago(1h)",
+    "models-differ": "ago(1d)",
+    "links-down": "AzureDiagnostics",
+    "vault-written": "AZKVAuditLogs",
+    "root-signed": "AZKVAuditLogs",
+    "disks-fill": "Perf",
+    "cap-reached": "_LogOperation",
+}
+"""For each other rule what its query reads and the recording lacks: a time longer than the run, or a table."""
+_UNITS = {"m": "minutes", "h": "hours", "d": "days"}
+
+
+def test_each_rule_is_covered_by_the_recording_or_is_said_not_to_be():
+    assert sorted([*TAMPERED, *UNRECORDED]) == sorted(RULES), "put a new rule in one of the two, and in one alone"
+
+
+@pytest.fixture(scope="module")
+def run() -> Recording:
+    """A real run's rows, as if it had ended now. What only Azure fills is no part of it."""
+    found = Recording.read()
+    since = NOW - found.end
+    tables = {
+        table: [{**row, "TimeGenerated": row["TimeGenerated"] + since} for row in rows]
+        for table, rows in found.tables.items()
     }
-    assert alerts_of(RULES[name], rows, timedelta()) == {}, "nobody needs to do anything"
+    return Recording(NOW, tables)
+
+
+@pytest.mark.parametrize("name", TAMPERED)
+def test_a_real_run_with_a_takeover_and_a_join_raises_no_alert(name: str, run: Recording):
+    assert alerts_of(RULES[name], run.tables) == {}, "nobody needs to do anything"
+    metric, value, of = TAMPERED[name]
+    changed = [
+        {**row, "Sum": value} if row["Name"] == metric and row["Properties"].items() >= of.items() else row
+        for row in run.tables["AppMetrics"]
+    ]
+    assert alerts_of(RULES[name], {**run.tables, "AppMetrics": changed}), f"{metric} of {value} is what it is for"
+
+
+@pytest.mark.parametrize("name", UNRECORDED)
+def test_a_recording_says_nothing_of_what_it_lacks(name: str, run: Recording):
+    lacking = UNRECORDED[name]
+    assert lacking in text_of(RULES[name]), "that is what the rule reads"
+    if span := re.fullmatch(r"ago\((\d+)([mhd])\)", lacking):
+        needed = timedelta(**{_UNITS[span[2]]: int(span[1])})
+        began = min(row["TimeGenerated"] for row in run.tables["AppMetrics"])
+        assert run.end - began < needed, f"{name} could fire on so long a recording: prove it in TAMPERED"
+    else:
+        assert lacking not in run.tables, f"{name} could fire on the recording: prove it in TAMPERED"
