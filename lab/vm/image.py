@@ -243,12 +243,9 @@ def _install_wheels(root: Path) -> None:
         f"python3 -m venv {prefix}/venv",
         f"{prefix}/venv/bin/pip install {options} --requirement /srv/wheels/{_REQUIREMENTS.name}",
     ):
-        # Without what this machine's own pip is set up with.
-        subprocess.run(
-            ["chroot", str(root), *command.split()],
-            check=True,
-            env={"PATH": "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
-        )
+        # Without what this machine's pip is set up with, and without the guest's mirror, which only a guest reaches.
+        environment = {"PATH": "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "PIP_CONFIG_FILE": "/dev/null"}
+        subprocess.run(["chroot", str(root), *command.split()], check=True, env=environment)
     shutil.rmtree(kept)
 
 
