@@ -130,8 +130,16 @@ async def _serve(
 ) -> None:
     runner = web.AppRunner(application, shutdown_timeout=0.1)
     await runner.setup()
-    servers.push_async_callback(runner.cleanup)
+    servers.push_async_callback(_end, runner)
     await web.TCPSite(runner, str(address), HTTPS_PORT if tls else HTTP_PORT, ssl_context=tls).start()
+
+
+async def _end(runner: web.AppRunner) -> None:
+    for each in runner.server.connections if runner.server else ():
+        # A guest whose power was cut never answers the end of TLS.
+        if each.transport:
+            each.transport.abort()
+    await runner.cleanup()
 
 
 @contextmanager
