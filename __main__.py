@@ -7,7 +7,7 @@ import pulumi
 from contract.frontend import application_port
 from stack import rows, watch
 from stack.card import own_card
-from stack.card_file import CARD_OUTPUT
+from stack.card_file import CARD_OUTPUT, LINKS_OUTPUT
 from stack.member import read_member
 from stack.previous import PEER_CARDS_OUTPUT, SERVER_OFFER_OUTPUT, SHARE_OUTPUT
 
@@ -51,6 +51,7 @@ async def main() -> None:
     pulumi.export(SHARE_OUTPUT, member.settings.ledger.share_gib)
     pulumi.export(PEER_CARDS_OUTPUT, {name: each.to_output() for name, each in member.newest_peer_cards.items()})
     pulumi.export("resourceGroup", group.resource_group_name)
+    pulumi.export(LINKS_OUTPUT, watch.links(member))
     pulumi.export("connections", watch.connections(member, links))
     pulumi.export("monitoring", watch.monitoring(site.monitoring, workbook))
     pulumi.export("waitsFor", watch.waits_for(member))

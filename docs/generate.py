@@ -55,7 +55,7 @@ from ledger.corda.authority.register import RequestRecord
 from ledger.corda.certificates import CHAINS_SCHEMA
 from ledger.corda.enrolment import NetworkAnswer
 from policy.checklist import render
-from stack.card_file import CARD_OUTPUT
+from stack.card_file import CARD_OUTPUT, LINKS_OUTPUT
 from stack.mistakes import section_of
 from stack.previous import PEER_CARDS_OUTPUT, SERVER_OFFER_OUTPUT, SHARE_OUTPUT
 from stack.regions import REGIONS
@@ -92,6 +92,7 @@ OUTPUTS: Mapping[str, str] = {
         "what the region offered when the database's server was made; a later offer changes no live server"
     ),
     SHARE_OUTPUT: "GiB of the ledger's share: a smaller `ledger.shareGib` is refused",
+    LINKS_OUTPUT: "by peer, the kind of its link: `vnet-to-vnet`, `ipsec` or `express-route`",
     "connections": "by peer, the names of the VPN connections that are this member's half of the link",
     "monitoring": "the workbook's address, and the id by which the workspace is queried (medium, large)",
     "waitsFor": (

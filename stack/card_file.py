@@ -1,4 +1,4 @@
-"""Reads a peer's card from a file, in the encodings in which people save it."""
+"""Reads a card, or all outputs of a stack, from a file, in the encodings in which people save it."""
 
 import codecs
 from pathlib import Path
@@ -8,10 +8,13 @@ from pydantic_core import from_json
 
 CARD_OUTPUT: Final = "member"
 """Stack output that holds a member's card."""
+LINKS_OUTPUT: Final = "links"
+"""Stack output that holds the kind of the link to each peer, by the peer's name."""
 MAX_FILE_BYTES: Final = 1024 * 1024
-"""A larger file is no card, and is not read to its end."""
+"""A larger file is neither a card nor a stack's outputs, and is not read to its end."""
 
-_COMMAND: Final = f"`pulumi stack output {CARD_OUTPUT} --json`"
+_CARD_COMMAND: Final = f"`pulumi stack output {CARD_OUTPUT} --json`"
+_OUTPUTS_COMMAND: Final = "`pulumi stack output --json`"
 # The longer byte order mark first: UTF-32's begins like UTF-16's.
 _ENCODINGS: Final = {
     codecs.BOM_UTF32_LE: "utf-32",
@@ -29,13 +32,33 @@ def read_card_file(path: Path) -> Any:
         ValueError: the file can't be read, is not JSON, or holds all of a stack's outputs; the message says what was
             wanted.
     """
+    document = _read_json(path, _CARD_COMMAND)
+    if isinstance(document, dict) and "schema" not in document and isinstance(document.get(CARD_OUTPUT), dict):
+        raise ValueError(f"holds all outputs of the stack; wanted its output `{CARD_OUTPUT}` alone: {_CARD_COMMAND}")
+    return document
+
+
+def read_outputs_file(path: Path) -> dict[str, Any]:
+    """Read all outputs of a member's stack from a file in such an encoding.
+
+    Raises:
+        ValueError: the file can't be read, is not JSON, or has no membership card among its outputs; the message says
+            what was wanted.
+    """
+    document = _read_json(path, _OUTPUTS_COMMAND)
+    if not isinstance(document, dict) or not isinstance(document.get(CARD_OUTPUT), dict):
+        raise ValueError(f"has no output `{CARD_OUTPUT}`; wanted what {_OUTPUTS_COMMAND} prints")
+    return document
+
+
+def _read_json(path: Path, command: str) -> Any:
     try:
         with path.open("rb") as file:
             content = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         raise ValueError(f"{error.strerror}; wanted a file that can be read") from error
     if len(content) > MAX_FILE_BYTES:
-        raise ValueError(f"more than {MAX_FILE_BYTES} bytes; wanted what {_COMMAND} prints")
+        raise ValueError(f"more than {MAX_FILE_BYTES} bytes; wanted what {command} prints")
     encoding = next((encoding for mark, encoding in _ENCODINGS.items() if content.startswith(mark)), "utf-8")
     try:
         text = content.decode(encoding)
@@ -46,11 +69,8 @@ def read_card_file(path: Path) -> Any:
     if "\0" in text:
         raise ValueError("UTF-16 without its mark, or no text; wanted the file saved as UTF-8")
     if not text.strip():
-        raise ValueError(f"the file is empty; wanted what {_COMMAND} prints")
+        raise ValueError(f"the file is empty; wanted what {command} prints")
     try:
-        document = from_json(text, allow_inf_nan=False)
+        return from_json(text, allow_inf_nan=False)
     except ValueError as error:
-        raise ValueError(f"{error}; wanted what {_COMMAND} prints") from error
-    if isinstance(document, dict) and "schema" not in document and isinstance(document.get(CARD_OUTPUT), dict):
-        raise ValueError(f"holds all outputs of the stack; wanted its output `{CARD_OUTPUT}` alone: {_COMMAND}")
-    return document
+        raise ValueError(f"{error}; wanted what {command} prints") from error

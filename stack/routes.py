@@ -1,28 +1,32 @@
-"""Compares the routes that the VPN gateway learned with the cards: `python -m stack.routes ROUTES OWN CARD...`.
+"""Compares the routes that the VPN gateway learned with the cards: `python -m stack.routes ROUTES OUTPUTS CARD...`.
 
 A VPN gateway filters no routes: any BGP peer can announce a part of a third member's range, and the longest prefix
-wins. A member's signed card states its range.
+wins. A member's signed card states its range. The own stack's outputs state the kind of each link, and so whether
+the gateway learns a direct route over it.
 """
 
 import argparse
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from ipaddress import IPv4Network
 from itertools import groupby
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from contract.card import MembershipCard, MembershipError, read_card
+from contract.card import LinkKind, MembershipCard, MembershipError, read_card
 from contract.models import OpenModel, first_fault
-from stack.card_file import read_card_file
+from stack.card_file import CARD_OUTPUT, LINKS_OUTPUT, read_card_file, read_outputs_file
 
 _OWN = "Network"
 """Origin of the routes to the gateway's own network and to its peers' BGP addresses."""
 _FROM_OWN_INSTANCE = "IBgp"
 """Origin of the routes that one instance of the gateway announces to the other."""
+_WITHOUT_BGP = (LinkKind.VNET_TO_VNET, LinkKind.EXPRESS_ROUTE)
+"""Kinds of links over which the VPN gateway learns no routes."""
 
 
 class RoutesError(ValueError):
@@ -70,26 +74,67 @@ def read_routes(text: str) -> tuple[LearnedRoute, ...]:
         ) from None
 
 
-def in_transit(
-    route: LearnedRoute, routes: Sequence[LearnedRoute], own: MembershipCard, peers: Sequence[MembershipCard]
-) -> bool:
-    """Whether a route leads over a peer to a member's whole range, and a shorter direct route is there.
+@dataclass(frozen=True)
+class Findings:
+    """Learned routes that no member announces as the direct way to its own range."""
+
+    foreign: list[str]
+    """One line for each route that no card justifies, and for each route over a peer to a member that is linked by
+    `ipsec` and has no shorter direct route: the peer carries that member's traffic."""
+    unclear: list[str]
+    """One line for each route over a peer to a member that has no shorter direct route, and whose kind of link is
+    unknown."""
+    in_transit: int
+    """Number of all other routes over a peer to a member's whole range."""
+
+
+def compare(
+    routes: Sequence[LearnedRoute],
+    own: MembershipCard,
+    peers: Sequence[MembershipCard],
+    links: Mapping[str, LinkKind],
+) -> Findings:
+    """Compare the learned routes with the cards.
 
     Every Azure gateway announces the routes that it learned from others, and nothing stops it
     (learn.microsoft.com/azure/vpn-gateway/vpn-gateway-vpn-faq, "What address prefixes do Azure VPN gateways advertise
-    to me?"). BGP prefers the shorter AS path, so such a route carries nothing beside a shorter direct one. To a
-    member of the own tenant the direct route is a `vnet-to-vnet` link's, which has no BGP and is not among `routes`.
+    to me?"). So a route over a peer is normal. BGP prefers the shorter AS path, so to a member that is linked by
+    `ipsec` a shorter direct route must be there too. A link of another kind brings the VPN gateway no route by BGP.
+
+    Args:
+        routes: what the gateway of `own` learned.
+        own: this member's card.
+        peers: the cards of all linked members.
+        links: the kind of the link to each peer, by the peer's name; unknown for a peer that is missing.
     """
-    owner = _reached_over_a_peer(route, own, peers)
-    return owner is not None and (
-        owner.tenant_id == own.tenant_id
-        or any(
-            direct.network == route.network
-            and len(direct.path) < len(route.path)
-            and not _foreign(direct, own, peers)
-            for direct in routes
-            if direct.origin != _OWN
-        )
+    foreign: list[str] = []
+    unclear: list[str] = []
+    in_transit = 0
+    for route in routes:
+        if route.origin == _OWN or (why := _foreign(route, own, peers)) is None:
+            continue
+        owner = _reached_over_a_peer(route, own, peers)
+        if owner is None:
+            foreign.append(why)
+        elif links.get(owner.name) in _WITHOUT_BGP or _has_shorter(route, routes, own, peers):
+            in_transit += 1
+        elif owner.name in links:
+            foreign.append(why)
+        else:
+            unclear.append(
+                f"{_described(route, own, peers)}; carries {owner.name}'s traffic if {owner.name} is linked by "
+                f"{LinkKind.IPSEC}; wanted the kind of that link in output `{LINKS_OUTPUT}`"
+            )
+    return Findings(foreign, unclear, in_transit)
+
+
+def _has_shorter(
+    route: LearnedRoute, routes: Sequence[LearnedRoute], own: MembershipCard, peers: Sequence[MembershipCard]
+) -> bool:
+    return any(
+        direct.network == route.network and len(direct.path) < len(route.path) and not _foreign(direct, own, peers)
+        for direct in routes
+        if direct.origin != _OWN
     )
 
 
@@ -102,30 +147,13 @@ def _reached_over_a_peer(
     if len(hops) < 2 or len(set(hops)) < len(hops) or not cards.keys() >= set(hops):
         return None
     sender, owner = own if route.origin == _FROM_OWN_INSTANCE else cards[hops[0]], cards[hops[-1]]
-    return owner if route.network == owner.address_space and route.source_peer in _bgp_addresses(sender) else None
-
-
-def foreign_routes(routes: Sequence[LearnedRoute], own: MembershipCard, peers: Sequence[MembershipCard]) -> list[str]:
-    """One line for each learned route that no member's card justifies, and that is not in transit.
-
-    So is the route over a peer to a member whose own route is missing or not shorter: the peer carries that traffic.
-
-    Args:
-        routes: what the gateway of `own` learned.
-        own: this member's card.
-        peers: the cards of all linked members.
-    """
-    return [
-        why
-        for route in routes
-        if route.origin != _OWN and not in_transit(route, routes, own, peers) and (why := _foreign(route, own, peers))
-    ]
+    if route.network != owner.address_space or route.network.overlaps(own.address_space):
+        return None
+    return owner if route.source_peer in _bgp_addresses(sender) else None
 
 
 def _foreign(route: LearnedRoute, own: MembershipCard, peers: Sequence[MembershipCard]) -> str | None:
-    members = {_asn(card): card.name for card in (own, *peers) if card.gateway}
-    path = " ".join(f"{asn} ({members.get(asn, 'no member')})" for asn in route.path) or "nothing"
-    found = f"{route.network} from {route.source_peer or 'a peer'}, AS path {path}"
+    found = _described(route, own, peers)
     if route.network.overlaps(own.address_space):
         return f"{found}; wanted nobody to announce our own range {own.address_space}"
     owner = next((card for card in peers if route.network.subnet_of(card.address_space)), None)
@@ -143,6 +171,12 @@ def _foreign(route: LearnedRoute, own: MembershipCard, peers: Sequence[Membershi
     return None
 
 
+def _described(route: LearnedRoute, own: MembershipCard, peers: Sequence[MembershipCard]) -> str:
+    members = {_asn(card): card.name for card in (own, *peers) if card.gateway}
+    path = " ".join(f"{asn} ({members.get(asn, 'no member')})" for asn in route.path) or "nothing"
+    return f"{route.network} from {route.source_peer or 'a peer'}, AS path {path}"
+
+
 def _asn(card: MembershipCard) -> int | None:
     return card.gateway.asn if card.gateway else None
 
@@ -151,36 +185,58 @@ def _bgp_addresses(card: MembershipCard) -> set[str]:
     return {str(each.bgp_peering_ip) for each in card.gateway.instances} if card.gateway else set()
 
 
+def _own(path: Path) -> tuple[MembershipCard, dict[str, LinkKind]]:
+    """The card, and the kinds of the links, which are empty in the outputs of an older version of the program."""
+    try:
+        outputs = read_outputs_file(path)
+        links = TypeAdapter(dict[str, LinkKind]).validate_python(outputs.get(LINKS_OUTPUT, {}))
+    except ValidationError as error:
+        raise MembershipError(f"{path}: output `{LINKS_OUTPUT}`: {first_fault(error)}") from error
+    except ValueError as error:
+        raise MembershipError(f"{path}: {error}") from error
+    return _read(outputs[CARD_OUTPUT], path), links
+
+
 def _card(path: Path) -> MembershipCard:
     try:
         document = read_card_file(path)
     except ValueError as error:
         raise MembershipError(f"{path}: {error}") from error
+    return _read(document, path)
+
+
+def _read(document: object, path: Path) -> MembershipCard:
     name = str(document["name"]) if isinstance(document, dict) and "name" in document else path.stem
     return read_card(document, name=name, pinned=None, source=str(path))
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print the foreign routes; returns 0 without any, 1 with some, 65 (EX_DATAERR) if a file is unusable."""
+    """Print the foreign and the unclear routes.
+
+    Returns:
+        0 without any, 1 with some, 65 (EX_DATAERR) if a file is unusable.
+    """
     parser = argparse.ArgumentParser(prog="python -m stack.routes", description=__doc__)
     parser.add_argument(
         "routes", type=Path, help="what `az network vnet-gateway list-learned-routes --name ... -g ...` printed"
     )
-    parser.add_argument("own", type=Path, metavar="OWN", help="this member's card")
+    parser.add_argument("outputs", type=Path, help="what `pulumi stack output --json` printed for the own stack")
     parser.add_argument("cards", type=Path, nargs="+", metavar="CARD", help="the card of each peer")
     given = parser.parse_args(arguments)
     try:
         routes = read_routes(given.routes.read_text(encoding="utf-8-sig"))
-        own, peers = _card(given.own), [_card(path) for path in given.cards]
+        (own, links), peers = _own(given.outputs), [_card(path) for path in given.cards]
     except (OSError, UnicodeDecodeError, RoutesError, MembershipError) as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return os.EX_DATAERR
-    foreign = foreign_routes(routes, own, peers)
-    for line in foreign:
+    found = compare(routes, own, peers, links)
+    for line in found.foreign:
         print(f"foreign: {line}")  # noqa: T201
-    transit = sum(in_transit(route, routes, own, peers) for route in routes)
-    print(f"{len(routes)} routes, {len(foreign)} foreign, {transit} in transit")  # noqa: T201
-    return 1 if foreign else os.EX_OK
+    for line in found.unclear:
+        print(f"unclear: {line}")  # noqa: T201
+    counts = f"{len(found.foreign)} foreign, {len(found.unclear)} unclear, {found.in_transit} in transit"
+    print(f"{len(routes)} routes, {counts}")  # noqa: T201
+    return 1 if found.foreign or found.unclear else os.EX_OK
 
 
 if __name__ == "__main__":

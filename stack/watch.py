@@ -20,6 +20,11 @@ def connections(member: Member, links: Sequence[VpnPeering]) -> dict[str, list[O
     }
 
 
+def links(member: Member) -> dict[str, str]:
+    """The kind of the link to each peer, by the peer's name."""
+    return {peer.name: peer.link.value for peer in member.peers}
+
+
 def monitoring(made: Monitoring | None, workbook: Workbook | None) -> Mapping[str, Output[str]]:
     """URL of the workbook, and the GUID by which the workspace is queried; empty without monitoring."""
     return {"workbook": workbook.url, "workspace": made.workspace_customer_id} if made and workbook else {}

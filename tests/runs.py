@@ -219,6 +219,15 @@ def _referenced(stack: StackConfiguration) -> list[str]:
     return [reference.rsplit("/", 1)[1] for reference in stack.referenced_stacks]
 
 
+def bank_a_over_ipsec() -> Plan:
+    """Bank A, whose link to bank B is `ipsec` although both are in one tenant."""
+    path = _file("bank-a")
+    stack = read_configuration(path)
+    stack = stack.with_peers([{**peer, "link": "ipsec"} for peer in stack.peers])
+    others = [bank(other, linked=False) for other in _referenced(stack)]
+    return planned(stack, *others, account=account_of(path, stack))
+
+
 @once
 def renewed(name: str) -> Plan:
     """Bank A with a rotated link key, or bank B run again after that."""

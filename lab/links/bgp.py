@@ -13,6 +13,7 @@ from lab.namespaces import Namespace
 ZEBRA, BGPD = Path("/usr/lib/frr/zebra"), Path("/usr/lib/frr/bgpd")
 KEEPALIVE_SECONDS, HOLD_SECONDS = 60, 180
 """Azure's own, learn.microsoft.com/azure/vpn-gateway/vpn-gateway-vpn-faq: nobody can change them."""
+_FAMILY = "address-family ipv4 unicast"
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Speaker:
                 " no bgp network import-check",
                 f" timers bgp {KEEPALIVE_SECONDS} {HOLD_SECONDS}",
                 *neighbors,
-                " address-family ipv4 unicast",
+                f" {_FAMILY}",
                 *([f"  network {self.space}"] if self.announces else []),
                 "  maximum-paths 8",
                 "  maximum-paths ibgp 8",
@@ -101,14 +102,22 @@ class Frr:
 
     def announce(self, network: IPv4Network) -> None:
         """Announce one more network, its member's or not."""
-        self._set(f"network {network}")
+        self._set(_FAMILY, f"network {network}")
 
     def withdraw(self, network: IPv4Network) -> None:
         """Announce it no longer."""
-        self._set(f"no network {network}")
+        self._set(_FAMILY, f"no network {network}")
 
-    def _set(self, line: str) -> None:
-        self._say("configure terminal", f"router bgp {self._speaker.asn}", "address-family ipv4 unicast", line)
+    def end_session(self, neighbor: IPv4Address) -> None:
+        """End the session with a neighbor, and open no further one."""
+        self._set(f"neighbor {neighbor} shutdown")
+
+    def allow_session(self, neighbor: IPv4Address) -> None:
+        """Open the session with that neighbor again."""
+        self._set(f"no neighbor {neighbor} shutdown")
+
+    def _set(self, *lines: str) -> None:
+        self._say("configure terminal", f"router bgp {self._speaker.asn}", *lines)
 
     def is_complete(self) -> bool:
         """Whether each session is established."""

@@ -53,14 +53,20 @@ class MemberPlan:
     """One member's network."""
 
     name: str
-    card: Mapping[str, Any]
-    """Its membership card, which says all of this that a peer may know."""
+    outputs: Mapping[str, Any]
+    """The stack's outputs."""
     space: IPv4Network
     gateway_subnet: IPv4Network
     asn: int
     instances: tuple[Instance, ...]
     halves: tuple[Half, ...]
     subnets: tuple[PlannedSubnet, ...]
+
+    @property
+    def card(self) -> Mapping[str, Any]:
+        """Its membership card, which says all of this that a peer may know."""
+        card: Mapping[str, Any] = self.outputs["member"]
+        return card
 
     @property
     def filtered(self) -> list[PlannedSubnet]:
@@ -76,7 +82,7 @@ class MemberPlan:
         (space,) = network["addressSpace"]["addressPrefixes"]
         return MemberPlan(
             name=run.outputs["member"]["name"],
-            card=run.outputs["member"],
+            outputs=run.outputs,
             space=IPv4Network(space),
             gateway_subnet=IPv4Network(subnets["GatewaySubnet"]["addressPrefix"]),
             asn=gateway["bgpSettings"]["asn"],

@@ -10,7 +10,7 @@ from components.roles import BuiltInRole
 from contract.card import read_card
 from lab.azure.recorder import Registration
 from policy.resources import leaves
-from tests.runs import READER, Plan, all_of, bank, large, one, renewed, resources, traffic_of
+from tests.runs import READER, Plan, all_of, bank, bank_a_over_ipsec, bare, large, one, renewed, resources, traffic_of
 
 BANKS = ("bank-a", "bank-b", "bank-c")
 PAIRS = [pytest.param(one, other, id=f"{one} to {other}") for one, other in permutations(BANKS, 2)]
@@ -257,6 +257,16 @@ def test_outputs_name_the_connections_to_each_peer(mine: str, theirs: str):
     ids = {run.ids[each.urn] for each in half(run, theirs)}
     assert {id_.rsplit("/", 1)[1] for id_ in ids} == set(run.outputs["connections"][theirs]), (
         "the guide asks Azure for their status by these names"
+    )
+
+
+def test_outputs_say_the_kind_of_each_link():
+    assert bank("bank-a").outputs["links"] == {"bank-b": "vnet-to-vnet", "bank-c": "ipsec"}, "by the tenant"
+    assert bare().outputs["links"] == {"bank-b": "express-route"}, "there is no VPN gateway"
+    run = bank_a_over_ipsec()
+    assert run.outputs["links"] == {"bank-b": "ipsec", "bank-c": "ipsec"}, "as configured"
+    assert [each.inputs["enableBgp"] for each in half(run, "bank-b")] == [True, True], (
+        "also in one tenant routes then come by BGP"
     )
 
 

@@ -325,6 +325,7 @@ def test_the_outputs_are_the_documented_ones_and_public(run: Plan):
     assert set(run.outputs) == {
         "connections",
         "fingerprint",
+        "links",
         "member",
         "monitoring",
         "peerCards",

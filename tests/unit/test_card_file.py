@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stack.card_file import MAX_FILE_BYTES, read_card_file
+from stack.card_file import MAX_FILE_BYTES, read_card_file, read_outputs_file
 
 CARD: dict[str, Any] = {"schema": "1.1", "name": "bank-b", "location": "Zürich"}
 
@@ -53,6 +53,18 @@ def test_what_is_no_card_gets_one_message_that_says_what_to_do(tmp_path: Path, c
         read(tmp_path, content)
     assert len(str(told.value)) < 300, "one line, however long the file"
     assert "codec" not in str(told.value), "no library's words"
+
+
+def test_all_outputs_are_read_with_the_card_among_them_alone(tmp_path: Path) -> None:
+    path = tmp_path / "own.json"
+    path.write_text(json.dumps({"member": CARD, "links": {}}), encoding="utf-16")
+    assert read_outputs_file(path) == {"member": CARD, "links": {}}, "PowerShell's `>` writes UTF-16"
+    wanted = "has no output `member`; wanted what `pulumi stack output --json` prints"
+    others: list[Any] = [CARD, {"member": "bank-a"}, [], "member"]
+    for other in others:
+        path.write_text(json.dumps(other))
+        with pytest.raises(ValueError, match=wanted):
+            read_outputs_file(path)
 
 
 @pytest.mark.parametrize("path", [Path("/nowhere/card.json"), Path("/tmp"), Path("/tmp/" + "x" * 5000)])  # noqa: S108

@@ -1,15 +1,17 @@
 """Routes that a VPN gateway learned: each is that of the member whose card has the range, or it is foreign."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
 import pytest
 
-from contract.card import MembershipCard, read_card
+from contract.card import LinkKind, MembershipCard, read_card
 from lab.cards import make_card
-from stack.routes import RoutesError, foreign_routes, in_transit, main, read_routes
+from stack.routes import Findings, RoutesError, compare, main, read_routes
 
 
 def card(name: str, **changes: Any) -> MembershipCard:
@@ -20,6 +22,9 @@ OWN = card("bank-a", address_space="10.1.0.0/16", asn=64512)
 C_SENDS = "10.3.1.228"
 B = card("bank-b", address_space="10.2.0.0/16", asn=64513)
 C = card("bank-c", address_space="10.3.0.0/20", asn=64514, tenant_id=str(UUID(int=3)))
+NEAR_C = card("bank-c", address_space="10.3.0.0/20", asn=64514)
+"""The same in the own tenant, where all kinds of links are allowed."""
+IPSEC = {"bank-b": LinkKind.IPSEC, "bank-c": LinkKind.IPSEC}
 
 
 def learned(network: str, path: str = "", origin: str = "EBgp", source: str = "10.2.1.228") -> dict[str, Any]:
@@ -35,8 +40,17 @@ def learned(network: str, path: str = "", origin: str = "EBgp", source: str = "1
     }
 
 
+def found(
+    *routes: dict[str, Any], c: MembershipCard = C, links: Mapping[str, LinkKind] = MappingProxyType(IPSEC)
+) -> Findings:
+    return compare(read_routes(json.dumps({"value": routes})), OWN, [B, c], links)
+
+
+OVER_B = learned("10.3.0.0/20", "64513-64514")
+
+
 def foreign(*routes: dict[str, Any]) -> list[str]:
-    return foreign_routes(read_routes(json.dumps({"value": routes})), OWN, [B, C])
+    return found(*routes).foreign
 
 
 def test_what_every_member_announces_of_itself_is_no_news() -> None:
@@ -56,11 +70,12 @@ def test_a_way_over_a_peer_is_what_every_gateway_offers() -> None:
         learned("10.3.0.0/20", "64513-64513-64514"),
         learned("10.3.0.0/20", "64513-64514", origin="IBgp", source="10.1.1.229"),
     ]
-    assert not foreign(direct, *offered), "or the check would complain wherever three members are linked"
-    found = read_routes(json.dumps({"value": [direct, *offered]}))
-    assert [in_transit(each, found, OWN, [B, C]) for each in found] == [False, True, True, True]
+    assert found(direct, *offered) == Findings([], [], in_transit=3), (
+        "or the check would complain wherever three members are linked"
+    )
 
 
+@pytest.mark.parametrize("c", [C, NEAR_C], ids=["in another tenant", "in the own tenant"])
 @pytest.mark.parametrize(
     "direct",
     [
@@ -70,21 +85,37 @@ def test_a_way_over_a_peer_is_what_every_gateway_offers() -> None:
     ],
     ids=["is away", "is made longer", "is not from its gateway"],
 )
-def test_a_way_over_a_peer_is_foreign_where_the_direct_one(direct: list[dict[str, Any]]) -> None:
-    lines = foreign(learned("10.3.0.0/20", "64513-64514"), *direct)
-    assert "carries bank-c's traffic; wanted a shorter route from bank-c itself" in lines[0], (
+def test_a_way_over_a_peer_is_foreign_where_the_direct_one_of_an_ipsec_link(
+    direct: list[dict[str, Any]], c: MembershipCard
+) -> None:
+    told = found(OVER_B, *direct, c=c)
+    assert "carries bank-c's traffic; wanted a shorter route from bank-c itself" in told.foreign[0], (
         "BGP prefers the shorter path, so the peer carries what is not its own"
     )
+    assert (told.unclear, told.in_transit) == ([], 0), "each route is counted once"
 
 
-def test_a_way_over_a_peer_to_a_member_of_the_own_tenant_is_beside_a_link_without_bgp() -> None:
-    near = card("bank-c", address_space="10.3.0.0/20", asn=64514)
-    (over_b, part) = read_routes(
-        json.dumps({"value": [learned("10.3.0.0/20", "64513-64514"), learned("10.3.0.0/24", "64513-64514")]})
+@pytest.mark.parametrize("kind", [LinkKind.VNET_TO_VNET, LinkKind.EXPRESS_ROUTE])
+def test_a_way_over_a_peer_is_in_transit_beside_a_link_without_bgp(kind: LinkKind) -> None:
+    links = IPSEC | {"bank-c": kind}
+    assert found(OVER_B, c=NEAR_C, links=links) == Findings([], [], in_transit=1), (
+        "the VPN gateway never learns the direct route there"
     )
-    assert not foreign_routes([over_b], OWN, [B, near]), "no gateway lists the direct route there"
-    assert in_transit(over_b, [over_b], OWN, [B, near])
-    assert foreign_routes([part], OWN, [B, near]), "a longer prefix wins against any link"
+    part = found(learned("10.3.0.0/24", "64513-64514"), c=NEAR_C, links=links)
+    assert (len(part.foreign), part.in_transit) == (1, 0), "a longer prefix wins against any link"
+
+
+@pytest.mark.parametrize("c", [C, NEAR_C], ids=["in another tenant", "in the own tenant"])
+def test_a_way_over_a_peer_is_unclear_where_the_kind_of_the_link_is_unknown(c: MembershipCard) -> None:
+    told = found(OVER_B, c=c, links={"bank-b": LinkKind.IPSEC})
+    (line,) = told.unclear
+    assert line == (
+        "10.3.0.0/20 from 10.2.1.228, AS path 64513 (bank-b) 64514 (bank-c); carries bank-c's traffic if bank-c is "
+        "linked by ipsec; wanted the kind of that link in output `links`"
+    )
+    assert (told.foreign, told.in_transit) == ([], 0), "neither a fault nor harmless, as far as anybody knows"
+    direct = learned("10.3.0.0/20", "64514", source=C_SENDS)
+    assert found(OVER_B, direct, c=c, links={}) == Findings([], [], in_transit=1), "a direct route came by BGP"
 
 
 FOREIGN = {
@@ -138,20 +169,42 @@ def test_what_is_no_list_of_routes_is_refused(text: str) -> None:
 
 
 def test_the_command_says_what_is_foreign(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    files = [tmp_path / f"{name}.json" for name in ("bank-a", "bank-b")]
-    for path, asn in zip(files, (64512, 64513), strict=True):
-        number = path.stem[-1] == "b"
-        path.write_text(json.dumps(make_card(path.stem, address_space=f"10.{1 + number}.0.0/16", asn=asn)))
-    routes = tmp_path / "routes.json"
+    names = ("routes", "own", "bank-b", "bank-c")
+    routes, own, bank_b, bank_c = files = [tmp_path / f"{name}.json" for name in names]
+    card_a, card_b, card_c = (
+        make_card(f"bank-{letter}", address_space=f"10.{number}.0.0/16", asn=64511 + number)
+        for number, letter in enumerate("abc", 1)
+    )
+    bank_b.write_text(json.dumps(card_b))
+    bank_c.write_text(json.dumps(card_c))
 
-    def run(*learnt: dict[str, Any]) -> int:
+    def run(*learnt: dict[str, Any], outputs: dict[str, Any]) -> tuple[int, str, str]:
         routes.write_text(json.dumps({"value": learnt}))
-        return main([str(each) for each in (routes, *files)])
+        own.write_text(json.dumps(outputs))
+        status = main([str(each) for each in files])
+        return status, *capsys.readouterr()
 
-    assert run(learned("10.2.0.0/16", "64513")) == 0
-    assert capsys.readouterr().out == "1 routes, 0 foreign, 0 in transit\n"
-    assert run(learned("10.2.0.0/16", "64513"), learned("10.1.0.0/17", "64513")) == 1
-    assert capsys.readouterr().out.startswith("foreign: 10.1.0.0/17 from 10.2.1.228, AS path 64513 (bank-b); wanted")
-    files[1].write_text(files[1].read_text().replace("10.2.0.0/16", "10.2.0.0/17"))
-    assert run() == 65, "a card that its member did not sign entitles to nothing"
-    assert "the signature does not fit" in capsys.readouterr().err
+    kinds = {"member": card_a, "links": {"bank-b": "ipsec", "bank-c": "vnet-to-vnet"}, "fingerprint": "sha256:0"}
+    direct, over_b = learned("10.2.0.0/16", "64513"), learned("10.3.0.0/16", "64513-64514")
+    assert run(direct, over_b, outputs=kinds) == (0, "2 routes, 0 foreign, 0 unclear, 1 in transit\n", "")
+    status, said, _ = run(direct, learned("10.1.0.0/17", "64513"), outputs=kinds)
+    assert status == 1
+    assert said.startswith("foreign: 10.1.0.0/17 from 10.2.1.228, AS path 64513 (bank-b); wanted")
+    status, said, _ = run(direct, over_b, outputs=kinds | {"links": {"bank-b": "ipsec", "bank-c": "ipsec"}})
+    assert (status, said.splitlines()[1:]) == (1, ["2 routes, 1 foreign, 0 unclear, 0 in transit"]), "one tenant"
+    status, said, _ = run(direct, over_b, outputs={"member": card_a})
+    assert said.startswith("unclear: 10.3.0.0/16 from 10.2.1.228"), "an older version wrote no output `links`"
+    assert (status, said.splitlines()[1:]) == (1, ["2 routes, 0 foreign, 1 unclear, 0 in transit"])
+
+    wrong = {
+        "own.json: has no output `member`; wanted what `pulumi stack output --json` prints": card_a,
+        "own.json: output `links`: bank-b: Input should be 'vnet-to-vnet'": kinds | {"links": {"bank-b": "rope"}},
+        "the signature does not fit": kinds | {"member": card_a | {"addressSpace": "10.1.0.0/17"}},
+    }
+    for reason, outputs in wrong.items():
+        status, _, error = run(outputs=outputs)
+        assert (status, reason in error) == (65, True), error
+    bank_b.write_text(json.dumps(card_b | {"addressSpace": "10.2.0.0/17"}))
+    status, _, error = run(outputs=kinds)
+    assert status == 65, "a card that its member did not sign entitles to nothing"
+    assert "the signature does not fit" in error
