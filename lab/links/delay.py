@@ -15,7 +15,7 @@ from lab.namespaces import Namespace
 _TUN, _TUN_TABLE = "delay", 300
 _TUNSETIFF, _TUN_WITHOUT_HEADER = 0x400454CA, 0x1001
 _PACKET_BYTES = 1 << 16
-_LOOK_SECONDS = 0.1
+_STOP_LOOK_SECONDS = 0.1
 
 
 @contextmanager
@@ -55,8 +55,8 @@ def delayed(router: Namespace, devices: Iterable[str], seconds: float) -> Iterat
 def _carry(tun: FileIO, seconds: float, ended: Event) -> None:
     held: deque[tuple[float, bytes]] = deque()
     while not ended.is_set():
-        until_due = held[0][0] - time.monotonic() if held else _LOOK_SECONDS
-        readable, _, _ = select.select([tun], [], [], min(max(0.0, until_due), _LOOK_SECONDS))
+        until_due = held[0][0] - time.monotonic() if held else _STOP_LOOK_SECONDS
+        readable, _, _ = select.select([tun], [], [], min(max(0.0, until_due), _STOP_LOOK_SECONDS))
         if readable:
             held.append((time.monotonic() + seconds, tun.read(_PACKET_BYTES)))
         while held and held[0][0] <= time.monotonic():

@@ -862,13 +862,8 @@ class CordaSoftware(Software):
     async def _proven(self, start: _Start, member: NetworkMember, known: "Mapping[str, _Info]") -> "list[_Info]":
         """A member's node information, as far as it is new or known, each item verified. Raises UntrustedError."""
         own = name_key(start.place.identity.legal_name)
-        trusted = {info.content for info in known.values() if info.chains}
-        for info in known.values():
-            if not info.chains:
-                # Stored by a version without serial numbers and chains: a newer one may be known by now.
-                with contextlib.suppress(UntrustedError):
-                    await self._take(info)
-        proven = [info for info in known.values() if info.chains and info.content in member.infos]
+        trusted = {info.content for info in known.values()}
+        proven = [info for info in known.values() if info.content in member.infos]
         asked = [content for content in member.infos if content not in trusted]
         if asked:
             try:
@@ -927,10 +922,6 @@ class _VerifiedInfos(OpenModel):
 
 class _StoredInfo(_VerifiedInfo):
     content: Base64
-    chains: tuple[tuple[Base64, ...], ...] = ()
-    """Empty in files of an earlier version: then the information is verified again."""
-    certificates: tuple[Base64, ...] = ()
-    """Certificates of its identities, as an earlier version stored them."""
 
 
 class _StoredMember(OpenModel):
@@ -950,15 +941,11 @@ class _Info:
     addresses: tuple[str, ...]
     serial: int
     chains: tuple[tuple[bytes, ...], ...]
-    """Certificates of its identities (DER), each with its issuers; empty if unknown."""
-    certificates: tuple[bytes, ...] = ()
-    """Certificates of its identities (DER), if nothing else is stored."""
+    """Certificates of its identities (DER), each with its issuers."""
 
     def parsed(self) -> list[x509.Certificate]:
         """All stored certificates. Raises ValueError."""
-        return [
-            x509.load_der_x509_certificate(each) for chain in self.chains or (self.certificates,) for each in chain
-        ]
+        return [x509.load_der_x509_certificate(each) for chain in self.chains for each in chain]
 
 
 def _first_end(of: Iterable[x509.Certificate]) -> datetime:
@@ -983,7 +970,6 @@ def _known_members(kept: Path) -> dict[str, tuple[_Info, ...]]:
                     each.addresses,
                     each.serial,
                     each.chains,
-                    each.certificates,
                 )
                 for each in document.infos
             )

@@ -24,6 +24,7 @@ from ledger.corda import CORDA, software
 from ledger.corda.installation import Installed, _Agent, _InstalledManifest
 from ledger.corda.software import CordaSoftware
 from ledger.software import DatabaseAccess, NetworkMember, Place, SoftwareContext, SoftwareError, UntrustedError
+from tests.certificates import make_network
 
 FRONTEND = "127.0.0.1"
 (IDENTITY,) = identities(CORDA, "O=Bank A, L=London, C=GB", 1)
@@ -102,7 +103,8 @@ async def ask(place: Place, *statements: str) -> Any:
 # --- Members -------------------------------------------------------------------------------------------------------
 
 
-INFO = software._Info("nodeInfo-B", b"signed", ("O=Bank B, L=London, C=GB",), ("10.0.0.1:10000",), 1, ())
+CHAIN = (make_network().root.public_bytes(Encoding.DER),)
+INFO = software._Info("nodeInfo-B", b"signed", ("O=Bank B, L=London, C=GB",), ("10.0.0.1:10000",), 1, (CHAIN,))
 
 
 @pytest.mark.parametrize("torn", [b"", b'{"member": "bank-b", "inf', b'{"member": "bank-b"}', b"[]", b"\xff"])

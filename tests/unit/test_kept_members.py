@@ -6,7 +6,9 @@ import pytest
 
 from ledger.corda import software
 
-INFO = software._Info("nodeInfo-AB12", b"signed", ("O=Bank B, L=London, C=GB",), ("10.0.0.1:10000",), 1, ())
+INFO = software._Info(
+    "nodeInfo-AB12", b"signed", ("O=Bank B, L=London, C=GB",), ("10.0.0.1:10000",), 1, ((b"certificate",),)
+)
 
 
 def kept(folder: Path, content: bytes) -> object:
