@@ -4,7 +4,6 @@ The infrastructure writes these secrets under the names of `contract.secrets`, a
 """
 
 import asyncio
-import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +15,6 @@ from azure.core.exceptions import ResourceNotFoundError
 from azure.keyvault.secrets.aio import SecretClient
 from pydantic import Field, TypeAdapter, ValidationError
 
-from contract.fingerprint import fingerprint
 from contract.models import OpenModel, first_fault
 from contract.secrets import RpcAccount, VaultSecret
 from contract.timing import SECRET_POLL_SECONDS
@@ -25,7 +23,6 @@ from host.errors import DamagedError, UnavailableError
 
 SECRET_RETRY_SECONDS = 15
 """Pause after a request that failed."""
-_LOOK_AGAIN_SECONDS = 1
 _KEY_BYTES = 32
 
 _T = TypeVar("_T")
@@ -65,11 +62,6 @@ class Card:
     document: bytes
     """The card as it was signed."""
 
-    @property
-    def key_fingerprint(self) -> str:
-        """SHA-256 fingerprint of the key that signs the card."""
-        return fingerprint(json.loads(self.document)["signingKey"])
-
 
 @dataclass(frozen=True)
 class Peers:
@@ -86,7 +78,6 @@ class _Known:
     value: str | None = None
     """None: the vault has no such secret."""
     ever: bool = False
-    read: float = 0.0
     due: float = 0.0
 
 
@@ -181,11 +172,6 @@ class BankVault:
         addresses = {node.legal_name: node.p2p_address for node in card.nodes}
         return Card(name, addresses, card.network_info_url, card.address_space, text.encode())
 
-    def look_again(self) -> None:
-        """Ask for each secret again at the next question, but for those of the last second."""
-        for known in self._known.values():
-            known.due = min(known.due, known.read + _LOOK_AGAIN_SECONDS)
-
     async def _read(self, secret: str) -> str | None:
         """A secret's value, cached for `poll_seconds`, and longer while the vault does not answer."""
         known = self._known.setdefault(secret, _Known())
@@ -203,8 +189,7 @@ class BankVault:
             if value is None and known.value is not None:
                 log.warning("%s is gone; goes on with what it was", self._named(secret))
                 value = known.value
-            known.value, known.ever, known.read = value, True, self._now()
-            known.due = known.read + self._poll_seconds
+            known.value, known.ever, known.due = value, True, self._now() + self._poll_seconds
             return value
 
     async def _ask(self, secret: str) -> str | None:

@@ -162,6 +162,8 @@ class Network:
     """By member: the name of the key that signs its card, if it is not the member's own name."""
     options: dict[str, Any] = field(default_factory=dict)
     """Changes to the authority's configuration."""
+    vault_options: dict[str, Any] = field(default_factory=dict)
+    """Changes to how its members are read from the vault: options of `BankVault`."""
     lifetimes: Lifetimes = field(default_factory=Lifetimes)
     members: "list[Member]" = field(default_factory=list)
     """The members created so far."""
@@ -219,7 +221,7 @@ class Network:
                 configuration,
                 self.store(),
                 VaultKeys(keys, root_keys, request_seconds=5),
-                VaultMembers(secrets, configuration, poll_seconds=0.0, request_seconds=5),
+                VaultMembers(secrets, configuration, **{"poll_seconds": 0.0} | self.vault_options),
                 self.serializer,
                 configured=configured,
                 lifetimes=self.lifetimes,

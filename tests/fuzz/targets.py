@@ -470,8 +470,8 @@ class _Stranger:
 
     class members:  # noqa: N801
         @staticmethod
-        def look_again() -> None:
-            pass
+        async def look_again() -> bool:
+            return True
 
         @staticmethod
         async def key(member: str) -> bytes | None:

@@ -28,6 +28,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from contract.artifacts import Installation
 from contract.authority_configuration import Approval, AuthorityConfiguration
 from contract.metrics import Figure
+from contract.timing import SECRET_POLL_SECONDS
 from host.errors import DamagedError, UnavailableError
 from host.http import serving_requests
 from host.status import Status
@@ -37,7 +38,7 @@ from ledger.corda import CORDA, proof
 from ledger.corda.authority import __main__ as commands
 from ledger.corda.authority.authority import Authority, Lifetimes, RequestRefusedError
 from ledger.corda.authority.configuration import read_authority_configuration
-from ledger.corda.authority.members import VaultMembers
+from ledger.corda.authority.members import LOOK_AGAIN_SECONDS
 from ledger.corda.authority.parameters import JavaSerializer
 from ledger.corda.authority.register import BlobStore, RequestRecord, RequestState, request_id
 from ledger.corda.authority.service import serve
@@ -55,9 +56,20 @@ from ledger.corda.certificates import (
 )
 from ledger.corda.installation import ToolError
 from ledger.software import SoftwareError, WaitingError
-from tests.authority import BANK_A, BANK_B, SETTINGS, MemoryStore, Network, container_client, epoch_of, network
+from tests.authority import (
+    BANK_A,
+    BANK_B,
+    SETTINGS,
+    MemoryStore,
+    Network,
+    Served,
+    container_client,
+    epoch_of,
+    network,
+)
 from tests.certificates import make_network
 from tests.processes.authority_vm import free_port
+from tests.vaults import Clock
 
 pytestmark = pytest.mark.skipif(not npm.available(), reason="no node and npm here; wanted them for Azurite")
 NOTARY, NODE_2 = f"OU=node-1, {BANK_A}", f"OU=node-2, {BANK_A}"
@@ -249,28 +261,118 @@ def test_an_unauthenticated_request_gets_no_proven_answer(play):
     play(history)
 
 
-def test_a_member_that_has_just_joined_is_no_stranger(play):
+async def bank_c_joins(made: Network) -> None:
+    bank_c = "O=Bank C, L=Oslo, C=NO"
+    made.enrolment_keys["bank-c"], made.agreed["bank-c"] = "c" * 64, bank_c
+    made.cards["bank-c"] = [f"OU=node-1, {bank_c}"]
+    await made.write_secrets()
+
+
+async def ask_as_bank_c(vm: Served, key: str = "c" * 64) -> tuple[int, bool]:
+    status, _, proven = await ask(vm.url, "/network", member="bank-c", key=key)
+    return status, proven
+
+
+@pytest.fixture
+def seconds() -> Clock:
+    """The clock by which the authority caches what it read from its vault."""
+    return Clock()
+
+
+@pytest.fixture
+def cached(seconds: Clock) -> dict[str, Any]:
+    """Changes to a network whose authority caches what it read from its vault, as it does at a bank."""
+    return {"vault_options": {"poll_seconds": SECRET_POLL_SECONDS, "now": seconds}}
+
+
+def test_a_member_that_has_just_joined_is_no_stranger(play, seconds, cached):
     async def history(made: Network) -> None:
         async with made.vm() as vm:
-            members = vm.authority.members
-            assert isinstance(members, VaultMembers)
-            members._poll_seconds = 3600
             assert (await ask(vm.url, "/network"))[0] == 200
-            assert await members.entitlement("bank-b"), "what the vault has is known from now on"
-            bank_c = "O=Bank C, L=Oslo, C=NO"
-            made.enrolment_keys["bank-c"], made.agreed["bank-c"] = "c" * 64, bank_c
-            made.cards["bank-c"] = [f"OU=node-1, {bank_c}"]
-            await made.write_secrets()
-            await asyncio.sleep(1.1)
-            status, _, proven = await ask(vm.url, "/network", member="bank-c", key="c" * 64)
-            assert (status, proven) == (200, True), "the vault is read again before anybody is refused"
-            found = await members.entitlement("bank-c")
-            assert found.refusal(f"OU=node-1, {bank_c}") is None, "so are its card and the name of its bank"
+            assert await vm.authority.members.entitlement("bank-b"), "what the vault has is known from now on"
+            await bank_c_joins(made)
+            assert await ask_as_bank_c(vm) == (200, True), "the vault is read again before anybody is refused"
+            found = await vm.authority.members.entitlement("bank-c")
+            assert found.refusal("OU=node-1, O=Bank C, L=Oslo, C=NO") is None, "so are its card and its bank's name"
             assert vm.authority.unproven == 0, "or each member that joins would raise an alert"
-            assert (await ask(vm.url, "/network", member="bank-c"))[0] == 401
+            seconds.now = LOOK_AGAIN_SECONDS
+            assert await ask_as_bank_c(vm, "d" * 64) == (401, False)
             assert vm.authority.unproven == 1, "another key proves nothing, however often the vault is read"
 
-    play(history)
+    play(history, **cached)
+
+
+def test_a_member_that_joins_beside_a_stranger_raises_no_alert(play, seconds, cached):
+    async def history(made: Network) -> None:
+        async with made.vm() as vm:
+            assert await ask_as_bank_c(vm, "d" * 64) == (401, False)
+            assert vm.authority.unproven == 1, "a stranger"
+            await bank_c_joins(made)
+            reads = len(made.vault.served)
+            seconds.now = LOOK_AGAIN_SECONDS - 0.1
+            for _ in range(3):
+                assert await ask_as_bank_c(vm) == (401, False), "it asks again later"
+            assert vm.authority.unproven == 1, "what the vault has now is unknown, so it may have joined"
+            assert len(made.vault.served) == reads, "or strangers could have the vault read without end"
+            seconds.now = LOOK_AGAIN_SECONDS
+            assert await ask_as_bank_c(vm) == (200, True)
+            assert vm.authority.unproven == 1
+
+    play(history, **cached)
+
+
+def test_known_members_wait_for_no_read_that_a_stranger_causes(play, cached):
+    async def history(made: Network) -> None:
+        reading, answers = asyncio.Event(), asyncio.Event()
+
+        async def judge(request: web.Request) -> None:
+            if request.path.startswith("/secrets/enrolment-keys"):
+                reading.set()
+                await answers.wait()
+
+        async with made.vm() as vm:
+            assert (await ask(vm.url, "/network"))[0] == 200
+            made.vault.judge = judge
+            strangers = [asyncio.create_task(ask_as_bank_c(vm)) for _ in range(3)]
+            async with asyncio.timeout(5):
+                await reading.wait()
+                assert (await ask(vm.url, "/network"))[0] == 200, "its key is known, and the vault is slow"
+            assert not any(each.done() for each in strangers), "they wait"
+            answers.set()
+            assert await asyncio.gather(*strangers) == [(401, False)] * 3
+            assert vm.authority.unproven == 1, "the one that had the vault read; it is enough for the alert"
+
+    play(history, **cached)
+
+
+def test_a_member_gets_its_answer_from_an_authority_whose_vault_hangs(play, seconds, cached):
+    async def history(made: Network) -> None:
+        async def judge(_: web.Request) -> str:
+            return "hang"
+
+        async with made.vm() as vm:
+            assert (await ask(vm.url, "/network"))[0] == 200
+            seconds.now = SECRET_POLL_SECONDS
+            made.vault.judge = judge
+            assert (await ask(vm.url, "/network"))[0] == 200, "before the connection's time is over"
+
+    play(history, **cached)
+
+
+def test_nobody_is_called_a_stranger_while_the_vault_is_away(play, cached):
+    async def history(made: Network) -> None:
+        async def judge(_: web.Request) -> str:
+            return "500"
+
+        async with made.vm() as vm:
+            assert (await ask(vm.url, "/network"))[0] == 200
+            await bank_c_joins(made)
+            made.vault.judge = judge
+            assert await ask_as_bank_c(vm) == (503, False)
+            assert (await ask(vm.url, "/network"))[0] == 200, "known members are served"
+            assert vm.authority.unproven == 0
+
+    play(history, **cached)
 
 
 def test_a_request_counts_once_at_all_vms(play):

@@ -4,10 +4,12 @@ import pytest
 
 from components import log_volume
 from components.collected import TABLES
-from components.log_volume import BYTES, DAYS_A_MONTH, Senders, daily_cap_gb, gb_a_month, volumes
+from components.log_volume import BYTES, CAP_FLOOR_GB, DAY, DAYS_A_MONTH, Senders, daily_cap_gb, gb_a_month, volumes
 from components.queries import LOG_TABLES
 from contract.metrics import Metric
+from lab import ROOT
 from ledger import PLATFORMS
+from ledger.corda.authority.members import LOOK_AGAIN_SECONDS
 from stack.settings import SIZES, Size
 from tests.rows import ROWS, billed_bytes
 
@@ -44,6 +46,14 @@ def test_a_loud_day_fits_below_the_cap_and_a_flood_does_not():
 
 def test_an_incident_of_a_small_member_fits_below_the_cap():
     assert daily_cap_gb(Senders(vms=2, identities=1, peers=0)) == 2, "a VM in a loop is as loud wherever it runs"
+
+
+def test_strangers_requests_do_not_fill_the_workspace():
+    reads = DAY / LOOK_AGAIN_SECONDS
+    mb = reads * BYTES["AZKVAuditLogs"] / 1e6
+    assert 2 * mb < CAP_FLOOR_GB * 1000 / 100, "at both VMs of an authority, all day: alerts stay far from the cap"
+    told = (ROOT / "docs" / "threat-model.md").read_text("utf-8")
+    assert f"{reads:,.0f} reads a day on each of its VMs, {mb:.0f} MB of logs" in told, "as the risk owner reads it"
 
 
 @pytest.mark.parametrize("table", BYTES)

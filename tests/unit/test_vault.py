@@ -19,36 +19,9 @@ from host.errors import UnavailableError
 from host.vault import BankVault, Card, SecretDamagedError, parse_enrolment_key
 from lab.banks import key_vault
 from lab.cards import make_card
-from tests.vaults import not_found
+from tests.vaults import Clock, Secrets, not_found
 
 KEY = "0f" * 32
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-class Secrets:
-    """A vault's client; what it raises may quote a secret."""
-
-    vault_url = "https://vault.example"
-
-    def __init__(self, **values: str) -> None:
-        self.values = {name.replace("_", "-"): value for name, value in values.items()}
-        self.fault: Exception | None = None
-        self.asked: list[str] = []
-
-    async def get_secret(self, name: str) -> Any:
-        self.asked.append(name)
-        if self.fault:
-            raise self.fault
-        if name not in self.values:
-            raise not_found()
-        return type("Secret", (), {"value": self.values[name]})
 
 
 def test_a_404_that_is_not_the_vaults_removes_nothing() -> None:

@@ -64,7 +64,6 @@ class Requests:
             log.info("%s", error)
             return _plain(HTTPStatus.SERVICE_UNAVAILABLE, "the authority's vault is away")
         if key is None:
-            self._authority.unproven += 1
             # Not a warning: these are collected, and a stranger could fill the workspace with them.
             log.info("a request in the name of %s from %s is not proven", member, request.remote)
             return _plain(HTTPStatus.UNAUTHORIZED, "wanted a member's request, proven by its enrolment key")
@@ -79,13 +78,18 @@ class Requests:
         return web.Response(status=status, body=content, headers=headers)
 
     async def _proving(self, member: str, proves: Callable[[bytes], bool]) -> bytes | None:
-        """The member's key if it proves the request."""
-        key = await self._authority.members.key(member)
-        if key is None or not proves(key):
-            # A member may have joined, or changed its key, since the vault was read.
-            self._authority.members.look_again()
-            key = await self._authority.members.key(member)
-        return key if key and proves(key) else None
+        """The member's key if it proves the request. Counts a request that the newest keys do not prove."""
+        members = self._authority.members
+        key = await members.key(member)
+        if key and proves(key):
+            return key
+        # A member may have joined, or changed its key, since the vault was read.
+        newest = await members.look_again()
+        key = await members.key(member)
+        if key and proves(key):
+            return key
+        self._authority.unproven += newest
+        return None
 
     async def _proven(  # noqa: PLR0917
         self, member: str, nonce: str, time: int, method: str, path: str, body: bytes
