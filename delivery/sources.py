@@ -22,6 +22,8 @@ _STACKS = frozenset(
     for name in ("addresses", "canonical", "card", "consortium", "egress", "frontend", "key_agreement", "messages")
 )
 """Modules that only stacks use: cards are verified at deployment, balancer and firewall set up there."""
+_AUTHORITYS = {Path("contract/authority_configuration.py"), Path("contract/fingerprint.py")}
+"""Modules of the contract that only an authority's VM uses."""
 
 
 def every_file() -> dict[str, str]:
@@ -51,7 +53,7 @@ def files_of(module: str, platform: str | None) -> dict[str, str]:
 
 def _belongs(path: Path, program: str, platform: str | None) -> bool:
     package, *_ = path.parts
-    if path.name == "authority_configuration.py":
+    if path in _AUTHORITYS:
         return "authority" in program
     if package != "ledger":
         return package in _EVERYWHERE or package == program

@@ -9,11 +9,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 
+from ledger.corda.authority.authority import Lifetimes
 from ledger.corda.certificates import (
     IDENTITY_KEY,
     NODE_CA_KEY,
     NODE_KEY_STORE,
-    ROOT_LIFETIME,
     RPC_KEY_STORE,
     RPC_TLS_KEY,
     RPC_TRUST_STORE,
@@ -56,7 +56,7 @@ def make_network(now: datetime = NOW) -> Network:
     root_key, ca_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     root = certificate(
         None, x500_name("CN=Root, O=Bank A, L=London, C=GB"), root_key.public_key(), None, now=now,
-        lifetime=ROOT_LIFETIME,
+        lifetime=Lifetimes.root,
     ).sign(root_key, SHA256())  # fmt: skip
     ca = certificate(
         CertificateRole.DOORMAN_CA,
@@ -64,7 +64,7 @@ def make_network(now: datetime = NOW) -> Network:
         ca_key.public_key(),
         root,
         now=now,
-        lifetime=ROOT_LIFETIME,
+        lifetime=Lifetimes.root,
         crl_url="http://10.1.255.30:8445/root.crl",
     ).sign(root_key, SHA256())
     return Network(root_key, ca_key, root, ca)

@@ -45,10 +45,6 @@ RPC_KEY_STORE = "rpcsslkeystore.jks"
 RPC_TRUST_STORE = "rpcssltruststore.jks"
 """Trust store for RPC clients: the node's RPC certificate."""
 
-ROOT_LIFETIME = timedelta(days=7300)
-"""Validity of the root and of the certificate that signs parameters: 20 years, since members never replace them."""
-IDENTITY_CA_LIFETIME = timedelta(days=3650)
-"""Validity of the CA that certifies names: renewed once in a root's life."""
 LIFETIME = timedelta(days=365)
 """Validity of a node's certificates among members: 12 months, of which the last 4 are for the renewal."""
 RPC_LIFETIME = timedelta(days=3650)

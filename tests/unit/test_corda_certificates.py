@@ -16,13 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contract.legal_name import name_key
+from ledger.corda.authority.authority import Lifetimes
 from ledger.corda.authority.signing import Request, read_request, revocation_list, sign
 from ledger.corda.certificates import (
     IDENTITY_BLOBS,
     IDENTITY_KEY,
     LIFETIME,
     NODE_CA_KEY,
-    ROOT_LIFETIME,
     RPC_TLS_KEY,
     TLS_KEY,
     CertificateError,
@@ -208,7 +208,7 @@ def test_validity_begins_with_the_day_and_ends_before_the_issuers(network, keys)
     (leaf, *_) = network.certify(CertificateRole.NODE_CA, key)
     assert leaf.not_valid_before_utc == NOW.replace(hour=0, minute=0), "clocks that are a little late take it"
     assert leaf.not_valid_after_utc == NOW + LIFETIME
-    late = NOW + ROOT_LIFETIME - timedelta(days=5)
+    late = NOW + Lifetimes.root - timedelta(days=5)
     (cut, *_) = network.certify(CertificateRole.NODE_CA, key, now=late)
     assert cut.not_valid_after_utc == network.ca.not_valid_after_utc, "Java refuses what outlives its issuer"
     assert renewal_time(leaf) == leaf.not_valid_after_utc - (leaf.not_valid_after_utc - leaf.not_valid_before_utc) / 3

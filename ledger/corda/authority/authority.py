@@ -50,9 +50,7 @@ from ledger.corda.authority.register import (
 )
 from ledger.corda.authority.signing import Signer, read_public_key, read_request, revocation_list, sign
 from ledger.corda.certificates import (
-    IDENTITY_CA_LIFETIME,
     LIFETIME,
-    ROOT_LIFETIME,
     CertificateError,
     CertificateRole,
     certificate,
@@ -122,8 +120,10 @@ class _RootSigner(Signer):
 class Lifetimes:
     """Validity of what an authority signs."""
 
-    root: timedelta = ROOT_LIFETIME
-    identity_ca: timedelta = IDENTITY_CA_LIFETIME
+    root: timedelta = timedelta(days=7300)
+    """Also of the certificate that signs parameters: 20 years, since members never replace them."""
+    identity_ca: timedelta = timedelta(days=3650)
+    """Renewed once in a root's life."""
     issued: timedelta = LIFETIME
     root_list: timedelta = timedelta(days=396)
     """13 months, so that opening the root once a year suffices."""
