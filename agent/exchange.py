@@ -337,7 +337,14 @@ class Exchange(PeerNetwork):
         told = {node.legal_name: node for node in answer.nodes}
         before = {node.legal_name: node for node in peer.answer.nodes} if peer.answer else {}
         # Absence proves nothing: only the card drops a node.
-        peer.answer = _of_nodes(name, {each: node for each, node in (before | told).items() if each in on_card})
+        merged = _of_nodes(name, {each: node for each, node in (before | told).items() if each in on_card})
+        if (size := len(merged.to_json())) > MAX_ANSWER_BYTES:
+            # Answers with a few nodes each would add up to a document that no VM can read again.
+            raise NetworkInfoError(
+                f"{name}: what it published of its nodes has {size} bytes together; wanted {MAX_ANSWER_BYTES} at most,"
+                " as in one answer"
+            )
+        peer.answer = merged
         await self._store(peer)
         troubles = []
         if missing := sorted((before.keys() - told.keys()) & on_card):
