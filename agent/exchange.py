@@ -341,8 +341,8 @@ class Exchange(PeerNetwork):
         if (size := len(merged.to_json())) > MAX_ANSWER_BYTES:
             # Answers with a few nodes each would add up to a document that no VM can read again.
             raise NetworkInfoError(
-                f"{name}: what it published of its nodes has {size} bytes together; wanted {MAX_ANSWER_BYTES} at most,"
-                " as in one answer"
+                f"{name}: what it published of its nodes has {size} bytes together; wanted {MAX_ANSWER_BYTES} at "
+                "most, as in one answer"
             )
         peer.answer = merged
         await self._store(peer)
