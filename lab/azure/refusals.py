@@ -645,6 +645,21 @@ CASES = [
         legal=lambda w: w.a.database_subnet("10.1.8.0/28"),
         given=lambda w: w.a.network,
     ),
+    Case(
+        rules._rule_networks,
+        "networks of a rule that overlap",
+        "OverlappingSubnetsNotPermittedInSecurityRule: applications has 10.50.0.0/16 and 10.50.7.0/24",
+        broken=lambda w: w.a.security_group(
+            {
+                **security_rule("applications", 100),
+                "sourceAddressPrefixes": ["10.50.7.0/24", "10.60.0.0/16", "10.50.0.0/16"],
+            }
+        ),
+        legal=lambda w: w.a.security_group(
+            {**security_rule("one", 100), "sourceAddressPrefixes": ["10.50.0.0/16", "10.51.0.0/16"]},
+            {**security_rule("other", 101), "sourceAddressPrefixes": ["10.50.7.0/24"]},
+        ),
+    ),
     *(
         Case(
             rules._security_group,

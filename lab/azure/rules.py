@@ -34,7 +34,7 @@ Sources, below learn.microsoft.com/azure:
     VS vpn-gateway/vpn-gateway-about-vpn-gateway-settings
     ZO reliability/reliability-virtual-machine-scale-sets
 Issues on GitHub: AN pulumi/pulumi-azure-native, AZ Azure/azure-cli, BI Azure/bicep, BR Azure/bicep-registry-modules,
-    MD MicrosoftDocs/azure-docs, TF hashicorp/terraform-provider-azurerm
+    CP kubernetes-sigs/cloud-provider-azure, MD MicrosoftDocs/azure-docs, TF hashicorp/terraform-provider-azurerm
 """
 
 import base64
@@ -394,6 +394,18 @@ def _security_group(situation: Situation) -> str | None:
         if key in taken:
             return f"SecurityRuleConflict: {taken[key]} and {rule['name']} share the priority {rule['priority']}"
         taken[key] = rule["name"]
+    return None
+
+
+def _rule_networks(situation: Situation) -> str | None:
+    """CP #6775: the networks of one side of a security rule do not overlap."""
+    for rule in situation.inputs.get("securityRules") or []:
+        for side in ("sourceAddressPrefixes", "destinationAddressPrefixes"):
+            blocks = sorted(map(_block, rule.get(side) or []))
+            # Sorted, whatever lies between two blocks that overlap overlaps the first of them too.
+            for one, other in pairwise(blocks):
+                if one.overlaps(other):
+                    return f"OverlappingSubnetsNotPermittedInSecurityRule: {rule['name']} has {one} and {other}"
     return None
 
 
@@ -859,7 +871,7 @@ _RULES: dict[str, tuple[Rule, ...]] = {
     "monitor:ScheduledQueryRule": (_query_alert,),
     "network:LoadBalancer": (_frontend, _load_balancer),
     "network:LocalNetworkGateway": (_local_gateway,),
-    "network:NetworkSecurityGroup": (_security_group,),
+    "network:NetworkSecurityGroup": (_security_group, _rule_networks),
     "network:Subnet": (_subnet, _special_subnet),
     "network:VirtualNetwork": (_virtual_network,),
     "network:VirtualNetworkGateway": (_gateway, _vpn_gateway, _coexistence),
