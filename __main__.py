@@ -8,8 +8,9 @@ from contract.frontend import application_port
 from stack import rows, watch
 from stack.card import own_card
 from stack.card_file import CARD_OUTPUT, LINKS_OUTPUT
+from stack.fixed import made_with
 from stack.member import read_member
-from stack.previous import PEER_CARDS_OUTPUT, SERVER_OFFER_OUTPUT, SHARE_OUTPUT
+from stack.previous import MADE_WITH_OUTPUT, PEER_CARDS_OUTPUT, SERVER_OFFER_OUTPUT, SHARE_OUTPUT
 
 
 async def main() -> None:
@@ -49,6 +50,7 @@ async def main() -> None:
     pulumi.export("fingerprint", keys.fingerprint)
     pulumi.export(SERVER_OFFER_OUTPUT, member.settings.server_offer.model_dump(by_alias=True))
     pulumi.export(SHARE_OUTPUT, member.settings.ledger.share_gib)
+    pulumi.export(MADE_WITH_OUTPUT, made_with(member.settings).model_dump(by_alias=True, exclude_none=True))
     pulumi.export(PEER_CARDS_OUTPUT, {name: each.to_output() for name, each in member.newest_peer_cards.items()})
     pulumi.export("resourceGroup", group.resource_group_name)
     pulumi.export(LINKS_OUTPUT, watch.links(member))

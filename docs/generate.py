@@ -57,7 +57,7 @@ from ledger.corda.enrolment import NetworkAnswer
 from policy.checklist import render
 from stack.card_file import CARD_OUTPUT, LINKS_OUTPUT
 from stack.mistakes import section_of
-from stack.previous import PEER_CARDS_OUTPUT, SERVER_OFFER_OUTPUT, SHARE_OUTPUT
+from stack.previous import MADE_WITH_OUTPUT, PEER_CARDS_OUTPUT, SERVER_OFFER_OUTPUT, SHARE_OUTPUT
 from stack.regions import REGIONS
 from stack.settings import LOCATION_KEY, SIZES, HighAvailability, NodesSettings, Settings
 
@@ -90,6 +90,10 @@ OUTPUTS: Mapping[str, str] = {
     ),
     SERVER_OFFER_OUTPUT: (
         "what the region offered when the database's server was made; a later offer changes no live server"
+    ),
+    MADE_WITH_OUTPUT: (
+        "settings that Azure lets nobody change afterwards, and the generation of the authority's CA: an update that "
+        "would is refused before anything is touched"
     ),
     SHARE_OUTPUT: "GiB of the ledger's share: a smaller `ledger.shareGib` is refused",
     LINKS_OUTPUT: "by peer, the kind of its link: `vnet-to-vnet`, `ipsec` or `express-route`",

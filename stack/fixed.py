@@ -1,11 +1,12 @@
 """Settings that can't change once the member is live: resources would be replaced, and some of them only in part."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
 import pulumi
 
-from stack.previous import PreviousUpdate
+from stack.previous import MadeWith, PreviousUpdate
 from stack.settings import LOCATION_KEY, Settings
 
 
@@ -16,7 +17,12 @@ def refuse_changes(settings: Settings, previous: PreviousUpdate) -> None:
         RunError: with one line for each setting that has changed and must not.
     """
     card = previous.card if isinstance(previous.card, dict) else {}
-    if mistakes := [*_changes(settings, card), *_shrinking(settings, previous.share_gib)]:
+    made = previous.made_with
+    if mistakes := [
+        *_changes(settings, card),
+        *_shrinking(settings, previous.share_gib),
+        *(_unlike(settings, made) if made else ()),
+    ]:
         raise pulumi.RunError(
             "\n".join([f"the configuration of stack {pulumi.get_stack()} can't be used:", *mistakes])
         )
@@ -64,6 +70,40 @@ def _shrinking(settings: Settings, live: int | None) -> Iterator[str]:
         yield (
             f"{pulumi.get_project()}:ledger.shareGib: {wanted}: wanted {live} or more, as it is live: what nodes "
             "have written may not fit any more"
+        )
+
+
+def made_with(settings: Settings) -> MadeWith:
+    """What the next update compares its settings with."""
+    return MadeWith(
+        soft_delete_days=settings.key_vault.soft_delete_days,
+        geo_redundant_backup=settings.geo_redundant_backup if settings.platform.database else None,
+        ca_generation=settings.ca_generation if settings.is_authority else None,
+    )
+
+
+def _unlike(settings: Settings, made: MadeWith) -> Iterator[str]:
+    now, project = made_with(settings), pulumi.get_project()
+    for key, value, before, why in (
+        (
+            "keyVault.softDeleteDays",
+            now.soft_delete_days,
+            made.soft_delete_days,
+            "Azure refuses another number for a vault that exists",
+        ),
+        (
+            "database.geoRedundantBackup",
+            now.geo_redundant_backup,
+            made.geo_redundant_backup,
+            "Azure refuses another choice for a server that exists",
+        ),
+    ):
+        if None not in (value, before) and value != before:
+            yield f"{project}:{key}: {json.dumps(value)}: wanted {json.dumps(before)}, as it is live: {why}"
+    if now.ca_generation and made.ca_generation and now.ca_generation < made.ca_generation:
+        yield (
+            f"{project}:ledger.network.caGeneration: {now.ca_generation}: wanted {made.ca_generation} or more, as it "
+            "is live: the CA that certifies names would be deleted"
         )
 
 

@@ -89,8 +89,8 @@ async def read_member() -> Member:
     settings = load_settings()
     client = await authorization.get_client_config_output().future()
     previous = await read_previous_update()
-    refuse_changes(settings, previous)
     settings = settings.with_server_of(previous.server_offer)
+    refuse_changes(settings, previous)
     peers = await read_peers(settings, own_identities(settings), client.tenant_id, previous)
     for warning in warnings_of(settings):
         pulumi.log.warn(warning)

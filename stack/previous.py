@@ -11,7 +11,7 @@ from pulumi.runtime import invoke_async
 from pydantic import TypeAdapter, ValidationError
 
 from contract.card import SeenCard
-from contract.models import first_fault
+from contract.models import OpenModel, first_fault
 from stack.card_file import CARD_OUTPUT
 from stack.regions import ServerOffer
 
@@ -19,6 +19,8 @@ SERVER_OFFER_OUTPUT = "serverOffer"
 """Stack output: what the region offered when the database server was created."""
 SHARE_OUTPUT = "shareGib"
 """Stack output: provisioned size of the ledger's share in GiB."""
+MADE_WITH_OUTPUT = "madeWith"
+"""Stack output: `MadeWith`."""
 PEER_CARDS_OUTPUT = "peerCards"
 """Stack output: `SeenCard` of each present and former peer, by name."""
 READ_STACK = "pulumi:pulumi:readStackOutputs"
@@ -27,6 +29,16 @@ READ_STACK = "pulumi:pulumi:readStackOutputs"
 _WRAPPING: Final = re.compile(r"^.*?returned an error: ", re.DOTALL)
 _RULE: Final = re.compile(r"-{20,}")
 _REASON_CHARACTERS: Final = 600
+
+
+class MadeWith(OpenModel):
+    """Settings of the last update that Azure, or the network, does not let change or fall."""
+
+    soft_delete_days: int
+    geo_redundant_backup: bool | None = None
+    """None if the platform needs no database."""
+    ca_generation: int | None = None
+    """None if the member runs no network authority."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +51,8 @@ class PreviousUpdate:
     """What the region offered when the database server was created."""
     share_gib: int | None = None
     """Provisioned size of the ledger's share in GiB; None before the first update."""
+    made_with: MadeWith | None = None
+    """None before the first update, and after one of an older program."""
     peer_cards: Mapping[str, SeenCard] = field(default_factory=dict)
     """Record of the newest card of each present and former peer, by name."""
 
@@ -55,6 +69,7 @@ async def read_previous_update() -> PreviousUpdate:
         seen = TypeAdapter(dict[str, SeenCard]).validate_python(outputs.get(PEER_CARDS_OUTPUT, {}))
         offer = TypeAdapter(ServerOffer | None).validate_python(outputs.get(SERVER_OFFER_OUTPUT))
         share = TypeAdapter(int | None).validate_python(outputs.get(SHARE_OUTPUT))
+        made = TypeAdapter(MadeWith | None).validate_python(outputs.get(MADE_WITH_OUTPUT))
     except ValidationError as error:
         message = f"the own stack {stack}: its outputs: {first_fault(error)}; wanted what `up` wrote"
     except Exception as error:
@@ -62,7 +77,7 @@ async def read_previous_update() -> PreviousUpdate:
             f"the own stack {stack}: its outputs can't be read ({reason(error)}); wanted those of the last update"
         )
     else:
-        return PreviousUpdate(outputs.get(CARD_OUTPUT), offer, share, seen)
+        return PreviousUpdate(outputs.get(CARD_OUTPUT), offer, share, made, seen)
     raise pulumi.RunError(message)
 
 

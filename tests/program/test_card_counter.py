@@ -23,6 +23,10 @@ BANK_B = {"name": "bank-b", "legalName": legal_name("bank-b"), "stack": stack_of
 RAISED: dict[str, Any] = {"keyGenerations": {"link": 2, "signing": 1}}
 
 
+def own_network(**changes: Any) -> dict[str, Any]:
+    return {"roles": {"node-1": "notary"}, "network": {"authority": "bank-a", **changes}}
+
+
 def server_of(run: Run) -> Mapping[str, Any]:
     """What the database's server is asked to be."""
     wanted = one(run, "Server").inputs
@@ -65,13 +69,13 @@ def test_a_stack_counts_its_cards_and_those_of_its_peers():
 def test_a_state_of_an_older_program_is_updated():
     stack = Stack()
     stack.up()
-    for output in ("peerCards", "serverOffer", "shareGib", "waitsFor"):
+    for output in ("madeWith", "peerCards", "serverOffer", "shareGib", "waitsFor"):
         assert stack.deployment.outputs.pop(output, None) is not None, f"{output} came later"
     older = {key: value for key, value in stack.deployment.outputs["member"].items() if key != "counter"}
     stack.deployment.outputs["member"] = older | {"schema": "1.1"}
     updated = stack.up()
     assert updated.outputs["member"]["counter"] == 1, "peers take any counter after a card that has none"
-    assert {"peerCards", "serverOffer", "shareGib"} <= updated.outputs.keys()
+    assert {"madeWith", "peerCards", "serverOffer", "shareGib"} <= updated.outputs.keys()
 
 
 @pytest.mark.parametrize(
@@ -111,8 +115,13 @@ def test_a_peer_that_joins_again_under_an_agreed_key_counts_anew():
         ),
         ({"keyGenerations": {"link": 1}}, "keyGenerations.link: 1: wanted 2 or more, as it is live"),
         ({"keyGenerations": {"link": 2, "signing": 1}}, "keyGenerations.signing: 1: wanted 2 or more"),
+        ({"keyVault": {"softDeleteDays": 30}}, "keyVault.softDeleteDays: 30: wanted 90, as it is live"),
+        (
+            {"database": {"geoRedundantBackup": False}},
+            "database.geoRedundantBackup: false: wanted true, as it is live",
+        ),
     ],
-    ids=["name", "region", "addresses", "legal name", "link key", "signing key"],
+    ids=["name", "region", "addresses", "legal name", "link key", "signing key", "vault", "backup"],
 )
 def test_what_can_not_change_on_a_live_member_is_refused_before_anything_is_touched(
     changes: dict[str, Any], wanted: str
@@ -122,6 +131,16 @@ def test_what_can_not_change_on_a_live_member_is_refused_before_anything_is_touc
     refused = refusal(outputs=live, **{"keyGenerations": raised, **changes})
     assert wanted in refused.message, "half of the stack would be replaced, and some of it never come up"
     assert refused.registered == ()
+
+
+def test_an_earlier_ca_does_not_come_back():
+    first, second = ({"ledger": own_network(caGeneration=generation)} for generation in (1, 2))
+    stack = Stack()
+    stack.up(**first)
+    live = stack.up(**second).outputs
+    refused = refusal(outputs=live, **first)
+    assert "ledger.network.caGeneration: 1: wanted 2 or more, as it is live" in refused.message
+    assert refused.registered == (), "the newer one's key would be deleted"
 
 
 def test_the_share_grows_in_place_and_never_shrinks():

@@ -326,6 +326,7 @@ def test_the_outputs_are_the_documented_ones_and_public(run: Plan):
         "connections",
         "fingerprint",
         "links",
+        "madeWith",
         "member",
         "monitoring",
         "peerCards",
