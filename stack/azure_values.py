@@ -124,13 +124,24 @@ def wrong_tags(tags: Mapping[str, str]) -> Iterator[tuple[str | None, str]]:
         yield None, f"{len(tags)} tags; wanted {MAX_TAGS} at most: a secret takes 15, three of them the program's"
     folded = [name.casefold() for name in tags]
     for name, value in tags.items():
-        if not 0 < len(name) <= _MAX_TAG_NAME or _NO_TAG_NAME.search(name):
-            yield name, f"wanted a name of 1 to {_MAX_TAG_NAME} characters, none of <>%&\\?/"
+        if not 0 < _length(name) <= _MAX_TAG_NAME or _NO_TAG_NAME.search(name) or not _plain(name):
+            yield name, f"wanted a name of 1 to {_MAX_TAG_NAME} printable characters, none of <>%&\\?/"
         elif _RESERVED_TAG.match(name):
             yield name, "wanted a name that does not begin with microsoft, azure or windows"
         elif name.casefold() in {own.casefold() for own in (*OWN_TAGS, MODEL_TAG)}:
             yield name, "wanted another name: the program sets that one"
         elif folded.index(name.casefold()) < [*tags].index(name):
             yield name, "wanted each name once: Azure's have no upper and lower case"
-        if len(value) > _MAX_TAG_VALUE:
-            yield name, f"{len(value)} characters; wanted {_MAX_TAG_VALUE} at most"
+        if _length(value) > _MAX_TAG_VALUE:
+            yield name, f"{_length(value)} characters; wanted {_MAX_TAG_VALUE} at most"
+        elif not _plain(value):
+            yield name, "wanted printable characters, no space before or after them"
+
+
+def _length(text: str) -> int:
+    """Characters as Azure counts them, in UTF-16."""
+    return len(text.encode("utf-16-le", "surrogatepass")) // 2
+
+
+def _plain(text: str) -> bool:
+    return text.isprintable() and text == text.strip()

@@ -7,14 +7,15 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from enum import StrEnum
-from ipaddress import IPv4Network, ip_address
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 from uuid import UUID
 
 import pulumi
-from cryptography.x509 import load_pem_x509_certificates
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import Certificate, load_pem_x509_certificates
 from pulumi.runtime.config import CONFIG, get_config_env, is_config_secret
 from pydantic import (
     AfterValidator,
@@ -39,6 +40,7 @@ from pydantic_core import PydanticCustomError, from_json
 from components.key_store import RPC_PASSWORD_LENGTH
 from components.ledger_database import check_sku, general_purpose_sku, vcores, vcores_of
 from components.ledger_storage import SHARE_GIB
+from contract.addresses import is_public
 from contract.artifacts import Artifact
 from contract.authority_configuration import Approval
 from contract.card import (
@@ -184,14 +186,25 @@ ExistingFile = Annotated[Path, AfterValidator(_existing_file)]
 
 
 def _certificate(path: Path) -> Path:
+    found = _certificates(path)
+    if len(found) != 1:
+        raise ValueError(
+            f"{len(found)} certificates in it; wanted a PEM file with the network's root certificate alone"
+        )
     try:
-        found = len(load_pem_x509_certificates(path.read_bytes()))
-    except Exception:
-        # Of an odd version, for one, it makes no ValueError.
-        found = 0
-    if found != 1:
-        raise ValueError(f"{found} certificates in it; wanted a PEM file with the network's root certificate alone")
+        found[0].verify_directly_issued_by(found[0])
+    except Exception as error:
+        raise ValueError("its certificate is not self-signed; wanted the network's root certificate") from error
     return path
+
+
+def _certificates(path: Path) -> list[Certificate]:
+    """The certificates in a PEM file; none if one can't be read."""
+    try:
+        return load_pem_x509_certificates(path.read_bytes())
+    except Exception:
+        # An odd version, for one, raises no ValueError.
+        return []
 
 
 ROOT_OPEN_AT_MOST = timedelta(hours=24)
@@ -246,17 +259,26 @@ NodeText = Annotated[str, Form("a node's legal name, such as OU=node-1, O=Bank A
 BankText = Annotated[str, Form("an X.500 name with O, L and C, such as O=Bank A, L=London, C=GB")]
 
 
-_DOMAIN = re.compile(r"([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z]([a-z0-9-]*[a-z0-9])?")
+_LABEL = "([a-z0-9-]{0,61}[a-z0-9])?"
+_DOMAIN = re.compile(rf"([a-z0-9]{_LABEL}\.)+[a-z]{_LABEL}")
 """No number at its end: resolvers take 127.1 for an address."""
+# iana.org/assignments/special-use-domain-names, but the names of examples; and what RFC 6762 lists beside .local.
+_NO_PUBLIC_DOMAIN = tuple(
+    f".{each}"
+    for each in "alt arpa corp home internal intranet invalid lan local localdomain localhost onion "
+    "private test".split()
+)
 
 
 # Without a user, since anybody with access to a VM can read it; on the one port that security rules let nodes reach.
 def _public_host(url: str) -> str:
     host = urlsplit(url).hostname or ""
     try:
-        public = ip_address(host).is_global
+        address = IPv4Address(host)
+        # Python takes multicast and Azure's wire server for global.
+        public = address.is_global and is_public(address)
     except ValueError:
-        public = bool(_DOMAIN.fullmatch(host)) and not host.endswith((".local", ".localhost", ".internal"))
+        public = len(host) <= 253 and bool(_DOMAIN.fullmatch(host)) and not host.endswith(_NO_PUBLIC_DOMAIN)
     if not public:
         raise ValueError(
             f"host {host}; wanted a public one: VMs reach public addresses alone, an image holds the rest"
@@ -266,7 +288,10 @@ def _public_host(url: str) -> str:
 
 HttpsUrl = Annotated[
     str,
-    StringConstraints(pattern=r"^https://[^\s/:@?#]+(:443)?(/[^\s?#]*)?$"),
+    # A path of RFC 3986.
+    StringConstraints(
+        pattern=r"^https://[^\s/:@?#]+(:443)?(/([A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})*)?$", max_length=2000
+    ),
     AfterValidator(_public_host),
     Form("an https:// URL, port 443, without a user"),
 ]
@@ -292,7 +317,8 @@ class BankSettings(_Section):
     asn: Annotated[Asn, Strict(), Form("a private BGP autonomous system number such as 64512")] = Field(
         description="private BGP autonomous system number, unique in the consortium; with ExpressRoute also 65515"
     )
-    card_counter: Annotated[int, Field(ge=1, le=MAX_COUNTER, strict=True)] = Field(
+    # Above it as many changes are left as below: a card with a counter over `MAX_COUNTER` is none for peers.
+    card_counter: Annotated[int, Field(ge=1, le=MAX_COUNTER // 2, strict=True)] = Field(
         1,
         description="lowest counter of this member's card; after the state was restored from a backup, one above "
         "the highest counter that peers have seen",
@@ -452,7 +478,8 @@ class ZoneSettings(_Section):
         return Zone(
             registration_url=self.registration_url,
             network_map_url=self.network_map_url,
-            trust_root=self.trust_root.read_text(encoding="ascii"),
+            # What else is in the file, a private key for one, must not get into custom data.
+            trust_root=_certificates(self.trust_root)[0].public_bytes(Encoding.PEM).decode(),
         )
 
 
@@ -611,8 +638,9 @@ class LedgerSettings(_Section):
     @field_validator("applications")
     @classmethod
     def _in_one_version(cls, applications: tuple[Artifact, ...]) -> tuple[Artifact, ...]:
-        # A node does not start with one of them in two versions.
-        refuse(repeated(applications, lambda each: each.coordinates.rpartition(":")[0], below=("coordinates",)))
+        # A node does not start with one of them in two versions, and its folder has one file of a name.
+        for key in (lambda each: each.coordinates.rpartition(":")[0], lambda each: each.file_name):
+            refuse(repeated(applications, key, below=("coordinates",)))
         return applications
 
     @field_validator("rpc_users")
@@ -670,25 +698,40 @@ def _unusable(users: tuple[RpcUser, ...], platform: Platform | None) -> Iterator
                 yield Flaw(str(error), (place, "permissions", index))
 
 
+_ATOM = "[A-Za-z0-9!#$%&*+/=?^_`{|}~-]+"
+_DOMAIN_PART = "[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?"
 Email = Annotated[
     str,
-    StringConstraints(pattern=r"^[^@\s<>,;\"']+@[^@\s<>,;\"'.]+(\.[^@\s<>,;\"'.]+)+$"),
+    # An atom's dots stand between its characters, RFC 5322; without the apostrophe, which quotes it somewhere.
+    StringConstraints(pattern=rf"^{_ATOM}(\.{_ATOM})*@{_DOMAIN_PART}(\.{_DOMAIN_PART})+$", max_length=254),
     Form("an e-mail address such as operations@bank.example"),
 ]
+_MAX_EMAILS = 50
+"""A budget's mail has so many addresses at most."""
+
+
+def _each_address_once(emails: tuple[str, ...]) -> tuple[str, ...]:
+    # Receivers have their addresses for names, and Azure's names have no upper and lower case.
+    refuse(repeated(emails, str.casefold))
+    return emails
 
 
 class AlertsSettings(_Section):
     """Who hears of alerts."""
 
-    emails: Annotated[tuple[Email, ...], AfterValidator(each_once)] = Field(
-        (), description="addresses that get each alert"
+    emails: Annotated[tuple[Email, ...], Field(max_length=_MAX_EMAILS), AfterValidator(_each_address_once)] = Field(
+        (), description=f"addresses that get each alert, {_MAX_EMAILS} at most"
     )
+
+
+_MAX_BUDGET = 1_000_000_000
+"""More than a member costs in any currency; a number of 400 digits is none for Pulumi."""
 
 
 class MonitoringSettings(_Section):
     """What is watched besides the resources."""
 
-    budget: Annotated[int, Field(ge=1, strict=True)] | None = Field(
+    budget: Annotated[int, Field(ge=1, le=_MAX_BUDGET, strict=True)] | None = Field(
         None,
         description="what the resource group may cost a month, in the currency of the subscription's bills: "
         "`alerts.emails` get a mail when the cost exceeds it, or is forecast to; not at size `small`",
@@ -828,6 +871,13 @@ class Settings(_Section):
             Flaw(f"overlaps the member's own {own}; wanted a network outside of it", (place,))
             for place, each in enumerate(networks)
             if own and each.overlaps(own)
+        )
+        # Azure refuses a security rule whose networks overlap.
+        refuse(
+            Flaw(f"overlaps {earlier}; wanted networks that do not overlap", (place,))
+            for place, each in enumerate(networks)
+            for earlier in networks[:place]
+            if each.overlaps(earlier)
         )
         return networks
 

@@ -242,6 +242,101 @@ REJECTIONS = {
         "169.254.169.254",
         "wanted a public one",
     ),
+    **{
+        f"repository-at-{host:.20}": (
+            ledger(repository=f"https://{host}/maven"),
+            "ledger.repository",
+            host[:20],
+            "wanted a public one",
+        )
+        for host in ("168.63.129.16", "224.0.0.1", "maven.lan", "maven.home.arpa", f"{'m' * 64}.example")
+    },
+    **{
+        f"repository-with-{path!a:.20}": (
+            ledger(repository=f"https://maven.example/{path}"),
+            "ledger.repository",
+            "https://maven.example/",
+            "wanted an https:// URL, port 443, without a user",
+        )
+        for path in ("\u202e", '"', "\\", "%0", "\0", "x" * 2000)
+    },
+    "application-in-two-groups": (
+        ledger(applications=[{"coordinates": f"{group}:flows:1.0", "sha256": "0" * 64} for group in ("a", "b")]),
+        "ledger.applications[1].coordinates",
+        "b:flows:1.0",
+        "the same as [0].coordinates; wanted each once",
+    ),
+    **{
+        f"application-{coordinates!a:.20}": (
+            ledger(applications=[{"coordinates": coordinates, "sha256": "0" * 64}]),
+            "ledger.applications[0].coordinates",
+            coordinates[:20],
+            "wanted GROUP:NAME:VERSION in a Maven repository",
+        )
+        for coordinates in ("..:..:..", "g\u0435:name:1.0", f"g:{'n' * 129}:1.0")
+    },
+    "card-counter-after-which-no-change-fits": (
+        bank(cardCounter=10**9),
+        "bank.cardCounter",
+        "1000000000",
+        "wanted a whole number, 1 to 500000000",
+    ),
+    "applications-in-each-other": (
+        {"applicationNetworks": ["10.50.0.0/16", "10.60.0.0/24", "10.50.7.0/24"]},
+        "applicationNetworks[2]",
+        "10.50.7.0/24",
+        "overlaps 10.50.0.0/16; wanted networks that do not overlap",
+    ),
+    "many-emails": (
+        {"alerts": {"emails": [f"ops{number}@bank-a.example" for number in range(51)]}},
+        "alerts.emails",
+        "51 of them",
+        "wanted 50 at most",
+    ),
+    "one-email-twice": (
+        {"alerts": {"emails": ["ops@bank-a.example", "Ops@Bank-A.example"]}},
+        "alerts.emails[1]",
+        "Ops@Bank-A.example",
+        "the same as [0]; wanted each once",
+    ),
+    **{
+        f"email-{email!a:.20}": (
+            {"alerts": {"emails": [email]}},
+            "alerts.emails[0]",
+            "a",
+            "wanted an e-mail address such as operations@bank.example",
+        )
+        for email in (
+            "\u00e9@b.example",
+            "a\0@b.example",
+            "a..b@b.example",
+            "a@-.-",
+            "a@b.c\u200b",
+            f"{'a' * 251}@b.c",
+        )
+    },
+    **{
+        f"tag-{name!a:.20}": (
+            {"tags": {name: "x"}},
+            f"tags[{shown}]",
+            "x",
+            "wanted a name of 1 to 128 printable characters",
+        )
+        for name, shown in {
+            " ": '" "',
+            "a ": '"a "',
+            "a\u202eb": '"a\\u202eb"',
+            "\N{BANK}" * 65: '"' + "\N{BANK}" * 65 + '"',
+        }.items()
+    },
+    **{
+        f"tag-with-{value!a:.20}": ({"tags": {"owner": value}}, "tags.owner", "", wanted)
+        for value, wanted in {
+            "\0": "wanted printable characters",
+            "x ": "wanted printable characters",
+            "\N{BANK}" * 129: "258 characters; wanted 256 at most",
+        }.items()
+    },
     "repository-without-a-domain": (
         ledger(repository="https://localhost/maven"),
         "ledger.repository",
@@ -370,7 +465,7 @@ REJECTIONS = {
         {"tags": {"a/b": "x"}},
         'tags["a/b"]',
         "x",
-        "wanted a name of 1 to 128 characters, none of <>%&\\?/",
+        "wanted a name of 1 to 128 printable characters, none of <>%&\\?/",
     ),
     "tag-reserved": (
         {"tags": {"Microsoft.x": "x"}},
@@ -1152,13 +1247,19 @@ REJECTIONS = {
         {"alerts": {"emails": ["ops@bank-a.example"]}, "monitoring": {"budget": 0}},
         "monitoring.budget",
         "0",
-        "wanted a whole number, 1 or more",
+        "wanted a whole number, 1 to 1000000000",
+    ),
+    "budget-of-400-digits": (
+        {"alerts": {"emails": ["ops@bank-a.example"]}, "monitoring": {"budget": 10**400}},
+        "monitoring.budget",
+        "1000",
+        "wanted a whole number, 1 to 1000000000",
     ),
     "budget-of-true": (
         {"alerts": {"emails": ["ops@bank-a.example"]}, "monitoring": {"budget": True}},
         "monitoring.budget",
         "true",
-        "no whole number; wanted a whole number, 1 or more",
+        "no whole number; wanted a whole number, 1 to 1000000000",
     ),
     "budget-unwatched": (
         {"size": "small", "alerts": {"emails": ["ops@bank-a.example"]}, "monitoring": {"budget": 100}},
@@ -1254,7 +1355,12 @@ REJECTIONS = {
         for email in ("<a@b.example>", "a@b..example", "a@.example", "a@b.example,c")
     },
     **{
-        f"repository-at-{host}": (ledger(repository=f"https://{host}/m"), "ledger.repository", host, "a public one")
+        f"repository-at-{host:.20}": (
+            ledger(repository=f"https://{host}/m"),
+            "ledger.repository",
+            host,
+            "a public one",
+        )
         for host in (
             "127.1",
             "0x7f.0.0.1",
@@ -1706,6 +1812,23 @@ def test_a_zone_says_all_of_itself(tmp_path: Path) -> None:
     assert "zone.networkMapUrl: http://map.example: wanted an https:// URL, port 443, without a user" in line
 
 
+def test_of_a_zones_file_only_the_root_certificate_reaches_a_vm(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    root = authority.cert_pem.bytes()
+    file = tmp_path / "root.pem"
+    file.write_bytes("# Bänk\r\n".encode() + root + authority.private_key_pem.bytes())
+    network = parsed(**ledger(network={"zone": {**ZONE, "trustRoot": str(file)}})).ledger.network
+    assert network is not None, "there is a network"
+    assert network.zone is not None, "that others run"
+    text = network.zone.zone().trust_root
+    assert text.encode() == root, (
+        "custom data is not secret, and the file may have a private key, or any text, beside it"
+    )
+    file.write_bytes(authority.issue_cert("zone.example").cert_chain_pems[0].bytes())
+    (line,) = mistakes(**ledger(network={"zone": {**ZONE, "trustRoot": str(file)}}))
+    assert "its certificate is not self-signed; wanted the network's root certificate" in line, "no VM would enrol"
+
+
 def test_a_member_may_certify_names_or_be_certified() -> None:
     own, theirs = parsed(**network()), parsed(**peers_network(trustRoot=FINGERPRINT, document=FINGERPRINT))
     assert own.is_authority, "it is named itself"
@@ -2044,7 +2167,7 @@ def test_each_mistake_of_one_value_is_a_line() -> None:
             "ledger.rpcUsers[1].permissions[2]: none: wanted ALL, StartFlow.CLASS, InvokeRpc.METHOD or",
             "operators[1]: " + f"{GROUP}: the same as [0]; wanted each once",
             "operators[2]: " + f"{GROUP}: the same as [0]; wanted each once",
-            'tags["a/b"]: x: wanted a name of 1 to 128 characters, none of <>%&\\?/',
+            'tags["a/b"]: x: wanted a name of 1 to 128 printable characters, none of <>%&\\?/',
             f"tags.c: {'x' * 77}...: 257 characters; wanted 256 at most",
         )
     ), "a person must not learn of the next mistake only after the first is corrected"
