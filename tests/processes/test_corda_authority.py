@@ -665,6 +665,28 @@ def test_nonces_are_deleted_a_limited_number_at_a_time(tls, monkeypatch):
     asyncio.run(history())
 
 
+def test_a_member_fills_the_register_with_no_more_nonces_than_are_deleted(tls, monkeypatch):
+    monkeypatch.setattr("ledger.corda.authority.authority.REQUESTS_A_MINUTE", 20)
+
+    async def history() -> None:
+        async with network(tls, None) as made, made.vm() as vm:
+            # The test's clock stands at the start of a minute.
+            made.clock.ahead = timedelta(seconds=60 - time.time() % 60)
+            now = lambda: str(int(made.clock().timestamp()))  # noqa: E731
+            first = {"nonce": "0" * 32, "time": now()}
+            answers = [await ask(vm.url, "/network", **first) for _ in range(30)]
+            assert [status for status, _, _ in answers] == [200] + [409] * 29, "a replay is somebody else's"
+            answers = [await ask(vm.url, "/network", time=now()) for _ in range(30)]
+            assert [status for status, _, _ in answers] == [200] * 19 + [401] * 11, "the member's own are counted"
+            assert answers[-1][1:] == (b"20 requests in a minute; wanted no more", True), "and it is told"
+            assert len(await made.store().names("nonces/")) == 20, "what is refused leaves nothing in the register"
+            assert await vm.authority.accept_nonce("1" * 32, "bank-c", 0), "no other member is affected"
+            made.clock.ahead += timedelta(minutes=1)
+            assert (await ask(vm.url, "/network", time=now()))[0] == 200, "and it is heard again in the next minute"
+
+    asyncio.run(history())
+
+
 def test_a_damaged_revocation_list_is_replaced(tls):
     async def history() -> None:
         async with network(tls, None) as made, made.vm() as vm:

@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -68,6 +69,9 @@ NONCE_MINUTES = 15
 """Minutes after which a nonce is deleted: no request with it is accepted any more."""
 NONCES_AT_ONCE = 1000
 """Most nonces deleted per run of `run_due_tasks`."""
+REQUESTS_A_MINUTE = 600
+"""Most requests of a member that a VM answers in a minute: several times what 15 nodes send that wait. Each leaves a
+nonce in the register, and more would come than `run_due_tasks` deletes."""
 KEYS_AT_MOST = 8
 """Most keys that a member may request under one name and role, so that it can't fill the register."""
 
@@ -188,6 +192,8 @@ class Authority:
         self._recorded_own: AuthorityRecord | None = None
         self._root: Signer | None = None
         self._looked: datetime | None = None
+        self._minute, self._accepted = 0, Counter[str]()
+        """The current minute, and the requests accepted in it by member."""
         self._ends: dict[str, datetime] = {}
         self.waiting = self.unproven = 0
         """Requests waiting for approval, as last counted; unauthenticated requests since the start."""
@@ -439,8 +445,21 @@ class Authority:
     # --- Requests ---
 
     async def accept_nonce(self, nonce: str, member: str, time: int) -> bool:
-        """Whether a member's nonce, of that time in seconds since 1970, was not used before at any of the VMs."""
-        return await self._store.write(f"{_NONCES}{time // 60:012d}/{member}-{nonce}", b"", None) is not None
+        """Whether a member's nonce, of that time in seconds since 1970, was not used before at any of the VMs.
+
+        Raises:
+            RequestRefusedError: the member has sent more than `REQUESTS_A_MINUTE`.
+            UnavailableError: the register does not answer.
+        """
+        minute = int(self.now().timestamp()) // 60
+        if minute != self._minute:
+            self._minute, self._accepted = minute, Counter()
+        if self._accepted[member] >= REQUESTS_A_MINUTE:
+            raise RequestRefusedError(f"{REQUESTS_A_MINUTE} requests in a minute; wanted no more")
+        accepted = await self._store.write(f"{_NONCES}{time // 60:012d}/{member}-{nonce}", b"", None) is not None
+        # A replay does not count: it would be somebody else's.
+        self._accepted[member] += accepted
+        return accepted
 
     async def request(self, member: str, encoded: bytes) -> RequestId:
         """Store a member's certificate request; the same request gets the same id.
