@@ -673,7 +673,7 @@ def test_a_member_fills_the_register_with_no_more_nonces_than_are_deleted(tls, m
             # The test's clock stands at the start of a minute.
             made.clock.ahead = timedelta(seconds=60 - time.time() % 60)
             now = lambda: str(int(made.clock().timestamp()))  # noqa: E731
-            first = {"nonce": "0" * 32, "time": now()}
+            first: dict[str, Any] = {"nonce": "0" * 32, "time": now()}
             answers = [await ask(vm.url, "/network", **first) for _ in range(30)]
             assert [status for status, _, _ in answers] == [200] + [409] * 29, "a replay is somebody else's"
             answers = [await ask(vm.url, "/network", time=now()) for _ in range(30)]
