@@ -135,7 +135,10 @@ class Revocations:
         self._documents, self._issuers, self._now = documents, issuers, now
         self._fetch = fetch
         self._root: x509.Certificate | None = None
+        self._named: dict[str, x509.Certificate] = {}
+        """Issuers by URL, as own certificates or the authority named them; each issuer has one list."""
         self._sources: dict[str, x509.Certificate] = {}
+        """The same, and those of stored lists."""
         self._lists: dict[str, VerifiedList] = {}
         self._refreshing: asyncio.Task[None] | None = None
         self._server = AsyncExitStack()
@@ -151,6 +154,7 @@ class Revocations:
             UnavailableError: the documents do not answer.
         """
         self._root, needed = chains.trust_root, sources_of(chains)
+        self._named |= needed
         self._sources |= needed
         await self._load()
         reasons: dict[str, str] = {}
@@ -234,14 +238,27 @@ class Revocations:
     async def _fetch_all(self) -> dict[str, str]:
         """Fetch every list; returns the reasons of failures by URL."""
         assert self._root  # noqa: S101
+        others: list[str] = []
         try:
             for url, issuer in (await self._issuers()).items():
                 _check_issuer(issuer, self._root)
-                self._sources[url] = issuer
+                known = next((each for each, its in self._named.items() if its == issuer), url)
+                if known != url or self._named.get(url, issuer) != issuer:
+                    # Else an authority that others control could name ever more, each fetched and stored from then
+                    # on, or another issuer's list, with which nodes refuse everybody.
+                    others.append(url)
+                    continue
+                self._named[url] = self._sources[url] = issuer
                 if url in self._lists and self._lists[url].issuer != issuer:
                     del self._lists[url]
         except (SoftwareError, CertificateError, UnavailableError, DamagedError) as error:
             log.debug("which revocation lists there are: %s", error)
+        if others:
+            log.warning(
+                "the authority names %d other revocation lists, such as %.200s; wanted one of each issuer",
+                len(others),
+                others[0],
+            )
         urls = tuple(self._sources)
         reasons = await asyncio.gather(*(self._fetch_one(url, self._sources[url]) for url in urls))
         return {url: reason for url, reason in zip(urls, reasons, strict=True) if reason}

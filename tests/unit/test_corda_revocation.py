@@ -5,7 +5,7 @@ import json
 import logging
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 import aiohttp
 import pytest
@@ -230,6 +230,36 @@ def test_an_older_list_never_replaces_a_newer_one(caplog: pytest.LogCaptureFixtu
         await one.lists.refresh()
         await another.lists.refresh()
         assert numbers(another.lists) == {URL: 6}, "they tell each other, though the authority told one alone"
+
+    with caplog.at_level(logging.WARNING):
+        asyncio.run(story())
+
+
+def test_a_hostile_authority_names_no_more_than_one_list_of_an_issuer(caplog: pytest.LogCaptureFixture) -> None:
+    rounds = iter(range(100))
+
+    class Hostile(Serving):
+        fetched: ClassVar[list[str]] = []
+
+        async def _told(self) -> dict[str, x509.Certificate]:
+            number = next(rounds)
+            more = {f"http://10.1.255.30:8445/{number}-{index}.crl": NETWORK.ca for index in range(90)}
+            return {"http://169.254.169.254/metadata": NETWORK.ca, URL: NETWORK.root, **more}
+
+        async def _fetch(self, url: str) -> bytes:
+            self.fetched.append(url)
+            return self.content
+
+    async def story() -> None:
+        kept = MemoryDocuments()
+        one = Hostile(kept)
+        one.lists._named = {URL: NETWORK.ca}
+        for _ in range(10):
+            await one.lists.refresh()
+        assert one.fetched == [URL] * 10, "not 90 more each five minutes, by each VM, nor what is at another address"
+        assert list(kept.kept) == [LISTS_PREFIX + "10.1.255.30:8445-identity-ca.crl"], "nor stored for good"
+        assert numbers(one.lists) == {URL: 5}, "and what an issuer revoked stays so: the root's list has none of it"
+        assert "names 92 other revocation lists, such as http://169.254.169.254/metadata" in caplog.text
 
     with caplog.at_level(logging.WARNING):
         asyncio.run(story())
