@@ -57,7 +57,7 @@ from contract.card import (
 from contract.frontend import ApplicationPorts
 from contract.identities import identity_name
 from contract.key_document import MAX_SECRET_BYTES
-from contract.legal_name import LegalName, LegalNameText, name_key
+from contract.legal_name import LegalName, LegalNameText, is_within, name_key, same_name
 from contract.messages import one_line
 from contract.platform import AGENT_USER, MAX_CA_GENERATION, AuthorityNeeds, Platform
 from contract.secrets import RpcUser
@@ -1170,7 +1170,7 @@ def _named(
     """The peers with their legal names in canonical form, and what is wrong with those."""
     flaws = []
     named = []
-    holders = {name_key(bank.legal_name): bank.name} if bank else {}
+    holders = {bank.legal_name: bank.name} if bank else {}
     for place, peer in enumerate(peers):
         steps = (place, "legalName")
         if peer.legal_name is None:
@@ -1183,8 +1183,16 @@ def _named(
         except ValueError as error:
             flaws.append(Flaw(str(error), steps))
             continue
-        if (holder := holders.setdefault(name_key(legal_name), peer.name)) != peer.name:
-            flaws.append(Flaw(f"that of {holder} too; wanted a different legal name for each", steps))
+        for other, holder in holders.items():
+            if holder == peer.name:
+                continue
+            if same_name(other, legal_name):
+                flaws.append(Flaw(f"that of {holder} too; wanted a different legal name for each", steps))
+            elif is_within(other, legal_name) or is_within(legal_name, other):
+                # The nodes of one have a CA that may issue certificates for the other.
+                differs = f"that of {holder} but for ST, {other}; wanted a difference in O, L or C, or ST in both"
+                flaws.append(Flaw(differs, steps))
+        holders.setdefault(legal_name, peer.name)
         named.append(peer.model_copy(update={"legal_name": legal_name}))
     return tuple(named), flaws
 

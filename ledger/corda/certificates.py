@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from pydantic import Field, ValidationError
 
-from contract.legal_name import LegalName, canonical_name, same_name
+from contract.legal_name import LegalName, same_name
 from contract.models import FIRST_FAULT_ONLY, OpenModel, first_fault
 
 NODE_CA_KEY = "node-ca-key"
@@ -219,7 +219,11 @@ def legal_name_of(name: x509.Name) -> str:
     try:
         if any("," in value for _, value in parts):
             raise ValueError("a value has a comma")
-        return canonical_name(", ".join(f"{key}={value}" for key, value in parts))
+        found = LegalName.parse(", ".join(f"{key}={value}" for key, value in parts))
+        # Java compares a certificate's name as it is encoded, unlike a text that a person wrote.
+        if dict(found.attributes) != dict(parts) or len(name.rdns) != len(parts):
+            raise ValueError("wanted an attribute in each part, without white space around it")
+        return str(found)
     except ValueError as error:
         raise CertificateError(f"name {name.rfc4514_string()!r}: {error}") from error
 

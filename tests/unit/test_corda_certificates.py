@@ -177,6 +177,23 @@ def test_names_that_a_node_refuses_are_refused():
         legal_name_of(tricky)
 
 
+@pytest.mark.parametrize("organization", ["Bank A ", " Bank A", "Bank A\n", "\tBank A"])
+def test_a_certificates_name_is_read_as_it_is_encoded(organization):
+    name = x509.Name(
+        [
+            x509.NameAttribute(x509.NameOID.COUNTRY_NAME, "GB"),
+            x509.NameAttribute(x509.NameOID.LOCALITY_NAME, "London"),
+            x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, organization),
+        ]
+    )
+    with pytest.raises(CertificateError, match="without white space around it"):
+        legal_name_of(name)
+    plain = list(x500_name("O=Bank A, L=London, C=GB"))
+    together = x509.Name([x509.RelativeDistinguishedName(plain[:2]), x509.RelativeDistinguishedName(plain[2:])])
+    with pytest.raises(CertificateError, match="wanted an attribute in each part"):
+        legal_name_of(together)
+
+
 def test_a_node_ca_may_only_issue_for_its_own_name(chains):
     constraints = extension(chains.node_ca[0], x509.NameConstraints)
     assert constraints.critical, "as createDevNodeCa's"

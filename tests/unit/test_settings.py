@@ -1181,6 +1181,18 @@ REJECTIONS = {
         "O=BANK A, L=London, C=GB",
         "that of bank-a too; wanted a different legal name for each",
     ),
+    "peer-whose-node-ca-could-certify-us": (
+        {**bank(legalName="O=Bank A, L=London, ST=Kent, C=GB"), **peer(legalName="O=bank a, L=London, C=GB")},
+        "peers[0].legalName",
+        "O=bank a, L=London, C=GB",
+        "that of bank-a but for ST, O=Bank A, L=London, ST=Kent, C=GB; wanted a difference in O, L or C",
+    ),
+    "peer-whom-our-node-ca-could-certify": (
+        peer(legalName="O=Bank A, L=London, ST=Kent, C=GB"),
+        "peers[0].legalName",
+        "O=Bank A, L=London, ST=Kent, C=GB",
+        "that of bank-a but for ST, O=Bank A, L=London, C=GB; wanted",
+    ),
     "peers-with-one-legal-name": (
         {"peers": [stack_peer("bank-c"), stack_peer("bank-b", legalName=legal_name("bank-c").upper())]},
         "peers[1].legalName",
