@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from enum import Enum
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -112,6 +113,8 @@ class Mistake:
     """The value in the document."""
     quoted: bool = False
     """Whether the value is shown as JSON, since its type is wrong."""
+    meant: Steps | None = None
+    """Path of the key that a misspelt one was meant to be."""
 
     @property
     def key(self) -> str:
@@ -140,6 +143,13 @@ def mistakes_of(error: ValidationError, model: type[BaseModel], document: object
         model: the document's model.
         document: the document as it was read.
     """
+    found = [*_found(error, model, document)]
+    meant = {each.meant for each in found}
+    # One line for one mistake: what is misspelt is not set either.
+    return (each for each in found if each.steps not in meant)
+
+
+def _found(error: ValidationError, model: type[BaseModel], document: object) -> Iterator[Mistake]:
     for each in error.errors(include_url=False):
         steps = each["loc"]
         # Pydantic names a default that it validates by the field's Python name.
@@ -147,7 +157,7 @@ def mistakes_of(error: ValidationError, model: type[BaseModel], document: object
         steps = (str(field.alias), *steps[1:]) if field else steps
         cause = each.get("ctx", {}).get("error")
         if not isinstance(cause, FlawsError):
-            yield _mistake(each, steps, model)
+            yield _mistake(each, steps, model, document)
             continue
         for flaw in cause.flaws:
             place = flaw.steps if flaw.elsewhere else (*steps, *flaw.steps)
@@ -156,15 +166,24 @@ def mistakes_of(error: ValidationError, model: type[BaseModel], document: object
             yield Mistake(place, flaw.text, form_of(model, place), value)
 
 
-def _mistake(error: ErrorDetails, steps: Steps, model: type[BaseModel]) -> Mistake:
+def _mistake(error: ErrorDetails, steps: Steps, model: type[BaseModel], document: object) -> Mistake:
     form = form_of(model, steps)
     if error["type"] == "extra_forbidden":
-        siblings = ", ".join(sorted(_keys(_place(model, steps[:-1]).type)))
-        return Mistake(steps, f"unknown key; wanted one of {siblings}", form)
+        siblings = sorted(_keys(_place(model, steps[:-1]).type))
+        if key := _meant(str(steps[-1]), siblings, _at(document, steps[:-1])):
+            return Mistake(steps, f"unknown key; wanted {key}", form, meant=(*steps[:-1], key))
+        return Mistake(steps, f"unknown key; wanted one of {', '.join(siblings)}", form)
     if error["type"] == "missing":
         return Mistake(steps, f"not set; wanted {form}", form)
     said = _said(error, form)
     return Mistake(steps, said, form, error["input"], quoted=error["type"] in _NOT_OF_TYPE)
+
+
+def _meant(misspelt: str, siblings: Iterable[str], given: Any) -> str | None:
+    """The most similar of the keys that an object lacks, whatever its case and its namespace; None if none is."""
+    absent = {key.rpartition(":")[2].lower(): key for key in siblings if key not in given}
+    near = get_close_matches(misspelt.lower(), absent, n=1, cutoff=0.75)
+    return absent[near[0]] if near else None
 
 
 def _said(error: ErrorDetails, form: str) -> str:

@@ -1242,11 +1242,10 @@ def parse_settings(project: str, values: Mapping[str, str], secret_keys: frozens
         if not lines:
             return settings
     except ValidationError as error:
-        found = [*mistakes_of(error, Settings, known)]
+        found = [_line(namespace, each, secret) for each in mistakes_of(error, Settings, known)]
         # One line for one mistake: what is misspelt is not set either.
-        if any(line.endswith(f"wanted {LOCATION_KEY}") for line in lines):
-            found = [each for each in found if each.key != LOCATION_KEY]
-        lines += [_line(namespace, each, secret) for each in found]
+        absent = tuple(f"{line.rpartition('wanted ')[2]}: not set;" for line in lines)
+        lines += [line for line in found if not line.startswith(absent)]
     # Raised outside of the handler: pydantic's own report would show the values of secrets.
     raise SettingsError("\n".join(map(one_line, lines)))
 

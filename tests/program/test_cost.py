@@ -410,7 +410,8 @@ class TestUsage:
     @pytest.mark.parametrize(
         ("text", "wanted"),
         [
-            ("logGB: 3", f"logGB: unknown key; wanted one of {', '.join(sorted(USAGE_KEYS))}"),
+            ("logGB: 3", "logGB: unknown key; wanted logGb"),
+            ("vms: 3", f"vms: unknown key; wanted one of {', '.join(sorted(USAGE_KEYS))}"),
             ("hours: 731", "hours: 731: wanted a number, 0 to 730"),
             ("hours: true", "hours: true: no number; wanted a number, 0 to 730"),
             ('hours: "730"', 'hours: "730": text, no number; wanted a number, 0 to 730'),

@@ -378,7 +378,7 @@ REJECTIONS = {
         {"keyGenerations": {"lnk": 2}},
         "keyGenerations.lnk",
         "unknown key",
-        "wanted one of link, signing",
+        "wanted link",
     ),
     "generation-that-is-a-truth-value": (
         {"keyGenerations": {"link": True}},
@@ -539,13 +539,13 @@ REJECTIONS = {
         ledger(rpcUsers=[{**RPC_USER, "name": "credit reports"}]),
         "ledger.rpcUsers[0].name",
         "credit reports",
-        "wanted unique; letters, digits and _",
+        "wanted letters, digits and _, a letter first, 32 at most; unique",
     ),
     "rpc-user-with-a-hyphen": (
         ledger(rpcUsers=[{**RPC_USER, "name": "credit-reports"}]),
         "ledger.rpcUsers[0].name",
         "credit-reports",
-        "wanted unique; letters, digits and _",
+        "wanted letters, digits and _, a letter first, 32 at most; unique",
     ),
     "rpc-user-of-the-agent": (
         ledger(rpcUsers=[{**RPC_USER, "name": "ledger_agent"}]),
@@ -2156,6 +2156,43 @@ def test_a_region_under_another_namespace_is_one_mistake(key: str) -> None:
     assert str(error.value) == f"{key}: unknown namespace; wanted {LOCATION_KEY}", "and not one that is not set too"
     other = {**configuration(), "azure:location": "westus"}
     assert parse_settings(PROJECT, other).location == "swedencentral", "another provider's, where the region is set"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"size": None, "sise": "medium"}, "sise: unknown key; wanted size"),
+        ({"size": None, "Size": "medium"}, "Size: unknown key; wanted size"),
+        (
+            {"bank": {"name": "bank-a", "legalName": "O=A, L=B, C=GB", "asnn": 64512}},
+            "bank.asnn: unknown key; wanted asn",
+        ),
+        (
+            {"peers": [{"name": "bank-b", "legalname": "O=Bank B, L=Paris, C=FR", "stack": "o/p/s"}]},
+            "peers[0].legalname: unknown key; wanted legalName",
+        ),
+        (
+            {"location": None, "Location": "uksouth"},
+            f"Location: unknown key; wanted {LOCATION_KEY}",
+        ),
+    ],
+)
+def test_a_misspelt_key_is_one_mistake(changes: dict[str, Any], said: str) -> None:
+    (line,) = mistakes(**changes)
+    assert line == f"{PROJECT}:{said}", "a second line would say that what stands there is not set"
+
+
+def test_a_section_under_a_misspelt_namespace_is_one_mistake() -> None:
+    values = configuration()
+    values = {key.replace(f"{PROJECT}:bank", "decentralised-trust:bank"): text for key, text in values.items()}
+    with pytest.raises(SettingsError) as error:
+        parse_settings(PROJECT, values)
+    assert str(error.value) == f"decentralised-trust:bank: unknown namespace; wanted {PROJECT}:bank"
+
+
+def test_a_key_that_is_set_too_is_not_what_a_misspelt_one_means() -> None:
+    (line,) = mistakes(sizes="medium")
+    assert "wanted one of addressSpace," in line, "the size is set: its name would not help"
 
 
 def test_each_mistake_of_one_value_is_a_line() -> None:
