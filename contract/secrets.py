@@ -30,10 +30,10 @@ class RpcUser(StrictModel):
     """RPC user of one of the bank's applications."""
 
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,31}$")] = Field(
-        description=f"unique; letters, digits and `_`, a letter first, 32 at most; `{AGENT_USER}` is the agent's"
+        description=f"letters, digits and `_`, a letter first, 32 at most; unique, and not `{AGENT_USER}`"
     )
     permissions: Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(each_once)] = Field(
-        description="permissions in the platform's terms, such as `StartFlow.com.bank.credit.Report` or "
+        description="permission in the platform's terms, such as `StartFlow.com.bank.credit.Report` or "
         "`InvokeRpc.nodeInfo`"
     )
 

@@ -73,4 +73,4 @@ def _read_json(path: Path, command: str) -> Any:
     try:
         return from_json(text, allow_inf_nan=False)
     except ValueError as error:
-        raise ValueError(f"{error}; wanted what {command} prints") from error
+        raise ValueError(f"no JSON: {error}; wanted what {command} prints") from error

@@ -407,3 +407,10 @@ def test_what_is_empty_is_said_to_be_none(dev: Plan) -> None:
     lines = text(Report(dev)).splitlines()
     (waiting,) = (line for line in lines if line.startswith("waitsFor"))
     assert waiting.split() == ["waitsFor", "none"], "a bare name is a heading of nothing"
+
+
+def test_an_output_is_written_as_pulumi_writes_it(dev: Plan) -> None:
+    plan = replace(dev, outputs={"member": {"authority": None, "zonal": True}, "peers": [{"up": False}]})
+    outputs = text(Report(plan)).split("\nOutputs\n")[1]
+    assert outputs.split()[:7] == "member authority none zonal true peers up".split()
+    assert not re.search("None|True|False", outputs), "Python's words are no reader's"

@@ -40,7 +40,7 @@ def test_what_shells_write_is_read(tmp_path: Path, encoding: str) -> None:
         (b'{"schema": ' + b"9" * 5000 + b"}", "number out of range.*wanted what"),
         (b'{"schema": NaN}', "wanted what"),
         (rb'{"schema": "\ud800"}', "wanted what"),
-        (b"error: no stack selected", "expected value at line 1.*wanted what"),
+        (b"error: no stack selected", "no JSON: expected value at line 1.*wanted what"),
         (b" " * (MAX_FILE_BYTES + 1), f"more than {MAX_FILE_BYTES} bytes"),
         (
             json.dumps({"member": CARD, "fingerprint": "sha256:0", "resourceGroup": "bank-b"}).encode(),

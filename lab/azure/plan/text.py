@@ -164,8 +164,10 @@ def _output_lines(values: Mapping[str, Any], indent: str) -> Iterator[Text]:
 def _write(value: Any) -> str:
     if is_secret(value):
         return _HIDDEN
-    if value in ({}, []):
+    if value is None or value in ({}, []):
         return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
     if isinstance(value, dict):
         return ", ".join(f"{key} {_write(each)}" for key, each in sorted(value.items()))
     if isinstance(value, list):
