@@ -33,7 +33,7 @@ def made_from() -> str:
     ]
     files = [
         *(Path(queries.__file__).parent / f"{name}.kql" for name in shown),
-        *(Path(module) for module in (telemetry.__file__, __file__)),
+        *(Path(module) for module in (kql.__file__, telemetry.__file__, __file__)),
         RECORDED,
     ]
     return hashlib.sha256(b"\0".join(path.read_bytes() for path in files)).hexdigest()[:16]
@@ -159,8 +159,11 @@ def _text(x: float, y: float, text: str, kind: str) -> str:
 
 
 def main() -> None:
-    """Write the picture."""
-    PICTURE.write_text(draw(), encoding="utf-8")
+    """Write the picture, and print that it was written if it differs."""
+    drawn = draw()
+    if not PICTURE.exists() or PICTURE.read_text(encoding="utf-8") != drawn:
+        PICTURE.write_text(drawn, encoding="utf-8")
+        print(f"{PICTURE.relative_to(ROOT)}: written")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import pytest
 from components import queries
 from components.queries import LOG_TABLES, literal, query
 from lab import ROOT
+from lab.kql import workspace
 from tests.kql import rows_of
 
 NOW = datetime(2026, 11, 29, 12)  # noqa: DTZ001 KQL's times are UTC and naive here.
@@ -19,6 +20,11 @@ def stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of queries for a test."""
     monkeypatch.setattr(queries, "_HERE", tmp_path)
     return tmp_path
+
+
+def test_rows_come_in_one_order():
+    (found,) = workspace().execute("SELECT current_setting('threads')").fetchall()
+    assert found == (1,), "with more, the workbook's picture differs from run to run where a query orders rows alike"
 
 
 @pytest.mark.parametrize(
