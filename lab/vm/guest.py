@@ -61,16 +61,15 @@ class Guest:
     def _console(self) -> Path:
         return self.folder / "console.log"
 
-    def make(self, base: Path | None = None) -> None:
+    def make(self, origin: Path) -> None:
         """Make its disks.
 
         Args:
-            base: a disk that it starts from in place of the image's.
+            origin: a disk that it starts from; stays as it is.
         """
         self.folder.mkdir(parents=True)
         self._console.touch()
-        origin = base or self.image.disk
-        made = ("qemu-img", "create", "-q", "-f", "qcow2", "-b", origin, "-F", "raw", self.disk)
+        made = ("qemu-img", "create", "-q", "-f", "qcow2", "-b", origin, "-F", origin.suffix[1:], self.disk)
         subprocess.run(made, check=True)
         provisioning = self.folder / "provisioning"
         provisioning.mkdir()
@@ -96,7 +95,7 @@ class Guest:
         """Start it; what it says goes to the console's log."""
         command = [
             *ENDING_WITH_US,
-            *("qemu-system-x86_64", "-machine", "pc", "-accel", "tcg,thread=multi", "-cpu", "max"),
+            *("qemu-system-x86_64", "-machine", "pc", "-accel", "tcg,thread=multi", "-cpu", "Westmere"),
             *("-m", str(MEMORY_MEGABYTES), "-smp", "2", "-display", "none", "-monitor", "none"),
             *(
                 "-chardev",
@@ -106,7 +105,7 @@ class Guest:
             ),
             *("-uuid", self.metadata.vm_id, "-smbios", f"type=3,asset={CHASSIS}"),
             *("-kernel", str(self.image.kernel), "-initrd", str(self.image.initrd)),
-            *("-append", "root=/dev/vda rw console=ttyS0 net.ifnames=0 mitigations=off quiet"),
+            *("-append", "root=/dev/vda rw console=ttyS0 net.ifnames=0 mitigations=off no_timer_check quiet"),
             *("-drive", f"file={self.disk},if=virtio,format=qcow2,cache=unsafe,discard=unmap"),
             *("-drive", f"file={self._iso},media=cdrom,readonly=on"),
             *("-netdev", f"tap,id=link,ifname={LINK},script=no,downscript=no"),
@@ -119,6 +118,20 @@ class Guest:
         if self.process:
             self.process.kill()
             self.process.wait()
+
+    def await_off(self, seconds: float) -> None:
+        """Wait until it has powered itself off.
+
+        Raises:
+            GuestError: it has not after so many seconds; with the end of its console's log.
+        """
+        assert self.process
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired as error:
+            raise GuestError(
+                f"{self.metadata.host_name}: still on after {seconds:g} s: {self.said()[-2000:]}"
+            ) from error
 
     def run(self, command: str, *, seconds: float = _COMMAND_SECONDS) -> str:
         """What a shell command of root's prints.
@@ -180,10 +193,13 @@ class Guest:
         end = time.monotonic() + seconds
         while self.try_run("true") is None:
             if time.monotonic() > end or (self.process and self.process.poll() is not None):
-                said = self._console.read_text(encoding="utf-8", errors="replace")
-                raise GuestError(f"{self.metadata.host_name}: no shell: {said[-2000:]}")
+                raise GuestError(f"{self.metadata.host_name}: no shell: {self.said()[-2000:]}")
             # A guest that boots has no time to spare.
             time.sleep(2)
+
+    def said(self) -> str:
+        """What is on its console, from its first power-on on."""
+        return self._console.read_text(encoding="utf-8", errors="replace")
 
     def health(self) -> dict[str, Any]:
         """The answer to the health probe; empty if there is none within 5 s."""

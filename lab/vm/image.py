@@ -27,7 +27,11 @@ from lab.banks.process import exclusive
 
 MIRROR = "mirror.internal"
 """The host where guests find their packages."""
+HELPER = "aznfs.deb"
+"""A package among the mirror's, with what stands in for Azure's mount helper."""
 _HERE = Path(__file__).parent
+_COMMANDS = ("mount.aznfs", "waagent")
+"""Stand in for Azure's own."""
 _REQUIREMENTS = ROOT / "delivery" / "requirements.txt"
 _LOCKED = (_REQUIREMENTS, ROOT / "delivery" / "lock.py")
 """Wheels, and the Python and the platform that they are for."""
@@ -50,6 +54,12 @@ _SYSTEM = """
 """What of Ubuntu's image a boot uses."""
 _OFFERED = "python3-venv nftables python3".split()
 """What the mirror has: custom data asks for it."""
+_HELPER_CONTROL = """Package: aznfs
+Version: 1
+Architecture: all
+Maintainer: nobody
+Description: stands in for Azure's mount helper
+"""
 _LEFT_OUT = shutil.ignore_patterns("test", "idlelib", "turtledemo", "config-*", "site-packages", "*.a")
 _DISK_GIGABYTES = 6
 _UNUSED_SECONDS = 7 * 86_400
@@ -127,7 +137,7 @@ def _python() -> Path | None:
 
 def image() -> Image:
     """The image, made where there is none: some minutes; wants no `missing()`."""
-    folder = cached() / f"guest-{_digest(Path(__file__), _HERE / 'mount.aznfs', *_LOCKED)}"
+    folder = cached() / f"guest-{_digest(Path(__file__), *(_HERE / name for name in _COMMANDS), *_LOCKED)}"
     with exclusive(cached() / "guest.lock"):
         if not folder.exists():
             _forget("guest-")
@@ -206,6 +216,7 @@ def _make(made: Path) -> None:
     packages.mkdir()
     for package in (root / "srv").glob("*.deb"):
         package.rename(packages / package.name)
+    _pack_helper(made.parent / "helper", packages / HELPER)
     (packages / "Packages").write_text("".join(_indexed(path) for path in sorted(packages.glob("*.deb"))))
     _add_python(root)
     authority = trustme.CA()
@@ -214,7 +225,8 @@ def _make(made: Path) -> None:
     for path, text in _files(authority).items():
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_text(text, encoding="utf-8")
-    shutil.copy(_HERE / "mount.aznfs", root / "usr" / "sbin")
+    for name in _COMMANDS:
+        shutil.copy(_HERE / name, root / "usr" / "sbin")
     for command in ("ldconfig", "update-ca-certificates"):
         subprocess.run(["chroot", str(root), command], check=True, capture_output=True)
     for kind, name in (("vmlinuz", "vmlinuz"), ("initrd.img", "initrd")):
@@ -223,6 +235,19 @@ def _make(made: Path) -> None:
     _write(root, made / "disk.raw")
     _install_wheels(root)
     _write(root, made / "warm.raw")
+
+
+def _pack_helper(folder: Path, package: Path) -> None:
+    control = folder / "DEBIAN" / "control"
+    control.parent.mkdir(parents=True)
+    control.write_text(_HELPER_CONTROL, encoding="utf-8")
+    (folder / "usr" / "sbin").mkdir(parents=True)
+    shutil.copy(_HERE / "mount.aznfs", folder / "usr" / "sbin")
+    subprocess.run(
+        ["dpkg-deb", "--root-owner-group", "--build", str(folder), str(package)],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
 
 
 def _write(root: Path, disk: Path) -> None:

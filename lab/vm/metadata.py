@@ -5,6 +5,7 @@ import json
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from ipaddress import IPv4Address, IPv4Network
 from time import time
 from typing import Any
@@ -38,7 +39,8 @@ class Metadata:
     vm_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     tokens: Mapping[str, Callable[[], str]] = field(default_factory=dict)
     """What signs in to a service, by the resource that is asked for; of others a token that nobody signed."""
-    """Requests as `METHOD PATH`."""
+    events: list[dict[str, Any]] = field(default_factory=list)
+    """The scheduled ones, of which those that were approved have started."""
     reported: list[str] = field(default_factory=list)
     """What the guest told the wire server of its health."""
 
@@ -51,6 +53,7 @@ class Metadata:
                 web.get("/metadata/instance/compute/userData", self._user_data),
                 web.get("/metadata/identity/oauth2/token", self._token),
                 web.get("/metadata/scheduledevents", self._events),
+                web.post("/metadata/scheduledevents", self._start),
                 web.get("/machine/", self._goal),
                 web.post("/machine", self._report),
             ]
@@ -118,8 +121,31 @@ class Metadata:
             }
         )
 
+    def schedule(self, kind: str, seconds: float) -> None:
+        """Announce an event of this VM, which starts after so many seconds if nobody approves it before."""
+        self.events.append(
+            {
+                "EventId": str(uuid.uuid4()),
+                "EventType": kind,
+                "ResourceType": "VirtualMachine",
+                "Resources": [self.name],
+                "EventStatus": "Scheduled",
+                "NotBefore": formatdate(time() + seconds, usegmt=True),
+                "Description": "",
+                "EventSource": "Platform",
+                "DurationInSeconds": -1,
+            }
+        )
+
     async def _events(self, _: web.Request) -> web.Response:
-        return web.json_response({"DocumentIncarnation": 0, "Events": []})
+        return web.json_response({"DocumentIncarnation": len(self.events), "Events": self.events})
+
+    async def _start(self, request: web.Request) -> web.Response:
+        asked = {each["EventId"] for each in (await request.json())["StartRequests"]}
+        for each in self.events:
+            if each["EventId"] in asked:
+                each |= {"EventStatus": "Started", "NotBefore": ""}
+        return web.Response()
 
     async def _goal(self, _: web.Request) -> web.Response:
         return web.Response(text=_GOAL, content_type="text/xml")

@@ -1,10 +1,12 @@
 """A share over NFS 4.1, by a server in user space: the kernel here may have none."""
 
+import signal
 import socket
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -24,9 +26,27 @@ EXPORT {{
 """
 
 
+@dataclass(frozen=True)
+class ServedShare:
+    """A share, and the process that serves it."""
+
+    folder: Path
+    """What is on it."""
+    _server: "subprocess.Popen[bytes]"
+
+    @contextmanager
+    def hanging(self) -> Iterator[None]:
+        """Answer nobody during the block; what was asked is answered after it."""
+        self._server.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._server.send_signal(signal.SIGCONT)
+
+
 @contextmanager
-def serving(address: IPv4Address, name: str, folder: Path) -> Iterator[Path]:
-    """Serve a share by the name that clients mount, such as `/ACCOUNT/SHARE`; yields the folder that is on it."""
+def serving(address: IPv4Address, name: str, folder: Path) -> Iterator[ServedShare]:
+    """Serve a share by the name that clients mount, such as `/ACCOUNT/SHARE`."""
     kept, recovery, configuration = folder / "share", folder / "recovery", folder / "ganesha.conf"
     for each in (kept, recovery):
         each.mkdir(parents=True)
@@ -45,7 +65,7 @@ def serving(address: IPv4Address, name: str, folder: Path) -> Iterator[Path]:
                 if process.poll() is not None or time.monotonic() > end:
                     raise RuntimeError(f"no share: {(folder / 'share.log').read_text()[-2000:]}") from None
                 time.sleep(0.1)
-        yield kept
+        yield ServedShare(kept, process)
     finally:
         process.kill()
         process.wait()

@@ -23,6 +23,7 @@ from lab.vm import image, network, share
 from lab.vm.image import MIRROR, Image
 from lab.vm.metadata import Metadata
 from lab.vm.network import METADATA_ADDRESS, WIRE_SERVER_ADDRESS, GuestSubnet
+from lab.vm.share import ServedShare
 
 VAULT_RESOURCE = "https://vault.azure.net"
 _LISTEN_SECONDS = 30
@@ -33,10 +34,11 @@ class GuestServices:
     """The services around a guest."""
 
     metadata: Metadata
-    share: Path
-    """What is on the share."""
+    share: ServedShare
     keys: Vault
     """What agents write."""
+    fetched: list[str]
+    """Paths of packages and wheels that guests asked for."""
     _blobs: str
     _certificate: Path
     _account: str
@@ -77,7 +79,7 @@ def around(
     # The last addresses of the bank's own range.
     names = {host: configuration.address_space[-2 - number] for number, host in enumerate(sorted(hosts))}
     authority, certificate, account = made.authority, made.folder / "authority.pem", blobs.partition(".")[0]
-    keys, secrets = Vault(), Vault()
+    keys, secrets, fetched = Vault(), Vault(), list[str]()
     metadata.tokens = {VAULT_RESOURCE: lambda: TOKEN}
     with ExitStack() as stack:
         stack.enter_context(network.connected(subnet, names, folder))
@@ -91,13 +93,13 @@ def around(
         async def serve(servers: AsyncExitStack) -> None:
             for address in (METADATA_ADDRESS, WIRE_SERVER_ADDRESS):
                 await _serve(servers, metadata.application(), address)
-            await _serve(servers, _mirror(made), names[MIRROR])
+            await _serve(servers, _mirror(made, fetched), names[MIRROR])
             for vault, vault_url in ((keys, configuration.key_vault_url), (secrets, configuration.bank_vault_url)):
                 host = _host(vault_url)
                 await _serve(servers, vault.application(), names[host], _tls(authority, host, names[host]))
 
         stack.enter_context(_in_thread(serve))
-        site = GuestServices(metadata, nfs, keys, url, certificate, account)
+        site = GuestServices(metadata, nfs, keys, fetched, url, certificate, account)
         for container in (configuration.lease_container, configuration.network_container):
             with site.container(container) as client:
                 client.create_container()
@@ -117,9 +119,16 @@ def _tls(authority: trustme.CA, host: str, address: IPv4Address) -> ssl.SSLConte
     return context
 
 
-def _mirror(made: Image) -> web.Application:
+def _mirror(made: Image, fetched: list[str]) -> web.Application:
     """The packages and wheels that a plan names, the very bytes."""
-    application = web.Application()
+
+    @web.middleware
+    async def note(request: web.Request, handler: Any) -> web.StreamResponse:
+        fetched.append(request.path)
+        answer: web.StreamResponse = await handler(request)
+        return answer
+
+    application = web.Application(middlewares=[note])
     application.router.add_static("/packages", made.packages)
     application.router.add_static("/wheels", image.wheels(), show_index=True)
     return application

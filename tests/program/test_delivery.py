@@ -286,11 +286,12 @@ def test_an_authoritys_vm_runs_its_own_program_and_has_no_share() -> None:
     # An agent's children have users of their own.
     own |= {"BindsTo", "AmbientCapabilities", "CapabilityBoundingSet", "UMask"}
     own |= {"StateDirectoryMode", "RuntimeDirectoryMode", "SystemCallFilter"}
+    ordered = "After=ledger-egress.service mnt-ledger.mount"
     lines = [
         {
             line
             for line in each.splitlines()
-            if line.split("=")[0] not in own and "image has" not in line and line != "After=ledger-egress.service"
+            if line.split("=")[0] not in own and "image has" not in line and line != ordered
         }
         for each in (agent, unit)
     ]
@@ -339,7 +340,7 @@ def test_an_agent_may_start_a_node_under_another_user_and_nothing_more() -> None
 
 def test_no_agent_runs_before_its_nodes_connections_are_restricted() -> None:
     agent, egress = units()["ledger-agent.service"], units()["ledger-egress.service"]
-    assert "BindsTo=ledger-egress.service\nAfter=ledger-egress.service\n" in agent, (
+    assert "BindsTo=ledger-egress.service\nAfter=ledger-egress.service mnt-ledger.mount\n" in agent, (
         "an order alone would not hold it, nor Requires where the rules are skipped: systemd.unit(5)"
     )
     condition = f"ConditionPathExists={EGRESS_FILE}\n"

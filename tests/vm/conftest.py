@@ -1,6 +1,5 @@
-"""One VM of a bank for all tests here; those that end its agent come last."""
+"""One VM of a bank for the tests of a module."""
 
-import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +8,7 @@ import pytest
 
 from lab.banks import npm
 from lab.vm import image, network
-from tests.vm.bank import Bank, booted
+from tests.vm.bank import Bank, around_a_vm, first_disk, powered_on
 from tests.vm.planned import delivered
 
 
@@ -31,17 +30,13 @@ def key(made: image.Image, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def bank(made: image.Image, key: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bank]:
-    """A VM that has booted for the first time, without an image of the bank's own.
-
-    Its wheels are there already, but for the nights.
-    """
+    """A VM that has booted for the first time, without an image of the bank's own."""
     given = delivered(key.with_suffix(".pub").read_text().strip())
     with (
         network.isolated(),
-        booted(
-            made, given, key, tmp_path_factory.mktemp("bank"), base=None if os.environ.get("LONG") else made.warm_disk
-        ) as bank,
+        around_a_vm(made, given, key, tmp_path_factory.mktemp("bank")) as bank,
+        powered_on(bank.guest, first_disk(made)),
     ):
         yield bank

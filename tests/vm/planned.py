@@ -10,7 +10,8 @@ from typing import Any
 from unittest.mock import patch
 
 from contract.vm_configuration import AGENT_FILE, AgentConfiguration
-from delivery import sources
+from delivery import cloud_config, sources
+from delivery.bundle import bundle
 from lab import ROOT
 from lab.azure.program import StackConfiguration
 from lab.echo import ECHO
@@ -55,7 +56,7 @@ class Delivered:
 @contextmanager
 def with_stand_in_platform() -> Iterator[None]:
     """The stand-in is a platform of the program, whose VMs get its sources."""
-    of_vm = sources.files_of
+    of_vm, of_image = sources.files_of, sources.every_file
 
     def completed(files: Mapping[str, str]) -> dict[str, str]:
         added = {path: (ROOT / path).read_text(encoding="utf-8") for path in _ADDED}
@@ -66,15 +67,21 @@ def with_stand_in_platform() -> Iterator[None]:
         with (
             patch.dict(PLATFORMS, {ECHO.name: ECHO}),
             patch.object(sources, "files_of", lambda *of: completed(of_vm(*of))),
+            patch.object(cloud_config, "every_file", lambda: completed(of_image())),
         ):
             yield
     finally:
         sources.packed.cache_clear()
 
 
-def delivered(ssh_public_key: str) -> Delivered:
-    """The smallest bank's plan."""
-    nodes = {"sshPublicKey": ssh_public_key}
+def delivered(ssh_public_key: str, image: str | None = None) -> Delivered:
+    """The smallest bank's plan.
+
+    Args:
+        ssh_public_key: the administrator's.
+        image: resource id of the bank's own image; None: its VMs start from Ubuntu's.
+    """
+    nodes = {"sshPublicKey": ssh_public_key, **({"image": {"id": image}} if image else {})}
     with with_stand_in_platform():
         plan = planned(
             StackConfiguration("bank-a", configuration(size="small", nodes=nodes, ledger={"platform": ECHO.name}))
@@ -82,12 +89,18 @@ def delivered(ssh_public_key: str) -> Delivered:
     return _of(plan)
 
 
+def image_files() -> bytes:
+    """The tar archive that an image's recipe unpacks."""
+    with with_stand_in_platform():
+        return bundle(ECHO.name)
+
+
 def _of(plan: Plan) -> Delivered:
     profile = one(plan, "VirtualMachineScaleSet", "nodes-vms").inputs["virtualMachineProfile"]
     (subnet,) = [each for each in all_of(plan, "Subnet") if each.name.endswith("nodes")]
     return Delivered(
         custom_data=profile["osProfile"]["customData"],
-        user_data=profile["userData"],
+        user_data=profile.get("userData") or "",
         profile=profile["osProfile"],
         subnet=IPv4Network(subnet.inputs["addressPrefix"]),
     )

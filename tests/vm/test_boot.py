@@ -7,25 +7,24 @@ import base64
 import hashlib
 import json
 import re
-import socket
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from contract.identities import identities
-from contract.platform import P2P
+from agent.node import SILENT_SECONDS
+from contract.metrics import Cause
+from contract.timing import STANDBY
 from contract.users import NODE_USERS, PROGRAM, TOOL
 from contract.vm_configuration import SHARE
 from delivery.cloud_config import units
 from delivery.unpack import unpacked
-from lab.echo import ECHO, JOURNAL
+from host.status import State
 from lab.vm.network import METADATA_ADDRESS
 from tests.delivered import ARCHIVE, PREFIX, document_of
-from tests.vm.bank import IDENTITY, Bank, eventually
+from tests.vm.bank import IDENTITY, PATIENCE_SECONDS, Bank, eventually
 from tests.vm.planned import with_stand_in_platform
 
-(NODE,) = identities(ECHO, "Bank A", 1)
 USER = NODE_USERS[IDENTITY]
 RIGHTS = (5, 6, 7, 8)
 """Of the agent: KILL, SETGID, SETUID, SETPCAP, capability.h."""
@@ -33,13 +32,9 @@ UNITS = tuple(units())
 STATE, RUNTIME = Path("/var/lib/ledger-agent"), Path("/run/ledger-agent")
 
 
-def echoed(bank: Bank, line: str) -> str:
-    """What the node sends back of a line."""
-    address = str(bank.guest.address), NODE.ports[P2P]
-    with socket.create_connection(address, timeout=30) as connection, connection.makefile("rw") as lines:
-        lines.write(f"{line}\n")
-        lines.flush()
-        return lines.readline().strip()
+def boot_of(bank: Bank) -> str | None:
+    """What tells one boot from another; None while nobody can sign in."""
+    return bank.guest.try_run("cat /proc/sys/kernel/random/boot_id")
 
 
 def processes(bank: Bank) -> dict[str, list[int]]:
@@ -117,9 +112,8 @@ def test_the_agent_leases_mounts_the_share_and_starts_its_node(bank: Bank) -> No
     mounted = json.loads(bank.guest.run(f"findmnt --json --mountpoint {SHARE}"))["filesystems"][0]
     assert mounted["fstype"] == "nfs4"
     assert {"vers=4.1", "nosuid", "nodev", "noexec", "noatime"} <= {*mounted["options"].split(",")}
-    assert echoed(bank, "one") == "one", "the node serves"
-    kept = bank.site.share / IDENTITY / "epoch-1" / JOURNAL
-    assert kept.read_text() == "1 one\n", "on the share"
+    assert bank.echo("one") == "one", "the node serves"
+    assert bank.kept(1) == ["1 one"], "on the share"
     assert {*bank.site.keys.secrets} != set(), "its keys are in the vault"
 
 
@@ -155,11 +149,11 @@ def test_agent_and_node_are_apart(bank: Bank) -> None:
 # --- What happens to a VM ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("ending")
 def test_a_killed_agent_takes_its_node_along_and_comes_back(bank: Bank) -> None:
     before, found = bank.await_ready()["epoch"], processes(bank)
-    journal = bank.site.share / IDENTITY / f"epoch-{before}" / JOURNAL
-    written = journal.read_text().splitlines() if journal.exists() else []
+    written = bank.kept(before)
     bank.guest.run("systemctl kill --kill-whom main --signal KILL ledger-agent")
     gone = " ".join(map(str, found[USER.name]))
     eventually(
@@ -168,9 +162,10 @@ def test_a_killed_agent_takes_its_node_along_and_comes_back(bank: Bank) -> None:
     health = bank.await_ready(after=before)
     assert health["epoch"] == before + 1
     assert "code=killed, status=9/KILL" in bank.guest.journal("ledger-agent")
-    assert echoed(bank, "two") == "two"
-    kept = (bank.site.share / IDENTITY / f"epoch-{before + 1}" / JOURNAL).read_text().splitlines()
-    assert kept == [*written, f"{len(written) + 1} two"], "the next epoch goes on with what the last one kept"
+    assert bank.echo("two") == "two"
+    assert bank.kept(before + 1) == [*written, f"{len(written) + 1} two"], (
+        "the next epoch goes on with what the last one kept"
+    )
 
 
 @pytest.mark.usefixtures("ending")
@@ -181,6 +176,89 @@ def test_systemd_kills_a_stopped_agent_and_its_node(bank: Bank) -> None:
     assert "Watchdog timeout (limit 6s)!" in bank.guest.journal("ledger-agent")
     assert not {*found[USER.name]} & {*processes(bank)[USER.name]}, "the node ended with it"
     assert health["epoch"] == before + 1
+
+
+@pytest.mark.usefixtures("ending")
+def test_a_full_disk_is_told_and_keeps_its_vm_from_every_identity(bank: Bank) -> None:
+    before, run = bank.await_ready()["epoch"], bank.guest.run
+    # What is left is root's own.
+    run("fallocate --length $(df --output=avail --block-size 1 / | tail --lines 1) /var/full")
+    health = bank.await_lack(Cause.DISK)
+    assert (health["node"], health["epoch"]) == ("ready", before), "a node whose disk is full serves on"
+    assert health["ApplicationHealthState"] == "Healthy", "no other VM would do better, as far as it knows"
+    assert bank.echo("full") == "full", "its state is on the share"
+    run("systemctl kill --kill-whom main --signal KILL ledger-agent")
+    told = eventually(
+        lambda: (found := bank.guest.health()).get("state") == State.STANDBY and found["lacks"] and found,
+        "an agent that has nothing",
+    )
+    assert {*told["lacks"]} == {Cause.DISK}
+    assert bank.record().epoch == before, "it acquires no identity"
+    run("rm /var/full")
+    assert bank.await_ready(after=before)["lacks"] == {}
+
+
+@pytest.mark.usefixtures("ending")
+def test_a_share_that_hangs_stops_neither_agent_nor_lease(bank: Bank) -> None:
+    before = bank.await_ready()["epoch"]
+    with bank.site.share.hanging():
+        health = bank.await_lack(Cause.SHARE)
+        assert health["lacks"][Cause.SHARE] == f"no answer in {STANDBY.answer_seconds:g} s"
+        assert (health["state"], health["epoch"], bank.lease()) == (State.HOLDING, before, "leased")
+        assert health["ApplicationHealthState"] == "Healthy", "no other VM would do better, as far as it knows"
+    eventually(lambda: bank.guest.health().get("lacks") == {}, "a share that is there again")
+    assert bank.await_ready()["epoch"] == before, "the same lease"
+    assert bank.echo("again") == "again"
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("ending")
+def test_a_node_that_hangs_with_its_share_starts_again_under_the_same_lease(bank: Bank) -> None:
+    before = bank.await_ready()["epoch"]
+    assert bank.echo("kept") == "kept"
+    written = bank.kept(before)
+    with bank.site.share.hanging():
+        with pytest.raises(TimeoutError):
+            bank.echo("hangs")
+        health = eventually(lambda: (found := bank.guest.health()).get("reason") and found, "a node that is given up")
+        assert health["reason"] == f"the node has not answered for {SILENT_SECONDS} s"
+        assert (health["state"], health["epoch"], bank.lease()) == (State.HOLDING, before, "leased")
+    assert bank.await_ready()["epoch"] == before, "no other VM would do better, as far as it knows"
+    assert bank.kept(before)[: len(written)] == written, "nothing of what was answered is lost"
+
+
+@pytest.mark.usefixtures("ending")
+def test_an_announced_reboot_is_approved_once_the_identity_is_released(bank: Bank) -> None:
+    before, metadata = bank.await_ready()["epoch"], bank.site.metadata
+    ours, installed = boot_of(bank), bank.guest.run(f"stat --format %Y {PREFIX}/install.log")
+    assert bank.echo("kept") == "kept"
+    written = bank.kept(before)
+    bank.site.fetched.clear()
+    metadata.schedule("Reboot", 900)
+    eventually(lambda: metadata.events[0]["EventStatus"] == "Started", "the agent's approval")
+    assert bank.tenure(before).why == "Reboot of the VM"
+    # As Azure does then.
+    bank.guest.try_run("systemctl reboot")
+    metadata.events.clear()
+    eventually(lambda: boot_of(bank) not in {None, ours}, "another boot")
+    assert "nmounting" not in bank.guest.said(), "the share is unmounted before the network ends, without a failure"
+    health = bank.await_ready(after=before)
+    assert bank.kept(health["epoch"]) == written, "the share's state is the node's"
+    assert bank.guest.run(f"stat --format %Y {PREFIX}/install.log") == installed, "the disk's state is the VM's"
+    assert bank.site.fetched == [], "a VM installs at its first boot alone"
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("ending")
+def test_a_vm_that_is_powered_off_has_released_its_identity(bank: Bank) -> None:
+    before = bank.await_ready()["epoch"]
+    bank.guest.try_run("systemctl poweroff")
+    bank.guest.await_off(PATIENCE_SECONDS)
+    assert bank.lease() == "available", "released: a standby need not wait until it lapses"
+    assert bank.tenure(before).why == "SIGTERM"
+    bank.guest.power_on()
+    bank.guest.await_shell()
+    assert bank.await_ready(after=before)["epoch"] == before + 1
 
 
 @pytest.mark.long
