@@ -4,6 +4,7 @@
 """
 
 import hashlib
+import sys
 from datetime import datetime
 from html import escape
 from pathlib import Path
@@ -163,7 +164,7 @@ def main() -> None:
     drawn = draw()
     if not PICTURE.exists() or PICTURE.read_text(encoding="utf-8") != drawn:
         PICTURE.write_text(drawn, encoding="utf-8")
-        print(f"{PICTURE.relative_to(ROOT)}: written")
+        sys.stdout.write(f"{PICTURE.relative_to(ROOT)}: written\n")
 
 
 if __name__ == "__main__":
