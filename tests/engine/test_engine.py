@@ -27,6 +27,7 @@ from lab.azure.plan import planned
 from lab.azure.plan.__main__ import main as plan
 from lab.azure.program import PROJECT, read_configuration
 from lab.azure.rules import Resource
+from lab.cards import make_card
 from tests.configuration import SSH_PUBLIC_KEY
 from tests.program.test_stack_file import table
 
@@ -263,6 +264,28 @@ def test_a_missing_peer_stack_is_reported_in_one_message(tmp_path: Path) -> None
         refused.value
     )
     assert "Traceback" not in str(refused.value), "an operator needs a sentence, not a Python traceback"
+
+
+_REFERENCE = {
+    # pulumi/pulumi, sdk/go/common/resource/properties.go: the signature of a value, and that of a resource.
+    "4dabf18193072939515e22adb298388d": "5cf8f73096256a8f31e491e813e4eb8e",
+    "urn": "urn:pulumi:bank-b::decentralized-trust::azure-native:network:Subnet::none",
+    "id": "none",
+    "packageVersion": "3.29.0",
+}
+
+
+def test_a_resource_among_a_peers_outputs_does_not_end_an_update(tmp_path: Path) -> None:
+    engine = Engine(root=tmp_path)
+    engine.stand_in("bank-b", {"member": make_card("bank-b"), "more": _REFERENCE})
+    peer = {"name": "bank-b", "legalName": "O=Bank B, L=London, C=GB", "stack": f"organization/{PROJECT}/bank-b"}
+    member(engine, "bank", peers=[{**peer, "link": "ipsec"}])
+    up(engine, "bank")
+    assert steps(engine, "bank") == [], "nobody looks up in our stack what is in the peer's"
+    engine.stand_in("bank-b", {"member": _REFERENCE})
+    with pytest.raises(EngineError) as failed:
+        up(engine, "bank")
+    assert "peer bank-b: stack organization/decentralized-trust/bank-b: holds a str" in str(failed.value)
 
 
 def test_an_undecryptable_peer_state_is_reported_in_one_message(tmp_path: Path) -> None:
