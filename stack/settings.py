@@ -770,6 +770,10 @@ class DatabaseSettings(_Section):
     )
 
 
+_MAX_LISTED = 100
+"""Most operators and readers: a subscription takes 4000 role assignments."""
+_MAX_PEERS = 250
+"""Of so many peers the enrolment keys fit into one secret; most of them over ExpressRoute."""
 AuthorizationKey = Annotated[SecretStr, Field(min_length=1), Form("the circuit's authorization key")]
 
 
@@ -800,7 +804,7 @@ class Settings(_Section):
     connectivity: ConnectivitySettings = Field(
         {"vpn": {}}, validate_default=True, description="how the member reaches its peers: `{vpn, expressRoute}`"
     )
-    gateway_readers: Annotated[tuple[UUID, ...], AfterValidator(each_once)] = Field(
+    gateway_readers: Annotated[tuple[UUID, ...], Field(max_length=_MAX_LISTED), AfterValidator(each_once)] = Field(
         (),
         description="object ids of the service principals that deploy peers' halves of `vnet-to-vnet` links: they "
         "may read this member's gateway, which Azure requires; list them before that peer joins",
@@ -808,7 +812,7 @@ class Settings(_Section):
     express_route_authorization_key: AuthorizationKey | None = Field(
         None, validate_default=True, description="secret: authorization key of the ExpressRoute circuit"
     )
-    peers: tuple[PeerSettings, ...] = Field(
+    peers: Annotated[tuple[PeerSettings, ...], Field(max_length=_MAX_PEERS)] = Field(
         (),
         validate_default=True,
         description="the members to link to: `{name, legalName, stack or card, link, fingerprint}`",
@@ -820,7 +824,7 @@ class Settings(_Section):
     ] = Field(
         (), description="CIDRs of the bank's own applications: they may call RPC, and the private endpoints by HTTPS"
     )
-    operators: Annotated[tuple[UUID, ...], AfterValidator(each_once)] = Field(
+    operators: Annotated[tuple[UUID, ...], Field(max_length=_MAX_LISTED), AfterValidator(each_once)] = Field(
         (),
         description="object ids of the Entra groups that may read the applications' passwords, the nodes' "
         "certificates and logs",
@@ -1019,6 +1023,12 @@ class Settings(_Section):
         if ledger:
             peers, wrong = _named(peers, bank, PLATFORMS[ledger.platform])
             flaws.extend(wrong)
+        agreed = json.dumps({peer.name: peer.legal_name for peer in peers})
+        if bank and authority == bank.name and len(agreed) > MAX_SECRET_BYTES:
+            # All of them are in one secret of the authority's vault.
+            flaws.append(
+                Flaw(f"their names take {len(agreed)} bytes; wanted {MAX_SECRET_BYTES} at most, as one secret holds")
+            )
         refuse(flaws)
         return peers
 

@@ -281,6 +281,34 @@ REJECTIONS = {
         "1000000000",
         "wanted a whole number, 1 to 500000000",
     ),
+    **{
+        f"many-{key}": (
+            {key: [f"{number:08x}-8a0b-4c9e-9f7e-2d5b7a1c4e90" for number in range(101)]},
+            key,
+            "101 of them",
+            "wanted 100 at most",
+        )
+        for key in ("operators", "gatewayReaders")
+    },
+    "many-peers": (
+        {"peers": [stack_peer(f"bank-{number}") for number in range(251)]},
+        "peers",
+        "251 of them",
+        "wanted 250 at most",
+    ),
+    "peers-with-long-names": (
+        ledger(roles={"node-1": "notary"}, network={"authority": "bank-a"})
+        | {"connectivity": {"vpn": {"sku": "VpnGw4AZ"}}}
+        | {
+            "peers": [
+                stack_peer(f"bank-{number}", legalName=f"O={'B' * 120}{number}, L={'L' * 63}, ST={'S' * 63}, C=GB")
+                for number in range(100)
+            ]
+        },
+        "peers",
+        "bank-0",
+        "their names take 27980 bytes; wanted 25000 at most, as one secret holds",
+    ),
     "applications-in-each-other": (
         {"applicationNetworks": ["10.50.0.0/16", "10.60.0.0/24", "10.50.7.0/24"]},
         "applicationNetworks[2]",
