@@ -26,7 +26,8 @@ PEER_CARDS_OUTPUT = "peerCards"
 READ_STACK = "pulumi:pulumi:readStackOutputs"
 """Pulumi's function that reads a stack's outputs. Unlike a StackReference it registers nothing, and only raises."""
 
-_WRAPPING: Final = re.compile(r"^.*?returned an error: ", re.DOTALL)
+# The engine puts both before the reason, Pulumi's mocks the first alone.
+_WRAPPING: Final = re.compile(rf"^(.*?returned an error: |invoke of {READ_STACK} failed: )", re.DOTALL)
 _RULE: Final = re.compile(r"-{20,}")
 _REASON_CHARACTERS: Final = 600
 

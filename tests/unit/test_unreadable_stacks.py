@@ -13,11 +13,9 @@ from stack.settings import parse_settings
 from tests.configuration import configuration
 
 STACK = "organization/decentralized-trust/bank-b"
-# What the engine puts before it: seen with 3.260.
-WRAPPED = (
-    "invoke of pulumi:pulumi:readStackOutputs failed: "
-    "invocation of pulumi:pulumi:readStackOutputs returned an error: {}"
-)
+# What Pulumi's SDK puts before it, and what the engine does: seen with 3.260.
+OF_SDK = "invoke of pulumi:pulumi:readStackOutputs failed: {}"
+WRAPPED = OF_SDK.format("invocation of pulumi:pulumi:readStackOutputs returned an error: {}")
 RULE = "-" * 80
 
 
@@ -66,9 +64,9 @@ BACKEND = answered(
 )
 
 
-def refused(text: str, monkeypatch: pytest.MonkeyPatch) -> str:
+def refused(text: str, monkeypatch: pytest.MonkeyPatch, wrapped: str = WRAPPED) -> str:
     async def failing(*_: Any) -> None:
-        raise Exception(WRAPPED.format(text))
+        raise Exception(wrapped.format(text))
 
     monkeypatch.setattr(peers, "invoke_async", failing)
     values = configuration(peers=[{"name": "bank-b", "legalName": "O=Bank B, L=Dublin, C=IE", "stack": STACK}])
@@ -118,3 +116,9 @@ def test_any_other_reason_is_given_from_its_beginning(text: str, why: str, monke
     assert why in said, "the end of Azure's answers is a scrap of JSON or XML"
     assert "decrypt" not in said
     assert len(said) < 1000, "a message is read by a person"
+
+
+def test_no_reason_begins_with_names_of_pulumis_functions(monkeypatch: pytest.MonkeyPatch) -> None:
+    for wrapped in (WRAPPED, OF_SDK):
+        said = refused(f'unknown stack "{STACK}"', monkeypatch, wrapped)
+        assert f'can\'t be read (unknown stack "{STACK}")' in said, "without an engine there is one wrapping less"
