@@ -393,9 +393,9 @@ class Consortium:
     def _timed(self, stack: str, what: str) -> Iterator[list[str]]:
         notes: list[str] = []
         start = time.monotonic()
-        self._console.print(f"  {stack:10} {what:28}", end="")
+        self._console.print(f"  {stack:10} {what:32}", end="")
         yield notes
-        self._console.print(f" {' '.join(notes):36} [bright_black]{time.monotonic() - start:5.1f} s[/]")
+        self._console.print(f" {' '.join(notes):42} [bright_black]{time.monotonic() - start:5.1f} s[/]")
 
 
 def _done(kind: str) -> str:

@@ -93,13 +93,16 @@ class Engine:
             The keys that somebody changed in the project since the last call, and that this call reset.
 
         Raises:
-            EngineError: there is no such sample.
+            EngineError: no file is given, and there is no such sample.
             StackFileError: `source` is no stack's configuration.
         """
         self._lay_out_project()
         path = source or stack_file(stack)
         if path is None:
-            raise EngineError(f"no configuration of stack {stack}; wanted Pulumi.{stack}.yaml")
+            raise EngineError(
+                f"stack {stack:.200} is not deployed, and no sample has that name; wanted a stack of which "
+                "`python -m lab.azure.consortium join` was given the file"
+            )
         if self.account is None:
             enrolled(self.project, path, read_configuration(path).member)
         target = self.configuration_of(stack)

@@ -275,6 +275,14 @@ _REFERENCE = {
 }
 
 
+def test_a_stack_that_is_nowhere_is_no_name_of_a_file(tmp_path: Path) -> None:
+    path = str(tmp_path / "Pulumi.bank-x.yaml")
+    with pytest.raises(EngineError) as refused:
+        Engine(root=tmp_path).prepare(path)
+    assert str(refused.value).startswith(f"stack {path[:200]} is not deployed, and no sample has that name; wanted")
+    assert f"Pulumi.{path}" not in str(refused.value), "there is no such name of a file"
+
+
 def test_a_resource_among_a_peers_outputs_does_not_end_an_update(tmp_path: Path) -> None:
     engine = Engine(root=tmp_path)
     engine.stand_in("bank-b", {"member": make_card("bank-b"), "more": _REFERENCE})
