@@ -20,10 +20,11 @@ PAGES: Mapping[str, str] = {
 }
 """Each section in the order of reading, with the page that has it."""
 ELSEWHERE = {
+    "az keyvault secret show": "reads a secret from inside the network",
     "az storage blob download": "reads what a running node has written",
     "jq --raw-output .rpc": "reads what that command has downloaded",
 }
-"""Commands that need VMs, by their beginning, with the reason."""
+"""Commands that need VMs or the member's network, by their beginning, with the reason."""
 
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 

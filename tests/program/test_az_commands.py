@@ -19,6 +19,7 @@ COMMANDS = {
     "keyvault recover": "name",
     "keyvault secret list-deleted": "vault-name",
     "keyvault secret recover": "name vault-name",
+    "keyvault secret show": "name vault-name",
     "keyvault secret set": "name tags value vault-name",
     "keyvault secret set-attributes": "name tags vault-name version",
     "login": "",
