@@ -339,11 +339,8 @@ class Exchange(PeerNetwork):
         # Absence proves nothing: only the card drops a node.
         merged = _of_nodes(name, {each: node for each, node in (before | told).items() if each in on_card})
         if (size := len(merged.to_json())) > MAX_ANSWER_BYTES:
-            # Answers with a few nodes each would add up to a document that no VM can read again.
-            raise NetworkInfoError(
-                f"{name}: what it published of its nodes has {size} bytes together; wanted {MAX_ANSWER_BYTES} at "
-                "most, as in one answer"
-            )
+            # Else answers with a few nodes each add up to a document that no VM can read.
+            raise NetworkInfoError(f"{name}: its nodes have {size} bytes together; wanted {MAX_ANSWER_BYTES} at most")
         peer.answer = merged
         await self._store(peer)
         troubles = []

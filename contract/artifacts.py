@@ -14,18 +14,12 @@ _PART = "[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
 class Artifact(StrictModel):
     """A file of a Maven repository."""
 
-    coordinates: Annotated[str, StringConstraints(pattern=rf"^{_PART}:{_PART}:{_PART}$")] = Field(
+    coordinates: Annotated[str, StringConstraints(pattern=rf"^({_PART}:){{2}}{_PART}$")] = Field(
         description="`GROUP:NAME:VERSION` in a Maven repository"
     )
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] = Field(
         description="SHA-256 of the file, 64 hex digits; a VM takes no other"
     )
-
-    @property
-    def file_name(self) -> str:
-        """Name of its jar in a repository and on a VM."""
-        _, name, version = self.coordinates.split(":")
-        return f"{name}-{version}.jar"
 
     def __str__(self) -> str:
         return f"{self.coordinates}={self.sha256}"

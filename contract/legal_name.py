@@ -146,14 +146,6 @@ def name_key(text: str) -> str:
         return "\n".join(sorted(_folded(part) for part in text.split(",")))
 
 
-def is_within(one: str, other: str) -> bool:
-    """Whether one name has all attributes of the other, and perhaps more.
-
-    A CA that is constrained to the other name may issue certificates for it: X.500's constraints are subtrees.
-    """
-    return set(name_key(other).split("\n")) <= set(name_key(one).split("\n"))
-
-
 def same_name(one: str, other: str) -> bool:
     """Whether two texts spell one legal name."""
     return name_key(one) == name_key(other)

@@ -22,7 +22,7 @@ _STACKS = frozenset(
     for name in ("addresses", "canonical", "card", "consortium", "egress", "frontend", "key_agreement", "messages")
 )
 """Modules that only stacks use: cards are verified at deployment, balancer and firewall set up there."""
-_AUTHORITYS = {Path("contract/authority_configuration.py"), Path("contract/fingerprint.py")}
+_AUTHORITY_ONLY = {Path("contract/authority_configuration.py"), Path("contract/fingerprint.py")}
 """Modules of the contract that only an authority's VM uses."""
 
 
@@ -53,7 +53,7 @@ def files_of(module: str, platform: str | None) -> dict[str, str]:
 
 def _belongs(path: Path, program: str, platform: str | None) -> bool:
     package, *_ = path.parts
-    if path in _AUTHORITYS:
+    if path in _AUTHORITY_ONLY:
         return "authority" in program
     if package != "ledger":
         return package in _EVERYWHERE or package == program

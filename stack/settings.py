@@ -57,7 +57,7 @@ from contract.card import (
 from contract.frontend import ApplicationPorts
 from contract.identities import identity_name
 from contract.key_document import MAX_SECRET_BYTES
-from contract.legal_name import LegalName, LegalNameText, is_within, name_key, same_name
+from contract.legal_name import LegalName, LegalNameText, name_key, same_name
 from contract.messages import one_line
 from contract.platform import AGENT_USER, MAX_CA_GENERATION, AuthorityNeeds, Platform
 from contract.secrets import RpcUser
@@ -638,9 +638,13 @@ class LedgerSettings(_Section):
     @field_validator("applications")
     @classmethod
     def _in_one_version(cls, applications: tuple[Artifact, ...]) -> tuple[Artifact, ...]:
-        # A node does not start with one of them in two versions, and its folder has one file of a name.
-        for key in (lambda each: each.coordinates.rpartition(":")[0], lambda each: each.file_name):
-            refuse(repeated(applications, key, below=("coordinates",)))
+        # A node does not start with one of them in two versions, and its folder has one file NAME-VERSION.jar.
+        refuse(repeated(applications, lambda each: each.coordinates.rpartition(":")[0], below=("coordinates",)))
+        refuse(
+            repeated(
+                applications, lambda each: each.coordinates.split(":", 1)[1].replace(":", "-"), below=("coordinates",)
+            )
+        )
         return applications
 
     @field_validator("rpc_users")
@@ -1198,13 +1202,18 @@ def _named(
                 continue
             if same_name(other, legal_name):
                 flaws.append(Flaw(f"that of {holder} too; wanted a different legal name for each", steps))
-            elif is_within(other, legal_name) or is_within(legal_name, other):
+            elif _is_within(other, legal_name) or _is_within(legal_name, other):
                 # The nodes of one have a CA that may issue certificates for the other.
                 differs = f"that of {holder} but for ST, {other}; wanted a difference in O, L or C, or ST in both"
                 flaws.append(Flaw(differs, steps))
         holders.setdefault(legal_name, peer.name)
         named.append(peer.model_copy(update={"legal_name": legal_name}))
     return tuple(named), flaws
+
+
+def _is_within(one: str, other: str) -> bool:
+    # X.500's constraints are subtrees: a CA that is constrained to the other name may certify the one.
+    return set(name_key(other).split("\n")) <= set(name_key(one).split("\n"))
 
 
 def _unlinkable(peers: tuple[PeerSettings, ...], connectivity: ConnectivitySettings) -> Iterator[Flaw]:

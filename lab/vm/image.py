@@ -30,7 +30,7 @@ MIRROR = "mirror.internal"
 HELPER = "aznfs.deb"
 """A package among the mirror's, with what stands in for Azure's mount helper."""
 _HERE = Path(__file__).parent
-_COMMANDS = ("mount.aznfs", "waagent")
+_GUEST_COMMANDS = ("mount.aznfs", "waagent")
 """Stand in for Azure's own."""
 _REQUIREMENTS = ROOT / "delivery" / "requirements.txt"
 _LOCKED = (_REQUIREMENTS, ROOT / "delivery" / "lock.py")
@@ -137,7 +137,7 @@ def _python() -> Path | None:
 
 def image() -> Image:
     """The image, made where there is none: some minutes; wants no `missing()`."""
-    folder = cached() / f"guest-{_digest(Path(__file__), *(_HERE / name for name in _COMMANDS), *_LOCKED)}"
+    folder = cached() / f"guest-{_digest(Path(__file__), *(_HERE / name for name in _GUEST_COMMANDS), *_LOCKED)}"
     with exclusive(cached() / "guest.lock"):
         if not folder.exists():
             _forget("guest-")
@@ -225,7 +225,7 @@ def _make(made: Path) -> None:
     for path, text in _files(authority).items():
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_text(text, encoding="utf-8")
-    for name in _COMMANDS:
+    for name in _GUEST_COMMANDS:
         shutil.copy(_HERE / name, root / "usr" / "sbin")
     for command in ("ldconfig", "update-ca-certificates"):
         subprocess.run(["chroot", str(root), command], check=True, capture_output=True)

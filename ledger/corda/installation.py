@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
-from pydantic.alias_generators import to_camel
+from pydantic import TypeAdapter, ValidationError
 
 from contract.artifacts import Artifact, Installation
-from contract.models import first_fault
+from contract.models import StrictModel, first_fault
 from host.processes import start
 
 KNOWN: Mapping[str, Artifact] = {
@@ -121,9 +120,6 @@ def find_runtime(version: str) -> Runtime:
 
     Raises:
         InstallationError: it is not installed.
-
-    Raises:
-        InstallationError: it is not there.
     """
     wanted = java_version(version)
     for home in sorted(Path("/usr/lib/jvm").glob(f"java-{wanted}-openjdk-*")):
@@ -138,16 +134,12 @@ def find_runtime(version: str) -> Runtime:
     )
 
 
-class _Agent(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+class _Agent(StrictModel):
     jar: str
     options: str
 
 
-class _InstalledManifest(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
-
+class _InstalledManifest(StrictModel):
     version: str
     platform_version: int
     java_home: Path

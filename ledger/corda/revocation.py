@@ -136,7 +136,7 @@ class Revocations:
         self._fetch = fetch
         self._root: x509.Certificate | None = None
         self._named: dict[str, x509.Certificate] = {}
-        """Issuers by URL, as own certificates or the authority named them; each issuer has one list."""
+        """Issuers by URL, as own certificates or the authority named them."""
         self._sources: dict[str, x509.Certificate] = {}
         """The same, and those of stored lists."""
         self._lists: dict[str, VerifiedList] = {}
@@ -238,15 +238,13 @@ class Revocations:
     async def _fetch_all(self) -> dict[str, str]:
         """Fetch every list; returns the reasons of failures by URL."""
         assert self._root  # noqa: S101
-        others: list[str] = []
+        others = 0
         try:
             for url, issuer in (await self._issuers()).items():
                 _check_issuer(issuer, self._root)
-                known = next((each for each, its in self._named.items() if its == issuer), url)
-                if known != url or self._named.get(url, issuer) != issuer:
-                    # Else an authority that others control could name ever more, each fetched and stored from then
-                    # on, or another issuer's list, with which nodes refuse everybody.
-                    others.append(url)
+                if any((each == url) != (its == issuer) for each, its in self._named.items()):
+                    # An authority that others control could name ever more lists, or another issuer's.
+                    others += 1
                     continue
                 self._named[url] = self._sources[url] = issuer
                 if url in self._lists and self._lists[url].issuer != issuer:
@@ -254,11 +252,7 @@ class Revocations:
         except (SoftwareError, CertificateError, UnavailableError, DamagedError) as error:
             log.debug("which revocation lists there are: %s", error)
         if others:
-            log.warning(
-                "the authority names %d other revocation lists, such as %.200s; wanted one of each issuer",
-                len(others),
-                others[0],
-            )
+            log.warning("the authority names %d other revocation lists; wanted one of each issuer", others)
         urls = tuple(self._sources)
         reasons = await asyncio.gather(*(self._fetch_one(url, self._sources[url]) for url in urls))
         return {url: reason for url, reason in zip(urls, reasons, strict=True) if reason}

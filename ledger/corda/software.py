@@ -862,8 +862,13 @@ class CordaSoftware(Software):
     async def _proven(self, start: _Start, member: NetworkMember, known: "Mapping[str, _Info]") -> "list[_Info]":
         """A member's node information, as far as it is new or known, each item verified. Raises UntrustedError."""
         own = name_key(start.place.identity.legal_name)
-        trusted = {info.content for info in known.values()}
-        proven = [info for info in known.values() if info.content in member.infos]
+        trusted = {info.content for info in known.values() if info.chains}
+        for info in known.values():
+            if not info.chains:
+                # A newer one may be known by now.
+                with contextlib.suppress(UntrustedError):
+                    await self._take(info)
+        proven = [info for info in known.values() if info.chains and info.content in member.infos]
         asked = [content for content in member.infos if content not in trusted]
         if asked:
             try:
@@ -877,7 +882,7 @@ class CordaSoftware(Software):
                     user=self._context.tool_user,
                 )
                 proven += [
-                    _Info(item.file_name, content, item.legal_names, item.addresses, item.serial, item.chains)
+                    _Info(content=content, **dict(item))
                     for content, item in zip(asked, _VerifiedInfos.model_validate(answer).infos, strict=True)
                 ]
             except (ToolError, ValueError) as error:
@@ -922,6 +927,8 @@ class _VerifiedInfos(OpenModel):
 
 class _StoredInfo(_VerifiedInfo):
     content: Base64
+    chains: tuple[tuple[Base64, ...], ...] = ()
+    """Empty in files of an earlier version: then the information is verified again."""
 
 
 class _StoredMember(OpenModel):
@@ -941,7 +948,7 @@ class _Info:
     addresses: tuple[str, ...]
     serial: int
     chains: tuple[tuple[bytes, ...], ...]
-    """Certificates of its identities (DER), each with its issuers."""
+    """Certificates of its identities (DER), each with its issuers; empty if unknown."""
 
     def parsed(self) -> list[x509.Certificate]:
         """All stored certificates. Raises ValueError."""
@@ -953,7 +960,7 @@ def _first_end(of: Iterable[x509.Certificate]) -> datetime:
 
 
 def _known_members(kept: Path) -> dict[str, tuple[_Info, ...]]:
-    """Known nodes by member; unreadable files are left out, since the members' agents will publish them again."""
+    """Known nodes by member; unreadable files are left out, since members' agents publish them again."""
     known = {}
     for path in _member_files(kept):
         content = path.read_bytes()
@@ -962,17 +969,7 @@ def _known_members(kept: Path) -> dict[str, tuple[_Info, ...]]:
         except ValidationError as error:
             log.warning("%s can't be read, and is left out: %s", path, first_fault(error))
         else:
-            known[document.member] = tuple(
-                _Info(
-                    each.file_name,
-                    each.content,
-                    each.legal_names,
-                    each.addresses,
-                    each.serial,
-                    each.chains,
-                )
-                for each in document.infos
-            )
+            known[document.member] = tuple(_Info(**dict(each)) for each in document.infos)
     return known
 
 

@@ -289,22 +289,6 @@ def test_information_stored_by_an_earlier_version_is_verified_again(tmp_path: Pa
     asyncio.run(story())
 
 
-def test_a_revoked_node_stored_by_an_earlier_version_is_forgotten(tmp_path: Path) -> None:
-    async def story() -> None:
-        node = Node(tmp_path, MemoryDocuments())
-        await node.admit(info(NODE_1, 5), info(NODE_2, 7))
-        path = node.place.kept / "members" / "bank-b.json"
-        kept = json.loads(path.read_bytes())
-        for each in kept["infos"]:
-            each["certificates"] = [chain[0] for chain in each.pop("chains")]
-        path.write_text(json.dumps(kept))
-        node.revoke(LEAVES[NODE_1])
-        await node.software._forget_revoked(node.place)
-        assert node.known == {NODE_2: 7}, "whether or not its bank's present documents can be verified"
-
-    asyncio.run(story())
-
-
 def test_a_node_with_certificates_of_a_revoked_ca_does_not_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

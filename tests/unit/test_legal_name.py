@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from contract.legal_name import LegalName, is_within, name_key, same_name
+from contract.legal_name import LegalName, name_key, same_name
 from lab import ROOT
 
 # The credit record's contract is tested by the same file.
@@ -73,12 +73,3 @@ def test_a_node_names_its_bank() -> None:
     for name in ("O=Bank A, L=London, C=GB", "CN=Ledger, OU=node-1, O=Bank A, L=London, C=GB"):
         with pytest.raises(ValueError, match="is no name of a node; wanted its bank's name and an OU"):
             LegalName.bank_of(name)
-
-
-def test_a_name_is_within_those_of_which_it_has_all_attributes() -> None:
-    bank, node = "O=Bank A, L=London, C=GB", "OU=node-1, O=BANK A, L=London, C=GB"
-    county = "O=Bank A, L=London, ST=Kent, C=GB"
-    assert is_within(node, bank), "a CA that is constrained to the bank's name may certify its nodes"
-    assert is_within(county, bank), "and another bank whose name has one attribute more"
-    assert not is_within(bank, county), "but not the other way round"
-    assert not is_within(county, county.replace("Kent", "Essex")), "nor where an attribute differs"

@@ -5,9 +5,8 @@ import rx.plugins.RxJavaErrorHandler;
 import rx.plugins.RxJavaPlugins;
 
 /**
- * Ends a node that takes no more messages, or no more changes of members. Corda 4.10 subscribes once to each, and an error
- * in the subscriber, as while the database is away, ends the subscription: the node only seems healthy. The agent restarts
- * it when the database is back; the brokers still have the message, and the agent the members.
+ * Ends a node that takes no more messages, or changes of members. Corda 4.10 subscribes once to each, and an error in the
+ * subscriber, as while the database is away, ends the subscription. The agent restarts the node.
  */
 final class Deafness extends RxJavaErrorHandler {
     private static final String INBOX = "net.corda.node.services.messaging.P2PMessagingClient";
@@ -25,21 +24,19 @@ final class Deafness extends RxJavaErrorHandler {
         boolean isInbox = isOf(INBOX, error);
         if (isInbox || isOf(MEMBERS, error)) {
             System.err.println("<3>ERROR Deafness: no " + (isInbox ? "message" : "change of members")
-                    + " is taken any more until the node's next start: " + error);
+                    + " is taken until the node's next start: " + error);
             if (isInbox || !isRefused(error)) {
                 Again.end();
             }
         }
     }
 
-    /** Whether the error was thrown in this class's subscriber, and not in another one that it called. */
+    /** Whether this class's subscriber threw the error, not another one that it called. */
     private static boolean isOf(String name, Throwable error) {
         for (StackTraceElement frame : error.getStackTrace()) {
-            if (frame.getClassName().startsWith("rx.")) {
-                return false;
-            }
-            if (frame.getClassName().startsWith(name)) {
-                return true;
+            boolean isThere = frame.getClassName().startsWith(name);
+            if (isThere || frame.getClassName().startsWith("rx.")) {
+                return isThere;
             }
         }
         return false;
