@@ -105,7 +105,7 @@ HEAP_FULL_STATUS = os.EX_OSERR
 """Exit status of a node whose heap stays full."""
 _ENDS = {
     HEAP_FULL_STATUS: "its heap stayed full after collections",
-    RESTART_STATUS: "it must restart, since its database was away",
+    RESTART_STATUS: "it must restart",
 }
 _STOP_SECONDS = 30.0
 """Six are usual; flows that have not ended continue after the next start."""
@@ -862,13 +862,8 @@ class CordaSoftware(Software):
     async def _proven(self, start: _Start, member: NetworkMember, known: "Mapping[str, _Info]") -> "list[_Info]":
         """A member's node information, as far as it is new or known, each item verified. Raises UntrustedError."""
         own = name_key(start.place.identity.legal_name)
-        trusted = {info.content for info in known.values() if info.chains}
-        for info in known.values():
-            if not info.chains:
-                # A newer one may be known by now.
-                with contextlib.suppress(UntrustedError):
-                    await self._take(info)
-        proven = [info for info in known.values() if info.chains and info.content in member.infos]
+        trusted = {info.content for info in known.values()}
+        proven = [info for info in known.values() if info.content in member.infos]
         asked = [content for content in member.infos if content not in trusted]
         if asked:
             try:
@@ -927,8 +922,6 @@ class _VerifiedInfos(OpenModel):
 
 class _StoredInfo(_VerifiedInfo):
     content: Base64
-    chains: tuple[tuple[Base64, ...], ...] = ()
-    """Empty in files of an earlier version: then the information is verified again."""
 
 
 class _StoredMember(OpenModel):
@@ -948,7 +941,7 @@ class _Info:
     addresses: tuple[str, ...]
     serial: int
     chains: tuple[tuple[bytes, ...], ...]
-    """Certificates of its identities (DER), each with its issuers; empty if unknown."""
+    """Certificates of its identities (DER), each with its issuers."""
 
     def parsed(self) -> list[x509.Certificate]:
         """All stored certificates. Raises ValueError."""

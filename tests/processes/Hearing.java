@@ -7,7 +7,7 @@ import rx.subjects.PublishSubject;
 
 /**
  * Whose subscriber throws, while a node watches its hearing: {@code Hearing inbox}, {@code Hearing other}, or
- * {@code Hearing members SQLSTATE}.
+ * {@code Hearing members SQLSTATE|none}.
  */
 public final class Hearing {
     private Hearing() {}
@@ -34,7 +34,8 @@ public final class Hearing {
                     break;
                 case "members":
                     members.onNext(() -> {
-                        throw new IllegalStateException("refused", new SQLException("by the database", arguments[1]));
+                        Exception cause = arguments[1].equals("none") ? null : new SQLException("SQL", arguments[1]);
+                        throw new IllegalStateException("refused", cause);
                     });
                     break;
                 default:

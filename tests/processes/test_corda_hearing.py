@@ -58,11 +58,11 @@ def test_a_database_away_while_members_change_ends_the_node(class_path: str, sta
     assert "no change of members is taken until" in heard.stderr
 
 
-@pytest.mark.parametrize("state", ["22001", "23505"])
-def test_information_that_the_database_refuses_ends_no_node(class_path: str, state: str) -> None:
+@pytest.mark.parametrize("state", ["22001", "23505", "25006", "none"])
+def test_an_error_that_is_no_outage_of_the_database_ends_no_node(class_path: str, state: str) -> None:
     heard = hear(class_path, "members", state)
     assert (heard.returncode, heard.stdout) == (0, "told\ngoes on\n"), (
-        "the next start would read it again: one member's information would end the node without end"
+        "it would come again at the next start: one member's information would end the node without end"
     )
     assert "no change of members is taken until" in heard.stderr, "it is told"
 

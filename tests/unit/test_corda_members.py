@@ -264,31 +264,6 @@ def test_a_serial_number_more_than_a_day_ahead_is_refused(tmp_path: Path) -> Non
     asyncio.run(story())
 
 
-def test_information_stored_by_an_earlier_version_is_verified_again(tmp_path: Path) -> None:
-    """It kept neither chains nor, beyond the identity's folder, serial numbers."""
-
-    async def story() -> None:
-        documents = MemoryDocuments()
-        node = Node(tmp_path / "one", documents)
-        await node.admit(info(NODE_1, 5), info(NODE_2, 7))
-        documents.kept.clear()
-        path = node.place.kept / "members" / "bank-b.json"
-        kept = json.loads(path.read_bytes())
-        for each in kept["infos"]:
-            del each["chains"]
-        path.write_text(json.dumps(kept))
-        with pytest.raises(UntrustedError, match="with serial 4; wanted 5"):
-            await node.admit(info(NODE_1, 4))
-        assert node.known == {NODE_1: 5, NODE_2: 7}, "they are known still"
-        with pytest.raises(UntrustedError, match="with serial 6; wanted 7"):
-            await Node(tmp_path / "two", documents).admit(info(NODE_2, 6))
-        node.revoke(LEAVES[NODE_1])
-        await node.admit(info(NODE_1, 5), info(NODE_2, 7))
-        assert node.known == {NODE_2: 7}, "whose certificates are, is known again"
-
-    asyncio.run(story())
-
-
 def test_a_node_with_certificates_of_a_revoked_ca_does_not_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

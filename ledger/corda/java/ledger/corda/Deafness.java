@@ -25,7 +25,7 @@ final class Deafness extends RxJavaErrorHandler {
         if (isInbox || isOf(MEMBERS, error)) {
             System.err.println("<3>ERROR Deafness: no " + (isInbox ? "message" : "change of members")
                     + " is taken until the node's next start: " + error);
-            if (isInbox || !isRefused(error)) {
+            if (isInbox || isOutage(error)) {
                 Again.end();
             }
         }
@@ -42,13 +42,13 @@ final class Deafness extends RxJavaErrorHandler {
         return false;
     }
 
-    /** Whether the database refuses a member's information (SQLSTATE 22 or 23), as it would after each start. */
-    private static boolean isRefused(Throwable error) {
+    /** Whether the database was away (SQLSTATE 08, 40, 57): any other error would come again at each start. */
+    private static boolean isOutage(Throwable error) {
         for (Throwable cause = error; cause != null; cause = cause.getCause()) {
             if (cause instanceof SQLException) {
-                return String.valueOf(((SQLException) cause).getSQLState()).matches("2[23].*");
+                return String.valueOf(((SQLException) cause).getSQLState()).matches("(null|08|40|57).*");
             }
         }
-        return true;
+        return false;
     }
 }
