@@ -22,7 +22,7 @@ from host.http import serving_requests
 from host.pools import MemberPools
 from host.tls import server_context
 from ledger.corda import proof
-from ledger.corda.authority.authority import Authority, RequestRefusedError
+from ledger.corda.authority.authority import Authority, RequestRefusedError, TooManyRequestsError
 from ledger.corda.authority.register import request_id
 
 MAX_REQUEST_BYTES = 16_384
@@ -103,7 +103,8 @@ class Requests:
             return await self._answer(member, method, path, body)
         except RequestRefusedError as error:
             # Corda's clients treat 401 as a rejection.
-            status = HTTPStatus.FORBIDDEN if method == "POST" else HTTPStatus.UNAUTHORIZED
+            refused = HTTPStatus.FORBIDDEN if method == "POST" else HTTPStatus.UNAUTHORIZED
+            status = HTTPStatus.TOO_MANY_REQUESTS if isinstance(error, TooManyRequestsError) else refused
             return (*_text(status, str(error)), {})
         except LookupError:
             return (*_text(HTTPStatus.NOT_FOUND, "no such request; wanted an id that this member was given"), {})
