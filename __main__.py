@@ -9,7 +9,7 @@ from contract.frontend import application_port
 from stack import rows, watch
 from stack.card import own_card
 from stack.card_file import CARD_OUTPUT, LINKS_OUTPUT
-from stack.fixed import made_with
+from stack.fixed import made_with, once_made
 from stack.member import read_member
 from stack.previous import MADE_WITH_OUTPUT, PEER_CARDS_OUTPUT, SERVER_OFFER_OUTPUT, SHARE_OUTPUT
 
@@ -49,9 +49,12 @@ async def main() -> None:
 
     pulumi.export(CARD_OUTPUT, card)
     pulumi.export("fingerprint", keys.fingerprint)
-    pulumi.export(SERVER_OFFER_OUTPUT, member.settings.server_offer.model_dump(by_alias=True))
-    pulumi.export(SHARE_OUTPUT, member.settings.ledger.share_gib)
-    pulumi.export(MADE_WITH_OUTPUT, made_with(member.settings).model_dump(by_alias=True, exclude_none=True))
+    server, offer = database.server_id if database else None, member.settings.server_offer
+    pulumi.export(SERVER_OFFER_OUTPUT, once_made(offer.model_dump(by_alias=True), server))
+    pulumi.export(SHARE_OUTPUT, once_made(member.settings.ledger.share_gib, storage.share_name))
+    settings = made_with(member.settings).model_dump(by_alias=True, exclude_none=True)
+    vaults = key_store.key_vault_id, key_store.bank_vault_id, authority.vault_id if authority else None
+    pulumi.export(MADE_WITH_OUTPUT, once_made(settings, server, *vaults))
     pulumi.export(PEER_CARDS_OUTPUT, {name: each.to_output() for name, each in member.newest_peer_cards.items()})
     pulumi.export("resourceGroup", group.resource_group_name)
     pulumi.export(LINKS_OUTPUT, watch.links(member))

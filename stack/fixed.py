@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import pulumi
 
 from stack.previous import MadeWith, PreviousUpdate
 from stack.settings import LOCATION_KEY, Settings
+
+_T = TypeVar("_T")
 
 
 def refuse_changes(settings: Settings, previous: PreviousUpdate) -> None:
@@ -80,6 +82,14 @@ def made_with(settings: Settings) -> MadeWith:
         geo_redundant_backup=settings.geo_redundant_backup if settings.platform.database else None,
         ca_generation=settings.ca_generation if settings.is_authority else None,
     )
+
+
+def once_made(value: _T, *made: pulumi.Output[Any] | None) -> pulumi.Output[_T]:
+    """A value for the next update, exported only when these outputs of resources are there.
+
+    What a failed update has not made must not bind the next one.
+    """
+    return pulumi.Output.all(*filter(None, made)).apply(lambda _: value)
 
 
 def _unlike(settings: Settings, made: MadeWith) -> Iterator[str]:

@@ -153,7 +153,8 @@ def _found(error: ValidationError, model: type[BaseModel], document: object) -> 
     for each in error.errors(include_url=False):
         steps = each["loc"]
         # Pydantic names a default that it validates by the field's Python name.
-        field = model.model_fields.get(str(steps[0])) if steps else None
+        named = steps and each["type"] != "extra_forbidden"
+        field = model.model_fields.get(str(steps[0])) if named else None
         steps = (str(field.alias), *steps[1:]) if field else steps
         cause = each.get("ctx", {}).get("error")
         if not isinstance(cause, FlawsError):

@@ -15,7 +15,7 @@ from uuid import UUID
 
 import pulumi
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509 import Certificate, load_pem_x509_certificates
+from cryptography.x509 import BasicConstraints, Certificate, load_pem_x509_certificates
 from pulumi.runtime.config import CONFIG, get_config_env, is_config_secret
 from pydantic import (
     AfterValidator,
@@ -57,7 +57,7 @@ from contract.card import (
 from contract.frontend import ApplicationPorts
 from contract.identities import identity_name
 from contract.key_document import MAX_SECRET_BYTES
-from contract.legal_name import LegalName, LegalNameText, name_key, same_name
+from contract.legal_name import LegalName, LegalNameText, name_key
 from contract.messages import one_line
 from contract.platform import AGENT_USER, MAX_CA_GENERATION, AuthorityNeeds, Platform
 from contract.secrets import RpcUser
@@ -193,8 +193,11 @@ def _certificate(path: Path) -> Path:
         )
     try:
         found[0].verify_directly_issued_by(found[0])
-    except Exception as error:
-        raise ValueError("its certificate is not self-signed; wanted the network's root certificate") from error
+        is_authority = found[0].extensions.get_extension_for_class(BasicConstraints).value.ca
+    except Exception:
+        is_authority = False
+    if not is_authority:
+        raise ValueError("its certificate is no self-signed authority's; wanted the network's root certificate")
     return path
 
 
@@ -1184,7 +1187,7 @@ def _named(
     """The peers with their legal names in canonical form, and what is wrong with those."""
     flaws = []
     named = []
-    holders = {bank.legal_name: bank.name} if bank else {}
+    held = {_attributes(bank.legal_name): (bank.name, bank.legal_name)} if bank else {}
     for place, peer in enumerate(peers):
         steps = (place, "legalName")
         if peer.legal_name is None:
@@ -1197,23 +1200,23 @@ def _named(
         except ValueError as error:
             flaws.append(Flaw(str(error), steps))
             continue
-        for other, holder in holders.items():
+        attributes = _attributes(legal_name)
+        for others, (holder, other) in held.items():
             if holder == peer.name:
                 continue
-            if same_name(other, legal_name):
+            if attributes == others:
                 flaws.append(Flaw(f"that of {holder} too; wanted a different legal name for each", steps))
-            elif _is_within(other, legal_name) or _is_within(legal_name, other):
-                # The nodes of one have a CA that may issue certificates for the other.
+            elif attributes < others or others < attributes:
+                # X.500's constraints are subtrees: nodes of the shorter name have a CA that may certify the longer.
                 differs = f"that of {holder} but for ST, {other}; wanted a difference in O, L or C, or ST in both"
                 flaws.append(Flaw(differs, steps))
-        holders.setdefault(legal_name, peer.name)
+        held.setdefault(attributes, (peer.name, legal_name))
         named.append(peer.model_copy(update={"legal_name": legal_name}))
     return tuple(named), flaws
 
 
-def _is_within(one: str, other: str) -> bool:
-    # X.500's constraints are subtrees: a CA that is constrained to the other name may certify the one.
-    return set(name_key(other).split("\n")) <= set(name_key(one).split("\n"))
+def _attributes(legal_name: str) -> frozenset[str]:
+    return frozenset(name_key(legal_name).split("\n"))
 
 
 def _unlinkable(peers: tuple[PeerSettings, ...], connectivity: ConnectivitySettings) -> Iterator[Flaw]:

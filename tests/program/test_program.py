@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from pulumi.runtime.proto import resource_pb2
+from pulumi.runtime.rpc import UNKNOWN
 
 from components.node_scale_set import MODEL_TAG
 from contract.card import IpsecPolicy, read_card
@@ -20,6 +21,7 @@ from lab.azure.program import ORGANIZATION, PROJECT, StackConfiguration, read_co
 from lab.azure.recorder import DuplicateUrnError, Recorder, Registration
 from lab.cards import legal_name, make_card, resigned, signing_seed
 from policy.resources import leaves
+from stack.previous import MADE_WITH_OUTPUT, SERVER_OFFER_OUTPUT, SHARE_OUTPUT
 from stack.settings import EXPRESS_ROUTE_KEY, Settings, parse_settings
 from tests.configuration import SSH_PUBLIC_KEY, configuration
 from tests.runs import (
@@ -403,6 +405,15 @@ def test_a_first_preview_shows_everything(known: Callable[[], Plan], unknown: Ca
             made.retainOnDelete,
         ), f"{each.name}: its options depend on a value that a preview can't know"
         assert preview.registrations[urn].secrets == each.secrets, f"{each.name}: a preview prints it in clear"
+
+
+def test_a_failed_update_binds_no_next_one() -> None:
+    known, unknown = large().outputs, large(unknown=True).outputs
+    for output in (SERVER_OFFER_OUTPUT, SHARE_OUTPUT, MADE_WITH_OUTPUT):
+        assert known[output], "the next update compares its configuration with it"
+        assert unknown[output] == UNKNOWN, (
+            f"{output}: known before its resource is made, it would be recorded though Azure refuses the resource"
+        )
 
 
 # --- What is not there ---------------------------------------------------------------------------------------------

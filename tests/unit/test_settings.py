@@ -1866,7 +1866,9 @@ def test_of_a_zones_file_only_the_root_certificate_reaches_a_vm(tmp_path: Path) 
     )
     file.write_bytes(authority.issue_cert("zone.example").cert_chain_pems[0].bytes())
     (line,) = mistakes(**ledger(network={"zone": {**ZONE, "trustRoot": str(file)}}))
-    assert "its certificate is not self-signed; wanted the network's root certificate" in line, "no VM would enrol"
+    assert "its certificate is no self-signed authority's; wanted the network's root certificate" in line, (
+        "no VM would enrol"
+    )
 
 
 def test_a_member_may_certify_names_or_be_certified() -> None:
@@ -2191,6 +2193,7 @@ def test_a_region_under_another_namespace_is_one_mistake(key: str) -> None:
     [
         ({"size": None, "sise": "medium"}, "sise: unknown key; wanted size"),
         ({"size": None, "Size": "medium"}, "Size: unknown key; wanted size"),
+        ({"addressSpace": None, "address_space": "10.1.0.0/16"}, "address_space: unknown key; wanted addressSpace"),
         (
             {"bank": {"name": "bank-a", "legalName": "O=A, L=B, C=GB", "asnn": 64512}},
             "bank.asnn: unknown key; wanted asn",
