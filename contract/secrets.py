@@ -33,7 +33,7 @@ class RpcUser(StrictModel):
         description=f"letters, digits and `_`, a letter first, 32 at most; unique, and not `{AGENT_USER}`"
     )
     permissions: Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(each_once)] = Field(
-        description="permission in the platform's terms, such as `StartFlow.com.bank.credit.Report` or "
+        description="each a permission in the platform's terms, such as `StartFlow.com.bank.credit.Report` or "
         "`InvokeRpc.nodeInfo`"
     )
 
