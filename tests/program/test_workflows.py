@@ -239,7 +239,9 @@ def test_each_path_of_codeowners_exists():
 @pytest.mark.parametrize("script", [".ci/run", ".ci/nightly"])
 def test_all_tiers_run_as_root(script):
     (command,) = (step["run"] for _, step in STEPS if script in step.get("run", "").split())
-    assert command == f".github/as-root {script}", "else the tier of links, and tests of nodes' users, would be skipped"
+    assert command == f".github/as-root {script}", (
+        "else the tier of links, and tests of nodes' users, would be skipped"
+    )
 
 
 def test_ci_runs_the_test_command_of_readme():

@@ -21,12 +21,12 @@ from lab.vm.guest import Guest
 from lab.vm.metadata import Metadata
 from lab.vm.network import GuestSubnet
 from lab.vm.site import GuestServices, around
+from tests.delivered import PREFIX
 from tests.vm.planned import Delivered
 
 IDENTITY = "node-1"
 PATIENCE_SECONDS = 900
 """For waits whose seconds promise nothing: a guest is ten times slower than a VM, and more so under load."""
-
 
 (_NODE,) = identities(ECHO, "Bank A", 1)
 _PAUSE_SECONDS = 2
@@ -95,6 +95,15 @@ class Bank:
         done = "test -e /run/cloud-init/result.json"
         eventually(lambda: self.guest.try_run(done) is not None, "the end of cloud-init's work")
         return dict(json.loads(self.guest.run("cloud-init status --format json >/run/told; cat /run/told")))
+
+    def await_installed(self) -> None:
+        """Wait for a ready node and the end of cloud-init's work. Raises TimeoutError, with the end of their logs."""
+        try:
+            self.cloud_init()
+        except TimeoutError as error:
+            files = f"/var/log/cloud-init.log {PREFIX}/install.log"
+            logs = self.guest.try_run(f"tail --lines 40 {files}; journalctl --lines 40 --unit ledger-agent")
+            raise TimeoutError(f"{error}\n{logs}") from error
 
     def echo(self, line: str) -> str:
         """What the node sends back of a line, within 30 s."""

@@ -39,4 +39,5 @@ def bank(made: image.Image, key: Path, tmp_path_factory: pytest.TempPathFactory)
         around_a_vm(made, given, key, tmp_path_factory.mktemp("bank")) as bank,
         powered_on(bank.guest, first_disk(made)),
     ):
+        bank.await_installed()
         yield bank

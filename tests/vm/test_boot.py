@@ -168,6 +168,7 @@ def test_a_killed_agent_takes_its_node_along_and_comes_back(bank: Bank) -> None:
     )
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("ending")
 def test_systemd_kills_a_stopped_agent_and_its_node(bank: Bank) -> None:
     before, found = bank.await_ready()["epoch"], processes(bank)
