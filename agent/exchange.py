@@ -334,22 +334,22 @@ class Exchange(PeerNetwork):
         answer = parse_network_info(await self.fetch(peer.card.network_info_url), name)
         self._note_document(peer, answer.network_document)
         on_card = peer.card.addresses.keys()
-        told = {node.legal_name: node for node in answer.nodes}
+        published = {node.legal_name: node for node in answer.nodes}
         before = {node.legal_name: node for node in peer.answer.nodes} if peer.answer else {}
         # Absence proves nothing: only the card drops a node.
-        merged = _of_nodes(name, {each: node for each, node in (before | told).items() if each in on_card})
+        merged = _of_nodes(name, {each: node for each, node in (before | published).items() if each in on_card})
         if (size := len(merged.to_json())) > MAX_ANSWER_BYTES:
             # Else answers with a few nodes each add up to a document that no VM can read.
             raise NetworkInfoError(f"{name}: its nodes have {size} bytes together; wanted {MAX_ANSWER_BYTES} at most")
         peer.answer = merged
         await self._store(peer)
         troubles = []
-        if missing := sorted((before.keys() - told.keys()) & on_card):
+        if missing := sorted((before.keys() - published.keys()) & on_card):
             troubles.append(
                 f"no longer publishes {', '.join(missing[:3])!r:.200} ({len(missing)} of {len(on_card)} nodes), whose"
                 " last information stays in use; wanted every node until its card drops it"
             )
-        if unknown := sorted(told.keys() - on_card):
+        if unknown := sorted(published.keys() - on_card):
             troubles.append(
                 f"publishes {', '.join(unknown[:3])!r:.200}, left out; wanted legal names of its card,"
                 " of which this bank may have an earlier one"
@@ -431,8 +431,8 @@ class Exchange(PeerNetwork):
                 # Reporting the member without nodes would make the node forget it.
                 troubles[name] = peer.trouble or f"{name}: its stored information is not read yet"
                 continue
-            told = peer.answer.nodes if peer.answer else ()
-            infos = tuple(node.info for node in told if node.legal_name in peer.card.addresses)
+            published = peer.answer.nodes if peer.answer else ()
+            infos = tuple(node.info for node in published if node.legal_name in peer.card.addresses)
             members.append(NetworkMember(name, peer.card.addresses, peer.card.document, infos))
             if peer.trouble:
                 troubles[name] = peer.trouble

@@ -34,8 +34,8 @@ def list_messages(installed: Installed, folder: Path) -> list[dict[str, Any]]:
         ToolError: the queues can't be read.
     """
     artemis = folder / _ARTEMIS
-    told = asyncio.run(installed.tool("messages", {"folder": str(artemis)}, user=_owner(artemis)))
-    return list(told["messages"])
+    answer = asyncio.run(installed.tool("messages", {"folder": str(artemis)}, user=_owner(artemis)))
+    return list(answer["messages"])
 
 
 def set_aside(installed: Installed, folder: Path, number: int) -> Path:

@@ -110,9 +110,9 @@ class BlobPresence(Presence):
         await BlobLeaseClient(blob, lease_id=self._id).release()
 
     def _measure(self, response: Any) -> None:
-        if told := response.http_response.headers.get("Date"):
+        if date := response.http_response.headers.get("Date"):
             # The header is cut to whole seconds.
-            self._difference = (self._utc() - parsedate_to_datetime(told)).total_seconds() - 0.5
+            self._difference = (self._utc() - parsedate_to_datetime(date)).total_seconds() - 0.5
             self._measured = time.monotonic()
 
     @staticmethod

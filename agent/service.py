@@ -23,13 +23,13 @@ async def serve(
     loop, watchdog, clock = asyncio.get_running_loop(), Watchdog(), Clock()
     announced: list[Event] = []
 
-    def told(name: str) -> None:
+    def on_signal(name: str) -> None:
         if agent.stopping:
             agent.skip_drain()
         agent.stop(name)
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, told, signal.Signals(number).name)
+        loop.add_signal_handler(number, on_signal, signal.Signals(number).name)
 
     async def drain_on_notice(notices: ScheduledEvents) -> None:
         async for event in notices.releases():

@@ -173,8 +173,8 @@ class _Requests(web.Server):
         return response
 
     async def _answer_to(self, request: web.BaseRequest) -> web.StreamResponse:
-        told = (request.raw_path.encode(errors="surrogateescape"), *chain.from_iterable(request.raw_headers))
-        if not all(each.isascii() for each in told):
+        texts = (request.raw_path.encode(errors="surrogateescape"), *chain.from_iterable(request.raw_headers))
+        if not all(each.isascii() for each in texts):
             return web.Response(status=HTTPStatus.BAD_REQUEST, text="wanted path and headers in ASCII")
         try:
             return await self._respond_to(request)

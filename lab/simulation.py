@@ -1332,7 +1332,7 @@ def _fault(world: World, kind: str, machine: Machine, seconds: float) -> None:
             machine = chance.choice(holders or [machine])
             world.note(f"{machine.name} gets a stop signal")
             if agent := machine.agent:
-                agent.stop("told to")
+                agent.stop("asked to")
                 if chance.random() < 0.3:
                     loop.call_later(chance.uniform(0, SHORT_DRAIN_SECONDS), agent.skip_drain)
         case "fault":

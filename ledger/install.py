@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m ledger.install", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("platform", choices=sorted(PLATFORMS))
     parser.add_argument("version")
-    parser.add_argument("folder", type=Path, help="made anew")
+    parser.add_argument("folder", type=Path, help="replaced as a whole")
     parser.add_argument(
         "--repository",
         help="https:// URL of a repository in Maven's layout; else Maven fetches from the one it is set up for",

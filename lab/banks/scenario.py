@@ -101,17 +101,17 @@ class Outcome:
         )
 
     @classmethod
-    def of(cls, told: dict[str, Any], counts: dict[str, dict[str, Any]]) -> Self:
-        """What a stream told against what nodes have."""
+    def of(cls, report: dict[str, Any], counts: dict[str, dict[str, Any]]) -> Self:
+        """What a stream reported against what nodes have."""
         versions = [count["versions"] for count in counts.values()]
         return cls(
-            sent=told["sent"],
-            committed=told["committed"],
-            lost=max(0, told["versions"] - min(versions)),
-            doubled=sum(count["doubled"] for count in counts.values()) + max(0, max(versions) - told["versions"]),
-            refused=told["refused"],
-            unanswered=told["unanswered"],
-            same=all(count["digest"] == told["digest"] for count in counts.values()),
+            sent=report["sent"],
+            committed=report["committed"],
+            lost=max(0, report["versions"] - min(versions)),
+            doubled=sum(count["doubled"] for count in counts.values()) + max(0, max(versions) - report["versions"]),
+            refused=report["refused"],
+            unanswered=report["unanswered"],
+            same=all(count["digest"] == report["digest"] for count in counts.values()),
         )
 
 
@@ -339,11 +339,11 @@ class Scenario:
         took = time.monotonic() - killed
         self.say(f"{other.name} holds {identity} after {leased:.1f} s, and has its node ready after {took:.1f} s")
         answered, _ = stream.communicate(timeout=seconds + 2 * TAKEOVER_SECONDS)
-        told = json.loads(answered.splitlines()[-1])
-        self.say(f"the stream went on and has ended: {told}")
-        return self.outcome(told), Takeover(leased, took)
+        report = json.loads(answered.splitlines()[-1])
+        self.say(f"the stream went on and has ended: {report}")
+        return self.outcome(report), Takeover(leased, took)
 
-    def outcome(self, told: dict[str, Any]) -> Outcome:
+    def outcome(self, report: dict[str, Any]) -> Outcome:
         """Count at each node of banks A and B what a stream has left, when no flow is in flight any more.
 
         Raises:
@@ -351,13 +351,13 @@ class Scenario:
         """
         until(self.settled, SETTLING_SECONDS, "no flow is in flight")
         counts = {
-            f"{bank.name} {each.name}": self.application(bank, each.name).ask("count", prefix=f"{told['run']}-")[0]
+            f"{bank.name} {each.name}": self.application(bank, each.name).ask("count", prefix=f"{report['run']}-")[0]
             for bank in (self.a, self.b)
             for each in bank.identities
             if each.role.name != "notary"
         }
         self.say(f"counted: {counts}")
-        return Outcome.of(told, counts)
+        return Outcome.of(report, counts)
 
     def settled(self) -> bool:
         """Whether no node has a flow that has not ended."""
@@ -432,11 +432,11 @@ class Scenario:
             ("update", {"person": _PERSON, "version": 2, "score": 300, "request": "m-1", "patience": 20}),
         ):
             try:
-                told = thief.ask(command, **options)
+                report = thief.ask(command, **options)
             except FlowRefusedError as error:
                 self.say(f"   {command}: {error}")
             else:
-                raise AssertionError(f"{MALLORY} was answered {told} as if it were bank A")
+                raise AssertionError(f"{MALLORY} was answered {report} as if it were bank A")
         self.say("it is certified under its own name alone, and neither reads nor writes a record of bank A's")
 
     def _has(self, bank: LabBank, key: str) -> bool:

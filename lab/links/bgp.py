@@ -26,7 +26,7 @@ class Neighbor:
 
 @dataclass(frozen=True)
 class Speaker:
-    """What a speaker is told."""
+    """A speaker's configuration."""
 
     address: IPv4Address
     asn: int

@@ -285,9 +285,9 @@ def _sources() -> list[str]:
 
 
 def _indexed(path: Path) -> str:
-    told = subprocess.run(["dpkg-deb", "--field", str(path)], capture_output=True, text=True, check=True).stdout
+    fields = subprocess.run(["dpkg-deb", "--field", str(path)], capture_output=True, text=True, check=True).stdout
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    return f"{told}Filename: ./{path.name}\nSize: {path.stat().st_size}\nSHA256: {sha256}\n\n"
+    return f"{fields}Filename: ./{path.name}\nSize: {path.stat().st_size}\nSHA256: {sha256}\n\n"
 
 
 def _add_python(root: Path) -> None:

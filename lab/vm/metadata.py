@@ -42,7 +42,7 @@ class Metadata:
     events: list[dict[str, Any]] = field(default_factory=list)
     """The scheduled ones, of which those that were approved have started."""
     reported: list[str] = field(default_factory=list)
-    """What the guest told the wire server of its health."""
+    """What the guest reported to the wire server of its health."""
 
     def application(self) -> web.Application:
         """What answers the requests to both."""

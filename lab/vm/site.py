@@ -66,7 +66,7 @@ def around(
     """The services of a bank's plan, in the network of this thread, see `network.isolated`.
 
     Args:
-        configuration: what the bank's VMs are told.
+        configuration: the configuration of the bank's VMs.
         share_source: the share as NFS names it, `HOST:/ACCOUNT/SHARE`.
         subnet: where the guest is.
         metadata: what the platform tells the guest of itself.

@@ -247,8 +247,8 @@ class Enrolment:
             return None
         kept = await self._documents.read(NETWORK_DOCUMENT)
         try:
-            told = await self._network(self._context.network, await self.trust_root())
-            content = _signed_parameters(told)
+            answer = await self._network(self._context.network, await self.trust_root())
+            content = _signed_parameters(answer)
             if content is None or (kept and kept.content == content):
                 return kept.content if kept else None
             await self._check_newer(content, kept, verify)
@@ -284,9 +284,9 @@ class Enrolment:
         """
         if not isinstance(self._context.network, AuthorityAccess):
             return {}
-        told = await self._network(self._context.network, await self.trust_root())
+        answer = await self._network(self._context.network, await self.trust_root())
         try:
-            return {url: from_pem(told.issuers[name]) for name, url in told.crl.items()}
+            return {url: from_pem(answer.issuers[name]) for name, url in answer.crl.items()}
         except (ValueError, KeyError) as error:
             raise SoftwareError("the authority's revocation lists: wanted each with its issuer, PEM") from error
 
@@ -473,10 +473,10 @@ class Enrolment:
         return _root((await self._fetch_network(network)).trust_root)
 
     async def _network(self, network: AuthorityAccess, root: x509.Certificate) -> NetworkAnswer:
-        told = await self._fetch_network(network)
-        _same_root(_root(told.trust_root), root, network.url)
-        self._issuer, self._looked = told.issuer, self._now()
-        return told
+        answer = await self._fetch_network(network)
+        _same_root(_root(answer.trust_root), root, network.url)
+        self._issuer, self._looked = answer.issuer, self._now()
+        return answer
 
     async def _fetch_network(self, network: AuthorityAccess) -> NetworkAnswer:
         status, body = await self._exchange(network, "GET", "/network", b"")
@@ -572,17 +572,19 @@ def _root(text: str) -> x509.Certificate:
     return root
 
 
-def _signed_parameters(told: NetworkAnswer) -> bytes | None:
+def _signed_parameters(answer: NetworkAnswer) -> bytes | None:
     try:
-        return None if told.network_parameters is None else base64.b64decode(told.network_parameters, validate=True)
+        return (
+            None if answer.network_parameters is None else base64.b64decode(answer.network_parameters, validate=True)
+        )
     except ValueError as error:
         raise SoftwareError("the authority's networkParameters are no base64; wanted the signed file") from error
 
 
-def _same_root(told: x509.Certificate, known: x509.Certificate, who: str) -> None:
-    if told != known:
+def _same_root(found: x509.Certificate, known: x509.Certificate, who: str) -> None:
+    if found != known:
         raise SoftwareError(
-            f"{who}: its root is {fingerprint(told)}, but document {TRUST_ROOT} has {fingerprint(known)};"
+            f"{who}: its root is {fingerprint(found)}, but document {TRUST_ROOT} has {fingerprint(known)};"
             " wanted the root that this bank first took"
         )
 

@@ -419,9 +419,9 @@ class Installed:
                 await process.wait()
         if process.returncode != 0:
             lines = errors.decode(errors="replace").splitlines()
-            told = [line.removeprefix(_REFUSED) for line in lines if line.startswith(_REFUSED)]
+            refusals = [line.removeprefix(_REFUSED) for line in lines if line.startswith(_REFUSED)]
             raise ToolError(
-                told[-1] if told else f"{command}: exit status {process.returncode}: {' '.join(lines[-3:])}"
+                refusals[-1] if refusals else f"{command}: exit status {process.returncode}: {' '.join(lines[-3:])}"
             )
         try:
             return TypeAdapter(dict[str, Any]).validate_json(answer)
@@ -619,8 +619,8 @@ def _run(argv: Sequence[str], seconds: float, folder: Path | None = None) -> str
         raise InstallationError(f"{argv[0]}: not done in {seconds:.0f} s") from error
     printed = done.stdout + done.stderr
     if done.returncode != 0:
-        told = [line for line in printed.splitlines() if "rror" in line] or printed.strip().splitlines()
-        raise InstallationError(f"{Path(argv[0]).name}: exit status {done.returncode}: {' '.join(told[:3])[:800]}")
+        errors = [line for line in printed.splitlines() if "rror" in line] or printed.strip().splitlines()
+        raise InstallationError(f"{Path(argv[0]).name}: exit status {done.returncode}: {' '.join(errors[:3])[:800]}")
     return printed
 
 

@@ -921,18 +921,18 @@ class Authority:
             DamagedError: the authority's own record or keys are damaged; the message says how.
         """
         self.due.clear()
-        told = []
+        reasons = []
         try:
             own = await self._reopen()
         except DamagedError as error:
             # A VM that has read the record before goes on with it.
             if self._own is None:
                 raise
-            own, told = self._own, [str(error)]
+            own, reasons = self._own, [str(error)]
         own, waits = await self._tend_root(own)
-        told += waits
+        reasons += waits
         await self._record_own(own)
-        told += await self._publish_revoked(own)
+        reasons += await self._publish_revoked(own)
         await self._parameters()
         oldest = int(self.now().timestamp()) // 60 - NONCE_MINUTES
         nonces = [_NONCE_BLOB.fullmatch(name) for name in await self._store.names(_NONCES)]
@@ -940,9 +940,9 @@ class Authority:
         for start in range(0, min(len(old), NONCES_AT_ONCE), _DELETED_TOGETHER):
             together = old[start : min(start + _DELETED_TOGETHER, NONCES_AT_ONCE)]
             await asyncio.gather(*(self._store.delete(name) for name in together))
-        told += [f"the network's parameters wait for the certificate of {name}" for name in self._missing]
+        reasons += [f"the network's parameters wait for the certificate of {name}" for name in self._missing]
         self.waiting = len(await self.pending())
-        return "; ".join(told) or None
+        return "; ".join(reasons) or None
 
     async def _publish_revoked(self, own: OwnCertificates) -> list[str]:
         """Sign the identity CAs' revocation lists that are due; returns the reasons of failures."""
@@ -1082,11 +1082,11 @@ class Authority:
     def _time(self) -> str:
         return self.now().astimezone(UTC).isoformat(timespec="seconds")
 
-    async def _record(self, name: str, when: str, **told: object) -> None:
+    async def _record(self, name: str, when: str, **facts: object) -> None:
         """Record a decision permanently, in a blob that is written once: `decisions/DATE/NAME.json`."""
-        content = json.dumps({"when": when, **told}, indent=1, ensure_ascii=False).encode()
+        content = json.dumps({"when": when, **facts}, indent=1, ensure_ascii=False).encode()
         if await self._store.write(f"decisions/{when[:10]}/{name}.json", content, None):
-            log.info("%s", " ".join(f"{key}={value}" for key, value in told.items() if value is not None))
+            log.info("%s", " ".join(f"{key}={value}" for key, value in facts.items() if value is not None))
 
 
 def _request_fields(record: RequestRecord) -> tuple[str, str, str]:

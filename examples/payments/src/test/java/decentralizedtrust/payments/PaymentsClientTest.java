@@ -40,7 +40,7 @@ public class PaymentsClientTest {
     }
 
     private static void assertRefused(String amount, String currency) {
-        String told = assertThrows(IllegalArgumentException.class, () -> coins(amount, currency)).getMessage();
-        assertEquals(told, 0, told.indexOf("--amount is " + new BigDecimal(amount) + "; wanted"));
+        String message = assertThrows(IllegalArgumentException.class, () -> coins(amount, currency)).getMessage();
+        assertEquals(message, 0, message.indexOf("--amount is " + new BigDecimal(amount) + "; wanted"));
     }
 }

@@ -40,11 +40,11 @@ final class Connection implements AutoCloseable {
      * @param tls null for a connection without TLS
      * @param timeout how long one attempt may take
      * @param patience for how long a request is made again
-     * @param progress is told how far a request has come; null if nobody wants to know
+     * @param progress hears how far a request has come; null if nobody wants to know
      */
     Connection(NetworkHostAndPort node, ClientRpcSslOptions tls, String user, String password, Duration timeout, Duration patience,
             Progress progress) {
-        // A lost connection is made anew here, so that a load balancer may choose another node.
+        // A lost connection is replaced here, so that a load balancer may choose another node.
         CordaRPCClientConfiguration configuration = new CordaRPCClientConfiguration(timeout) {
             @Override
             public int getMaxReconnectAttempts() {
@@ -115,12 +115,12 @@ final class Connection implements AutoCloseable {
         progress.taken(ledger.nodeInfo().getLegalIdentities().get(0).getName());
         FlowProgressHandle<T> started = ledger.startTrackedFlowDynamic(flow, arguments);
         // Told by another thread, in the order of the stages: the last of them may come after the answer.
-        Future<String> told = started.getProgress()
+        Future<String> next = started.getProgress()
                 .doOnNext(label -> Stage.of(label).ifPresent(progress::at))
                 .lastOrDefault("").toBlocking().toFuture();
         T answer = ended(started.getReturnValue());
         try {
-            told.get(PAUSE.toMillis(), TimeUnit.MILLISECONDS);
+            next.get(PAUSE.toMillis(), TimeUnit.MILLISECONDS);
         } catch (ExecutionException | TimeoutException e) {
             // The answer is what counts.
         }
