@@ -115,7 +115,7 @@ def test_both_plans_agree_on_each_tunnel(plans: dict[str, MemberPlan]) -> None:
     }
     assert len(ends) == 24, "each of the three pairs has a full mesh of four tunnels, from both sides"
     for (one, other), said in ends.items():
-        assert ends[other, one] == said, f"{one} and {other} were told the same key and policy"
+        assert ends[other, one] == said, f"{one} and {other} got the same key and policy"
     keys = {frozenset(pair): key for pair, (key, _, _) in ends.items()}
     assert len(set(keys.values())) == 3, "no two pairs of members share a key"
 

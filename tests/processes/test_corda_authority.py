@@ -679,7 +679,7 @@ def test_a_member_fills_the_register_with_no_more_nonces_than_are_deleted(tls, m
             assert [status for status, _, _ in answers] == [200] + [409] * 29, "a replay is somebody else's"
             answers = [await ask(vm.url, "/network", time=now()) for _ in range(30)]
             assert [status for status, _, _ in answers] == [200] * 19 + [429] * 11, "the member's own are counted"
-            assert answers[-1][1:] == (b"20 requests in a minute; wanted no more", True), "and it is told"
+            assert answers[-1][1:] == (b"20 requests in a minute; wanted no more", True), "and it is reported"
             assert len(await made.store().names("nonces/")) == 20, "what is refused leaves nothing in the register"
             assert await vm.authority.accept_nonce("1" * 32, "bank-c", 0), "no other member is affected"
             stands += timedelta(minutes=1)
@@ -752,7 +752,7 @@ def test_members_are_answered_although_a_due_task_fails(tls, monkeypatch, fault)
             await until(f"http://127.0.0.1:{health}/health", lambda told: told["state"] == "holding", 10)
             assert (await ask(f"https://127.0.0.1:{requests}", "/network"))[::2] == (200, True)
             told = "away" if isinstance(fault, UnavailableError) else f"unexpected {type(fault).__name__} at"
-            assert told in str(status.reason), "a fault is told by its kind and its line"
+            assert told in str(status.reason), "a fault is reported by its kind and its line"
             stopped.set()
             await asyncio.wait_for(serving, 20)
 
@@ -827,7 +827,7 @@ def test_a_person_approves_by_one_command(play, command, tmp_path):
             with pytest.raises(WaitingError, match="approved by an operator of the network's authority"):
                 await member.certificates()
             await vm.authority.run_due_tasks()
-            assert vm.authority.waiting == 3, "whoever approves is told"
+            assert vm.authority.waiting == 3, "who approves learns of it"
             status, told = await say("pending")
             lines = told.splitlines()
             assert status == 0

@@ -64,7 +64,7 @@ def test_an_error_that_is_no_outage_of_the_database_ends_no_node(class_path: str
     assert (heard.returncode, heard.stdout) == (0, "told\ngoes on\n"), (
         "it would come again at the next start: one member's information would end the node without end"
     )
-    assert "no change of members is taken until" in heard.stderr, "it is told"
+    assert "no change of members is taken until" in heard.stderr, "it is reported"
 
 
 def test_an_error_of_another_subscriber_ends_no_node(class_path: str) -> None:

@@ -204,7 +204,7 @@ def test_another_file_than_the_wanted_one_is_refused(machine: Machine) -> None:
         InstallationError, match=r"^net\.corda:corda:4\.10: SHA-256 is [0-9a-f]{64}; wanted "
     ) as refused:
         machine.install(artifact=wanted)
-    assert str(refused.value).endswith(wanted.sha256), "both are told"
+    assert str(refused.value).endswith(wanted.sha256), "both are reported"
     last.verify("4.10")
 
 

@@ -78,7 +78,7 @@ def test_a_client_that_does_not_close_holds_no_place(door: int, node: socket.soc
                 node.accept()[0].close()
             except TimeoutError:
                 pytest.fail(f"connection {number} does not reach the node; wanted the places of those that ended")
-            assert client.recv(1) == b"", "it is told that the node has closed"
+            assert client.recv(1) == b"", "it learns that the node has closed"
 
 
 def test_a_client_that_closes_ends_its_connection_to_the_node(door: int, node: socket.socket) -> None:

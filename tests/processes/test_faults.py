@@ -1,4 +1,4 @@
-"""Histories of faults, what cuts a VM off, and what is told meanwhile; `lab.banks.soak` plays it on real nodes."""
+"""Histories of faults, what cuts a VM off, and and what is reported; `lab.banks.soak` plays it on real nodes."""
 
 import contextlib
 import socket
@@ -89,7 +89,7 @@ COUNT = {"records": 3, "versions": 9, "doubled": 0, "digest": "d"}
         ({"refused": 1}, {}, "1 refused"),
     ],
 )
-def test_what_is_not_whole_is_told(told: dict[str, object], count: dict[str, object], wrong: str) -> None:
+def test_what_is_not_whole_is_reported(told: dict[str, object], count: dict[str, object], wrong: str) -> None:
     result = Outcome.of({**TOLD, **told}, {"bank-a": COUNT, "bank-b": {**COUNT, **count}})
     assert result.whole == (not wrong)
     assert wrong in str(result)
@@ -226,14 +226,14 @@ def test_all_is_well_when_the_newest_epoch_is_ready_and_the_standbys_wait(bank: 
         pytest.param(IdentityRecord(epoch=2).acquired("vm-2", "t3").model_copy(update={"epoch": 4}), id="skipped"),
     ],
 )
-def test_a_history_that_does_not_go_on_is_told(later: IdentityRecord, bank: FakeBank, playing: Soak) -> None:
+def test_a_history_that_does_not_go_on_is_reported(later: IdentityRecord, bank: FakeBank, playing: Soak) -> None:
     playing.look()
     bank.kept = later
     with pytest.raises(BrokenError, match=r"bank-b node-1: .*; wanted what goes on from"):
         playing.look()
 
 
-def test_two_vms_that_are_ready_in_one_epoch_are_told(bank: FakeBank, playing: Soak) -> None:
+def test_two_vms_that_are_ready_in_one_epoch_are_reported(bank: FakeBank, playing: Soak) -> None:
     bank.told[2] = bank.told[1]
     with pytest.raises(BrokenError, match="bank-b node-1: ready on VMs 1 and 2 in epoch 1; wanted one"):
         playing.look()

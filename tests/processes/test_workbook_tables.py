@@ -92,7 +92,7 @@ def test_what_was_logged_is_beside_the_figures(tables: dict[str, Rows]):
     assert {each["Value"] for each in tables["authority"]} == {"1", "0", "closed"}
 
 
-def test_a_day_of_logs_is_told_as_a_month(tables: dict[str, Rows]):
+def test_a_day_of_logs_is_shown_as_a_month(tables: dict[str, Rows]):
     assert tables["ingestion"][0] == {"Table": "AppMetrics", "GbADay": 0.031, "GbAMonth": 0.93}
 
 

@@ -101,7 +101,7 @@ def test_severities_say_what_is_urgent():
     assert set(found.values()) == {1, 2, 3}
 
 
-def test_a_month_that_costs_too_much_is_told():
+def test_a_month_that_costs_too_much_is_reported():
     run = large()
     budget = one(run, "Budget").inputs
     assert (budget["amount"], budget["timeGrain"], budget["scope"]) == (4000, "Monthly", group_of(run))

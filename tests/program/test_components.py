@@ -276,7 +276,7 @@ def secret_value(run: Plan, name: str) -> Any:
     return json.loads(one(run, "Secret", name).inputs["properties"]["value"])
 
 
-def test_the_applications_have_passwords_that_nobody_was_told():
+def test_the_applications_have_passwords_that_nobody_knows():
     run = large()
     users = secret_value(run, "keys-bank-rpc-users")
     assert [(user["name"], user["permissions"]) for user in users] == [
@@ -317,7 +317,7 @@ NEXT_VAULT_API = {
 
 
 @pytest.mark.parametrize("kind", NEXT_VAULT_API)
-def test_what_vaults_are_told_is_in_the_next_version_of_their_api(kind: str):
+def test_what_vaults_are_sent_is_in_the_next_version_of_their_api(kind: str):
     for each in all_of(large(), kind):
         stated = {
             f"{key}.{inner}" if isinstance(value, dict) else key
@@ -671,7 +671,7 @@ def test_the_database_takes_its_epochs_roles_and_no_stranger():
     assert server["authConfig"]["activeDirectoryAuth"] == "Enabled", "the agents sign in with their VM's identity"
     assert server["authConfig"]["passwordAuth"] == "Enabled", "an epoch's role has a password, made in memory"
     assert len(server["administratorLoginPassword"]) == 64, "Azure wants a first administrator: nobody can guess it"
-    assert "administratorLoginPassword" in one(run, "Server").secrets, "and nobody is told it"
+    assert "administratorLoginPassword" in one(run, "Server").secrets, "and nobody learns it"
     assert server["network"]["publicNetworkAccess"] == "Disabled"
     assert server["network"]["delegatedSubnetResourceId"].endswith("/subnets/database")
     assert server["network"]["privateDnsZoneArmResourceId"].endswith(".postgres.database.azure.com")

@@ -935,7 +935,7 @@ def test_alerts_reach_those_who_are_named():
     assert silent == [], "an alert that nobody hears is none"
 
 
-def test_a_deleted_vault_is_told():
+def test_a_deleted_vault_is_reported():
     conditions = [str(each.inputs["condition"]) for each in all_of(plan_of(Alerts), "ActivityLogAlert")]
     assert [each for each in conditions if "Microsoft.KeyVault/vaults/delete" in each], (
         "it takes the bank's keys along"
@@ -1228,7 +1228,7 @@ def profile(plan: Plan) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("component", [NodeScaleSet, NetworkAuthority], ids=label)
-def test_vms_boot_what_was_signed_and_are_told_before_they_end(component: type[ComponentResource]):
+def test_vms_boot_what_was_signed_and_are_notified_before_they_end(component: type[ComponentResource]):
     vms = profile(plan_of(component))
     assert vms["securityProfile"]["securityType"] == "TrustedLaunch"
     assert vms["securityProfile"]["uefiSettings"] == {"secureBootEnabled": True, "vTpmEnabled": True}
@@ -1258,7 +1258,7 @@ def test_vms_are_named_and_sized_as_asked():
     assert size == "Standard_D4s_v5"
 
 
-def test_the_authority_sends_telemetry_only_where_it_is_told_to():
+def test_the_authority_sends_telemetry_only_where_it_is_configured_to():
     scopes = [each.inputs["scope"] for each in all_of(whole_plan_of(NetworkAuthority), "RoleAssignment")]
     assert INSIGHTS in scopes
     assert not [each for each in all_of(plan_of(NetworkAuthority), "RoleAssignment") if "tells" in each.name]

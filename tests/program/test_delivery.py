@@ -71,7 +71,7 @@ def written(run: Plan) -> dict[str, str]:
 
 
 def told(run: Plan) -> AgentConfiguration:
-    """What the VMs of a bank are told."""
+    """What the VMs of a bank are given."""
     return AgentConfiguration.model_validate_json(written(run)[str(AGENT_FILE)])
 
 

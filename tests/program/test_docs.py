@@ -144,7 +144,7 @@ def test_the_production_sample_pins_the_sample_card(sample: Run) -> None:
 
 def test_another_signing_key_is_noticed(sample: Run) -> None:
     other = {**sample.outputs["member"], "signingKey": sample.outputs["member"]["linkPublicKey"]}
-    assert generate.wrong_pin(other), "a changed key must be told, since a person has to pin it"
+    assert generate.wrong_pin(other), "a changed key must be reported, since a person has to pin it"
 
 
 def test_generate_names_each_stale_document(tmp_path: Path) -> None:

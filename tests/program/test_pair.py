@@ -183,7 +183,7 @@ def test_our_nodes_reach_every_address_on_the_peers_card_and_no_other_port(mine:
     assert reached == ports, "what is not on the card is not for us"
 
 
-# --- What the nodes are told of the peers --------------------------------------------------------------------------
+# --- What the nodes get to know of the peers -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", BANKS)

@@ -459,7 +459,7 @@ def test_a_member_with_both_gateways_and_azures_own_number_is_linked_without_bgp
     planned = beside_a_circuit()
     (gateway,) = [each for each in all_of(planned, "VirtualNetworkGateway") if each.inputs["gatewayType"] == "Vpn"]
     assert gateway.inputs["bgpSettings"]["asn"] == 65515
-    assert planned.outputs["member"]["gateway"]["asn"] == 65515, "peers are told"
+    assert planned.outputs["member"]["gateway"]["asn"] == 65515, "peers see it"
     links = [each for each in all_of(planned, "VirtualNetworkGatewayConnection") if "sharedKey" in each.inputs]
     assert [(each.inputs["connectionType"], each.inputs["enableBgp"]) for each in links] == [("Vnet2Vnet", False)]
     assert all_of(planned, "LocalNetworkGateway") == [], "Azure makes none with that number"
@@ -814,7 +814,7 @@ def test_it_is_refused_by_name_before_anything_is_registered(case: str):
     assert AUTHORIZATION_KEY not in refused.message, "a message ends up in a build log"
 
 
-def test_a_changed_policy_of_a_live_link_is_told_and_not_refused():
+def test_a_changed_policy_of_a_live_link_is_a_warning():
     stack = StackConfiguration("bank-a", configuration(peers=PEERS[:1]))
     deployment = Deployment(OfflineAzure().account(Account.of("bank-a", ORGANIZATION)))
     run_program(stack, references={BANK_B: {"member": make_card()}}, deployment=deployment)
@@ -825,7 +825,7 @@ def test_a_changed_policy_of_a_live_link_is_told_and_not_refused():
     assert message.endswith(": the link is down until both sides have run with the same one")
 
 
-def test_a_second_authority_is_told_and_not_refused():
+def test_a_second_authority_is_a_warning():
     card = make_card(authority={"url": "https://10.98.1.126:8444"})
     own = {"roles": {"node-1": "notary"}, "network": {"authority": "bank-a"}}
     values = configuration(peers=PEERS[:1], ledger=own)

@@ -110,7 +110,7 @@ def test_an_agent_knows_its_member_and_where_everything_is(tmp_path: Path) -> No
     assert agent_told(own_network(), database_host=None).database is None, "a platform may have none"
     file = tmp_path / "agent.json"
     file.write_text(told.to_json())
-    assert read_agent_configuration(file) == told, "the agent reads what it is told"
+    assert read_agent_configuration(file) == told, "the agent reads what it is given"
 
 
 def test_an_agent_asks_the_authority_of_its_network() -> None:
@@ -135,7 +135,7 @@ def test_an_agent_of_a_zone_has_its_root(tmp_path: Path) -> None:
     assert told.zone.trust_root == Path(root).read_text(), "the file stays behind, its content goes along"
 
 
-def test_an_authority_is_told_what_it_reads() -> None:
+def test_an_authority_gets_what_it_reads() -> None:
     told = authority_told(own_network(approval="auto", eventHorizonDays=7))
     assert (told.member, told.subject) == ("bank-a", "O=Bank A, L=London, C=GB")
     assert told.legal_names == tuple(f"OU=node-{number}, O=Bank A, L=London, C=GB" for number in range(1, 7)), (
@@ -150,7 +150,7 @@ def test_an_authority_is_told_what_it_reads() -> None:
     assert told.connection_string == SERVICES["connection_string"]
 
 
-def test_only_an_authority_is_told_to_be_one() -> None:
+def test_only_an_authority_gets_its_configuration() -> None:
     other = settings(network={"authority": "bank-b"})
     assert member(other).authority_url is None
     with pytest.raises(ValueError, match="bank-a is no network authority; wanted one"):
@@ -168,7 +168,7 @@ def test_notaries_are_named_as_their_cards_spell_them() -> None:
     )
 
 
-# --- How they are told ---------------------------------------------------------------------------------------------
+# --- How they get it ---------------------------------------------------------------------------------------------
 
 
 def files(custom_data: str) -> dict[str, str]:
@@ -254,7 +254,7 @@ def test_an_image_has_its_programs():
     assert programs(settings()) != programs(settings(), "ledger.corda.authority"), "each VM gets what it runs"
 
 
-def test_what_vms_are_told_fits_the_place_where_they_keep_it() -> None:
+def test_what_vms_are_given_fits_the_place_where_they_keep_it() -> None:
     documents = [agent_told(own_network()).to_json(), authority_told(own_network()).to_json()]
     assert all(len(document) < 4096 for document in documents), "custom data has room for the agent besides"
 

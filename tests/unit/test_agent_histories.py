@@ -144,7 +144,7 @@ def test_a_holder_keeps_its_lease_over_odd_answers_to_renewals(caplog: pytest.Lo
     assert not outcome.violations, story(outcome)
     assert outcome.happened["odd answers"] >= 2, "renewals fell into that time"
     assert outcome.takings == 2, f"each identity's first node runs on: its lease was fresh\n{story(outcome)}"
-    assert "unexpected" in caplog.text, "a fault of the program would look the same, so it is told"
+    assert "unexpected" in caplog.text, "a fault of the program would look the same, so it is reported"
     assert "Traceback" in caplog.text, "with its traceback"
 
 
@@ -340,7 +340,7 @@ def test_the_end_of_an_outage_moves_no_identity(monkeypatch: pytest.MonkeyPatch,
 
     async def waits(world: World) -> None:
         await asyncio.sleep(STANDBY.give_up_seconds + 300)
-        assert not any(vm.status.lacks for vm in world.machines), "what is over is told no longer"
+        assert not any(vm.status.lacks for vm in world.machines), "what is over is reported no longer"
 
     monkeypatch.setattr(SimulatedSoftware, "prepare", fails)
     outcome = play(1, trouble=waits)
@@ -395,5 +395,5 @@ def test_a_holder_says_why_it_is_impaired(monkeypatch: pytest.MonkeyPatch, error
     assert not outcome.violations, story(outcome)
     also = {Cause.NODE} if cause is Cause.FAULT else set()
     assert told == [{cause} | also] * len(told), "a person is not paged for what another person is to approve"
-    assert later == [also or {cause}] * len(told), "a fault is told as long as it is recent"
+    assert later == [also or {cause}] * len(told), "a fault is reported as long as it is recent"
     assert len(told) == 2, "each holder tells it"

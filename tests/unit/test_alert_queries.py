@@ -263,7 +263,7 @@ CASES = (
     ),
     Case(
         "peers-away",
-        "two are refused, each told for itself",
+        "two are refused, each reported for itself",
         [*impaired(Cause.REFUSED, member="bank-b"), *impaired(Cause.REFUSED, member="bank-c")],
         [("bank-b", "not followed"), ("bank-c", "not followed")],
     ),
@@ -399,7 +399,7 @@ CASES = (
     Case("faults", "none", sent(Metric.FAULTS, QUARTER, 0)),
     Case("takeovers", "three in an hour", sent(Metric.TAKEOVERS, [5, 20, 50], 1), FIRES, 1),
     Case("takeovers", "two: a VM died", sent(Metric.TAKEOVERS, [5, 20], 1)),
-    Case("takeovers", "none is told", []),
+    Case("takeovers", "none is reported", []),
     Case(
         "slow-leases",
         "the store answers after three seconds",

@@ -37,7 +37,7 @@ def asked(error: BaseException) -> None:
 def test_a_garbled_answer_is_an_outage_that_says_where(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(UnavailableError, match=r"test_answering\.py:\d+") as told:
         asked(error)
-    assert type(error).__name__ in str(told.value), "a fault of this program is told from an outage"
+    assert type(error).__name__ in str(told.value), "a fault of this program differs from an outage"
     assert "in ask" in caplog.text, "by its frames too"
     assert SECRET not in caplog.text + str(told.value), "what came could be part of a secret"
     assert told.value.__suppress_context__, "nor does a traceback show it"

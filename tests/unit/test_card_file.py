@@ -68,7 +68,7 @@ def test_all_outputs_are_read_with_the_card_among_them_alone(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("path", [Path("/nowhere/card.json"), Path("/tmp"), Path("/tmp/" + "x" * 5000)])  # noqa: S108
-def test_a_file_that_can_not_be_read_is_told(path: Path) -> None:
+def test_a_file_that_can_not_be_read_is_reported(path: Path) -> None:
     with pytest.raises(ValueError, match="wanted a file that can be read"):
         read_card_file(path)
 

@@ -144,7 +144,7 @@ def test_an_authority_that_is_away_changes_nothing(play: Callable[[Story], None]
         assert await enrolment.network_parameters(epoch_of) == parameters
         await starting.follow(chains)
         assert [await served(starting, url) for url in (IDENTITY_LIST, ROOT_LIST)] == before, "on whatever VM"
-        assert starting.age, "and the age of what it has is told"
+        assert starting.age, "and the age of what it has is reported"
         assert starting.age >= timedelta(days=days)
 
     play(story)

@@ -385,7 +385,7 @@ def test_two_banks_exchange_network_information() -> None:
                 await until(renewed, "what is new of bank-a")
                 status, served = await ask(port_a)
                 assert status == 200
-                assert json.loads(served)["card"] == {"name": "bank-a"}, "the card is told as it was signed"
+                assert json.loads(served)["card"] == {"name": "bank-a"}, "the card is served as it was signed"
 
     asyncio.run(story())
 
@@ -823,7 +823,7 @@ def test_a_member_is_reached_if_one_of_its_nodes_takes_a_connection() -> None:
             open_at.add("10.0.0.1:10001")
             await until(lambda: as_told({"bank-b": True, "bank-c": True}), "one node is enough")
             del vault.cards["bank-c"]
-            await until(lambda: as_told({"bank-b": True}), "whoever left is missed no more")
+            await until(lambda: as_told({"bank-b": True}), "who left is missed no more")
 
     asyncio.run(story())
 

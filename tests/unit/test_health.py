@@ -188,7 +188,7 @@ def test_a_standby_is_counted_as_one() -> None:
         Metric.STANDBYS: {by(): 1},
         Metric.TAKEOVERS: {by(): 0},
         Metric.FAULTS: {by(): 0},
-    }, "what is not known is not told as nought, and who is well is not impaired"
+    }, "what is not known is not reported as nought, and who is well is not impaired"
 
 
 @pytest.mark.parametrize(

@@ -286,7 +286,7 @@ def only(bank: Bank) -> str:
         (alter, "has no version of fingerprint", "does not hold the keys of node-1"),
     ],
 )
-def test_damage_is_told_apart_and_never_answered_with_new_keys(at_bank, harm, known, unknown):
+def test_damage_is_recognised_and_never_answered_with_new_keys(at_bank, harm, known, unknown):
     async def history(bank: Bank):
         keys = await bank.obtain()
         await harm(bank)
@@ -568,7 +568,7 @@ def test_a_tag_on_an_older_version_changes_nothing(each_second, caplog):
             "a person finds where the tag has to be, and which version a fingerprint is of"
         )
         (warning,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-        assert f"version {late} has the tag" in warning, "that leaked keys stay in use is told"
+        assert f"version {late} has the tag" in warning, "that leaked keys stay in use is reported"
         assert f"wanted on version {in_use}" in warning, "and where the tag has to be"
         await bank.give_up(in_use)
         assert (await bank.obtain(keys.fingerprint)).blobs == bank.made[2], "that one"
@@ -687,7 +687,7 @@ def test_a_vm_that_stores_late_takes_the_keys_in_use(each_second, recorded):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_versions_of_one_second_are_told_apart_by_their_ids(at_bank, seed):
+def test_versions_of_one_second_are_ordered_by_their_ids(at_bank, seed):
     async def history(bank: Bank):
         written = {await bank.write(text): text for text in (document(new_blobs()) for _ in range(5))}
         assert (await bank.obtain()).fingerprint == hash_of(written[min(written)]), "each VM comes to the same"

@@ -57,7 +57,7 @@ def test_cloud_init_believes_that_it_is_on_azure_and_ends_well(bank: Bank) -> No
     assert told["errors"] == []
     assert told["datasource"] == "azure"
     assert bank.guest.run("hostname").strip() == bank.site.metadata.host_name
-    assert "Ready" in bank.site.metadata.reported[-1], "the wire server was told that the VM is provisioned"
+    assert "Ready" in bank.site.metadata.reported[-1], "the wire server knows that the VM is provisioned"
 
 
 def test_the_vm_has_what_the_plan_says_byte_for_byte(bank: Bank) -> None:
@@ -180,7 +180,7 @@ def test_systemd_kills_a_stopped_agent_and_its_node(bank: Bank) -> None:
 
 
 @pytest.mark.usefixtures("ending")
-def test_a_full_disk_is_told_and_keeps_its_vm_from_every_identity(bank: Bank) -> None:
+def test_a_full_disk_is_reported_and_keeps_its_vm_from_every_identity(bank: Bank) -> None:
     before, run = bank.await_ready()["epoch"], bank.guest.run
     # What is left is root's own.
     run("fallocate --length $(df --output=avail --block-size 1 / | tail --lines 1) /var/full")
