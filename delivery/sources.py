@@ -10,7 +10,7 @@ import pyppmd
 from delivery.unpack import BACK, CAPITAL, CAPITALS, DEEPER, INDENT, MEMORY_BYTES, unpacked
 
 _BETWEEN = "\0"
-_TELLING = re.compile(f"[{_BETWEEN}{DEEPER}{BACK}{CAPITAL}{CAPITALS}]|^ +$")
+_MARK = re.compile(f"[{_BETWEEN}{DEEPER}{BACK}{CAPITAL}{CAPITALS}]|^ +$", re.MULTILINE)
 _MOST = 16
 """The highest order of PPMd, which mostly gives the smallest archive."""
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -97,12 +97,13 @@ def encoded(path: str, text: str) -> str:
     Raises:
         ValueError: the text contains a character that the archive uses as a mark.
     """
-    for number, line in enumerate(text.split("\n"), 1):
-        if _TELLING.search(line):
-            raise ValueError(
-                f"{path}, line {number}: {line!r:.80} can't be packed; wanted no blanks alone, and no tabs or other"
-                " control characters: by these the archive tells indents and capitals"
-            )
+    if mark := _MARK.search(text):
+        number = text.count("\n", 0, mark.start()) + 1
+        line = text.split("\n")[number - 1]
+        raise ValueError(
+            f"{path}, line {number}: {line!r:.80} can't be packed; wanted no blanks alone, and no tabs or other"
+            " control characters: by these the archive tells indents and capitals"
+        )
     return _lowered(_relative(text))
 
 

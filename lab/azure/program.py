@@ -6,7 +6,7 @@ import json
 import logging
 import runpy
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass, replace
@@ -42,6 +42,8 @@ _READ_STACK = "pulumi:pulumi:readStackOutputs"
 
 References = Mapping[str, Mapping[str, Any]]
 """Stacks' outputs by their full names. They are read before a run, since Pulumi's mocks support one run at a time."""
+Program = Callable[[], Awaitable[None] | None]
+"""Registers resources and exports outputs."""
 
 
 @dataclass(frozen=True)
@@ -237,6 +239,10 @@ def _encode(value: Any) -> str:
     return json.dumps(value)
 
 
+def _main() -> None:
+    runpy.run_path(str(ROOT / "__main__.py"), run_name="__main__")
+
+
 def run_program(
     configuration: StackConfiguration,
     *,
@@ -244,8 +250,9 @@ def run_program(
     account: Account | None = None,
     deployment: Deployment | None = None,
     unknown: bool = False,
+    program: Program = _main,
 ) -> Run:
-    """Run `__main__.py` once.
+    """Run the program once.
 
     Args:
         configuration: the stack and its configuration.
@@ -253,6 +260,7 @@ def run_program(
         account: the account to deploy to; by default the member's own subscription, in the common tenant.
         deployment: the existing stack, which the run changes; by default an empty stack in `account`.
         unknown: whether new resources' ids and computed outputs stay unknown, as in a first preview.
+        program: by default `__main__.py`.
 
     Raises:
         pulumi.RunError: the program refuses its configuration.
@@ -266,17 +274,18 @@ def run_program(
     own_stack = f"{ORGANIZATION}/{PROJECT}/{configuration.stack}"
     references = {**references, own_stack: dict(deployment.outputs)}
     # In a separate context, since Pulumi stores the configuration in context variables.
-    run = copy_context().run(_run, configuration, _OfflineMocks(deployment, references, unknown=unknown))
+    mocks = _OfflineMocks(deployment, references, unknown=unknown)
+    run = copy_context().run(_run, program, configuration, mocks)
     if not unknown:
         deployment.finish(run.registrations)
         deployment.outputs = dict(run.outputs)
     return run
 
 
-def _run(configuration: StackConfiguration, mocks: "_OfflineMocks") -> Run:
+def _run(program: Program, configuration: StackConfiguration, mocks: _OfflineMocks) -> Run:
     recorder, log = mocks.recorder, _Messages()
     try:
-        _run_program(configuration, mocks, log)
+        _run_program(program, configuration, mocks, log)
     except Exception as error:
         raise _cause(error) from error
     stack_urn = next(urn for urn in recorder.outputs if urn.split("::")[2] == STACK_TYPE)
@@ -290,7 +299,7 @@ def _run(configuration: StackConfiguration, mocks: "_OfflineMocks") -> Run:
     )
 
 
-def _run_program(configuration: StackConfiguration, mocks: "_OfflineMocks", log: "_Messages") -> None:
+def _run_program(program: Program, configuration: StackConfiguration, mocks: _OfflineMocks, log: "_Messages") -> None:
     with _fast_mocks():
         loop = asyncio.new_event_loop()
         asyncio.set_event_loop(loop)
@@ -308,7 +317,7 @@ def _run_program(configuration: StackConfiguration, mocks: "_OfflineMocks", log:
                 organization=ORGANIZATION,
             )
             set_root_resource(None)  # type: ignore[arg-type]
-            loop.run_until_complete(run_in_stack(_program))
+            loop.run_until_complete(run_in_stack(program))
         except Exception:
             # The first error is raised; all that awaited the refused resource would report it again.
             loop.set_exception_handler(lambda *_: None)
@@ -369,10 +378,6 @@ def _cause(error: BaseException) -> BaseException:
         seen.append(below)
         below = below.__cause__ or below.__context__
     return error
-
-
-def _program() -> None:
-    runpy.run_path(str(ROOT / "__main__.py"), run_name="__main__")
 
 
 class _Messages(logging.Handler):
