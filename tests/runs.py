@@ -24,7 +24,7 @@ from lab.azure import program
 from lab.azure.azure import Account, OfflineAzure, Subscription
 from lab.azure.consortium import reference
 from lab.azure.deployment import Deployment
-from lab.azure.program import ORGANIZATION, PROJECT, Run, StackConfiguration, read_configuration, run_program
+from lab.azure.program import ORGANIZATION, PROJECT, Program, Run, StackConfiguration, read_configuration, run_program
 from lab.azure.recorder import STACK_TYPE, Recorder, Registration
 from lab.azure.stacks import account_of, stack_file
 from lab.echo import ECHO
@@ -131,7 +131,7 @@ def planned(stack: StackConfiguration, *others: Run, account: Account | None = N
 
 
 def planned_program(
-    make: Callable[[], object],
+    make: Program,
     azure: Subscription,
     *,
     values: Mapping[str, str] = MappingProxyType({}),
@@ -145,8 +145,10 @@ def planned_program(
         values: configuration by full key, including the namespace.
         unknown: whether new resources' ids and computed outputs stay unknown, as in a first preview.
     """
-    with patch.object(program, "_program", make), _recorders() as recorders:
-        run = run_program(StackConfiguration("other", values), deployment=Deployment(azure), unknown=unknown)
+    with _recorders() as recorders:
+        run = run_program(
+            StackConfiguration("other", values), deployment=Deployment(azure), unknown=unknown, program=make
+        )
     (recorder,) = recorders
     return _plan(run, recorder)
 

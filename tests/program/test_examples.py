@@ -29,8 +29,12 @@ def hub_and_spoke() -> Plan:
         f"{PROJECT}:onPremises": APPLICATIONS,
         f"{PROJECT}:peerSpaces": f'["{PEER_SPACE}"]',
     }
+
+    def program() -> None:
+        runpy.run_path(str(HUB_AND_SPOKE / project["main"]), run_name="__main__")
+
     return planned_program(
-        lambda: runpy.run_path(str(HUB_AND_SPOKE / project["main"]), run_name="__main__"),
+        program,
         OfflineAzure().account(Account.of("hub-and-spoke", "bank")),
         values=values,
     )
