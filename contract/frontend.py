@@ -21,7 +21,7 @@ class ApplicationPorts(StrEnum):
     """Load balancer ports for the bank's applications; each is a rule, billed by the hour."""
 
     SHARED = "shared"
-    """One port that spreads connections over the nodes, if the platform has one."""
+    """One port that all nodes share, if the platform has one."""
     EACH = "each"
     """A port for each node too, for applications whose states belong to one node."""
 
@@ -29,7 +29,7 @@ class ApplicationPorts(StrEnum):
 def listeners(
     members: Sequence[Identity], applications: ApplicationPorts = ApplicationPorts.SHARED
 ) -> tuple[Listener, ...]:
-    """Every listener of a member's ledger nodes, with the spread ports that any of them serves.
+    """Every listener of a member's ledger nodes, with the shared ports that any of them serves.
 
     Only the VM that holds an identity listens on its ports, so a probe of the port finds that VM.
     """
@@ -44,7 +44,7 @@ def listeners(
 
 
 def application_port(members: Sequence[Identity]) -> int | None:
-    """The first spread port for the bank's applications; None if no node serves one."""
+    """The first shared port for the bank's applications; None if no node serves one."""
     return next((port.base for port in _spread(members) if Audience.APPLICATIONS in port.audiences), None)
 
 
@@ -55,5 +55,5 @@ def peer_ports(platform: Platform) -> tuple[int, ...]:
 
 
 def _spread(members: Sequence[Identity]) -> Iterator[Port]:
-    served = (port for identity in members for port in identity.role.ports if port.scope is Scope.SPREAD)
+    served = (port for identity in members for port in identity.role.ports if port.scope is Scope.SHARED)
     return iter(dict.fromkeys(served))

@@ -55,7 +55,7 @@ def identities(
             name=name,
             legal_name=legal_names.get(name) or platform.node_legal_name(bank_legal_name, name),
             role=(role := platform.role(roles.get(name, platform.roles[0].name))),
-            ports={port.name: port.base + index for port in role.ports if port.scope is not Scope.SPREAD},
+            ports={port.name: port.base + index for port in role.ports if port.scope is not Scope.SHARED},
         )
         for index, name in enumerate(names)
     )

@@ -30,19 +30,19 @@ class Scope(StrEnum):
 
     PER_IDENTITY = "per-identity"
     """One identity: only the VM that holds it listens there."""
-    SPREAD = "spread"
-    """Every identity whose role has the port: the load balancer spreads connections over their VMs."""
+    SHARED = "shared"
+    """Every identity whose role has the port: the load balancer distributes connections over their VMs."""
     LOCAL = "local"
     """One identity, on its VM's loopback: unknown to the load balancer and to security rules."""
 
 
 @dataclass(frozen=True)
 class Port:
-    """A TCP port that a node listens on. A spread port may have the name of the port whose service it spreads."""
+    """A TCP port that a node listens on. A shared port may have the name of the port whose service it balances."""
 
     name: str
     base: int
-    """The number; unless spread, that of the identity at index 0."""
+    """The number; unless shared, that of the identity at index 0."""
     audiences: frozenset[Audience] = frozenset()
     """Who may connect; empty if local."""
     scope: Scope = Scope.PER_IDENTITY
@@ -58,7 +58,7 @@ class Port:
     @property
     def numbers(self) -> range:
         """Every number that the port may have."""
-        return range(self.base, self.base + (1 if self.scope is Scope.SPREAD else MAX_IDENTITIES))
+        return range(self.base, self.base + (1 if self.scope is Scope.SHARED else MAX_IDENTITIES))
 
     def __str__(self) -> str:
         numbers = self.numbers
@@ -116,8 +116,8 @@ class Role:
 
     def __post_init__(self) -> None:
         for what, names in (
-            ("own port", [port.name for port in self.ports if port.scope is not Scope.SPREAD]),
-            ("spread port", [port.name for port in self.ports if port.scope is Scope.SPREAD]),
+            ("own port", [port.name for port in self.ports if port.scope is not Scope.SHARED]),
+            ("shared port", [port.name for port in self.ports if port.scope is Scope.SHARED]),
             ("state path", [each.path for each in self.state]),
             ("secret blob", [each.name for each in self.secrets]),
         ):
@@ -130,9 +130,9 @@ class Role:
             raise ValueError(f"role {self.name}: no port {P2P}; wanted one for each identity, open to peers")
 
     @property
-    def spread_ports(self) -> Mapping[str, int]:
-        """Numbers of the spread ports, by name."""
-        return {port.name: port.base for port in self.ports if port.scope is Scope.SPREAD}
+    def shared_ports(self) -> Mapping[str, int]:
+        """Numbers of the shared ports, by name."""
+        return {port.name: port.base for port in self.ports if port.scope is Scope.SHARED}
 
     @property
     def max_document_bytes(self) -> int:
@@ -284,11 +284,11 @@ def _clash(role: Role, port: Port, other_role: Role, other: Port) -> bool:
     if role is not other_role:
         if port == other:
             return False
-        spread = [each.scope is Scope.SPREAD for each in (port, other)]
-        if all(spread) and port.name == other.name:
+        shared = [each.scope is Scope.SHARED for each in (port, other)]
+        if all(shared) and port.name == other.name:
             return True
         # An identity has one role: with equal bases, two identities never share a number.
-        if not any(spread) and port.base == other.base:
+        if not any(shared) and port.base == other.base:
             return False
     return max(port.base, other.base) < min(port.numbers.stop, other.numbers.stop)
 

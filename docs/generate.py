@@ -106,7 +106,7 @@ OUTPUTS: Mapping[str, str] = {
     "resourceGroup": "resource group that holds everything",
     "rpcAddress": (
         "where the bank's applications reach its nodes by RPC: the load balancer's address, and the port "
-        "that spreads over all of them"
+        "that all nodes share"
     ),
 }
 """What each stack output means, in the order of the table."""

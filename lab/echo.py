@@ -96,7 +96,7 @@ class EchoSoftware(Software):
             "identity": place.identity.name,
             "epoch": place.epoch,
             "ports": dict(place.identity.ports),
-            "spread": list(place.identity.role.spread_ports.values()),
+            "shared": list(place.identity.role.shared_ports.values()),
             "journal": str(place.kept / JOURNAL),
             "key": str(place.secrets / "key"),
             "startSeconds": self._start_seconds,
@@ -237,7 +237,7 @@ class _Echo:
         await _listen(given, given["ports"]["control"], _answering(self._status, {"drain": self._drain}))
         await asyncio.sleep(given["startSeconds"])
         self._servers.append(await _listen(given, given["ports"][P2P], self._echo))
-        for port in given["spread"]:
+        for port in given["shared"]:
             # The kernel balances connections among the nodes that share an address.
             self._servers.append(await _listen(given, port, self._echo, reuse_port=True))
         self._serving = True
@@ -356,7 +356,7 @@ ECHO = Platform(
     roles=(
         Role(
             "echo",
-            (*_ECHO_PORTS, Port("any", 20200, frozenset({Audience.APPLICATIONS}), Scope.SPREAD)),
+            (*_ECHO_PORTS, Port("any", 20200, frozenset({Audience.APPLICATIONS}), Scope.SHARED)),
             _ECHO_STATE,
             _ECHO_SECRETS,
         ),

@@ -618,8 +618,8 @@ class LedgerSettings(_Section):
     )
     application_ports: ApplicationPorts = Field(
         ApplicationPorts.SHARED,
-        description="how the bank's applications reach its nodes: `shared`, by the port that spreads over all of "
-        "them; `each`, also by a port of each node, for states that belong to one node; each port is a rule of the "
+        description="how the bank's applications reach its nodes: `shared`, by the port that all nodes share; "
+        "`each`, also by a port of each node, for states that belong to one node; each port is a rule of the "
         "balancer",
     )
     share_gib: Annotated[int, Field(ge=SHARE_GIB[0], le=SHARE_GIB[-1], strict=True)] = Field(

@@ -199,7 +199,7 @@ class _Member:
         for (source, target), allowed in merged.items():
             names = tuple(each.flow.name for each in allowed)
             if all(each.flow.source is Tag.LOAD_BALANCER for each in allowed):
-                # It asks every port that the balancer spreads: the numbers stand where those come from.
+                # It probes every port that the balancer serves: the numbers are shown at their source.
                 yield Arrow(source, target, Line.SERVES, (), names)
             elif source != target:
                 yield Arrow(source, target, Line.FLOW, self._said(allowed), names)

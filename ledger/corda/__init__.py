@@ -94,8 +94,8 @@ CORDA = Platform(
     # The newest release whose artifacts are in a public Maven repository.
     default_version="4.10",
     roles=(
-        Role("node", (*_PORTS, Port("rpc", 10200, _APPLICATIONS, Scope.SPREAD)), _STATE, _SECRETS),
-        # A notary has no second RPC port: applications spread states over nodes, and it has none.
+        Role("node", (*_PORTS, Port("rpc", 10200, _APPLICATIONS, Scope.SHARED)), _STATE, _SECRETS),
+        # A notary has no shared RPC port: applications use it for states, and a notary has none.
         Role("notary", _PORTS, _STATE, _SECRETS),
     ),
     # Corda's default pool is 10; 18 leaves room under load, and the agent needs two. Tests run 4.10 on PostgreSQL 17.

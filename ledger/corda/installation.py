@@ -49,13 +49,13 @@ _LOGGING = """\
       <PatternLayout alwaysWriteExceptions="false" pattern="%p{FATAL=&lt;2>,ERROR=&lt;3>,WARN=&lt;4>,INFO=&lt;6>,\
 DEBUG=&lt;7>,TRACE=&lt;7>}%replace{%p %c{1}: %.-8000m%notEmpty{ %.-8000xThrowable{20}}}{(?:\\R|\\x00)\\s*}{ | }%n"/>
     </Console>
-    <Bridges/>
-    <Notarised/>
+    <DisconnectedBridges/>
+    <NotarisationCount/>
   </Appenders>
   <Loggers>
     <Root level="${sys:ledger.log:-warn}"><AppenderRef ref="journal"/></Root>
     <Logger name="net.corda" level="${sys:ledger.log:-info}"><AppenderRef ref="bridges"/></Logger>
-    <Logger name="net.corda.flow" level="${sys:ledger.log:-info}"><AppenderRef ref="notarised"/></Logger>
+    <Logger name="net.corda.flow" level="${sys:ledger.log:-info}"><AppenderRef ref="notarisations"/></Logger>
   </Loggers>
 </Configuration>
 """
@@ -81,7 +81,7 @@ _OPENED = tuple(
     f"java.base/java.{package}" for package in ("io", "lang", "lang.invoke", "lang.reflect", "nio", "time", "util")
 )
 # In the capsule's manifest, which counts only for `java -jar`.
-_OPENED_FOR_FIGURES = "java.management/com.sun.jmx.mbeanserver"
+_OPENED_FOR_METRICS = "java.management/com.sun.jmx.mbeanserver"
 
 
 class InstallationError(Exception):
@@ -586,7 +586,7 @@ def _unpack(jar: Path, made: Path, *, own_fibers: bool) -> _Capsule:
             more = [each for each in attributes.get("JVM-Args", "").split() if each.startswith("-D")]
             return _Capsule(
                 platform_version=int(attributes["Corda-Platform-Version"]),
-                options=(*opened, f"--add-opens={_OPENED_FOR_FIGURES}=ALL-UNNAMED", *more),
+                options=(*opened, f"--add-opens={_OPENED_FOR_METRICS}=ALL-UNNAMED", *more),
                 fibers=_Agent(jar=f"lib/{agent}", options=options),
             )
     except (zipfile.BadZipFile, KeyError, ValueError) as error:

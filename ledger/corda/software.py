@@ -541,9 +541,9 @@ class CordaSoftware(Software):
         }
         if self._serves_lists:
             properties |= {**PROXY_PROPERTIES, "http.proxyHost": self._local}
-        if spread := place.identity.role.spread_ports.get(_RPC):
-            properties["ledger.spread.listen"] = f"{context.listen}:{spread}"
-            properties["ledger.spread.to"] = f"{self._node_host}:{ports[_RPC]}"
+        if shared := place.identity.role.shared_ports.get(_RPC):
+            properties["ledger.rpc.listen"] = f"{context.listen}:{shared}"
+            properties["ledger.rpc.to"] = f"{self._node_host}:{ports[_RPC]}"
         return [
             Process(
                 name=PROCESS,
@@ -681,7 +681,7 @@ class CordaSoftware(Software):
         start = self._start(place)
         began = time.monotonic()
         # Applications reconnect through the load balancer, to a node that takes their flows.
-        await self._ask(start, "POST", "/leave")
+        await self._ask(start, "POST", "/close-rpc")
         trust_store = place.secrets / _CERTIFICATES / certificates.RPC_TRUST_STORE
         draining = asyncio.create_task(
             start.installed.tool(
@@ -857,7 +857,7 @@ class CordaSoftware(Software):
         processed only then.
         """
         log.warning("%s: the node restarts: %s", start.place.identity.name, why)
-        await self._ask(start, "POST", "/again")
+        await self._ask(start, "POST", "/restart")
 
     async def _proven(self, start: _Start, member: NetworkMember, known: "Mapping[str, _Info]") -> "list[_Info]":
         """A member's node information, as far as it is new or known, each item verified. Raises UntrustedError."""

@@ -667,7 +667,7 @@ class Mallory:
             *manifest.options,
             *self.installed._logging,
             "-Dledger.log=off",
-            *("-cp", self.class_path, "ledger.corda.Sending", HOST, str(vm.identity.ports["p2p"])),
+            *("-cp", self.class_path, "ledger.corda.SendMessages", HOST, str(vm.identity.ports["p2p"])),
             *(
                 str(self.certificates),
                 vm.identity.legal_name,
@@ -696,7 +696,7 @@ def mallory(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Mallory:
     made.run(made.prepare())
     info, name = generate_info(made, lab.installed), made.identity.legal_name
     needed = [lab.installed.folder / each for each in lab.installed.manifest.classpath]
-    path = compiled(tmp_path_factory.mktemp("sending"), needed, Path(__file__).with_name("Sending.java"))
+    path = compiled(tmp_path_factory.mktemp("sending"), needed, Path(__file__).with_name("SendMessages.java"))
     return Mallory(
         NetworkMember("bank-m", {name: "127.94.255.253:10000"}, b"{}", (info,)),
         name,

@@ -1,6 +1,6 @@
 package net.corda.node.services.network;
 
-/** In the place of Corda's own, whose name the stack shows. */
+/** Stands in for Corda's class: the stack trace has its name. */
 public final class NetworkMapUpdater {
     public void process(Runnable update) {
         update.run();

@@ -1,4 +1,4 @@
-"""A node reports nodes without a connection, with the reason; on Corda's own bridges and servers."""
+"""A node reports its missing connections to other nodes, with the reason; on Corda's own bridges and servers."""
 
 import json
 import socket
@@ -25,19 +25,19 @@ SECONDS = 60
 def class_path(tmp_path_factory: pytest.TempPathFactory) -> str:
     installed = corda.load()
     needed = [installed.folder / each for each in installed.manifest.classpath]
-    return compiled(tmp_path_factory.mktemp("bridging"), needed, Path(__file__).with_name("Bridging.java"))
+    return compiled(tmp_path_factory.mktemp("bridges"), needed, Path(__file__).with_name("RunBridges.java"))
 
 
 @pytest.fixture
 def stores(tmp_path: Path) -> Path:
-    """A folder of key stores for each node: the own, one of the network, one that only claims to be of it."""
+    """A folder of key stores for each node: own, in the network, in another network, and with another name."""
     now = datetime.now(UTC)
     own, another = make_network(now), make_network(now)
     for folder, network, name in (
         ("own", own, "OU=node-1, O=Bank A, L=London, C=GB"),
         ("good", own, GOOD),
         ("stranger", another, STRANGER),
-        # Certified, and yet not who is meant.
+        # Certified with another name than the bridge expects.
         ("other", own, "OU=node-2, O=Bank D, L=Paris, C=FR"),
     ):
         (tmp_path / folder).mkdir()
@@ -48,10 +48,10 @@ def stores(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def bridging(class_path: str, stores: Path) -> Iterator["subprocess.Popen[str]"]:
+def bridges(class_path: str, stores: Path) -> Iterator["subprocess.Popen[str]"]:
     installed = corda.load()
     java = installed.manifest.java_home / "bin" / "java"
-    argv = [str(java), *installed.manifest.options, *installed._logging, "-cp", class_path, "ledger.corda.Bridging"]
+    argv = [str(java), *installed.manifest.options, *installed._logging, "-cp", class_path, "ledger.corda.RunBridges"]
     with (
         (stores / "log").open("w") as log,
         subprocess.Popen(
@@ -68,48 +68,50 @@ def free_port() -> int:
         return int(taken.getsockname()[1])
 
 
-def test_a_missing_connection_is_reported_with_its_reason(bridging: "subprocess.Popen[str]", stores: Path) -> None:
-    assert bridging.stdin
-    assert bridging.stdout
+def test_a_missing_connection_is_reported_with_its_reason(bridges: "subprocess.Popen[str]", stores: Path) -> None:
+    assert bridges.stdin
+    assert bridges.stdout
 
-    def say(*words: object) -> None:
-        assert bridging.stdin
-        print(*words, file=bridging.stdin, flush=True)
+    def send(*words: object) -> None:
+        assert bridges.stdin
+        print(*words, file=bridges.stdin, flush=True)
 
-    def told() -> dict[str, dict[str, Any]]:
-        say("told")
-        assert bridging.stdout
-        for line in bridging.stdout:
-            if line.startswith("told "):
-                return {each["names"]: each for each in json.loads(line.removeprefix("told "))}
+    def listed() -> dict[str, dict[str, Any]]:
+        send("list")
+        assert bridges.stdout
+        for line in bridges.stdout:
+            if line.startswith("list "):
+                return {each["names"]: each for each in json.loads(line.removeprefix("list "))}
         pytest.fail((stores / "log").read_text())
 
     def until(met: Callable[[dict[str, dict[str, Any]]], bool]) -> dict[str, dict[str, Any]]:
         end = time.monotonic() + SECONDS
-        while not met(found := told()):
+        while not met(found := listed()):
             assert time.monotonic() < end, f"{found}\n{(stores / 'log').read_text()}"
             time.sleep(0.2)
         return found
 
-    assert told() == {}, "no message, no bridge"
+    assert listed() == {}, "without a message there is no bridge"
     ports = {folder: free_port() for folder in ("good", "stranger", "other", "silent")}
     for folder in ("good", "stranger", "other"):
-        say("serve", folder, ports[folder])
+        send("serve", folder, ports[folder])
     for folder, name in (("good", GOOD), ("stranger", STRANGER), ("other", OTHER), ("silent", SILENT)):
-        say("bridge", ports[folder], name)
+        send("bridge", ports[folder], name)
     found = until(
         lambda found: GOOD not in found and all(found.get(each, {}).get("reason") for each in (STRANGER, OTHER))
     )
     assert found.keys() == {STRANGER, OTHER, SILENT}
-    assert found[STRANGER]["reason"].startswith("Handshake failure: "), "TLS alone knows why, and nobody reads it"
+    assert found[STRANGER]["reason"].startswith("Handshake failure: "), "the reason is in the TLS handshake alone"
     assert found[OTHER]["reason"] == "Handshake failure: Received fatal alert: unrecognized_name"
-    assert found[SILENT]["reason"] == "", "nobody is there"
+    assert found[SILENT]["reason"] == "", "nothing listens there"
 
     lost = time.time() * 1000
-    say("end", "good")
-    assert until(lambda found: GOOD in found)[GOOD]["since"] >= lost, "counted from its loss"
-    assert told()[STRANGER]["since"] == found[STRANGER]["since"] < lost, "and from the first attempt"
-    say("serve", "good", ports["good"])
+    send("end", "good")
+    assert until(lambda found: GOOD in found)[GOOD]["since"] >= lost, (
+        "the outage begins with the loss of the connection"
+    )
+    assert listed()[STRANGER]["since"] == found[STRANGER]["since"] < lost, "the outage begins with the first attempt"
+    send("serve", "good", ports["good"])
     until(lambda found: GOOD not in found)
-    say("remove", ports["silent"])
-    assert SILENT not in told(), "who is forgotten is missed no more"
+    send("remove", ports["silent"])
+    assert SILENT not in listed(), "a removed bridge is no longer reported"

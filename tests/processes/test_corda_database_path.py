@@ -47,7 +47,7 @@ def path(server: postgres.Server, tmp_path: Path) -> Iterator[Wires]:
 def class_path(tmp_path_factory: pytest.TempPathFactory) -> str:
     installed = corda.load()
     needed = [installed.folder / each for each in installed.manifest.classpath]
-    return compiled(tmp_path_factory.mktemp("waiting"), needed, Path(__file__).with_name("Waiting.java"))
+    return compiled(tmp_path_factory.mktemp("database"), needed, Path(__file__).with_name("PollDatabase.java"))
 
 
 def test_a_nodes_driver_gives_up_on_a_silent_server(server: postgres.Server, path: Wires, class_path: str) -> None:
@@ -69,7 +69,7 @@ def test_a_nodes_driver_gives_up_on_a_silent_server(server: postgres.Server, pat
         "-Dledger.log=off",
         "-cp",
         class_path,
-        "ledger.corda.Waiting",
+        "ledger.corda.PollDatabase",
         database.url,
         database.user,
     ]
@@ -78,17 +78,17 @@ def test_a_nodes_driver_gives_up_on_a_silent_server(server: postgres.Server, pat
         argv, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as node:
         assert node.stdout
-        while (line := node.stdout.readline()) != "asks\n":
-            assert line, "it has its pool"
+        while (line := node.stdout.readline()) != "polls\n":
+            assert line, "the node's pool has no connection"
         path.cut()
         cut = time.monotonic()
-        told = node.stdout.readline()
+        error = node.stdout.readline()
         took = time.monotonic() - cut
         node.kill()
-    assert "I/O error" in told, told
-    # The driver then tries to cancel the statement, over a connection that it waits ten seconds for.
+    assert "I/O error" in error, error
+    # The driver then tries to cancel the statement, over a connection for which it waits ten seconds.
     assert SILENT_SECONDS - 1 < took < 60, f"noticed after {took:.1f} s; else it takes hours"
-    assert software._UNANSWERED_SECONDS <= 90, "and within two minutes in earnest"
+    assert software._UNANSWERED_SECONDS <= 90, "the deployed setting detects it within two minutes"
 
 
 def test_a_fence_gives_up_on_a_silent_server(server: postgres.Server, path: Wires) -> None:
@@ -106,16 +106,16 @@ def test_a_fence_gives_up_on_a_silent_server(server: postgres.Server, path: Wire
 def test_a_node_whose_database_was_out_of_reach_restarts(
     server: postgres.Server, path: Wires, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Only where it missed a connection of its pool: what then waits in it waits for its next start."""
+    """Only if a connection of its pool timed out: some flows then wait for the node's next start."""
     access = DatabaseAccess("127.0.0.1", path.ports[server.port], "ledger", postgres.SUPERUSER, postgres.PASSWORD)
     place: Any = SimpleNamespace(
         database=access, identity=SimpleNamespace(name="node-1", legal_name="O=A, L=B, C=GB")
     )
     made = object.__new__(CordaSoftware)
-    again: list[str] = []
+    restarts: list[str] = []
 
     async def end(self: CordaSoftware, start: Any, why: str) -> None:
-        again.append(why)
+        restarts.append(why)
 
     monkeypatch.setattr(CordaSoftware, "_restart", end)
     monkeypatch.setattr(software, "_CONNECT_SECONDS", 2)
@@ -134,15 +134,15 @@ def test_a_node_whose_database_was_out_of_reach_restarts(
             start.server_run = await software._server_run(connection)
         path.cut()
         await look(start)
-        assert start.away_since, "from the beginning of the attempt"
+        assert start.away_since, "the outage begins with the first failed attempt"
         path.mend()
         await look(start)
-        assert (again, start.away_since) == ([], None), "the node itself missed nothing"
+        assert (restarts, start.away_since) == ([], None), "no connection of the node's pool timed out"
         path.cut()
         await look(start)
         start.timeouts = 1
         path.mend()
         await look(start)
-        assert again == ["its database was out of reach, and is back"]
+        assert restarts == ["its database was out of reach, and is back"]
 
     asyncio.run(story())

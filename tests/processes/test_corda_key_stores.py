@@ -29,7 +29,7 @@ HERE = Path(__file__).parent
 
 
 @pytest.mark.skipif(not shutil.which("java"), reason="no Java here")
-def test_java_reads_the_key_stores_and_validates_the_paths_as_a_node_does(tmp_path: Path) -> None:
+def test_java_reads_the_key_stores_and_validates_the_paths_as_for_a_node(tmp_path: Path) -> None:
     """One program for all, since a JVM takes a second to start."""
     now, keys = datetime.now(UTC), make_keys()
     network = make_network(now)
@@ -37,7 +37,7 @@ def test_java_reads_the_key_stores_and_validates_the_paths_as_a_node_does(tmp_pa
     zone = replace(
         chains, identity=issue(keys, IDENTITY_KEY, CertificateRole.LEGAL_IDENTITY, chains.node_ca, now=now)
     )
-    # A confidential identity in the own name, and one in another's: the identity key's holder may sign both.
+    # A confidential identity in the own name, and one in another's: the holder of the identity key may sign both.
     for name, subject in (("own", NAME), ("foreign", "O=Bank B, L=Paris, C=FR")):
         key = ec.generate_private_key(ec.SECP256R1())
         builder = certificate(CertificateRole.TLS, x500_name(subject), key.public_key(), chains.identity[0], now=now)
@@ -52,7 +52,7 @@ def test_java_reads_the_key_stores_and_validates_the_paths_as_a_node_does(tmp_pa
             read_key(keys, key_name or "").private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
         )
     done = subprocess.run(
-        ["java", str(HERE / "KeyStores.java"), PASSWORD],
+        ["java", str(HERE / "ReadKeyStores.java"), PASSWORD],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -90,5 +90,5 @@ def test_keytool_lists_a_key_store(tmp_path: Path) -> None:
         text=True,
         check=True,
     )
-    assert "Certificate chain length: 4" in done.stdout, "a person looks at it with Java's own tool"
+    assert "Certificate chain length: 4" in done.stdout, "an operator reads it with Java's own tool"
     assert "OU=node-1, O=Bank A/S, L=London, C=GB" in done.stdout, "the name reads as configured"

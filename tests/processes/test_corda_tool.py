@@ -21,13 +21,13 @@ def real() -> Installed:
     return corda.load()
 
 
-def test_a_real_installation_is_whole(real: Installed) -> None:
+def test_a_real_installation_passes_its_verification(real: Installed) -> None:
     real.verify(corda.VERSION)
-    assert len(real.manifest.files) > 150, "it has Corda's libraries"
+    assert len(real.manifest.files) > 150, "Corda's libraries are part of it"
 
 
 def test_parameters_are_signed_outside_of_java_and_verified_by_corda(real: Installed) -> None:
-    async def story() -> None:
+    async def run() -> None:
         network, other = corda.CordaNetwork(real, "127.0.0.1"), corda.CordaNetwork(real, "127.0.0.1", "Other")
         document = await network.sign_parameters(epoch=3, platform=12)
         given = {"document": base64.b64encode(document).decode(), "trustRoot": corda.encoded(network.root)}
@@ -40,7 +40,7 @@ def test_parameters_are_signed_outside_of_java_and_verified_by_corda(real: Insta
         with pytest.raises(ToolError, match=r"\w"):
             await real.tool("verify-parameters", given | {"document": base64.b64encode(changed).decode()})
 
-    asyncio.run(story())
+    asyncio.run(run())
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ def test_the_echo_node_journals_and_goes_on_in_the_next_epoch(tmp_path: Path) ->
             await node.reaches(Readiness.READY)
             assert set(node.processes) == {"echo"}, "the first role has no sidecar"
             assert await node.send(20000, "one", "two") == ["one", "two"], "peers hear what they said"
-            assert await node.send(20200, "three") == ["three"], "so do applications, by the port that spreads"
+            assert await node.send(20200, "three") == ["three"], "so do applications, by the shared port"
             assert await node.software.figures(node.place) == {Figure.TRANSACTIONS: 3}
             node.processes["echo"].send_signal(signal.SIGTERM)
             assert await node.processes["echo"].wait() == 0, "it stops when it is asked to"

@@ -200,7 +200,7 @@ def test_each_identity_may_serve_peers_and_applications(count: int) -> None:
             "RPC is for the bank's own programs"
         )
     assert [listener.audiences for listener in by_port.values()] == [{Audience.APPLICATIONS}], (
-        "besides them only the RPC port that spreads over all nodes, which no peer may reach"
+        "besides them only the RPC port that all nodes share, which no peer may reach"
     )
     assert all(listener.probe == Probe(listener.port, ProbeProtocol.TCP) for listener in every), (
         "only the VM that holds the identity listens, so the port itself must be asked"
@@ -225,7 +225,7 @@ def test_the_name_of_the_spread_listener() -> None:
         "applications are told this port"
     )
     assert application_port(members) == 10200, "by the stack's output"
-    assert members[0].role.spread_ports == {"rpc": 10200}, "and the node must know that it listens there too"
+    assert members[0].role.shared_ports == {"rpc": 10200}, "and the node must know that it listens there too"
 
 
 def test_peers_may_be_reached_on_every_p2p_port_and_no_other() -> None:
@@ -282,7 +282,7 @@ def test_a_local_port_is_known_to_the_node_alone() -> None:
 # --- What can't be a platform --------------------------------------------------------------------------------------
 
 PEERS, BOTH = frozenset({Audience.PEERS}), frozenset(Audience)
-DOOR = Port("p2p", 20000, PEERS)
+P2P_PORT = Port("p2p", 20000, PEERS)
 
 
 def of_roles(*ports: tuple[Port, ...]) -> Platform:
@@ -290,25 +290,25 @@ def of_roles(*ports: tuple[Port, ...]) -> Platform:
 
 
 CLASHES = {
-    "two-of-a-role": ([(DOOR, Port("rpc", 20000, BOTH))], "per-identity port rpc (20000 to 20099) of role-0"),
-    "last-and-first": ([(DOOR, Port("rpc", 20099, BOTH))], "per-identity port rpc (20099 to 20198) of role-0"),
-    "a-local-one": ([(DOOR, Port("ops", 19901, scope=Scope.LOCAL))], "local port ops (19901 to 20000) of role-0"),
-    "a-spread-one": ([(DOOR, Port("rpc", 20050, BOTH, Scope.SPREAD))], "spread port rpc (20050) of role-0"),
-    "two-spread": (
-        [(DOOR, Port("a", 20300, BOTH, Scope.SPREAD), Port("b", 20300, BOTH, Scope.SPREAD))],
-        "spread port b (20300) of role-0",
+    "two-of-a-role": ([(P2P_PORT, Port("rpc", 20000, BOTH))], "per-identity port rpc (20000 to 20099) of role-0"),
+    "last-and-first": ([(P2P_PORT, Port("rpc", 20099, BOTH))], "per-identity port rpc (20099 to 20198) of role-0"),
+    "a-local-one": ([(P2P_PORT, Port("ops", 19901, scope=Scope.LOCAL))], "local port ops (19901 to 20000) of role-0"),
+    "a-shared-one": ([(P2P_PORT, Port("rpc", 20050, BOTH, Scope.SHARED))], "shared port rpc (20050) of role-0"),
+    "two-shared": (
+        [(P2P_PORT, Port("a", 20300, BOTH, Scope.SHARED), Port("b", 20300, BOTH, Scope.SHARED))],
+        "shared port b (20300) of role-0",
     ),
-    "of-two-roles": ([(DOOR,), (Port("p2p", 20001, PEERS),)], "per-identity port p2p (20001 to 20100) of role-1"),
-    "a-spread-one-of-two-roles": (
-        [(DOOR,), (DOOR, Port("rpc", 20000, BOTH, Scope.SPREAD))],
-        "spread port rpc (20000) of role-1",
+    "of-two-roles": ([(P2P_PORT,), (Port("p2p", 20001, PEERS),)], "per-identity port p2p (20001 to 20100) of role-1"),
+    "a-shared-one-of-two-roles": (
+        [(P2P_PORT,), (P2P_PORT, Port("rpc", 20000, BOTH, Scope.SHARED))],
+        "shared port rpc (20000) of role-1",
     ),
-    "one-spread-name-of-two-ports": (
+    "one-shared-name-of-two-ports": (
         [
-            (DOOR, Port("rpc", 20300, BOTH, Scope.SPREAD)),
-            (DOOR, Port("rpc", 20301, BOTH, Scope.SPREAD)),
+            (P2P_PORT, Port("rpc", 20300, BOTH, Scope.SHARED)),
+            (P2P_PORT, Port("rpc", 20301, BOTH, Scope.SHARED)),
         ],
-        "spread port rpc (20301) of role-1",
+        "shared port rpc (20301) of role-1",
     ),
 }
 
@@ -323,13 +323,13 @@ def test_ports_that_clash_are_refused(ports: list[tuple[Port, ...]], other: str)
 @pytest.mark.parametrize(
     "ports",
     [
-        [(DOOR, Port("rpc", 20100, BOTH), Port("ops", 19900, scope=Scope.LOCAL))],
-        [(DOOR, Port("p2p", 20100, BOTH, Scope.SPREAD))],
-        [(DOOR,), (DOOR,)],
-        [(DOOR,), (Port("p2p", 20000, BOTH),)],
-        [(DOOR, Port("rpc", 20100, BOTH, Scope.SPREAD)), (DOOR, Port("rpc", 20100, BOTH, Scope.SPREAD))],
+        [(P2P_PORT, Port("rpc", 20100, BOTH), Port("ops", 19900, scope=Scope.LOCAL))],
+        [(P2P_PORT, Port("p2p", 20100, BOTH, Scope.SHARED))],
+        [(P2P_PORT,), (P2P_PORT,)],
+        [(P2P_PORT,), (Port("p2p", 20000, BOTH),)],
+        [(P2P_PORT, Port("rpc", 20100, BOTH, Scope.SHARED)), (P2P_PORT, Port("rpc", 20100, BOTH, Scope.SHARED))],
     ],
-    ids=["neighbours", "a-spread-one-of-the-same-name", "one-port-of-two-roles", "other-audiences", "spread-by-both"],
+    ids=["neighbours", "a-shared-one-of-the-same-name", "one-port-of-two-roles", "other-audiences", "shared-by-both"],
 )
 def test_adjacent_port_ranges_are_accepted(ports: list[tuple[Port, ...]]) -> None:
     platform = of_roles(*ports)
@@ -345,20 +345,20 @@ REFUSED = {
         lambda: replace(CORDA, roles=CORDA.roles[:1] * 2),
         "platform corda: role node occurs twice; wanted each once",
     ),
-    "no-door": (
+    "no-p2p-port": (
         lambda: Role("x", (Port("rpc", 20000, BOTH),)),
         "role x: no port p2p; wanted one for each identity, open to peers",
     ),
-    "door-for-applications": (
+    "p2p-for-applications": (
         lambda: Role("x", (Port("p2p", 20000, frozenset({Audience.APPLICATIONS})),)),
         "role x: no port p2p; wanted one for each identity, open to peers",
     ),
-    "door-spread": (
-        lambda: Role("x", (Port("p2p", 20000, PEERS, Scope.SPREAD),)),
+    "p2p-shared": (
+        lambda: Role("x", (Port("p2p", 20000, PEERS, Scope.SHARED),)),
         "role x: no port p2p; wanted one for each identity, open to peers",
     ),
     "port-twice": (
-        lambda: Role("x", (DOOR, Port("p2p", 21000, PEERS))),
+        lambda: Role("x", (P2P_PORT, Port("p2p", 21000, PEERS))),
         "role x: own port p2p occurs twice; wanted each once",
     ),
     "port-for-nobody": (
@@ -387,7 +387,7 @@ REFUSED = {
     "path-absolute": (lambda: StatePath("/etc", Durability.MUST), "state path '/etc'; wanted one inside the node's"),
     "path-of-everything": (lambda: StatePath(".", Durability.MUST), "state path '.'; wanted one inside the node's"),
     "path-twice": (
-        lambda: Role("x", (DOOR,), (StatePath("a", Durability.MUST), StatePath("a", Durability.REBUILT))),
+        lambda: Role("x", (P2P_PORT,), (StatePath("a", Durability.MUST), StatePath("a", Durability.REBUILT))),
         "role x: state path a occurs twice; wanted each once",
     ),
     "blob-name": (
@@ -395,7 +395,7 @@ REFUSED = {
         "secret blob 'nodekeystore.jks'; wanted lower-case letters, digits and hyphens, 64 at most",
     ),
     "blob-twice": (
-        lambda: Role("x", (DOOR,), secrets=(SecretBlob("key", 1), SecretBlob("key", 2))),
+        lambda: Role("x", (P2P_PORT,), secrets=(SecretBlob("key", 1), SecretBlob("key", 2))),
         "role x: secret blob key occurs twice; wanted each once",
     ),
     "blob-too-large": (
@@ -436,7 +436,7 @@ def test_the_state_of_a_corda_node_that_must_survive_its_vm(role: Role) -> None:
 
 
 def test_an_identitys_secrets_are_its_roles() -> None:
-    role = Role("x", (DOOR,), secrets=(SecretBlob("key", 4), SecretBlob("password", 8)))
+    role = Role("x", (P2P_PORT,), secrets=(SecretBlob("key", 4), SecretBlob("password", 8)))
     role.check_secrets({"key": b"1234", "password": b"1"})
     for blobs, reason in (
         ({"key": b"1234"}, r"role x: secret blobs \['key'\]; wanted \['key', 'password'\]"),

@@ -14,8 +14,8 @@ import java.util.Map;
 import java.util.concurrent.locks.LockSupport;
 
 /**
- * The agent's HTTP endpoint on the VM's loopback: {@code GET /} returns the figures as JSON, {@code POST /leave} closes
- * the load-balanced RPC port, {@code POST /again} ends the node at once for a restart. Requires the token in the
+ * The agent's HTTP endpoint on the VM's loopback: {@code GET /} returns the metrics as JSON, {@code POST /close-rpc} closes
+ * the load-balanced RPC port, {@code POST /restart} ends the node at once for a restart. Requires the token in the
  * environment.
  */
 final class Monitoring extends Thread {
@@ -23,15 +23,15 @@ final class Monitoring extends Thread {
     private static final int MAX_HEADERS = 50;
     private static final long PAUSE_NANOSECONDS = 10_000_000;
     private final ServerSocket server = new ServerSocket();
-    private final Figures figures;
-    private final Spread spread;
+    private final NodeMetrics metrics;
+    private final RpcForwarder rpcForwarder;
     private final byte[] token;
 
-    Monitoring(Address address, Figures figures, Spread spread) throws IOException {
+    Monitoring(Address address, NodeMetrics metrics, RpcForwarder rpcForwarder) throws IOException {
         super("ledger-monitoring");
         setDaemon(true);
-        this.figures = figures;
-        this.spread = spread;
+        this.metrics = metrics;
+        this.rpcForwarder = rpcForwarder;
         token = ("Bearer " + System.getenv("LEDGER_MONITORING_TOKEN")).getBytes(StandardCharsets.UTF_8);
         server.setReuseAddress(true);
         server.bind(address.socket);
@@ -68,16 +68,16 @@ final class Monitoring extends Thread {
         if (!MessageDigest.isEqual(token, authorization.getBytes(StandardCharsets.UTF_8))) {
             write(client, "401 Unauthorized", "{}");
         } else if (request.startsWith("GET / ")) {
-            Map<String, Object> answer = figures.read();
-            answer.put("bridges", Bridges.read());
+            Map<String, Object> answer = metrics.read();
+            answer.put("bridges", DisconnectedBridges.read());
             write(client, "200 OK", ConfigValueFactory.fromMap(answer).render(ConfigRenderOptions.concise()));
-        } else if (request.startsWith("POST /leave ")) {
-            if (spread != null) {
-                spread.close();
+        } else if (request.startsWith("POST /close-rpc ")) {
+            if (rpcForwarder != null) {
+                rpcForwarder.close();
             }
             write(client, "200 OK", "{}");
-        } else if (request.startsWith("POST /again ")) {
-            Again.end();
+        } else if (request.startsWith("POST /restart ")) {
+            NodeRestart.exit();
         } else {
             write(client, "404 Not Found", "{}");
         }

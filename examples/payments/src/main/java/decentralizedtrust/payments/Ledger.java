@@ -24,9 +24,9 @@ import net.corda.finance.flows.AbstractCashFlow;
 import net.corda.finance.flows.CashException;
 import org.apache.activemq.artemis.api.core.ActiveMQSecurityException;
 
-/** The ledger as one node has it. What is asked is asked once: whoever asks again decides that. */
+/** The ledger as one node has it. No request is repeated: that is the caller's decision. */
 final class Ledger implements AutoCloseable {
-    /** What may be asked of a node. */
+    /** A request to a node. */
     interface Question<T> {
         T of(CordaRPCOps node) throws Exception;
     }
@@ -73,17 +73,17 @@ final class Ledger implements AutoCloseable {
         return found;
     }
 
-    /** The first of the network's parameters. */
+    /** The first notary of the network parameters. */
     Party notary() throws Refused, Unanswered {
         return ask(CordaRPCOps::notaryIdentities).stream().findFirst().orElseThrow(() -> new Refused("the network has no notary"));
     }
 
     /**
-     * The hash of the transaction that a flow made. Asked for again by the same reference, the node gives the flow that it started
-     * then, ended or not, and starts none.
+     * The hash of the transaction that a flow made. With a reference that was used before, the node starts no flow and returns the
+     * result of the earlier one.
      *
      * @param reference one for each change at this node
-     * @param to whose the cash is afterwards
+     * @param to the new owner of the cash
      */
     String change(String reference, Amount<Currency> amount, Party to, Class<? extends FlowLogic<AbstractCashFlow.Result>> flow,
             Object... arguments) throws Refused, Unanswered {
@@ -113,7 +113,7 @@ final class Ledger implements AutoCloseable {
         } catch (TimeoutException e) {
             throw new Unanswered(address + ": no answer within " + timeout + " s");
         } catch (ExecutionException e) {
-            // Any other may have ended a flow after its transaction was committed, while it was sent to the payee.
+            // Any other error may have ended the flow after its transaction was committed.
             if (e.getCause() instanceof CashException) {
                 throw new Refused(line(e.getCause()));
             }
@@ -132,18 +132,18 @@ final class Ledger implements AutoCloseable {
         try {
             connection.forceClose();
         } catch (RuntimeException e) {
-            // It is the connection that is given up.
+            // The connection is discarded.
         }
     }
 
-    /** It was not done by this call. */
+    /** This call did not do it. */
     static final class Refused extends Exception {
         Refused(String message) {
             super(message);
         }
     }
 
-    /** Nobody knows whether it was done. */
+    /** It is unknown whether it was done. */
     static final class Unanswered extends Exception {
         Unanswered(String message) {
             super(message);

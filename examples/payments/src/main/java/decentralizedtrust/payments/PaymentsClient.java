@@ -22,12 +22,12 @@ import picocli.CommandLine.Option;
 import picocli.CommandLine.ScopeType;
 
 /**
- * A bank's application server, from the command line: it issues cash, pays other banks and looks at what it has.
- * Answers are JSON lines on stdout; whatever else there is to say is one line on stderr.
+ * A bank's application server as a command: it issues cash, pays other banks and lists its cash.
+ * Answers are JSON lines on stdout; anything else is one line on stderr.
  */
 @Command(name = "payments", synopsisSubcommandLabel = "COMMAND",
         description = "Payments between banks with Corda's finance CorDapp, through a node's RPC.",
-        footer = {"", "Exit codes: 0 done, 2 wrong usage, 3 refused, 4 not answered: ask the same node again with the same --request."})
+        footer = {"", "Exit codes: 0 done, 2 wrong usage, 3 refused, 4 no answer: repeat it at the same node with the same --request."})
 public final class PaymentsClient {
     private static final int USAGE = 2;
     private static final int REFUSED = 3;
@@ -39,10 +39,10 @@ public final class PaymentsClient {
     @Option(names = "--help", usageHelp = true, scope = ScopeType.INHERIT, description = "The options of a command.")
     private boolean help;
 
-    /** Which node, as whom, and for how long. */
+    /** Options of the connection. */
     static final class Node {
         @Option(names = "--node", required = true, paramLabel = "HOST:PORT",
-                description = "RPC address of the one node whose cash it is.")
+                description = "RPC address of the node that owns the cash.")
         NetworkHostAndPort address;
 
         @Option(names = "--user", required = true, description = "RPC user; the password is read from " + PASSWORD + ".")
@@ -70,7 +70,7 @@ public final class PaymentsClient {
         }
     }
 
-    /** A change: of how much, and by which reference it is known when it is asked for again. */
+    /** Options of a change: the amount, and the reference by which it may be repeated. */
     static final class Change {
         @Option(names = "--amount", required = true, description = "A decimal, as 12.50.")
         BigDecimal decimal;
@@ -86,7 +86,7 @@ public final class PaymentsClient {
         }
     }
 
-    @Command(description = "Makes cash that the node's identity owes to whoever has it; the node has it first.")
+    @Command(description = "Issues cash, which the node's identity owes to its owner; the node is the first owner.")
     int issue(@Mixin Node node, @Mixin Change change) throws Exception {
         Amount<Currency> amount = change.amount();
         try (Ledger ledger = node.ledger()) {
@@ -97,10 +97,10 @@ public final class PaymentsClient {
         }
     }
 
-    @Command(description = "Pays of the node's cash.")
+    @Command(description = "Pays from the node's cash.")
     int pay(@Mixin Node node, @Mixin Change change,
             @Option(names = "--to", required = true, paramLabel = "NAME",
-                    description = "Legal name of the identity that is paid, its node's.") CordaX500Name to) throws Exception {
+                    description = "Legal name of the payee's node.") CordaX500Name to) throws Exception {
         Amount<Currency> amount = change.amount();
         try (Ledger ledger = node.ledger()) {
             Party payee = ledger.other(to);
@@ -121,14 +121,14 @@ public final class PaymentsClient {
     }
 
     /**
-     * @throws IllegalArgumentException when nothing would be paid, or a part of the smallest coin
+     * @throws IllegalArgumentException if the amount is not positive, or has a fraction of the smallest coin
      */
     static Amount<Currency> amount(BigDecimal decimal, Currency currency) {
         if (decimal.signum() > 0) {
             try {
                 return new Amount<>(decimal.movePointRight(currency.getDefaultFractionDigits()).longValueExact(), currency);
             } catch (ArithmeticException e) {
-                // It is told below.
+                // The error below says it.
             }
         }
         throw new IllegalArgumentException("--amount is " + decimal + "; wanted more than 0, at most " + Long.MAX_VALUE
@@ -175,7 +175,7 @@ public final class PaymentsClient {
                 .setExecutionExceptionHandler((e, command, parsed) -> e instanceof Ledger.Refused ? say("refused", e, REFUSED)
                         : e instanceof Ledger.Unanswered ? say("unanswered", e, UNANSWERED) : say("error", e, USAGE));
         int code = line.execute(arguments);
-        // Threads of the RPC library go on otherwise.
+        // Threads of the RPC library would keep the process running.
         System.exit(code);
     }
 }

@@ -22,19 +22,19 @@ public class PaymentsClientTest {
     }
 
     @Test
-    public void aPartOfTheSmallestCoinIsRefusedNotRounded() {
+    public void aFractionOfTheSmallestCoinIsRefused() {
         assertRefused("0.005", "GBP");
         assertRefused("1.5", "JPY");
     }
 
     @Test
-    public void nothingAndLessIsRefused() {
+    public void amountsOfZeroOrLessAreRefused() {
         assertRefused("0", "GBP");
         assertRefused("-1", "GBP");
     }
 
     @Test
-    public void moreThanTheLedgerCountsIsRefused() {
+    public void anAmountBeyondTheLedgersRangeIsRefused() {
         assertRefused("92233720368547758.08", "EUR");
         assertRefused("1e999999999", "EUR");
     }

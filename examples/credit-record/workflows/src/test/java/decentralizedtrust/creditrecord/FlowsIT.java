@@ -53,7 +53,7 @@ import org.junit.AfterClass;
 import org.junit.BeforeClass;
 import org.junit.Test;
 
-/** Three banks on the packaged jars: A and B with two nodes each, C with one. A test is about persons of its own. */
+/** Three banks on the packaged jars: A and B with two nodes each, C with one. Each test has its own persons. */
 public class FlowsIT {
     private static final CordaX500Name BANK_A = CordaX500Name.parse("O=Bank A, L=London, C=GB");
     private static final CordaX500Name BANK_B = CordaX500Name.parse("O=Bank B, L=Paris, C=FR");
@@ -104,7 +104,7 @@ public class FlowsIT {
         }
     }
 
-    /** Deliveries are begun by threads of their own, so that messages come after all had been passed on. */
+    /** Deliveries are started by other threads, so messages may come after all others were delivered. */
     private static void pumpUntil(BooleanSupplier condition, Runnable pump) throws InterruptedException {
         long end = System.nanoTime() + TimeUnit.SECONDS.toNanos(60);
         while (!condition.getAsBoolean()) {
@@ -149,7 +149,7 @@ public class FlowsIT {
         try {
             run(node, flow);
         } catch (Refusal e) {
-            assertThat(e.isAgain()).as(e.getMessage()).isEqualTo(again);
+            assertThat(e.isRetryable()).as(e.getMessage()).isEqualTo(again);
             return e.getMessage();
         } catch (Exception e) {
             throw new AssertionError(e);
@@ -158,7 +158,7 @@ public class FlowsIT {
     }
 
     @Test
-    public void everyNodeOfBothBanksHasIt() throws Exception {
+    public void aNewRecordReachesEveryNodeOfBothBanks() throws Exception {
         StateAndRef<CreditRecord> created = run(a1, create("every", 700, "r-1", BANK_B));
         assertThat(data(created).getOwners()).containsExactly(party(a1), party(a2));
         assertThat(data(created).getReaders()).containsExactly(party(b1), party(b2));
@@ -169,7 +169,7 @@ public class FlowsIT {
     }
 
     @Test
-    public void anyOfTheOwnersNodesUpdates() throws Exception {
+    public void anyNodeOfTheOwnerUpdates() throws Exception {
         run(a1, create("any", 700, "r-1", BANK_B));
         StateAndRef<CreditRecord> updated = run(a2, update("any", 1, 640, "r-2"));
         assertThat(data(updated).getVersion()).isEqualTo(2);
@@ -180,7 +180,7 @@ public class FlowsIT {
     }
 
     @Test
-    public void theAnswerDoesNotWaitForNodesThatAreAway() throws Exception {
+    public void theAnswerDoesNotWaitForUnavailableNodes() throws Exception {
         List<StartedMockNode> there = Arrays.asList(a1, b1, network.getDefaultNotaryNode());
         Runnable pump = () -> there.forEach(node -> node.pumpReceive(false));
         Future<StateAndRef<CreditRecord>> created = a1.startFlow(create("away", 700, "r-1", BANK_B));
@@ -196,7 +196,7 @@ public class FlowsIT {
     }
 
     @Test
-    public void aVersionThatIsDeliveredAgainIsLeftAlone() throws Exception {
+    public void aVersionThatIsDeliveredTwiceIsRecordedOnce() throws Exception {
         run(a1, create("again", 700, "r-1", BANK_B));
         StateAndRef<CreditRecord> current = run(a1, update("again", 1, 640, "r-2"));
         for (StateAndRef<CreditRecord> version : run(a1, new RecordHistory(BANK_A, "again"))) {
@@ -214,7 +214,7 @@ public class FlowsIT {
     }
 
     @Test
-    public void aBankThatJoinsReadersLaterHasTheHistory() throws Exception {
+    public void aBankThatBecomesAReaderLaterHasTheHistory() throws Exception {
         run(a1, create("later", 700, "r-1", BANK_B));
         run(a1, update("later", 1, 640, "r-2"));
         StateAndRef<CreditRecord> shared = run(a2, new ShareRecord("later", BANK_C, "r-3"));
@@ -227,7 +227,7 @@ public class FlowsIT {
     }
 
     @Test
-    public void aRepeatedRequestGivesWhatThereIs() throws Exception {
+    public void aRepeatedRequestReturnsTheExistingVersion() throws Exception {
         StateAndRef<CreditRecord> created = run(a1, create("repeated", 700, "r-1", BANK_B));
         StateAndRef<CreditRecord> updated = run(a1, update("repeated", 1, 640, "r-2"));
         run(a1, update("repeated", 2, 620, "r-3"));
@@ -236,14 +236,14 @@ public class FlowsIT {
             assertThat(run(node, update("repeated", 1, 640, "r-2")).getRef()).isEqualTo(updated.getRef());
         }
         assertThat(refused(a2, create("repeated", 700, "r-9"), false)).contains("was made by request r-1, not by r-9");
-        assertThat(refused(a2, create("repeated", 700, "r-1", BANK_B, BANK_C), false)).contains("wanted a share of its own");
+        assertThat(refused(a2, create("repeated", 700, "r-1", BANK_B, BANK_C), false)).contains("wanted ShareRecord for a further bank");
         assertThat(refused(a2, update("repeated", 1, 500, "r-9"), false)).contains("was made by request r-2, not by r-9");
-        assertThat(refused(a2, update("repeated", 1, 500, "r-2"), false)).contains("wanted a request of its own for each report");
+        assertThat(refused(a2, update("repeated", 1, 500, "r-2"), false)).contains("wanted another reference for each report");
         assertThat(run(b1, new RecordHistory(BANK_A, "repeated"))).hasSize(3);
     }
 
     @Test
-    public void ofTwoThatCreateAtOnceOneIsCommitted() throws Exception {
+    public void ofTwoConcurrentCreationsOneIsCommitted() throws Exception {
         List<Future<StateAndRef<CreditRecord>>> attempts = Arrays.asList(
                 a1.startFlow(create("at-once", 700, "r-1", BANK_B)), a2.startFlow(create("at-once", 700, "r-1", BANK_B)),
                 a1.startFlow(create("at-once", 700, "r-1", BANK_B)), a2.startFlow(create("at-once", 710, "r-2", BANK_B)));
@@ -254,7 +254,7 @@ public class FlowsIT {
                 committed.add(attempt.get());
             } catch (ExecutionException e) {
                 assertThat(e.getCause()).isInstanceOf(Refusal.class);
-                assertThat(((Refusal) e.getCause()).isAgain()).as(e.getMessage()).isTrue();
+                assertThat(((Refusal) e.getCause()).isRetryable()).as(e.getMessage()).isTrue();
             }
         }
         assertThat(committed).hasSize(1);
@@ -265,7 +265,7 @@ public class FlowsIT {
     }
 
     @Test
-    public void ofTwoThatUpdateAtOnceOneIsCommitted() throws Exception {
+    public void ofTwoConcurrentUpdatesOneIsCommitted() throws Exception {
         run(a1, create("race", 700, "r-1", BANK_B));
         Future<StateAndRef<CreditRecord>> one = a1.startFlow(update("race", 1, 640, "r-2"));
         Future<StateAndRef<CreditRecord>> other = a2.startFlow(update("race", 1, 640, "r-2"));
@@ -286,7 +286,7 @@ public class FlowsIT {
     }
 
     @Test
-    public void everyRefusalSaysWhatWasWanted() throws Exception {
+    public void everyRefusalSaysWhatIsWanted() throws Exception {
         run(a1, create("refused", 700, "r-1", BANK_B));
         assertThat(refused(a1, create("refused-2", 851, "r-1"), false)).isEqualTo("score is 851; wanted 300 to 850");
         assertThat(refused(a1, create("two words", 700, "r-1"), false)).contains("person is two words; wanted");
@@ -300,7 +300,7 @@ public class FlowsIT {
     }
 
     @Test
-    public void banksCountTheSame() throws Exception {
+    public void nodesOfBothBanksCountTheSameRecords() throws Exception {
         run(a1, create("count-1", 700, "r-1", BANK_B));
         run(a2, create("count-2", 710, "r-1", BANK_B, BANK_C));
         run(a2, create("count-3", 720, "r-1"));
@@ -315,9 +315,9 @@ public class FlowsIT {
         assertThat(run(c1, count("count-")).getDigest()).isEqualTo(run(a2, count("count-", BANK_C)).getDigest());
     }
 
-    /** What was shared with the old key goes on with it: nobody is left out of a record, and nobody waits for that key. */
+    /** Records keep the old key as a party, and no change waits for it. */
     @Test
-    public void aNameThatGotAnotherKeyHoldsNobodyUp() throws Exception {
+    public void aReplacedKeyDelaysNoOtherIdentity() throws Exception {
         PartyAndCertificate former = new TestIdentity(party(b2).getName()).getIdentity();
         for (StartedMockNode node : Arrays.asList(a1, a2, b1)) {
             node.transaction(() -> {
@@ -338,24 +338,24 @@ public class FlowsIT {
                         + "is in the network map by its key there; wanted one to sign");
     }
 
-    /** Whoever stole a key that was taken out of use would agree to what its bank never saw. */
+    /** Otherwise the thief of a replaced key could sign in the bank's name. */
     @Test
-    public void aFormerKeySignsNothingNew() throws Exception {
+    public void aReplacedKeyCannotSign() throws Exception {
         withAnotherKey(c1, b1, () -> assertThat(refused(a1, create("stolen", 700, "r-1", BANK_B, BANK_C), true))
                 .contains("OU=node-1, O=Bank B, L=Paris, C=FR signs by a key that it had before"));
         StateAndRef<CreditRecord> created = withAnotherKey(a2, b1, () -> run(a1, create("stolen", 700, "r-1", BANK_B, BANK_C)));
-        assertThat(run(a2, new ReadRecord(BANK_A, "stolen")).getRef()).as("signed before, and come late").isEqualTo(created.getRef());
+        assertThat(run(a2, new ReadRecord(BANK_A, "stolen")).getRef()).as("signed before the key was replaced, and delivered later").isEqualTo(created.getRef());
     }
 
     @Test
-    public void aBankThatANodeForgotHoldsNobodyUp() throws Exception {
+    public void aBankThatLeftTheNetworkMapDelaysNoOtherBank() throws Exception {
         StateAndRef<CreditRecord> created = without(c1, b1, () -> run(a1, create("forgotten", 700, "r-1", BANK_B, BANK_C)));
         assertThat(run(c1, new ReadRecord(BANK_A, "forgotten")).getRef()).isEqualTo(created.getRef());
     }
 
-    /** The vault takes it as a part of another record's history, or from another CorDapp's flow, where nobody asks whose a key is. */
+    /** The vault stores such a state with another record's history, or from another CorDapp's flow, which check no keys. */
     @Test
-    public void whatNamesABankByAnothersKeyIsNoRecordOfThatBank() throws Exception {
+    public void aRecordWithAnotherBanksKeyIsNoRecordOfTheNamedBank() throws Exception {
         StateAndRef<CreditRecord> created = run(a1, create("vault", 700, "r-1", BANK_B));
         List<Party> forged = Collections.singletonList(new Party(party(a1).getName(), party(c1).getOwningKey()));
         CreditRecord record = new CreditRecord(CreditRecord.idOf(BANK_A, "vault"), forged, Collections.singletonList(party(b1)), 300,
@@ -372,11 +372,11 @@ public class FlowsIT {
                 .map(FlowsIT::data).filter(each -> each.person().equals("vault")).count()).as("the vault has both").isEqualTo(2);
         assertThat(run(b1, new ReadRecord(BANK_A, "vault")).getRef()).isEqualTo(created.getRef());
         assertThat(run(b1, count("vault")).getRecords()).isEqualTo(1);
-        assertThat(data(run(a1, update("vault", 1, 640, "r-2"))).getVersion()).as("and it stops nobody").isEqualTo(2);
+        assertThat(data(run(a1, update("vault", 1, 640, "r-2"))).getVersion()).as("the real record can be updated").isEqualTo(2);
     }
 
     @Test
-    public void anIdentityThatABankGotSinceDoesNotSignYet() throws Exception {
+    public void anIdentityAddedLaterDoesNotSignYet() throws Exception {
         List<Party> owners = Arrays.asList(party(a1), party(a2));
         run(a1, commit(a1, "since", owners, party(b2)));
         without(a1, b2, () -> assertThat(refused(a1, update("since", 1, 640, "r-2"), false))
@@ -390,9 +390,9 @@ public class FlowsIT {
         assertThat(run(b1, new RecordHistory(BANK_A, "since"))).hasSize(2);
     }
 
-    /** It is nobody's to send again: it would be refused for ever. */
+    /** Repeating it would be refused forever. */
     @Test
-    public void aDeliveryThatIsRefusedForGoodEnds() throws Exception {
+    public void aPermanentlyRefusedDeliveryEnds() throws Exception {
         StateAndRef<CreditRecord> created = run(a1, create("for-good", 700, "r-1", BANK_C));
         run(c1, delivery(party(b1), transaction(c1, created)));
         assertThat(refused(b1, new ReadRecord(BANK_A, "for-good"), false)).contains("this node has no record of for-good");
@@ -402,7 +402,7 @@ public class FlowsIT {
         return node.getServices().getValidatedTransactions().getTransaction(made.getRef().getTxhash());
     }
 
-    /** While a node does not find the other in its network map. */
+    /** Runs while a node's network map lacks the other node. */
     private static <T> T without(StartedMockNode node, StartedMockNode other, Callable<T> act) throws Exception {
         NetworkMapCacheInternal map = (NetworkMapCacheInternal) node.getServices().getNetworkMapCache();
         map.removeNode(other.getInfo());
@@ -413,7 +413,7 @@ public class FlowsIT {
         }
     }
 
-    /** While the other has got another key, as far as a node knows. */
+    /** Runs while a node's network map has another key of the other node. */
     private static <T> T withAnotherKey(StartedMockNode node, StartedMockNode other, Callable<T> act) throws Exception {
         NodeInfo info = other.getInfo();
         NetworkMapCacheInternal map = (NetworkMapCacheInternal) node.getServices().getNetworkMapCache();
@@ -428,9 +428,9 @@ public class FlowsIT {
         }
     }
 
-    /** A node that runs other code than ours. */
+    /** Tested as from a node that runs other flows. */
     @Test
-    public void nobodyReportsAsAnotherBank() {
+    public void aBankCannotReportAsAnotherBank() {
         Party forged = new Party(CordaX500Name.parse("OU=node-9, O=Bank A, L=London, C=GB"), party(c1).getOwningKey());
         assertThat(refused(c1, commit(c1, "forged", Collections.singletonList(forged), party(b1), party(b2)), false))
                 .isEqualTo("O=Bank C, L=Oslo, C=NO reports version 1 of forged at O=Bank A, L=London, C=GB; wanted one of its owner's nodes");

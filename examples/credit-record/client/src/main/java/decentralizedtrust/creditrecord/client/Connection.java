@@ -20,8 +20,8 @@ import net.corda.core.utilities.NetworkHostAndPort;
 import org.apache.activemq.artemis.api.core.ActiveMQSecurityException;
 
 /**
- * One caller's connection to a bank's node, or to whichever the bank's load balancer chooses. A request that was not answered,
- * for whatever reason, is made again: all requests may be.
+ * One caller's connection to a bank's node, or to the node that the bank's load balancer chooses. A request without an answer is
+ * repeated; all requests are idempotent.
  */
 final class Connection implements AutoCloseable {
     private static final Duration PAUSE = Duration.ofSeconds(1);
@@ -39,8 +39,8 @@ final class Connection implements AutoCloseable {
     /**
      * @param tls null for a connection without TLS
      * @param timeout how long one attempt may take
-     * @param patience for how long a request is made again
-     * @param progress hears how far a request has come; null if nobody wants to know
+     * @param patience how long a request is repeated
+     * @param progress is called with the stages of a request; null for none
      */
     Connection(NetworkHostAndPort node, ClientRpcSslOptions tls, String user, String password, Duration timeout, Duration patience,
             Progress progress) {
@@ -60,14 +60,14 @@ final class Connection implements AutoCloseable {
         this.progress = progress;
     }
 
-    /** How often requests were made, the repeated ones too. */
+    /** Number of attempts, repeated ones included. */
     long attempts() {
         return attempts;
     }
 
     /**
      * @throws Refusal when it is final
-     * @throws Unanswered when patience has ended; the request may have been done or may still be
+     * @throws Unanswered after {@code patience}; the request may have been processed, or may still be
      */
     <T> T answer(Class<? extends FlowLogic<T>> flow, Object... arguments) throws Refusal, Unanswered, InterruptedException {
         long deadline = System.nanoTime() + patience.toNanos();
@@ -87,10 +87,10 @@ final class Connection implements AutoCloseable {
             } catch (Exception e) {
                 Throwable cause = e instanceof ExecutionException ? e.getCause() : e;
                 if (cause instanceof Refusal) {
-                    if (!((Refusal) cause).isAgain()) {
+                    if (!((Refusal) cause).isRetryable()) {
                         throw (Refusal) cause;
                     }
-                    // Another node of the bank may have what this one lacks.
+                    // Another node of the bank may have the version.
                     close();
                 } else if (cause instanceof PermissionException || cause instanceof ActiveMQSecurityException) {
                     throw new Refusal("user " + user + ": " + cause.getMessage(), false);
@@ -114,7 +114,7 @@ final class Connection implements AutoCloseable {
             throws InterruptedException, ExecutionException, TimeoutException {
         progress.taken(ledger.nodeInfo().getLegalIdentities().get(0).getName());
         FlowProgressHandle<T> started = ledger.startTrackedFlowDynamic(flow, arguments);
-        // Told by another thread, in the order of the stages: the last of them may come after the answer.
+        // Another thread calls this, in the order of the stages: the last may come after the answer.
         Future<String> next = started.getProgress()
                 .doOnNext(label -> Stage.of(label).ifPresent(progress::at))
                 .lastOrDefault("").toBlocking().toFuture();
@@ -122,7 +122,7 @@ final class Connection implements AutoCloseable {
         try {
             next.get(PAUSE.toMillis(), TimeUnit.MILLISECONDS);
         } catch (ExecutionException | TimeoutException e) {
-            // The answer is what counts.
+            // Only the answer matters.
         }
         return answer;
     }
@@ -140,21 +140,21 @@ final class Connection implements AutoCloseable {
             try {
                 connection.forceClose();
             } catch (RuntimeException e) {
-                // It is the connection that is given up.
+                // The connection is discarded.
             }
             connection = null;
         }
     }
 
-    /** How far a request has come. */
+    /** Receives the stages of a request. */
     interface Progress {
-        /** @param node which has taken it */
+        /** @param node that received the request */
         void taken(CordaX500Name node);
 
         void at(Stage stage);
     }
 
-    /** Nobody knows whether the request was done. */
+    /** It is unknown whether the request was processed. */
     static final class Unanswered extends Exception {
         Unanswered(String message) {
             super(message);

@@ -35,12 +35,12 @@ import picocli.CommandLine.Option;
 import picocli.CommandLine.ScopeType;
 
 /**
- * A bank's application server, from the command line: the owner's creates, updates and shares records, a reader's reads them.
- * Answers are JSON lines on stdout; whatever else there is to say is one line on stderr.
+ * A bank's application server as a command: the owner creates, updates and shares records, a reader reads them.
+ * Answers are JSON lines on stdout; anything else is one line on stderr.
  */
 @Command(name = "credit-record", synopsisSubcommandLabel = "COMMAND",
         description = "Credit records between banks, through a node's RPC.",
-        footer = {"", "Exit codes: 0 done, 2 wrong usage, 3 refused for good, 4 not answered in time: ask again with the same --request."})
+        footer = {"", "Exit codes: 0 done, 2 wrong usage, 3 permanently refused, 4 no answer in time: repeat it with the same --request."})
 public final class CreditRecordClient {
     private static final int USAGE = 2;
     private static final int REFUSED = 3;
@@ -52,7 +52,7 @@ public final class CreditRecordClient {
     @Option(names = "--help", usageHelp = true, scope = ScopeType.INHERIT, description = "The options of a command.")
     private boolean help;
 
-    /** Which node, as whom, and for how long. */
+    /** Options of the connection. */
     static final class Node {
         @Option(names = "--node", required = true, paramLabel = "HOST:PORT",
                 description = "RPC address of a node or of a bank's balancer.")
@@ -70,10 +70,10 @@ public final class CreditRecordClient {
         int timeout;
 
         @Option(names = "--patience", defaultValue = "120", paramLabel = "SECONDS",
-                description = "For how long a request is made again; default ${DEFAULT-VALUE}.")
+                description = "How long a request is repeated; default ${DEFAULT-VALUE}.")
         int patience;
 
-        @Option(names = "--progress", description = "A line when a node has taken the request, and one for each stage of a change, too.")
+        @Option(names = "--progress", description = "Also print the node that received the request, and each stage of a change.")
         boolean progress;
 
         Connection connection() {
@@ -138,7 +138,7 @@ public final class CreditRecordClient {
     @Command(description = "A new score for a record of the node's own bank.")
     int update(@Mixin Node node,
             @Option(names = "--person", required = true, description = "The bank's own, opaque reference.") String person,
-            @Option(names = "--version", required = true, description = "The version that the score was decided on.") int version,
+            @Option(names = "--version", required = true, description = "The version on which the score is based.") int version,
             @Option(names = "--score", required = true, description = "300 to 850.") int score,
             @Option(names = "--status", defaultValue = "CURRENT", description = "${COMPLETION-CANDIDATES}") Status status,
             @Option(names = "--request", required = true,
@@ -186,9 +186,9 @@ public final class CreditRecordClient {
     @Command(description = "How many records the node has, and a digest to compare banks by.")
     int count(@Mixin Node node,
             @Option(names = "--prefix", defaultValue = "",
-                    description = "How the persons' references begin; default: all.") String prefix,
+                    description = "Prefix of the persons' references; default: all.") String prefix,
             @Option(names = "--with", paramLabel = "BANK",
-                    description = "Only those that this bank has too; may be repeated.") List<CordaX500Name> banks)
+                    description = "Count only records that this bank has too; may be repeated.") List<CordaX500Name> banks)
             throws Exception {
         try (Connection connection = node.connection()) {
             RecordCount count = connection.answer(CountRecords.class, prefix, list(banks));
@@ -201,10 +201,10 @@ public final class CreditRecordClient {
         }
     }
 
-    @Command(description = "Creates and updates records for some time, counts, and gives the digest that count --prefix RUN- must give.")
+    @Command(description = "Creates and updates records for some time, and prints counts and the digest that count --prefix RUN- must print.")
     int stream(@Mixin Node node,
             @Option(names = "--run", required = true,
-                    description = "How the persons' references begin; one that was not used before.") String run,
+                    description = "Prefix of the persons' references; one that was not used before.") String run,
             @Option(names = "--callers", defaultValue = "4",
                     description = "Callers at once; default ${DEFAULT-VALUE}.") int callers,
             @Option(names = "--seconds", defaultValue = "60", description = "Default ${DEFAULT-VALUE}.") int seconds,
@@ -212,7 +212,7 @@ public final class CreditRecordClient {
                     description = "Versions of each record; default ${DEFAULT-VALUE}.") int versions,
             @Option(names = "--with", paramLabel = "BANK",
                     description = "A bank to share with; may be repeated.") List<CordaX500Name> readers,
-            @Option(names = "--each", description = "A line for each answer, too.") boolean each) throws Exception {
+            @Option(names = "--each", description = "Also print a line for each answer.") boolean each) throws Exception {
         node.connection().close();
         Stream stream = new Stream(node::connection, run, list(readers), versions,
                 each ? CreditRecordClient::print : line -> { }, System.err::println);
@@ -264,7 +264,7 @@ public final class CreditRecordClient {
                 .setExecutionExceptionHandler((e, command, parsed) -> e instanceof Refusal ? say("refused", e, REFUSED)
                         : e instanceof Unanswered ? say("unanswered", e, UNANSWERED) : say("error", e, USAGE));
         int code = line.execute(arguments);
-        // Threads of the RPC library go on otherwise.
+        // Threads of the RPC library would keep the process running.
         System.exit(code);
     }
 }

@@ -23,8 +23,8 @@ import net.corda.core.flows.FlowLogic;
 import net.corda.core.identity.CordaX500Name;
 
 /**
- * Callers that each create a record, update it, create the next and so on, and count what came of it. What the nodes have
- * afterwards can be compared with the digest: of everything that was answered, nothing may be missing and nothing be there twice.
+ * Callers that each create a record, update it, create the next and so on, and count the answers. The digest can be compared with
+ * the nodes' records afterwards: every answered request must be there exactly once.
  */
 final class Stream {
     private final Supplier<Connection> connections;
@@ -44,10 +44,10 @@ final class Stream {
     private long longestSilence;
 
     /**
-     * @param run how the persons' references begin
-     * @param versions how many versions a record gets before the next is created
-     * @param each is given each answer
-     * @param refusals is given each request that was not done, or not known to be
+     * @param run prefix of the persons' references
+     * @param versions of each record
+     * @param each is called with each answer
+     * @param refusals is called with each request that was refused or not answered
      */
     Stream(Supplier<Connection> connections, String run, List<CordaX500Name> readers, int versions,
             Consumer<Map<String, Object>> each, Consumer<String> refusals) {

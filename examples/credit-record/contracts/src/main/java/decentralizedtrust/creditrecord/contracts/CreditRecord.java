@@ -17,14 +17,14 @@ import net.corda.core.identity.Party;
 import net.corda.core.serialization.CordaSerializable;
 
 /**
- * What one bank says of one person's credit, shared with the banks it chose.
+ * One bank's report of one person's credit, shared with banks that it chooses.
  *
  * <p>A bank is all node identities whose legal names agree in all but CN and OU. Every identity of the owning bank and of
- * the reading banks takes part, so each of a bank's nodes can answer for it.
+ * the reading banks is a participant, so each of a bank's nodes can process its requests.
  */
 @BelongsToContract(CreditRecordContract.class)
 public final class CreditRecord implements LinearState {
-    /** How the person pays. There is no free text: a ledger can't forget what someone writes into it. */
+    /** How the person pays. There is no free text, since a ledger can't delete it. */
     @CordaSerializable
     public enum Status { CURRENT, LATE, DEFAULTED }
 
@@ -58,7 +58,7 @@ public final class CreditRecord implements LinearState {
         this.request = request;
     }
 
-    /** The one id that a bank's record of a person can have; {@code person} is the bank's own, opaque reference. */
+    /** The only id of a bank's record of a person; {@code person} is the bank's own, opaque reference. */
     public static UniqueIdentifier idOf(CordaX500Name bank, String person) {
         return new UniqueIdentifier(person, UUID.nameUUIDFromBytes((bank + "\n" + person).getBytes(StandardCharsets.UTF_8)));
     }

@@ -105,7 +105,7 @@ public final class CreditRecordContract implements Contract {
                 previous.getVersion() + 1);
         require(!record.getReportedAt().isBefore(previous.getReportedAt()), "report is of %s; wanted %s or later",
                 record.getReportedAt(), previous.getReportedAt());
-        // Whoever was left out would go on taking the old version for the current one.
+        // A party that is left out would regard the old version as current.
         for (Party party : previous.parties()) {
             require(record.parties().stream().anyMatch(p -> p.equals(party) && p.getName().equals(party.getName())),
                     "%s is left out; wanted all who had the record before", party.getName());
@@ -113,8 +113,8 @@ public final class CreditRecordContract implements Contract {
     }
 
     /**
-     * The owner and every bank that the record is shared with sign, each by one of its identities. A bank that had the record
-     * before signs by an identity that it had then: the one who names a further identity can't sign as it.
+     * The owner and every reading bank sign, each by one of its identities. A bank that had the record before signs by an
+     * identity that had it then, so that nobody can add an identity of another bank and sign as it.
      */
     private static void signed(List<PublicKey> signers, CreditRecord previous, CreditRecord record) {
         Set<CordaX500Name> before = CreditRecord.banksOf(previous.parties());

@@ -7,8 +7,8 @@ import java.util.stream.Stream;
 import net.corda.core.identity.CordaX500Name;
 
 /**
- * Which legal names a record may have: the rule by which the banks agree on names, and by which their network's authority
- * certifies them. A bank is its O, L, ST and C, to the letter; a name that only looks the same is another bank's.
+ * The legal names that a record may have: the same rule by which the network's authority certifies names. A bank is identified by
+ * O, L, ST and C, compared exactly; a name that only looks the same is another bank's.
  */
 public final class LegalNames {
     // Printable basic Latin, without the characters that X.500 gives a meaning.

@@ -9,9 +9,8 @@ import net.corda.core.identity.AbstractParty;
 import net.corda.core.identity.CordaX500Name;
 
 /**
- * Where a record begins. It says nothing but whose record of whom it will be, so all of a bank's nodes make the very same
- * transaction of it, and the notary lets one first report only consume it: no retry, through whichever node, opens a
- * second record of a person.
+ * The input of a record's first version. It contains only bank and person, so all of a bank's nodes make the same transaction
+ * of it, which the notary lets only one first report consume: no retry, at any node, makes a second record of a person.
  */
 @BelongsToContract(CreditRecordContract.class)
 public final class Opening implements LinearState {
@@ -33,7 +32,7 @@ public final class Opening implements LinearState {
         return bank;
     }
 
-    /** Nobody's vault keeps it. */
+    /** None: no vault stores it. */
     @Override
     public List<AbstractParty> getParticipants() {
         return Collections.emptyList();

@@ -98,7 +98,7 @@ public class CreditRecordContractTest {
     }
 
     @Test
-    public void opensOnce() {
+    public void anOpeningIsMadeOnce() {
         check(null, OPENING, new Commands.Open(), null, null, C1);
         check(OPENING, OPENING, new Commands.Open(), null, "an opening has 1 inputs; wanted none", A1);
         check(null, new Opening(CreditRecord.idOf(BANK_A, "p-2"), CreditRecord.bankOf(C1.getName())), new Commands.Open(), null,
@@ -110,7 +110,7 @@ public class CreditRecordContractTest {
 
     /** A bank's nodes take in all that a transaction refers to. */
     @Test
-    public void nothingIsReferredTo() {
+    public void referenceInputsAreRefused() {
         ledger(services, ledger -> {
             ledger.transaction(tx -> {
                 tx.reference(ID, Report.first().record());
@@ -129,7 +129,7 @@ public class CreditRecordContractTest {
     }
 
     @Test
-    public void aRecordMayBeSharedWithNobodyYet() {
+    public void aRecordNeedsNoReader() {
         Report report = Report.first();
         report.readers = Collections.emptyList();
         create(report, null, A1);
@@ -155,7 +155,7 @@ public class CreditRecordContractTest {
     }
 
     @Test
-    public void statusIsThere() {
+    public void aStatusIsRequired() {
         Report report = Report.first();
         report.status = null;
         create(report, "status is null; wanted one of [CURRENT, LATE, DEFAULTED]", A1, B1);
@@ -176,7 +176,7 @@ public class CreditRecordContractTest {
     }
 
     @Test
-    public void idIsThatOfBankAndPerson() {
+    public void theIdFollowsFromBankAndPerson() {
         UniqueIdentifier ofBankB = CreditRecord.idOf(CreditRecord.bankOf(B1.getName()), "p-1");
         for (UniqueIdentifier id : Arrays.asList(new UniqueIdentifier("p-1"), ofBankB)) {
             Report report = Report.first();
@@ -191,7 +191,7 @@ public class CreditRecordContractTest {
     }
 
     @Test
-    public void partiesAreOfTheirBanks() {
+    public void partiesBelongToTheirBanks() {
         Report report = Report.first();
         report.owners = Arrays.asList(A1, C1);
         create(report, "wanted identities of one bank", A1, B1);
@@ -265,7 +265,7 @@ public class CreditRecordContractTest {
     }
 
     @Test
-    public void recordStaysThatOfPersonAndOwner() {
+    public void anUpdateKeepsPersonAndOwner() {
         Report report = Report.second();
         report.id = CreditRecord.idOf(BANK_A, "p-2");
         update(report, "record is of p-2; wanted p-1 as before", A1, B1);
@@ -276,7 +276,7 @@ public class CreditRecordContractTest {
     }
 
     @Test
-    public void nobodyIsLeftOut() {
+    public void anUpdateKeepsEveryParty() {
         Report report = Report.second();
         report.readers = Collections.singletonList(B1);
         update(report, "OU=node-2, O=Bank B, L=Paris, C=FR is left out", A1, B1);
@@ -297,7 +297,7 @@ public class CreditRecordContractTest {
     }
 
     @Test
-    public void nobodySignsAsAnIdentityThatItBringsAlong() {
+    public void nobodySignsAsAnIdentityThatItAdds() {
         Party forged = party("OU=node-3, O=Bank A, L=London, C=GB");
         Report report = Report.second();
         report.owners = Arrays.asList(A1, A2, forged);

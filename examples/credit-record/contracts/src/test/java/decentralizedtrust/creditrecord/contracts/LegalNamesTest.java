@@ -24,7 +24,7 @@ public class LegalNamesTest {
     }
 
     @Test
-    public void whatIsCertifiedIsPlain() {
+    public void certifiedNamesAreAccepted() {
         for (JsonNode each : vectors.get("accepted")) {
             CordaX500Name name = CordaX500Name.parse(each.get("text").asText());
             assertTrue(name + " is a bank's", LegalNames.isPlain(name));
@@ -33,7 +33,7 @@ public class LegalNamesTest {
     }
 
     @Test
-    public void whatMayPassForAnotherNameIsNot() {
+    public void namesThatLookLikeAnotherAreRefused() {
         for (JsonNode each : vectors.get("refused")) {
             assertFalse(each.get("what").asText(), isTaken(each.get("text").asText()));
         }
@@ -48,7 +48,7 @@ public class LegalNamesTest {
     }
 
     @Test
-    public void namesThatDifferInCaseAreOneToTheAuthority() {
+    public void namesThatDifferOnlyInCaseAreEqualToTheAuthority() {
         for (JsonNode each : vectors.get("equal")) {
             assertEquals(key(each.get(0)), key(each.get(1)));
         }
@@ -62,7 +62,7 @@ public class LegalNamesTest {
     }
 
     @Test
-    public void aBankIsComparedToTheLetter() {
+    public void banksAreComparedExactly() {
         CordaX500Name bank = CordaX500Name.parse("O=Bank A, L=London, C=GB");
         assertEquals(bank, CreditRecord.bankOf(CordaX500Name.parse("OU=node-99, O=Bank A, L=London, C=GB")));
         for (String other : new String[] {"O=BANK A, L=London, C=GB", "O=Bank A, L=london, C=GB", "O=Bank A, L=London, C=IE",

@@ -29,8 +29,8 @@ import net.corda.core.transactions.TransactionBuilder;
 import net.corda.core.utilities.ProgressTracker;
 
 /**
- * Commits a version of a record: signed by an identity of each bank that has it, and notarised. It ends when its delivery to all
- * their identities has begun: one that is away by then delays no answer.
+ * Commits a version of a record: signed by an identity of each bank that has it, and notarised. The flow ends when the deliveries to
+ * all their identities have begun, so an unavailable identity delays no answer.
  */
 @InitiatingFlow
 final class CommitRecord extends FlowLogic<StateAndRef<CreditRecord>> {
@@ -52,7 +52,7 @@ final class CommitRecord extends FlowLogic<StateAndRef<CreditRecord>> {
         return progress;
     }
 
-    /** The version that a repeated request made, which must have been the same. */
+    /** The version that an earlier, identical request made. */
     static StateAndRef<CreditRecord> repeated(StateAndRef<CreditRecord> made, int score, Status status, String request)
             throws Refusal {
         CreditRecord record = made.getState().getData();
@@ -61,7 +61,7 @@ final class CommitRecord extends FlowLogic<StateAndRef<CreditRecord>> {
                     record.getRequest(), request);
         }
         if (record.getScore() != score || record.getStatus() != status) {
-            throw Refusal.of("request %s reported %s %s before and %s %s now; wanted a request of its own for each report", request,
+            throw Refusal.of("request %s reported %s %s before and %s %s now; wanted another reference for each report", request,
                     record.getScore(), record.getStatus(), score, status);
         }
         return made;
@@ -92,7 +92,7 @@ final class CommitRecord extends FlowLogic<StateAndRef<CreditRecord>> {
         SignedTransaction committed = signed.plus(notarised(signed));
         getServiceHub().recordTransactions(committed);
         progress.setCurrentStep(Stage.DELIVERING.step());
-        await(new DeliveryBegin(getServiceHub().cordaService(Deliveries.class), committed, others()));
+        await(new DeliveryBegin(getServiceHub().cordaService(DeliveryService.class), committed, others()));
         return committed.getTx().outRef(0);
     }
 
@@ -102,26 +102,26 @@ final class CommitRecord extends FlowLogic<StateAndRef<CreditRecord>> {
             return new ArrayList<>(subFlow(new NotaryFlow.Client(signed)));
         } catch (NotaryException e) {
             throw e.getError() instanceof NotaryError.Conflict
-                    ? Refusal.askAgain("another change came before %s and has not come to this node yet", record)
-                    : Refusal.askAgain("the notary did not commit %s: %s", record, e.getError());
+                    ? Refusal.retryable("another change came before %s and has not reached this node yet", record)
+                    : Refusal.retryable("the notary did not commit %s: %s", record, e.getError());
         }
     }
 
-    /** One identity of each bank that the record is shared with: the first that had it before, where the bank did, and has its key still. */
+    /** One identity of each reading bank: the first that had the record before, if the bank had, and that still has its key. */
     private List<Party> cosigners() throws Refusal {
         List<Party> cosigners = new ArrayList<>();
         for (CordaX500Name bank : CreditRecord.banksOf(record.getReaders())) {
-            CreditRecord known = versionToSignFor(bank);
-            cosigners.add(known.getReaders().stream()
+            CreditRecord version = versionToSignFor(bank);
+            cosigners.add(version.getReaders().stream()
                     .filter(party -> CreditRecord.bankOf(party.getName()).equals(bank) && Ledger.isReached(getServiceHub(), party))
                     .findFirst()
                     .orElseThrow(() -> Refusal.of("no identity of %s in %s is in the network map by its key there; wanted one to sign",
-                            bank, known)));
+                            bank, version)));
         }
         return cosigners;
     }
 
-    /** The version whose identities of a bank may sign: the contract takes none that the bank has got since. */
+    /** The version whose identities of a bank may sign: the contract accepts none that were added later. */
     private CreditRecord versionToSignFor(CordaX500Name bank) {
         if (input.getState().getData() instanceof CreditRecord) {
             CreditRecord previous = (CreditRecord) input.getState().getData();
@@ -147,13 +147,13 @@ final class CommitRecord extends FlowLogic<StateAndRef<CreditRecord>> {
         }
     }
 
-    /** Is done again if the node ends before it has answered: a delivery may be made twice. */
+    /** Runs again if the node ends before the operation's result is stored: a delivery may be made twice. */
     private static final class DeliveryBegin implements FlowExternalOperation<Integer> {
-        private final Deliveries deliveries;
+        private final DeliveryService deliveries;
         private final SignedTransaction committed;
         private final List<Party> parties;
 
-        DeliveryBegin(Deliveries deliveries, SignedTransaction committed, List<Party> parties) {
+        DeliveryBegin(DeliveryService deliveries, SignedTransaction committed, List<Party> parties) {
             this.deliveries = deliveries;
             this.committed = committed;
             this.parties = parties;

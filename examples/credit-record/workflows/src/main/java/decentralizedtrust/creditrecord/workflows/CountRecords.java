@@ -19,7 +19,7 @@ import net.corda.core.node.services.vault.SortAttribute;
 @StartableByRPC
 public final class CountRecords extends FlowLogic<RecordCount> {
     private static final int PAGE = 500;
-    /** Pages without an order may have a record twice or never. */
+    /** Without an order, pages may repeat or omit a record. */
     private static final Sort BY_REFERENCE = new Sort(Collections.singletonList(
             new Sort.SortColumn(new SortAttribute.Standard(Sort.CommonStateAttribute.STATE_REF), Sort.Direction.ASC)));
 
@@ -27,7 +27,7 @@ public final class CountRecords extends FlowLogic<RecordCount> {
     private final List<CordaX500Name> with;
 
     /**
-     * @param prefix how the persons' references begin; empty for all
+     * @param prefix of the persons' references; empty for all
      * @param with banks that have the record too, by the name of any of their nodes or without OU; empty for all
      */
     public CountRecords(String prefix, List<CordaX500Name> with) {
@@ -49,7 +49,7 @@ public final class CountRecords extends FlowLogic<RecordCount> {
             for (StateAndRef<CreditRecord> state : page.getStates()) {
                 CreditRecord record = state.getState().getData();
                 if (record.person().startsWith(prefix) && CreditRecord.banksOf(record.parties()).containsAll(with)
-                        && Ledger.stranger(getServiceHub(), record) == null) {
+                        && Ledger.unknownParty(getServiceHub(), record) == null) {
                     records.add(record);
                 }
             }

@@ -50,7 +50,7 @@ public final class CreateRecord extends RecordChange {
             Set<CordaX500Name> before = CreditRecord.banksOf(first.getState().getData().getReaders());
             Set<CordaX500Name> now = readers.stream().map(CreditRecord::bankOf).collect(Collectors.toSet());
             if (!before.equals(now)) {
-                throw Refusal.of("request %s shared with %s before and with %s now; wanted a share of its own for a further bank", request,
+                throw Refusal.of("request %s shared with %s before and with %s now; wanted ShareRecord for a further bank", request,
                         before, now);
             }
             return first;

@@ -15,9 +15,9 @@ import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
 /**
- * Sends a version of a record to an identity of a bank that has it, however long that is away. What is not taken is sent again, for
- * the reason may pass: a party of the record or a CorDapp that is not known there yet. It ends without where the receiver refuses
- * for good, or the name has got another key since: what was shared with the old one, nobody holds any more.
+ * Sends a version of a record to an identity of a bank that has the record, however long that identity is unavailable. A version that
+ * is not accepted is sent again, since the reason may pass, such as a party of the record or a CorDapp that the receiver does not
+ * know yet. The flow gives up if the receiver refuses permanently, or if the name has another key now: nobody holds the old one.
  */
 @InitiatingFlow
 @StartableByService
@@ -45,11 +45,11 @@ final class DeliverRecord extends FlowLogic<Void> {
                 FlowSession session = initiateFlow(party);
                 try {
                     subFlow(new SendTransactionFlow(session, committed));
-                    // Which is told when it is recorded there.
+                    // The receiver answers once the version is recorded.
                     session.receive(Boolean.class);
                     return null;
                 } catch (Refusal e) {
-                    if (!e.isAgain()) {
+                    if (!e.isRetryable()) {
                         LOG.error("{} refuses {}: {}", party.getName(), committed.getId(), e.getMessage());
                         return null;
                     }
@@ -58,12 +58,12 @@ final class DeliverRecord extends FlowLogic<Void> {
                     reason = e.getMessage();
                 }
             } else if (Ledger.hasAnotherKey(getServiceHub(), party)) {
-                LOG.error("{} has another key than in {}: it does not get that", party.getName(), committed.getId());
+                LOG.error("{} has another key than in {}: that version is not sent", party.getName(), committed.getId());
                 return null;
             } else {
                 reason = "it is not in the network map";
             }
-            LOG.error("{} does not take {}: {}; it is sent again in {}", party.getName(), committed.getId(), reason, pause);
+            LOG.error("{} does not accept {}: {}; it is sent again in {}", party.getName(), committed.getId(), reason, pause);
             sleep(pause);
             pause = pause.multipliedBy(2).compareTo(LONGEST_PAUSE) < 0 ? pause.multipliedBy(2) : LONGEST_PAUSE;
         }

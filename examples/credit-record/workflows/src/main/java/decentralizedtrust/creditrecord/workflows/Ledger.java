@@ -34,7 +34,7 @@ import net.corda.core.transactions.SignedTransaction;
 import net.corda.core.transactions.TransactionBuilder;
 import net.corda.core.transactions.WireTransaction;
 
-/** What a node knows of records and of banks. */
+/** A node's records, and the banks of its network map. */
 final class Ledger {
     private Ledger() {}
 
@@ -44,7 +44,7 @@ final class Ledger {
                 Vault.StateStatus.UNCONSUMED, Collections.singleton(CreditRecord.class));
         List<StateAndRef<CreditRecord>> found = new ArrayList<>();
         for (StateAndRef<CreditRecord> state : services.getVaultService().queryBy(CreditRecord.class, criteria).getStates()) {
-            if (stranger(services, state.getState().getData()) == null) {
+            if (unknownParty(services, state.getState().getData()) == null) {
                 found.add(state);
             }
         }
@@ -56,12 +56,12 @@ final class Ledger {
     }
 
     /**
-     * The first party whose key never was its name's, as far as this node knows, or null. The vault takes what keeps the
-     * contract from any flow and as a part of any history, and no contract knows whose a key is.
+     * The first party whose key, as far as this node knows, never belonged to its name; or null. The vault stores any state that
+     * satisfies its contract, from any flow and in any history, and no contract can check whose key it is.
      */
-    static Party stranger(ServiceHub services, CreditRecord record) {
+    static Party unknownParty(ServiceHub services, CreditRecord record) {
         for (Party party : record.parties()) {
-            // Also a key that the name had before: whoever has a record is never left out of it.
+            // A replaced key counts too: no party is ever left out of its records.
             Party known = services.getIdentityService().partyFromKey(party.getOwningKey());
             if (known == null || !known.getName().equals(party.getName())) {
                 return party;
@@ -71,8 +71,8 @@ final class Ledger {
     }
 
     /**
-     * The versions from {@code oldest} to this one, the oldest first: read along the inputs of the transactions, which reach
-     * back to the first report also at a bank that the record was shared with later.
+     * The versions from {@code oldest} to this one, the oldest first. They follow the transactions' inputs, which every bank has
+     * back to the first report, also one that became a reader later.
      */
     static List<StateAndRef<CreditRecord>> versions(ServiceHub services, StateAndRef<CreditRecord> current, int oldest) {
         List<StateAndRef<CreditRecord>> versions = new ArrayList<>();
@@ -88,7 +88,7 @@ final class Ledger {
         return versions;
     }
 
-    /** The bank's node identities in the network map, by name; never a notary, for it keeps no records. */
+    /** The bank's node identities in the network map, by name; never a notary, which stores no records. */
     static List<Party> identities(ServiceHub services, CordaX500Name bank) throws Refusal {
         List<Party> identities = new ArrayList<>();
         for (NodeInfo node : services.getNetworkMapCache().getAllNodes()) {
@@ -117,7 +117,7 @@ final class Ledger {
         return !isReached(services, party) && services.getNetworkMapCache().getNodeByLegalName(party.getName()) != null;
     }
 
-    /** These parties, and the bank's identities that are not among them yet. */
+    /** The parties, and the bank's identities that are not among them. */
     static List<Party> with(ServiceHub services, List<Party> parties, CordaX500Name bank) throws Refusal {
         List<Party> all = new ArrayList<>(parties);
         for (Party identity : identities(services, bank)) {
@@ -128,7 +128,7 @@ final class Ledger {
         return all;
     }
 
-    /** The version after this one, of now, also for those identities that its banks and {@code reader} have got since. */
+    /** The version after this one, dated now, for {@code reader} and the new identities of its banks too. */
     static CreditRecord next(ServiceHub services, CreditRecord record, int score, Status status, CordaX500Name reader,
             String request) throws Refusal {
         List<Party> readers = record.getReaders();
@@ -150,9 +150,9 @@ final class Ledger {
     }
 
     /**
-     * The opening of a record, kept at this node. Its transaction is the same to the byte at all of the bank's nodes that have
-     * the same contracts and network parameters: salt and key follow from the id. The key guards nothing; Corda wants a
-     * signature of each transaction.
+     * Makes the opening of a record and stores it at this node. Its transaction has the same bytes at all of the bank's nodes that
+     * have the same contracts and network parameters: salt and key are derived from the id. The key protects nothing, but Corda
+     * requires a signature of each transaction.
      */
     static StateAndRef<Opening> opening(ServiceHub services, UniqueIdentifier id, CordaX500Name bank) throws FlowException {
         SecureHash seed = SecureHash.sha256((bank + "\n" + id.getExternalId()).getBytes(StandardCharsets.UTF_8));

@@ -8,7 +8,7 @@ import net.corda.core.flows.FlowException;
 import net.corda.core.flows.FlowLogic;
 import net.corda.core.utilities.ProgressTracker;
 
-/** A change of a record of the node's own bank, whose {@link Stage}s a client can follow. */
+/** A change of a record of the node's own bank, with {@link Stage}s as its progress. */
 abstract class RecordChange extends FlowLogic<StateAndRef<CreditRecord>> {
     private final ProgressTracker progressTracker = Stage.tracker();
 

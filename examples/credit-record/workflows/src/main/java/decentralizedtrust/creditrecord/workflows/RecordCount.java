@@ -7,7 +7,7 @@ import java.util.TreeSet;
 import net.corda.core.crypto.SecureHash;
 import net.corda.core.serialization.CordaSerializable;
 
-/** What two nodes compare to see that they have the same records, none lost and none doubled. */
+/** Counts and a digest, by which two nodes can check that they have the same records. */
 @CordaSerializable
 public final class RecordCount {
     private final int records;

@@ -3,25 +3,25 @@ package decentralizedtrust.creditrecord.workflows;
 import net.corda.core.ClientRelevantError;
 import net.corda.core.flows.FlowException;
 
-/** Why a request was not done, in one line. A node tells its RPC clients so, unlike other errors. */
+/** The reason, in one line, why a request was not processed. Unlike other errors, its text reaches RPC clients. */
 public final class Refusal extends FlowException implements ClientRelevantError {
-    private final boolean again;
+    private final boolean retryable;
 
-    /** @param again whether the same request may be done if it is made again */
-    public Refusal(String message, boolean again) {
+    /** @param retryable whether the same request may succeed later */
+    public Refusal(String message, boolean retryable) {
         super(message);
-        this.again = again;
+        this.retryable = retryable;
     }
 
     static Refusal of(String message, Object... values) {
         return new Refusal(String.format(message, values), false);
     }
 
-    static Refusal askAgain(String message, Object... values) {
+    static Refusal retryable(String message, Object... values) {
         return new Refusal(String.format(message, values) + "; ask again", true);
     }
 
-    public boolean isAgain() {
-        return again;
+    public boolean isRetryable() {
+        return retryable;
     }
 }

@@ -9,8 +9,8 @@ import net.corda.core.flows.StartableByRPC;
 import net.corda.core.identity.CordaX500Name;
 
 /**
- * Gives a record of the node's own bank to all identities of a bank: a further reader, or identities that a reader or the
- * owner itself has got since. Gives what there is already if all of them have it.
+ * Shares a record of the node's own bank with all identities of a bank: a new reader, or new identities of a reader or of the
+ * owner itself. Returns the current version if all of them have it.
  */
 @StartableByRPC
 public final class ShareRecord extends RecordChange {
@@ -32,7 +32,7 @@ public final class ShareRecord extends RecordChange {
     @Override
     @Suspendable
     public StateAndRef<CreditRecord> call() throws FlowException {
-        StateAndRef<CreditRecord> current = subFlow(new OwnRecord(person, 1));
+        StateAndRef<CreditRecord> current = subFlow(new FindOwnRecord(person, 1));
         CreditRecord record = current.getState().getData();
         CreditRecord next = Ledger.next(getServiceHub(), record, record.getScore(), record.getStatus(),
                 CreditRecord.bankOf(with), request);

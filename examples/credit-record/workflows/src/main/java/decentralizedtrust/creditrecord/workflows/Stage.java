@@ -4,7 +4,7 @@ import java.util.Arrays;
 import java.util.Optional;
 import net.corda.core.utilities.ProgressTracker;
 
-/** What a change of a record comes through. */
+/** The stages of a change of a record. */
 public enum Stage {
     PROPOSING("Proposing"),
     SIGNING("Collecting signatures"),
@@ -25,7 +25,7 @@ public enum Stage {
         return new ProgressTracker(Arrays.stream(values()).map(Stage::step).toArray(ProgressTracker.Step[]::new));
     }
 
-    /** The stage that a flow's progress tells of; it tells of Corda's own flows' steps too. */
+    /** The stage with that label; empty for the steps of Corda's own flows. */
     public static Optional<Stage> of(String label) {
         return Arrays.stream(values()).filter(stage -> stage.step.getLabel().equals(label)).findFirst();
     }

@@ -8,7 +8,7 @@ import net.corda.core.contracts.StateAndRef;
 import net.corda.core.flows.FlowException;
 import net.corda.core.flows.StartableByRPC;
 
-/** A new score of the node's own bank. Repeated with the same request it gives what there is already. */
+/** A new score of the node's own bank. Repeated with the same request, it returns the existing version. */
 @StartableByRPC
 public final class UpdateRecord extends RecordChange {
     private final String person;
@@ -19,7 +19,7 @@ public final class UpdateRecord extends RecordChange {
 
     /**
      * @param person the bank's own, opaque reference
-     * @param version the version that the new score was decided on; the update makes the next
+     * @param version the version on which the new score is based; the update makes the next
      * @param score 300 to 850
      * @param request the application's reference of this change
      */
@@ -37,7 +37,7 @@ public final class UpdateRecord extends RecordChange {
         if (version < 1) {
             throw Refusal.of("version is %s; wanted 1 or more", version);
         }
-        StateAndRef<CreditRecord> current = subFlow(new OwnRecord(person, version));
+        StateAndRef<CreditRecord> current = subFlow(new FindOwnRecord(person, version));
         CreditRecord record = current.getState().getData();
         if (record.getVersion() > version) {
             StateAndRef<CreditRecord> next = Ledger.versions(getServiceHub(), current, version + 1).get(0);

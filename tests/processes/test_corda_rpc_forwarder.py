@@ -1,4 +1,4 @@
-"""The second, load-balanced port of a node's RPC, in front of the test's own server."""
+"""A node's load-balanced RPC port, which forwards connections to a server of the test."""
 
 import contextlib
 import socket
@@ -21,31 +21,31 @@ MOST = 256
 def class_path(tmp_path_factory: pytest.TempPathFactory) -> str:
     installed = corda.load()
     needed = [installed.folder / each for each in installed.manifest.classpath]
-    return compiled(tmp_path_factory.mktemp("spread"), needed, Path(__file__).with_name("Spreading.java"))
+    return compiled(tmp_path_factory.mktemp("forwarder"), needed, Path(__file__).with_name("RunRpcForwarder.java"))
 
 
 @pytest.fixture
 def node() -> Iterator[socket.socket]:
-    """What listens as the node does."""
+    """Listens in place of the node."""
     with socket.create_server((HOST, 0), backlog=MOST) as listening:
         listening.settimeout(10)
         yield listening
 
 
 @pytest.fixture
-def door(class_path: str, node: socket.socket) -> Iterator[int]:
+def forwarder(class_path: str, node: socket.socket) -> Iterator[int]:
     with socket.create_server((HOST, 0)) as free:
         port = free.getsockname()[1]
     addresses = f"{HOST}:{port}", f"{HOST}:{node.getsockname()[1]}"
     java = corda.load().manifest.java_home / "bin" / "java"
-    argv = [str(java), "-cp", class_path, "ledger.corda.Spreading", *addresses]
+    argv = [str(java), "-cp", class_path, "ledger.corda.RunRpcForwarder", *addresses]
     with subprocess.Popen(argv, stdin=subprocess.PIPE) as running:
         end = time.monotonic() + 20
         while True:
             with contextlib.suppress(ConnectionRefusedError), dial(port):
                 node.accept()[0].close()
                 break
-            assert time.monotonic() < end, "the door does not open"
+            assert time.monotonic() < end, "the forwarder does not listen"
             time.sleep(0.1)
         yield port
         assert running.stdin
@@ -57,8 +57,8 @@ def dial(port: int) -> socket.socket:
     return socket.create_connection((HOST, port), timeout=10)
 
 
-def test_bytes_pass_both_ways(door: int, node: socket.socket) -> None:
-    with dial(door) as client, node.accept()[0] as served:
+def test_bytes_are_forwarded_both_ways(forwarder: int, node: socket.socket) -> None:
+    with dial(forwarder) as client, node.accept()[0] as served:
         served.settimeout(10)
         client.sendall(b"question")
         assert served.recv(100) == b"question"
@@ -67,22 +67,22 @@ def test_bytes_pass_both_ways(door: int, node: socket.socket) -> None:
         found = b""
         while part := client.recv(65536):
             found += part
-        assert found == b"answer" * 100_000, "all that the node said before it closed"
+        assert found == b"answer" * 100_000, "all that the node sent before it closed"
 
 
-def test_a_client_that_does_not_close_holds_no_place(door: int, node: socket.socket) -> None:
+def test_a_client_that_does_not_close_takes_no_slot(forwarder: int, node: socket.socket) -> None:
     with contextlib.ExitStack() as clients:
         for number in range(MOST + 20):
-            client = clients.enter_context(dial(door))
+            client = clients.enter_context(dial(forwarder))
             try:
                 node.accept()[0].close()
             except TimeoutError:
-                pytest.fail(f"connection {number} does not reach the node; wanted the places of those that ended")
-            assert client.recv(1) == b"", "it learns that the node has closed"
+                pytest.fail(f"connection {number} does not reach the node; wanted the slots of closed connections")
+            assert client.recv(1) == b"", "the client sees that the node has closed"
 
 
-def test_a_client_that_closes_ends_its_connection_to_the_node(door: int, node: socket.socket) -> None:
-    client = dial(door)
+def test_a_client_that_closes_ends_its_connection_to_the_node(forwarder: int, node: socket.socket) -> None:
+    client = dial(forwarder)
     with node.accept()[0] as served:
         served.settimeout(10)
         client.close()

@@ -16,13 +16,13 @@ import org.apache.logging.log4j.LogManager;
 import org.slf4j.LoggerFactory;
 
 /**
- * What a node tells of what its flows do. Each line of the input is a command: {@code flow TEXT} has a flow log a text, {@code
- * failed CLASS} counts three failures of it, {@code warn} logs two lines with an exception, {@code blanks N} logs N of them in
- * a message and in what was thrown, {@code asked} prints the status of two HTTP answers, before the first of which the node's
- * beans fail; {@code told} prints the figures.
+ * Logs and counts as a node does. Each line of the input is a command: {@code flow TEXT} logs TEXT as a flow, {@code failed
+ * CLASS} counts three failures of a flow, {@code warn} logs two lines with an exception, {@code blanks N} logs N blanks in a
+ * message and in an exception, {@code get} prints the status lines of two HTTP requests, during the first of which the node's
+ * MBeans fail; {@code metrics} prints the metrics.
  */
-public final class Telling {
-    private Telling() {}
+public final class ReportMetrics {
+    private ReportMetrics() {}
 
     public static void main(String[] arguments) throws Exception {
         Scanner input = new Scanner(System.in);
@@ -39,29 +39,29 @@ public final class Telling {
                                     new ObjectName("net.corda:type=FlowDuration,name=Failure." + command[1]));
                     break;
                 case "warn":
-                    LoggerFactory.getLogger("net.corda.Telling")
+                    LoggerFactory.getLogger("net.corda.ReportMetrics")
                             .warn("one\ntwo", new IllegalStateException("three\nfour", new Exception("five")));
-                    LoggerFactory.getLogger("net.corda.Telling").error("six\0<2>and a half");
-                    LoggerFactory.getLogger("net.corda.Telling").info("seven");
+                    LoggerFactory.getLogger("net.corda.ReportMetrics").error("six\0<2>and a half");
+                    LoggerFactory.getLogger("net.corda.ReportMetrics").info("seven");
                     break;
                 case "blanks":
                     String blanks = new String(new char[Integer.parseInt(command[1])]).replace('\0', ' ');
-                    LoggerFactory.getLogger("net.corda.Telling")
+                    LoggerFactory.getLogger("net.corda.ReportMetrics")
                             .warn("one" + blanks + ".", new IllegalStateException("two" + blanks + "."));
                     break;
-                case "asked":
+                case "get":
                     ManagementFactory.getPlatformMBeanServer()
                             .registerMBean(new Status(), new ObjectName("net.corda:type=Node,name=Status"));
                     Address address = free();
-                    new Monitoring(address, new Figures(), null).start();
-                    System.out.println("asked " + asked(address));
-                    System.out.println("asked " + asked(address));
+                    new Monitoring(address, new NodeMetrics(), null).start();
+                    System.out.println("get " + get(address));
+                    System.out.println("get " + get(address));
                     break;
                 default:
                     // What is logged is appended by another thread.
                     LogManager.shutdown();
                     System.out.println(
-                            "told " + ConfigValueFactory.fromMap(new Figures().read()).render(ConfigRenderOptions.concise()));
+                            "metrics " + ConfigValueFactory.fromMap(new NodeMetrics().read()).render(ConfigRenderOptions.concise()));
             }
         }
     }
@@ -72,7 +72,7 @@ public final class Telling {
         }
     }
 
-    private static String asked(Address address) throws IOException {
+    private static String get(Address address) throws IOException {
         try (Socket client = new Socket(address.socket.getAddress(), address.socket.getPort())) {
             client.setSoTimeout(10_000);
             String token = "Bearer " + System.getenv("LEDGER_MONITORING_TOKEN");
@@ -81,12 +81,12 @@ public final class Telling {
         }
     }
 
-    /** As Corda's status is seen. */
+    /** Corda's interface of the node's status. */
     public interface StatusMBean {
         Object getValue();
     }
 
-    /** A text that can't be had the first time. */
+    /** A status that can't be read the first time. */
     public static final class Status implements StatusMBean {
         private boolean failed;
 
@@ -105,7 +105,7 @@ public final class Telling {
         }
     }
 
-    /** As Corda's meters are seen. */
+    /** Corda's interface of a counter. */
     public interface TimerMBean {
         long getCount();
     }
@@ -118,16 +118,16 @@ public final class Telling {
     }
 
     /** A flow that an application starts. */
-    public static final class Begun extends FlowLogic<Void> {
+    public static final class Initiator extends FlowLogic<Void> {
         @Override
         public Void call() {
             return null;
         }
     }
 
-    /** One that answers another node's. */
-    @InitiatedBy(Begun.class)
-    public static final class Answering extends FlowLogic<Void> {
+    /** The flow that responds to it. */
+    @InitiatedBy(Initiator.class)
+    public static final class Responder extends FlowLogic<Void> {
         @Override
         public Void call() {
             return null;

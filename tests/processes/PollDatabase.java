@@ -6,9 +6,9 @@ import java.sql.Connection;
 import java.sql.SQLException;
 import java.sql.Statement;
 
-/** {@code Waiting URL USER}: a node's pool, of which one connection asks the database again and again, until that fails. */
-public final class Waiting {
-    private Waiting() {}
+/** {@code PollDatabase URL USER}: queries the database on one connection of a node's pool until a query fails. */
+public final class PollDatabase {
+    private PollDatabase() {}
 
     public static void main(String[] arguments) throws Exception {
         HikariConfig configuration = new HikariConfig();
@@ -20,7 +20,7 @@ public final class Waiting {
         try (HikariDataSource pool = new HikariDataSource(configuration);
                 Connection connection = pool.getConnection();
                 Statement statement = connection.createStatement()) {
-            System.out.println("asks");
+            System.out.println("polls");
             while (true) {
                 statement.execute("SELECT 1");
                 Thread.sleep(50);

@@ -16,7 +16,7 @@ import net.corda.core.serialization.internal.SerializationEnvironment;
 import net.corda.core.serialization.internal.SerializationEnvironmentKt;
 
 /** The node's counters from its MBeans, read in its process, since its filter admits no remote reader. */
-final class Figures {
+final class NodeMetrics {
     private static final String FAILED = "net.corda:type=FlowDuration,name=Failure.";
 
     /** STARTING, STARTED or STOPPING; empty before the node publishes it. */
@@ -49,7 +49,7 @@ final class Figures {
         all.put("status", status());
         all.put("pool", pool);
         all.put("flows", flows);
-        all.put("transactions", Notarised.read());
+        all.put("transactions", NotarisationCount.read());
         return all;
     }
 
@@ -83,7 +83,7 @@ final class Figures {
             // The CorDapps' class loader.
             ClassLoader loader =
                     node == null
-                            ? Figures.class.getClassLoader()
+                            ? NodeMetrics.class.getClassLoader()
                             : node.getP2pContext().getDeserializationClassLoader();
             Class<?> flow = Class.forName(name.substring(name.indexOf('.') + 1), false, loader);
             return !flow.isAnnotationPresent(InitiatedBy.class)

@@ -3,16 +3,16 @@ package ledger.corda;
 import java.lang.management.ManagementFactory;
 import javax.management.ObjectName;
 
-/** {@code Spreading LISTEN TO}: the door of {@link Spread} alone, before a node that has started; ends with its input. */
-public final class Spreading {
-    private Spreading() {}
+/** {@code RunRpcForwarder LISTEN TO}: runs {@link RpcForwarder} alone, for a node that has started; ends with its input. */
+public final class RunRpcForwarder {
+    private RunRpcForwarder() {}
 
-    /** What a node tells of itself. */
+    /** Corda's interface of the node's status. */
     public interface StatusMBean {
         String getValue();
     }
 
-    /** That it has started. */
+    /** The status of a node that has started. */
     public static final class Status implements StatusMBean {
         @Override
         public String getValue() {
@@ -23,7 +23,7 @@ public final class Spreading {
     public static void main(String[] arguments) throws Exception {
         ManagementFactory.getPlatformMBeanServer()
                 .registerMBean(new Status(), new ObjectName("net.corda:type=Node,name=Status"));
-        new Spread(new Address(arguments[0]), new Address(arguments[1]), new Figures()).start();
+        new RpcForwarder(new Address(arguments[0]), new Address(arguments[1]), new NodeMetrics()).start();
         while (System.in.read() >= 0) {
             continue;
         }

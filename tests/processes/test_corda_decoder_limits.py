@@ -16,14 +16,14 @@ pytestmark = pytest.mark.skipif(corda.missing() is not None, reason=str(corda.mi
 def class_path(tmp_path_factory: pytest.TempPathFactory) -> str:
     installation = corda.installed()
     needed = [installation / "tool", *(installation / "lib").glob("proton-j-*.jar")]
-    return compiled(tmp_path_factory.mktemp("claims"), needed, Path(__file__).with_name("Claiming.java"))
+    return compiled(tmp_path_factory.mktemp("decoder"), needed, Path(__file__).with_name("DecodeMessages.java"))
 
 
 def decode(class_path: str, *messages: bytes) -> list[str]:
-    # A heap that has no room for what is claimed, and the stack that a thread has by default.
+    # A heap that is too small for the claimed sizes, and a thread's default stack.
     argv = [str(corda.load().manifest.java_home / "bin" / "java"), "-Xmx64m", "-cp", class_path]
     done = subprocess.run(
-        [*argv, "ledger.corda.Claiming"],
+        [*argv, "ledger.corda.DecodeMessages"],
         input="".join(f"{base64.b64encode(each).decode()}\n" for each in messages),
         capture_output=True,
         text=True,
@@ -49,7 +49,7 @@ def test_a_size_or_count_beyond_the_messages_bytes_is_refused(class_path: str) -
         "2147483647 elements are claimed in 5 bytes",
         "2147483647 elements are claimed in 5 bytes",
         "nested more than 400 deep",
-    ], "an exception, which Corda logs, and not an error, which ends the node or a thread of it"
+    ], "an exception, which Corda logs, and no error, which would end the node or one of its threads"
 
 
 def test_a_message_with_true_sizes_is_read(class_path: str) -> None:

@@ -25,15 +25,15 @@ import org.apache.activemq.artemis.api.core.client.ClientSessionFactory;
 import org.apache.activemq.artemis.api.core.client.ServerLocator;
 
 /**
- * {@code Bridging FOLDER PASSWORD}: Corda's own bridges, and servers of peers with the key stores in folders below. Each line of
- * the input is a command: {@code serve FOLDER PORT}, {@code end FOLDER}, {@code bridge PORT NAME}, {@code remove PORT},
- * {@code told}, which prints what {@link Bridges} tells.
+ * {@code RunBridges FOLDER PASSWORD}: runs Corda's own bridges, and servers of peers with the key stores in subfolders. Each
+ * line of the input is a command: {@code serve FOLDER PORT}, {@code end FOLDER}, {@code bridge PORT NAME}, {@code remove PORT},
+ * {@code list}, which prints {@link DisconnectedBridges}.
  */
-public final class Bridging {
+public final class RunBridges {
     private static final int MOST_BYTES = 10_485_760;
     private static final RevocationConfig NONE = new RevocationConfigImpl(RevocationConfig.Mode.OFF, null);
 
-    private Bridging() {}
+    private RunBridges() {}
 
     public static void main(String[] arguments) throws Exception {
         Path folder = Paths.get(arguments[0]);
@@ -81,7 +81,7 @@ public final class Bridging {
                     break;
                 default:
                     System.out.println(
-                            "told " + ConfigValueFactory.fromIterable(Bridges.read()).render(ConfigRenderOptions.concise()));
+                            "list " + ConfigValueFactory.fromIterable(DisconnectedBridges.read()).render(ConfigRenderOptions.concise()));
             }
         }
         Runtime.getRuntime().halt(0);
@@ -91,7 +91,7 @@ public final class Bridging {
         return CertificateStore.Companion.fromFile(file, password, password, false);
     }
 
-    /** One that takes whatever is asked of it. */
+    /** A broker that accepts every call. */
     private static ArtemisSessionProvider broker() {
         ArtemisMessagingClient.Started started =
                 new ArtemisMessagingClient.Started(
@@ -101,7 +101,7 @@ public final class Bridging {
                         any(ClientProducer.class));
         return (ArtemisSessionProvider)
                 Proxy.newProxyInstance(
-                        Bridging.class.getClassLoader(),
+                        RunBridges.class.getClassLoader(),
                         new Class<?>[] {ArtemisSessionProvider.class},
                         (proxy, method, given) -> method.getName().equals("stop") ? null : started);
     }
@@ -109,11 +109,11 @@ public final class Bridging {
     private static <T> T any(Class<T> type) {
         return type.cast(
                 Proxy.newProxyInstance(
-                        Bridging.class.getClassLoader(),
+                        RunBridges.class.getClassLoader(),
                         new Class<?>[] {type},
                         (proxy, method, given) -> {
-                            Class<?> wanted = method.getReturnType();
-                            return wanted == boolean.class ? false : wanted.isInterface() ? any(wanted) : null;
+                            Class<?> returned = method.getReturnType();
+                            return returned == boolean.class ? false : returned.isInterface() ? any(returned) : null;
                         }));
     }
 

@@ -13,7 +13,7 @@ import java.nio.ByteBuffer;
  * 0.33 accepts any: a few bytes of any peer then end or hang a node, whatever the JVM's options are, and again at each
  * restart, since the message stays queued. A refused message is logged and dropped by Corda.
  */
-final class Claims implements InvocationHandler {
+final class DecoderLimits implements InvocationHandler {
     /** A Corda object takes two levels, and its construction far more stack. */
     private static final int MOST_DEEP = 400;
     private static final int[] BYTES = {0xb0, 0xb1, 0xb3};
@@ -25,14 +25,14 @@ final class Claims implements InvocationHandler {
     private final boolean sized;
     private final boolean nested;
 
-    private Claims(Object decoder, boolean sized, boolean nested) {
+    private DecoderLimits(Object decoder, boolean sized, boolean nested) {
         this.decoder = decoder;
         this.sized = sized;
         this.nested = nested;
     }
 
     /** Call before anything is read. Throws if Proton's version differs from the expected one. */
-    static void check() throws ReflectiveOperationException {
+    static void install() throws ReflectiveOperationException {
         Class<?> decoding = Class.forName("org.apache.qpid.proton.codec.impl.DataDecoder");
         Field field = decoding.getDeclaredField("_constructors");
         field.setAccessible(true);
@@ -50,8 +50,8 @@ final class Claims implements InvocationHandler {
 
     private static void wrap(Object decoders, int code, boolean sized, boolean nested) {
         Class<?> type = decoders.getClass().getComponentType();
-        Claims claims = new Claims(Array.get(decoders, code), sized, nested);
-        Array.set(decoders, code, Proxy.newProxyInstance(type.getClassLoader(), new Class<?>[] {type}, claims));
+        DecoderLimits limits = new DecoderLimits(Array.get(decoders, code), sized, nested);
+        Array.set(decoders, code, Proxy.newProxyInstance(type.getClassLoader(), new Class<?>[] {type}, limits));
     }
 
     @Override

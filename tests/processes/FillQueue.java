@@ -10,9 +10,9 @@ import org.apache.activemq.artemis.core.message.impl.CoreMessage;
 import org.apache.activemq.artemis.core.server.JournalType;
 import org.apache.activemq.artemis.core.server.impl.ActiveMQServerImpl;
 
-/** {@code Queueing FOLDER COUNT BYTES}: leaves so many messages of that size in a queue of a node that does not run. */
-public final class Queueing {
-    private Queueing() {}
+/** {@code FillQueue FOLDER COUNT BYTES}: leaves COUNT messages of BYTES each in a queue of a stopped node. */
+public final class FillQueue {
+    private FillQueue() {}
 
     public static void main(String[] arguments) throws Exception {
         Path folder = Paths.get(arguments[0]);

@@ -20,14 +20,14 @@ import net.corda.nodeapi.internal.protonwrapper.netty.AMQPClient;
 import net.corda.nodeapi.internal.protonwrapper.netty.AMQPConfiguration;
 
 /**
- * A hostile member that sends any message to a node: {@code Sending HOST PORT CERTIFICATES LEGAL_NAME ADDRESS SENDER}. Each line of the
- * input is a word and a payload in Base64: {@code message} sends the payload as a message, {@code flow} as the first payload of a flow
- * that each node answers.
+ * Sends messages to a node as a hostile member: {@code SendMessages HOST PORT CERTIFICATES LEGAL_NAME ADDRESS SENDER}. Each line
+ * of the input is a kind and a payload in Base64: {@code message} sends the payload as a message, {@code flow} as the first
+ * payload of a flow that each node answers.
  */
-public final class Sending {
+public final class SendMessages {
     private static final int MOST_BYTES = 10_485_760;
 
-    private Sending() {}
+    private SendMessages() {}
 
     public static void main(String[] arguments) {
         try {
@@ -41,7 +41,7 @@ public final class Sending {
     }
 
     private static void send(String[] arguments) throws Exception {
-        // One for all messages, since it can be set up only once.
+        // It can be set up only once in a process.
         Amqp amqp = new Amqp();
         CordaX500Name peer = CordaX500Name.parse(arguments[3]);
         AMQPClient client =
@@ -49,7 +49,7 @@ public final class Sending {
                         Collections.singletonList(
                                 new NetworkHostAndPort(arguments[0], Integer.parseInt(arguments[1]))),
                         Collections.singleton(peer),
-                        new Certified(arguments[2], System.getenv("LEDGER_KEYSTORE_PASSWORD")),
+                        new Credentials(arguments[2], System.getenv("LEDGER_KEYSTORE_PASSWORD")),
                         null);
         client.start();
         for (int looks = 0; !client.getConnected(); looks++) {
@@ -63,11 +63,11 @@ public final class Sending {
             String[] words = line.split(" ");
             byte[] payload = Base64.getDecoder().decode(words[1]);
             if (words[0].equals("flow")) {
-                payload = begun(amqp, payload);
+                payload = initialSession(amqp, payload);
             }
             Map<String, Object> properties = new LinkedHashMap<>();
             properties.put("platform-topic", "platform.session");
-            properties.put("corda-vendor", "anybody");
+            properties.put("corda-vendor", "test");
             properties.put("release-version", "4.10");
             properties.put("platform-version", 12);
             properties.put("_AMQ_DUPL_ID", UUID.randomUUID().toString());
@@ -81,7 +81,7 @@ public final class Sending {
         }
     }
 
-    private static byte[] begun(Amqp amqp, byte[] payload) {
+    private static byte[] initialSession(Amqp amqp, byte[] payload) {
         return amqp.write(
                         new InitialSessionMessage(
                                 // A new session for each message: the same id would continue the same session.
@@ -95,11 +95,11 @@ public final class Sending {
                 .getBytes();
     }
 
-    private static final class Certified implements AMQPConfiguration {
+    private static final class Credentials implements AMQPConfiguration {
         private final CertificateStore keys;
         private final CertificateStore roots;
 
-        Certified(String folder, String password) {
+        Credentials(String folder, String password) {
             keys = CertificateStore.Companion.fromFile(Paths.get(folder, "sslkeystore.jks"), password, password, false);
             roots = CertificateStore.Companion.fromFile(Paths.get(folder, "truststore.jks"), password, password, false);
         }

@@ -3,19 +3,22 @@ package ledger.corda;
 import java.util.ArrayList;
 import java.util.List;
 
-/** {@code Filling KIND}: what may become of a node's heap while it is watched, with the patience of ten times what this machine takes to fill it. */
-public final class Filling {
+/**
+ * {@code FillHeap KIND}: fills the heap while {@link HeapWatch} runs, whose patience is ten times what this machine takes to
+ * fill it. KIND is {@code refused}, one allocation that fails; {@code burst}, three times full and freed; or {@code stays}.
+ */
+public final class FillHeap {
     private static final int BLOCK = 1 << 12;
     private static final int MOST = 1 << 16;
 
-    private Filling() {}
+    private FillHeap() {}
 
     public static void main(String[] arguments) throws Exception {
         long start = System.nanoTime();
         fill(new ArrayList<>(MOST));
         long patience = Math.max(3000, (System.nanoTime() - start) / 1_000_000 * 10);
         System.gc();
-        new Heap(100, patience).start();
+        new HeapWatch(100, patience).start();
         switch (arguments[0]) {
             case "refused":
                 refused();
@@ -27,23 +30,23 @@ public final class Filling {
                 }
                 break;
             default:
-                List<byte[]> kept = new ArrayList<>(MOST);
-                fill(kept);
-                for (int freed = kept.size() / 50; freed > 0; freed--) {
-                    kept.remove(kept.size() - 1);
+                List<byte[]> blocks = new ArrayList<>(MOST);
+                fill(blocks);
+                for (int freed = blocks.size() / 50; freed > 0; freed--) {
+                    blocks.remove(blocks.size() - 1);
                 }
                 for (long end = System.nanoTime() + patience * 3_000_000; System.nanoTime() < end; ) {
-                    // Short-lived, as all that a node does.
-                    churn(kept);
+                    // Short-lived objects, such as a node makes.
+                    churn(blocks);
                 }
         }
         Thread.sleep(3000);
-        System.out.println("lives");
+        System.out.println("runs");
     }
 
-    private static void churn(List<byte[]> kept) {
+    private static void churn(List<byte[]> blocks) {
         try {
-            kept.set(0, new byte[BLOCK]);
+            blocks.set(0, new byte[BLOCK]);
         } catch (OutOfMemoryError full) {
             return;
         }
@@ -57,10 +60,10 @@ public final class Filling {
         }
     }
 
-    private static void fill(List<byte[]> kept) {
+    private static void fill(List<byte[]> blocks) {
         try {
             while (true) {
-                kept.add(new byte[BLOCK]);
+                blocks.add(new byte[BLOCK]);
             }
         } catch (OutOfMemoryError full) {
             return;

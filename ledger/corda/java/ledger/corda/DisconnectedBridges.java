@@ -12,19 +12,19 @@ import org.apache.logging.log4j.core.config.plugins.Plugin;
 import org.apache.logging.log4j.core.config.plugins.PluginFactory;
 
 /** Bridges to other nodes that have no connection, from Corda's log. Corda makes a bridge at the first message to a node. */
-@Plugin(name = "Bridges", category = "Core", elementType = "appender")
-public final class Bridges extends AbstractAppender {
+@Plugin(name = "DisconnectedBridges", category = "Core", elementType = "appender")
+public final class DisconnectedBridges extends AbstractAppender {
     private static final int MOST = 200;
     private static final int MOST_CHARACTERS = 200;
     private static final Map<String, Map<String, Object>> DOWN = new LinkedHashMap<>();
 
-    private Bridges() {
+    private DisconnectedBridges() {
         super("bridges", null, null, true, Property.EMPTY_ARRAY);
     }
 
     @PluginFactory
-    public static Bridges create() {
-        return new Bridges();
+    public static DisconnectedBridges create() {
+        return new DisconnectedBridges();
     }
 
     @Override
@@ -35,7 +35,7 @@ public final class Bridges extends AbstractAppender {
             if (names == null) {
                 failed(event, what);
             } else if (what.equals("Create new AMQP bridge") || what.equals("Bridge Disconnected")) {
-                DOWN.computeIfAbsent(names, Bridges::down);
+                DOWN.computeIfAbsent(names, DisconnectedBridges::down);
             } else if (what.equals("Bridge Connected") || what.equals("Stopping AMQP bridge")) {
                 DOWN.remove(names);
             }

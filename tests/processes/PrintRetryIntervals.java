@@ -9,18 +9,21 @@ import net.corda.core.utilities.NetworkHostAndPort;
 import net.corda.nodeapi.internal.protonwrapper.netty.AMQPClient;
 import net.corda.nodeapi.internal.protonwrapper.netty.AMQPConfiguration;
 
-/** {@code Retrying SECONDS}: how long Corda's client waits after each of ten failed handshakes; 0 mends nothing. */
-public final class Retrying {
-    private Retrying() {}
+/**
+ * {@code PrintRetryIntervals SECONDS}: prints how long Corda's client waits after each of ten
+ * failed handshakes; 0 leaves Corda's own intervals.
+ */
+public final class PrintRetryIntervals {
+    private PrintRetryIntervals() {}
 
     public static void main(String[] arguments) throws Exception {
         long seconds = Long.parseLong(arguments[0]);
         if (seconds > 0) {
-            Retries.each(Duration.ofSeconds(seconds));
+            HandshakeRetries.setInterval(Duration.ofSeconds(seconds));
         }
         Object configuration =
                 Proxy.newProxyInstance(
-                        Retrying.class.getClassLoader(),
+                        PrintRetryIntervals.class.getClassLoader(),
                         new Class<?>[] {AMQPConfiguration.class},
                         (proxy, method, given) -> null);
         AMQPClient client =

@@ -15,8 +15,8 @@ import java.util.Arrays;
 import java.util.List;
 import java.util.Set;
 
-/** Opens the key stores of a node as Corda does, and validates their paths as Java does for it. */
-public final class KeyStores {
+/** Opens the key stores of a node as Corda does, and validates their certificate paths as Java does for Corda. */
+public final class ReadKeyStores {
     public static void main(String[] arguments) throws Exception {
         char[] password = arguments[0].toCharArray();
         for (String folder : List.of("authority", "zone")) {
@@ -25,19 +25,19 @@ public final class KeyStores {
                 String file = folder + "/" + name + ".jks";
                 KeyStore store = open(file, password);
                 String alias = store.aliases().nextElement();
-                String told = file + " " + alias + " ";
+                String line = file + " " + alias + " ";
                 if (store.isCertificateEntry(alias)) {
-                    told += "trusted";
+                    line += "trusted";
                 } else {
-                    byte[] wanted = Files.readAllBytes(Path.of(alias + ".key"));
-                    boolean same = Arrays.equals(wanted, store.getKey(alias, password).getEncoded());
+                    byte[] expected = Files.readAllBytes(Path.of(alias + ".key"));
+                    boolean same = Arrays.equals(expected, store.getKey(alias, password).getEncoded());
                     List<Certificate> chain = Arrays.asList(store.getCertificateChain(alias));
-                    told += chain.size() + (same ? " same" : " other");
+                    line += chain.size() + (same ? " same" : " other");
                     if (chain.size() > 1) {
-                        told += " " + judge(chain, root);
+                        line += " " + judge(chain, root);
                     }
                 }
-                System.out.println(told);
+                System.out.println(line);
             }
         }
         X509Certificate root = (X509Certificate) open("authority/truststore.jks", password).getCertificate("cordarootca");

@@ -11,22 +11,22 @@ import org.apache.logging.log4j.core.config.plugins.Plugin;
 import org.apache.logging.log4j.core.config.plugins.PluginFactory;
 
 /** Counts the transactions that this node had notarised, from Corda's log: one node does so per transaction. */
-@Plugin(name = "Notarised", category = "Core", elementType = "appender")
-public final class Notarised extends AbstractAppender {
+@Plugin(name = "NotarisationCount", category = "Core", elementType = "appender")
+public final class NotarisationCount extends AbstractAppender {
     private static final String SIGNED = "Notary responded (";
     /** The second text: {@code FinalityFlow} logs it up to 4.10 if there is nothing to spend. */
     private static final Pattern DONE =
             Pattern.compile(Pattern.quote(SIGNED) + ".*\\)\\.|No need to notarise this transaction\\.");
     private static final AtomicLong COUNT = new AtomicLong();
-    private static final boolean KNOWN = known();
+    private static final boolean SUPPORTED = supported();
 
-    private Notarised() {
-        super("notarised", null, null, true, Property.EMPTY_ARRAY);
+    private NotarisationCount() {
+        super("notarisations", null, null, true, Property.EMPTY_ARRAY);
     }
 
     @PluginFactory
-    public static Notarised create() {
-        return new Notarised();
+    public static NotarisationCount create() {
+        return new NotarisationCount();
     }
 
     @Override
@@ -38,11 +38,11 @@ public final class Notarised extends AbstractAppender {
 
     /** The count since the start; null if this version of Corda logs other texts. */
     static Long read() {
-        return KNOWN ? COUNT.get() : null;
+        return SUPPORTED ? COUNT.get() : null;
     }
 
-    private static boolean known() {
-        InputStream client = Notarised.class.getResourceAsStream("/net/corda/core/flows/NotaryFlow$Client.class");
+    private static boolean supported() {
+        InputStream client = NotarisationCount.class.getResourceAsStream("/net/corda/core/flows/NotaryFlow$Client.class");
         if (client == null) {
             return false;
         }

@@ -5,28 +5,28 @@ import rx.plugins.RxJavaErrorHandler;
 import rx.plugins.RxJavaPlugins;
 
 /**
- * Ends a node that takes no more messages, or changes of members. Corda 4.10 subscribes once to each, and an error in the
- * subscriber, as while the database is away, ends the subscription. The agent restarts the node.
+ * Ends a node whose subscription to messages or to the network map has ended; the agent restarts it. Corda 4.10 subscribes
+ * once to each, and an error in the subscriber, such as an unavailable database, ends the subscription.
  */
-final class Deafness extends RxJavaErrorHandler {
+final class SubscriptionErrors extends RxJavaErrorHandler {
     private static final String INBOX = "net.corda.node.services.messaging.P2PMessagingClient";
     private static final String MEMBERS = "net.corda.node.services.network.NetworkMapUpdater";
 
-    private Deafness() {}
+    private SubscriptionErrors() {}
 
     /** Call before the node starts. */
-    static void watch() {
-        RxJavaPlugins.getInstance().registerErrorHandler(new Deafness());
+    static void install() {
+        RxJavaPlugins.getInstance().registerErrorHandler(new SubscriptionErrors());
     }
 
     @Override
     public void handleError(Throwable error) {
         boolean isInbox = isOf(INBOX, error);
         if (isInbox || isOf(MEMBERS, error)) {
-            System.err.println("<3>ERROR Deafness: no " + (isInbox ? "message" : "change of members")
-                    + " is taken until the node's next start: " + error);
+            System.err.println("<3>ERROR SubscriptionErrors: no " + (isInbox ? "message" : "change of members")
+                    + " is processed until the node's next start: " + error);
             if (isInbox || isOutage(error)) {
-                Again.end();
+                NodeRestart.exit();
             }
         }
     }
@@ -42,7 +42,7 @@ final class Deafness extends RxJavaErrorHandler {
         return false;
     }
 
-    /** Whether the database was away (SQLSTATE 08, 40, 57): any other error would come again at each start. */
+    /** Whether the database was unavailable (SQLSTATE 08, 40, 57): any other error would come again at each start. */
     private static boolean isOutage(Throwable error) {
         for (Throwable cause = error; cause != null; cause = cause.getCause()) {
             if (cause instanceof SQLException) {

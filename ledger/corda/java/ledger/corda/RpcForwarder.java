@@ -9,27 +9,27 @@ import java.util.concurrent.Semaphore;
 
 /**
  * A second port for the node's RPC, since the node itself binds only one. It is the same on all nodes of a bank, so that
- * the load balancer can spread connections over them; open from the node's start until its drain. It forwards TLS
+ * the load balancer can balance connections over them; open from the node's start until its drain. It forwards TLS
  * between application and node.
  */
-final class Spread extends Thread {
+final class RpcForwarder extends Thread {
     private static final int MAX_CONNECTIONS = 256;
     private static final int CONNECT_MILLISECONDS = 5000;
     private static final int LOOK_MILLISECONDS = 500;
     private static final int BUFFER_BYTES = 16384;
     private final Address listen;
     private final Address to;
-    private final Figures figures;
+    private final NodeMetrics metrics;
     private final Semaphore room = new Semaphore(MAX_CONNECTIONS);
     private ServerSocket server;
     private boolean left;
 
-    Spread(Address listen, Address to, Figures figures) {
-        super("ledger-spread");
+    RpcForwarder(Address listen, Address to, NodeMetrics metrics) {
+        super("ledger-rpc-forwarder");
         setDaemon(true);
         this.listen = listen;
         this.to = to;
-        this.figures = figures;
+        this.metrics = metrics;
     }
 
     /** Accepts no more connections; existing ones go on. */
@@ -43,7 +43,7 @@ final class Spread extends Thread {
     @Override
     public void run() {
         try {
-            while (!figures.status().equals("STARTED")) {
+            while (!metrics.status().equals("STARTED")) {
                 Thread.sleep(LOOK_MILLISECONDS);
             }
             ServerSocket port = open();
@@ -131,7 +131,7 @@ final class Spread extends Thread {
     }
 
     private static Thread thread(Runnable work) {
-        Thread made = new Thread(work, "ledger-spread-connection");
+        Thread made = new Thread(work, "ledger-rpc-connection");
         made.setDaemon(true);
         return made;
     }

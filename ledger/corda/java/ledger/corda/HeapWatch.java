@@ -7,10 +7,10 @@ import java.lang.management.MemoryType;
 import java.util.List;
 
 /**
- * Ends a node whose heap stays full, since it would silently stop to answer. One failed allocation does not end it:
+ * Ends a node whose heap stays full, since it would stop to answer. One failed allocation does not end it:
  * any message can cause one.
  */
-final class Heap extends Thread {
+final class HeapWatch extends Thread {
     /** EX_OSERR of sysexits.h: the machine's resources are used up. */
     static final int STATUS = 71;
 
@@ -25,7 +25,7 @@ final class Heap extends Thread {
     private long filled;
     private long seen;
 
-    Heap(long lookMilliseconds, long patienceMilliseconds) {
+    HeapWatch(long lookMilliseconds, long patienceMilliseconds) {
         super("ledger-heap");
         setDaemon(true);
         setPriority(MAX_PRIORITY);

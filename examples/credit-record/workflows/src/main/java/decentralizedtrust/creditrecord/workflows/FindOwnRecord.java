@@ -7,15 +7,15 @@ import net.corda.core.contracts.StateAndRef;
 import net.corda.core.flows.FlowException;
 import net.corda.core.flows.FlowLogic;
 
-/** The node's own bank's record, as soon as this node has the version that the application has seen, perhaps elsewhere. */
-final class OwnRecord extends FlowLogic<StateAndRef<CreditRecord>> {
+/** The own bank's record. Waits for a version that the application may have seen at another node of the bank. */
+final class FindOwnRecord extends FlowLogic<StateAndRef<CreditRecord>> {
     private static final Duration PAUSE = Duration.ofMillis(500);
     private static final int TRIES = 5;
 
     private final String person;
     private final int version;
 
-    OwnRecord(String person, int version) {
+    FindOwnRecord(String person, int version) {
         this.person = person;
         this.version = version;
     }
@@ -35,10 +35,10 @@ final class OwnRecord extends FlowLogic<StateAndRef<CreditRecord>> {
             }
         }
         if (current == null) {
-            // The caller has seen a version: another node of the bank has it, and this one may have been away.
-            throw Refusal.askAgain("this node of %s has no record of %s yet; wanted one that was created before",
+            // The caller has seen a version at another node of the bank, which may not have reached this node yet.
+            throw Refusal.retryable("this node of %s has no record of %s yet; wanted one that was created before",
                     CreditRecord.bankOf(getOurIdentity().getName()), person);
         }
-        throw Refusal.askAgain("%s has come to this node; wanted version %s", current.getState().getData(), version);
+        throw Refusal.retryable("%s has come to this node; wanted version %s", current.getState().getData(), version);
     }
 }

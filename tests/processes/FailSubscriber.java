@@ -6,14 +6,14 @@ import net.corda.node.services.network.NetworkMapUpdater;
 import rx.subjects.PublishSubject;
 
 /**
- * Whose subscriber throws, while a node watches its hearing: {@code Hearing inbox}, {@code Hearing other}, or
- * {@code Hearing members SQLSTATE|none}.
+ * Lets one RxJava subscriber throw: {@code FailSubscriber inbox}, {@code FailSubscriber other}, or {@code FailSubscriber
+ * members SQLSTATE|none}. Prints {@code thrown} if the error reaches the publisher.
  */
-public final class Hearing {
-    private Hearing() {}
+public final class FailSubscriber {
+    private FailSubscriber() {}
 
     public static void main(String[] arguments) {
-        Deafness.watch();
+        SubscriptionErrors.install();
         P2PMessagingClient client = new P2PMessagingClient();
         PublishSubject<Runnable> messages = PublishSubject.create();
         messages.subscribe(client::deliver, error -> {
@@ -25,7 +25,7 @@ public final class Hearing {
         PublishSubject<Runnable> updates = PublishSubject.create();
         updates.subscribe(Runnable::run);
         Runnable failing = () -> {
-            throw new IllegalStateException("the database is away");
+            throw new IllegalStateException("the database is unavailable");
         };
         try {
             switch (arguments[0]) {
@@ -39,17 +39,17 @@ public final class Hearing {
                     });
                     break;
                 default:
-                    // While a message is taken, one who is told of it fails.
+                    // Another subscriber, which is called while a message is processed.
                     messages.onNext(() -> {
                         try {
                             updates.onNext(failing);
-                        } catch (RuntimeException told) {
-                            System.out.println("told");
+                        } catch (RuntimeException error) {
+                            System.out.println("thrown");
                         }
                     });
             }
-        } catch (RuntimeException told) {
-            System.out.println("told");
+        } catch (RuntimeException error) {
+            System.out.println("thrown");
         }
         System.out.println("goes on");
     }

@@ -12,8 +12,11 @@ import java.util.Date;
 import java.util.EnumSet;
 import java.util.List;
 
-/** Checks a path as a node that fails hard checks its peers': arguments are days ahead, the root, and the path. */
-public final class Revoking {
+/**
+ * Validates a certificate path as a node with hard-fail revocation checks does. Arguments: days ahead of now, the root, the
+ * path. Prints {@code valid} or the reason.
+ */
+public final class ValidateCertPath {
     public static void main(String[] arguments) throws Exception {
         List<X509Certificate> certificates = new ArrayList<>();
         CertificateFactory factory = CertificateFactory.getInstance("X.509");
@@ -34,7 +37,7 @@ public final class Revoking {
         parameters.setDate(new Date(System.currentTimeMillis() + Long.parseLong(arguments[0]) * 86_400_000));
         try {
             validator.validate(factory.generateCertPath(certificates), parameters);
-            System.out.println("TAKEN");
+            System.out.println("valid");
         } catch (CertPathValidatorException error) {
             System.out.println(error.getReason());
         }

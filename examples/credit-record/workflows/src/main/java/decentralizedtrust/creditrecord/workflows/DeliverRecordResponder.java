@@ -10,23 +10,23 @@ import net.corda.core.flows.ReceiveTransactionFlow;
 import net.corda.core.transactions.SignedTransaction;
 
 /**
- * The other side of {@link DeliverRecord}. Versions may come in any order and twice: those before one are recorded with it, and
- * one that is there already is left alone.
+ * The responder of {@link DeliverRecord}: records a version, and the versions before it. Versions may come in any order; one that
+ * is recorded already has no effect.
  */
 @InitiatedBy(DeliverRecord.class)
-final class KeepRecord extends FlowLogic<Void> {
+final class DeliverRecordResponder extends FlowLogic<Void> {
     private final FlowSession session;
 
-    KeepRecord(FlowSession session) {
+    DeliverRecordResponder(FlowSession session) {
         this.session = session;
     }
 
     @Override
     @Suspendable
     public Void call() throws FlowException {
-        // With signatures checked there, a transaction would be stored without its record.
+        // If that flow checked the signatures, the transaction would be stored without its record.
         SignedTransaction committed = subFlow(new ReceiveTransactionFlow(session, false));
-        AcceptRecord.reported(this, session, committed);
+        CommitRecordResponder.reported(this, session, committed);
         try {
             committed.verifyRequiredSignatures();
         } catch (SignatureException e) {

@@ -6,12 +6,12 @@ import net.corda.core.node.services.CordaService;
 import net.corda.core.serialization.SingletonSerializeAsToken;
 import net.corda.core.transactions.SignedTransaction;
 
-/** Begins deliveries; the node's database keeps each until it is done. */
+/** Starts deliveries, which the node's database stores until they are done. */
 @CordaService
-public final class Deliveries extends SingletonSerializeAsToken {
+public final class DeliveryService extends SingletonSerializeAsToken {
     private final AppServiceHub services;
 
-    public Deliveries(AppServiceHub services) {
+    public DeliveryService(AppServiceHub services) {
         this.services = services;
     }
 
