@@ -151,7 +151,7 @@ class Exchange(PeerNetwork):
     _read: bool = False
     _trouble: str | None = None
 
-    # --- Serving ---
+    # --- Serving ---------------------------------------------------------------------------------------------------
 
     @asynccontextmanager
     async def serving(self, host: str, port: int) -> AsyncIterator[int]:
@@ -229,7 +229,7 @@ class Exchange(PeerNetwork):
             log.error("network information has %d bytes; peers take %d at most", len(content), MAX_ANSWER_BYTES)
         self._answer = content
 
-    # --- Publishing ---
+    # --- Publishing ------------------------------------------------------------------------------------------------
 
     @override
     async def published(self, identity: str) -> Document | None:
@@ -253,7 +253,7 @@ class Exchange(PeerNetwork):
             self._compose()
         return before
 
-    # --- Asking ---
+    # --- Asking ----------------------------------------------------------------------------------------------------
 
     @override
     async def follow(self) -> None:
@@ -363,12 +363,12 @@ class Exchange(PeerNetwork):
         if peer.stored is None:
             return
         try:
-            kept = parse_network_info(peer.stored.content, peer.card.name)
+            stored = parse_network_info(peer.stored.content, peer.card.name)
         except NetworkInfoError as error:
             log.warning("stored information of %s: %s", peer.card.name, error)
             return
-        heard = peer.answer.nodes if peer.answer else ()
-        peer.answer = _of_nodes(peer.card.name, {node.legal_name: node for node in (*kept.nodes, *heard)})
+        answered = peer.answer.nodes if peer.answer else ()
+        peer.answer = _of_nodes(peer.card.name, {node.legal_name: node for node in (*stored.nodes, *answered)})
 
     async def _store(self, peer: _Peer) -> None:
         """Store the answer in the bank's documents; another VM of the bank may have written first."""
@@ -396,20 +396,20 @@ class Exchange(PeerNetwork):
     async def document(self) -> bytes | None:
         if self.pin is None:
             return None
-        kept = await self.documents.read(NETWORK_DOCUMENT)
-        if kept and self.pin.fingerprint(kept.content) == self.pin.hash:
-            self._document = kept
-            return kept.content
+        stored = await self.documents.read(NETWORK_DOCUMENT)
+        if stored and self.pin.fingerprint(stored.content) == self.pin.hash:
+            self._document = stored
+            return stored.content
         if self._offered is None:
             others = [f"{name} has {peer.offers}" for name, peer in sorted(self._peers.items()) if peer.offers]
-            if kept:
-                others.insert(0, f"this bank has {self.pin.fingerprint(kept.content)}")
+            if stored:
+                others.insert(0, f"this bank has {self.pin.fingerprint(stored.content)}")
             raise WaitingError(
                 f"network document: {', '.join(others) or 'nobody has one yet'}; wanted {self.pin.hash}, as pinned,"
                 " from a peer, or as this bank's document " + NETWORK_DOCUMENT,
                 Cause.EXCHANGE,
             )
-        etag = await self.documents.write(NETWORK_DOCUMENT, self._offered, kept.etag if kept else None)
+        etag = await self.documents.write(NETWORK_DOCUMENT, self._offered, stored.etag if stored else None)
         if etag is None:
             raise UnavailableError(f"document {NETWORK_DOCUMENT}: another VM wrote it at this moment")
         self._document = Document(self._offered, etag)

@@ -119,7 +119,7 @@ class Node:
         self._place = place = Place(
             identity=self._identity,
             epoch=self._lease.epoch,
-            kept=folder.path,
+            durable=folder.path,
             share_calls=vm.share_calls,
             scratch=scratch,
             secrets=await vm.disk_calls(vm.disk.unpack, keys.blobs),

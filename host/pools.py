@@ -32,8 +32,8 @@ class MemberPools:
     async def read(self) -> None:
         """Read the peers' ranges; a peer whose card is unreadable keeps its last range. Raises ResourceError."""
         peers = await self._read_peers()
-        kept = {name: network for name, network in self._ranges.items() if name in peers.names}
-        self._ranges = kept | {name: card.address_space for name, card in peers.cards.items()}
+        remaining = {name: network for name, network in self._ranges.items() if name in peers.names}
+        self._ranges = remaining | {name: card.address_space for name, card in peers.cards.items()}
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[None]:

@@ -87,17 +87,17 @@ class EchoSoftware(Software):
         if self._context.trust_root and await self._context.documents.read("trust-root") is None:
             raise WaitingError(f"{place.identity.name}: no document trust-root; wanted it from the authority")
         self._revision = await self._read_revision()
-        (place.kept / _MEMBERS).mkdir(exist_ok=True)
+        (place.durable / _MEMBERS).mkdir(exist_ok=True)
         # Only the agent may create files in this folder, but the node must write to the journal.
-        (place.kept / JOURNAL).touch()
-        (place.kept / JOURNAL).chmod(0o660)
+        (place.durable / JOURNAL).touch()
+        (place.durable / JOURNAL).chmod(0o660)
         configuration = {
             "host": self._host,
             "identity": place.identity.name,
             "epoch": place.epoch,
             "ports": dict(place.identity.ports),
             "shared": list(place.identity.role.shared_ports.values()),
-            "journal": str(place.kept / JOURNAL),
+            "journal": str(place.durable / JOURNAL),
             "key": str(place.secrets / "key"),
             "startSeconds": self._start_seconds,
         }
@@ -164,16 +164,16 @@ class EchoSoftware(Software):
             if member.addresses.get(legal_name) != address:
                 raise UntrustedError(f"{member.name}: {legal_name} at {address} is not on its card")
             nodes.append(each)
-        kept = {"card": member.card and json.loads(member.card), "nodes": nodes}
-        path = place.kept / _MEMBERS / member.name
+        record = {"card": member.card and json.loads(member.card), "nodes": nodes}
+        path = place.durable / _MEMBERS / member.name
         new = path.with_name(f".{path.name}")
-        new.write_text(json.dumps(kept), encoding="utf-8")
+        new.write_text(json.dumps(record), encoding="utf-8")
         new.rename(path)
 
     @override
     async def expel(self, place: Place, member: str) -> None:
         """Remove the member's stored information."""
-        (place.kept / _MEMBERS / member).unlink(missing_ok=True)
+        (place.durable / _MEMBERS / member).unlink(missing_ok=True)
 
     @override
     async def cut_off(self, place: Place) -> Mapping[str, str]:

@@ -307,7 +307,7 @@ class World:
         """Earlier versions of the blobs."""
         self.copies: dict[Machine, dict[str, Blob]] = {}
         """By VM: the copy of the blobs that it reaches while the store is forked."""
-        self.kept = defaultdict[str, IdentityState](IdentityState)
+        self.stored = defaultdict[str, IdentityState](IdentityState)
         """The data in database and share by identity."""
         self.services = {name: Service() for name in ("store", "database", "share", "vault", "documents", "links")}
         self.violations: list[str] = []
@@ -446,7 +446,7 @@ class World:
             )
         )
 
-    # --- The lease store ---
+    # --- The lease store -------------------------------------------------------------------------------------------
 
     def leased(self, blob: Blob) -> bool:
         return blob.lease_id is not None and self.loop.time() < blob.lapses
@@ -517,43 +517,43 @@ class World:
             self.copies = {}
             self.broken = dict.fromkeys(self.names, self.loop.time())
 
-    # --- The database ---
+    # --- The database ----------------------------------------------------------------------------------------------
 
     def close_roles(self, name: str, epoch: int, holder: str, password: str) -> None:
-        kept = self.kept[name]
-        newest = max(kept.roles, default=0)
-        if newest > epoch or kept.roles.get(epoch, holder) != holder:
+        stored = self.stored[name]
+        newest = max(stored.roles, default=0)
+        if newest > epoch or stored.roles.get(epoch, holder) != holder:
             raise NewerEpochError(f"{name}: epoch {newest} has a role of another holder", newest)
-        kept.roles[epoch] = holder
-        kept.passwords = {epoch: password}
+        stored.roles[epoch] = holder
+        stored.passwords = {epoch: password}
 
     def end_sessions(self, name: str, epoch: int) -> None:
-        kept = self.kept[name]
-        kept.sessions = {session: of for session, of in kept.sessions.items() if of > epoch}
+        stored = self.stored[name]
+        stored.sessions = {session: of for session, of in stored.sessions.items() if of > epoch}
 
     def prove(self, name: str, epoch: int, password: str) -> None:
-        kept = self.kept[name]
-        if kept.passwords.get(epoch) != password or max(kept.roles) > epoch:
-            raise SupersededError(f"{name}: epoch {max(kept.roles)} has a role, or epoch {epoch} may not sign in")
+        stored = self.stored[name]
+        if stored.passwords.get(epoch) != password or max(stored.roles) > epoch:
+            raise SupersededError(f"{name}: epoch {max(stored.roles)} has a role, or epoch {epoch} may not sign in")
         self.happened["proven"] += 1
 
     def sign_in(self, name: str, epoch: int, password: str) -> int:
-        kept = self.kept[name]
-        if kept.passwords.get(epoch) != password:
+        stored = self.stored[name]
+        if stored.passwords.get(epoch) != password:
             raise SupersededError(f"{name}: the role of epoch {epoch} may not sign in")
         session = next(self._sessions)
-        kept.sessions[session] = epoch
+        stored.sessions[session] = epoch
         return session
 
     def commit(self, name: str, run: tuple[int, int], session: int) -> None:
-        kept = self.kept[name]
-        if session not in kept.sessions:
+        stored = self.stored[name]
+        if session not in stored.sessions:
             raise SupersededError(f"{name}: the session was ended")
-        kept.commits[run[0]] += 1
-        if run < kept.newest:
-            self.violated(f"{name}: epoch {run[0]} committed after epoch {kept.newest[0]} ran")
+        stored.commits[run[0]] += 1
+        if run < stored.newest:
+            self.violated(f"{name}: epoch {run[0]} committed after epoch {stored.newest[0]} ran")
 
-    # --- The share ---
+    # --- The share -------------------------------------------------------------------------------------------------
 
     def answers(self, machine: "Machine") -> None:
         """Raise the error of a VM's mount of the share; nothing happens if the share answers."""
@@ -570,7 +570,7 @@ class World:
             self.answers(machine)
         except OSError as error:
             raise UnavailableError(str(error)) from error
-        return bool(self.kept[name].folders)
+        return bool(self.stored[name].folders)
 
     def open_folder(self, machine: "Machine", gate: Gate, name: str, epoch: int, holder: str) -> SimulatedFolder:
         if gate.dead:
@@ -579,19 +579,19 @@ class World:
             self.answers(machine)
         except OSError as error:
             raise UnavailableError(str(error)) from error
-        kept = self.kept[name]
+        stored = self.stored[name]
         if why := self.over_quota.get(name):
             raise DamagedError(why)
-        if kept.lock and self.locks_hold and self.loop.time() < kept.lock[1]:
+        if stored.lock and self.locks_hold and self.loop.time() < stored.lock[1]:
             raise UnavailableError(f"{name} is locked by another")
-        newest = max(kept.folders, default=0)
-        if newest > epoch or kept.holders.get(epoch, holder) != holder:
+        newest = max(stored.folders, default=0)
+        if newest > epoch or stored.holders.get(epoch, holder) != holder:
             raise NewerEpochError(f"{name}: epoch {newest} has a folder of another holder", newest)
-        kept.holders[epoch] = holder
-        if epoch not in kept.folders:
-            kept.notes[epoch] = dict(kept.notes[max(kept.folders)]) if kept.folders else {}
-            kept.folders[epoch] = list(kept.folders[max(kept.folders)]) if kept.folders else []
-        lock = kept.lock = (gate, float("inf"))
+        stored.holders[epoch] = holder
+        if epoch not in stored.folders:
+            stored.notes[epoch] = dict(stored.notes[max(stored.folders)]) if stored.folders else {}
+            stored.folders[epoch] = list(stored.folders[max(stored.folders)]) if stored.folders else []
+        lock = stored.lock = (gate, float("inf"))
 
         def unlock() -> None:
             if "hangs" in {
@@ -600,20 +600,20 @@ class World:
                 machine.local_faults.get("share"),
             }:
                 raise HangingError
-            if kept.lock == lock:
-                kept.lock = None
+            if stored.lock == lock:
+                stored.lock = None
 
         def read_note(note: Note) -> bytes | None:
             self.answers(machine)
-            return kept.notes[epoch].get(note)
+            return stored.notes[epoch].get(note)
 
         def write_note(note: Note, content: bytes) -> None:
             self.answers(machine)
-            kept.notes[epoch][note] = content
+            stored.notes[epoch][note] = content
 
         def prove() -> None:
             self.answers(machine)
-            if max(kept.folders) > epoch:
+            if max(stored.folders) > epoch:
                 raise SupersededError(f"{name}: a newer folder is there")
 
         def over_quota() -> str | None:
@@ -623,21 +623,21 @@ class World:
         return SimulatedFolder(self.folder, 0, unlock, over_quota, read_note, write_note, prove)
 
     def journal(self, name: str, epoch: int, into: int) -> None:
-        if into not in self.kept[name].folders:
+        if into not in self.stored[name].folders:
             raise SupersededError(f"{name}: the folder of epoch {into} is gone")
         if into != epoch:
             self.violated(f"{name}: epoch {epoch} wrote into the journal of epoch {into}")
-        self.kept[name].folders[into].append(f"{epoch}")
+        self.stored[name].folders[into].append(f"{epoch}")
 
-    # --- The documents ---
+    # --- The documents ---------------------------------------------------------------------------------------------
 
     def write_document(self, name: str, content: bytes, etag: str | None) -> str | None:
-        kept = self.documents.get(name)
-        if etag != (kept and kept.etag):
+        stored = self.documents.get(name)
+        if etag != (stored and stored.etag):
             return None
-        self.documents[name] = Document(content, str(int(kept.etag) + 1 if kept else 1))
+        self.documents[name] = Document(content, str(int(stored.etag) + 1 if stored else 1))
         if name.startswith(NODES_PREFIX):
-            identity, epoch = self.kept[name.removeprefix(NODES_PREFIX)], int(content)
+            identity, epoch = self.stored[name.removeprefix(NODES_PREFIX)], int(content)
             if epoch < identity.published:
                 self.violated(f"{name}: epoch {epoch} published over epoch {identity.published}")
             identity.published = epoch
@@ -876,7 +876,7 @@ class SimulatedSoftware(Software):
                 f"{place.identity.name} {place.epoch}",
                 (),
                 {"password": place.database.password},
-                place.kept,
+                place.durable,
                 stop_seconds=3,
             )
         ]
@@ -899,14 +899,14 @@ class SimulatedSoftware(Software):
 
     async def _meet(self, place: Place) -> set[str]:
         """The members that the node admitted; an empty set, without effect, if its epoch is old or it has ended."""
-        world, kept = self._world, self._world.kept[place.identity.name]
+        world, stored = self._world, self._world.stored[place.identity.name]
         match world.chance.randrange(20) if world.loop.time() < TROUBLE_SECONDS else None:
             case 0:
                 await asyncio.sleep(3600)
             case 1:
                 raise world.chance.choice([SoftwareError("no tool"), OSError("no disk"), KeyError("what?")])
         await asyncio.sleep(world.chance.uniform(0, 1))
-        return kept.admitted if place.epoch == kept.started and self._machine.running else set()
+        return stored.admitted if place.epoch == stored.started and self._machine.running else set()
 
     @override
     async def admit(self, place: Place, member: NetworkMember) -> None:
@@ -963,10 +963,10 @@ class Ledger:
         self.ends: Mapping[int, str] = {}
         self.identity, epoch = name.split()
         self.epoch, self._password = int(epoch), password
-        kept = self._world.kept[self.identity]
-        kept.started, kept.runs = max(kept.started, self.epoch), kept.runs + 1
-        self._run = self.epoch, kept.runs
-        kept.newest = max(kept.newest, self._run)
+        stored = self._world.stored[self.identity]
+        stored.started, stored.runs = max(stored.started, self.epoch), stored.runs + 1
+        self._run = self.epoch, stored.runs
+        stored.newest = max(stored.newest, self._run)
         self.gate = self._world.gate(machine.frozen)
         self._ended = self._world.loop.create_future()
         token = _gate.set(self.gate)
@@ -1202,9 +1202,9 @@ class Machine:
         ended.dead = True
         for ledger in list(self.running):
             ledger.crash()
-        for kept in self.world.kept.values():
-            if kept.lock and kept.lock[0] is ended:
-                kept.lock = (ended, self.world.loop.time() + SHARE_LOCK_SECONDS) if power else None
+        for stored in self.world.stored.values():
+            if stored.lock and stored.lock[0] is ended:
+                stored.lock = (ended, self.world.loop.time() + SHARE_LOCK_SECONDS) if power else None
         self.world.loop.call_later(restart, self.boot)
 
     def freeze(self, seconds: float) -> None:
@@ -1240,9 +1240,9 @@ class Machine:
         return self.local_faults.keys() <= {"runtime"}
 
     def _forget_locks(self, incarnation: Gate) -> None:
-        for kept in self.world.kept.values():
-            if kept.lock and kept.lock[0] is incarnation:
-                kept.lock = None
+        for stored in self.world.stored.values():
+            if stored.lock and stored.lock[0] is incarnation:
+                stored.lock = None
 
     def hang(self, seconds: float) -> None:
         """Suspend the agent's event loop; the node continues."""
@@ -1371,7 +1371,7 @@ def _damage(world: World, kind: str, seconds: float) -> None:
         case "restore":
             world.restore(name)
         case "edit":
-            epoch = chance.choice((0, 1, world.kept[name].started, world.kept[name].started + 50))
+            epoch = chance.choice((0, 1, world.stored[name].started, world.stored[name].started + 50))
             world.edit(name, chance.choice((b"{", IdentityRecord(epoch=epoch).to_json())))
         case "fork":
             world.fork(chance.sample(world.machines, chance.randint(1, len(world.machines) - 1)), seconds)
@@ -1436,14 +1436,14 @@ async def late_commits(world: World) -> None:
 async def damage(world: World, harm: Callable[[World, str], None]) -> list[float]:
     """Damage the records of all identities at once; returns the seconds until each has a new node, 3600 at most."""
     await asyncio.sleep(world.chance.uniform(30, 50))
-    before, since = {name: world.kept[name].runs for name in world.names}, world.loop.time()
+    before, since = {name: world.stored[name].runs for name in world.names}, world.loop.time()
     for name in world.names:
         harm(world, name)
     seconds = dict[str, float]()
     while len(seconds) < len(before) and world.loop.time() < since + 3600:
         await asyncio.sleep(0.5)
         for name, runs in before.items():
-            if world.kept[name].runs > runs:
+            if world.stored[name].runs > runs:
                 seconds.setdefault(name, world.loop.time() - since)
     return [seconds.get(name, 3600.0) for name in before]
 
@@ -1479,10 +1479,10 @@ def play(
         return {ledger.identity for machine in serving for ledger in machine.running}
 
     def members_admitted() -> bool:
-        return all(world.kept[name].admitted == {OWN, *world.peers} for name in world.names)
+        return all(world.stored[name].admitted == {OWN, *world.peers} for name in world.names)
 
     def unpublished() -> list[str]:
-        return [name for name in world.names if world.kept[name].published != world.kept[name].started]
+        return [name for name in world.names if world.stored[name].published != world.stored[name].started]
 
     async def history() -> float:
         for machine in world.machines:
@@ -1511,7 +1511,7 @@ def play(
         unheld.extend(sorted(set(world.names) - held()))
         wrong_members.update(
             {
-                name: sorted(world.kept[name].admitted)
+                name: sorted(world.stored[name].admitted)
                 for name in world.names
                 if not members_admitted() and name in held()
             }
@@ -1526,7 +1526,7 @@ def play(
     finally:
         _gate.reset(token)
         loop.close()
-    kept = world.kept.values()
+    stored = world.stored.values()
     return HistoryOutcome(
         seed=seed,
         violations=world.violations,
@@ -1534,7 +1534,7 @@ def play(
         unheld=unheld,
         calm_seconds=seconds,
         takeovers=world.takeovers,
-        commits=sum(each.commits.total() for each in kept),
+        commits=sum(each.commits.total() for each in stored),
         takings=world.takings.total(),
         taken_by={name: _taken_by(name, blob) for name, blob in world.blobs.items()},
         wrong_members=wrong_members,

@@ -39,7 +39,7 @@ class Place:
 
     identity: Identity
     epoch: int
-    kept: Path
+    durable: Path
     """Folder on the share, which the identity's next holder takes over. Access may block: see `share_calls`."""
     scratch: Path
     """Folder on the VM's disk, empty when the epoch begins."""
@@ -50,7 +50,7 @@ class Place:
     """File with the network's shared document (parameters, genesis) whose hash the configuration pins; None: the
     platform has another proof, such as a signature."""
     share_calls: BoundedCalls = field(default_factory=lambda: BoundedCalls("share"), compare=False)
-    """Runs all calls that touch `kept`."""
+    """Runs all calls that touch `durable`."""
     user: int | None = None
     """Number of the processes' user and group; None: the agent's own."""
 

@@ -12,22 +12,22 @@ class MemoryDocuments:
     """A bank's documents in memory."""
 
     def __init__(self) -> None:
-        self.kept: dict[str, Document] = {}
+        self.stored: dict[str, Document] = {}
         self._writings = 0
 
     async def read(self, name: str) -> Document | None:
-        return self.kept.get(name)
+        return self.stored.get(name)
 
     async def write(self, name: str, content: bytes, etag: str | None) -> str | None:
-        kept = self.kept.get(name)
-        if etag != (kept and kept.etag):
+        stored = self.stored.get(name)
+        if etag != (stored and stored.etag):
             return None
         self._writings += 1
-        self.kept[name] = Document(content, str(self._writings))
-        return self.kept[name].etag
+        self.stored[name] = Document(content, str(self._writings))
+        return self.stored[name].etag
 
     async def names(self, prefix: str) -> Mapping[str, str]:
-        return {name: each.etag for name, each in sorted(self.kept.items()) if name.startswith(prefix)}
+        return {name: each.etag for name, each in sorted(self.stored.items()) if name.startswith(prefix)}
 
 
 async def no_users() -> Sequence[Any]:

@@ -177,8 +177,8 @@ class Subscription:
         property_ = arm.name_property(token)
         checked = dict(inputs)
         if property_ and checked.get(property_) is None:
-            kept = (old or {}).get(property_)
-            checked[property_] = kept or self._automatic_name(token, name, seed)
+            stored = (old or {}).get(property_)
+            checked[property_] = stored or self._automatic_name(token, name, seed)
         rules.check_inputs(token, name, checked)
         return checked
 
@@ -249,9 +249,9 @@ class Subscription:
                 raise AzureError(f"{name}: {resource_id} is not there")
             self._refuse_as_requested(token, name)
             self._refuse_broken(token, name, resource_id, inputs)
-            kept = _without_secrets(token, inputs)
-            rules.keep_what_azure_ignores(token, resource, kept)
-            resource.inputs = kept
+            stored = _without_secrets(token, inputs)
+            rules.keep_what_azure_ignores(token, resource, stored)
+            resource.inputs = stored
             rules.roll(token, resource, inputs)
             azure.save()
             return self._outputs(resource, inputs)
@@ -427,14 +427,14 @@ def _without_secrets(token: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
     return _replaced(token, inputs, lambda _, value: digest(value))
 
 
-def _with_secrets(token: str, kept: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+def _with_secrets(token: str, stored: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
     def put_back(path: str, value: Any) -> Any:
         secret: Any = known
         for step in path.split("."):
             secret = (secret or {}).get(step)
         return secret if secret is not None and digest(secret) == value else value
 
-    return _replaced(token, kept, put_back)
+    return _replaced(token, stored, put_back)
 
 
 def _replaced(token: str, inputs: Mapping[str, Any], replace: Callable[[str, Any], Any]) -> dict[str, Any]:

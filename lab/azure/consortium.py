@@ -295,9 +295,9 @@ class Consortium:
             )
         for stack in order:
             if stack not in newcomers[-1:]:
-                stated, kept = read_configuration(sources[stack]).peers, self.banks[stack].peers
+                stated, recorded = read_configuration(sources[stack]).peers, self.banks[stack].peers
                 names = {peer["name"] for peer in stated}
-                self._up(stack, sources[stack], [*stated, *(peer for peer in kept if peer["name"] not in names)])
+                self._up(stack, sources[stack], [*stated, *(peer for peer in recorded if peer["name"] not in names)])
 
     def down(self) -> None:
         """Remove the consortium: each bank first drops its peers, then all stacks and the state are deleted."""

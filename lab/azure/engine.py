@@ -106,24 +106,24 @@ class Engine:
         if self.account is None:
             enrolled(self.project, path, read_configuration(path).member)
         target = self.configuration_of(stack)
-        kept = read_document(target) if target.exists() else {}
+        stored = read_document(target) if target.exists() else {}
         document = read_document(path)
         for key, value in (changes or {}).items():
             if value is None:
                 document["config"].pop(key, None)
             else:
                 document["config"][key] = value
-        if "encryptionsalt" in kept:
-            document["encryptionsalt"] = kept["encryptionsalt"]
+        if "encryptionsalt" in stored:
+            document["encryptionsalt"] = stored["encryptionsalt"]
         # JSON, which is valid YAML: PyYAML leaves texts such as 1e3 unquoted, which other parsers read as numbers.
         text, written = json.dumps(document), self.folder / "written" / f"{stack}.json"
-        last = json.loads(written.read_text(encoding="utf-8")) if written.exists() and kept else kept
+        last = json.loads(written.read_text(encoding="utf-8")) if written.exists() and stored else stored
         written.parent.mkdir(exist_ok=True)
         for path in (target, written):
             path.write_text(text, encoding="utf-8")
         if not self.has(stack):
             self.run(["stack", "init", stack, "--non-interactive"])
-        by_hand, before, now = (each.get("config", {}) for each in (kept, last, document))
+        by_hand, before, now = (each.get("config", {}) for each in (stored, last, document))
         changed = {key for key in {*by_hand, *before} if by_hand.get(key) != before.get(key)}
         return sorted(key for key in changed if by_hand.get(key) != now.get(key))
 

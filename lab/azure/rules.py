@@ -804,7 +804,7 @@ def _frontend(situation: Situation) -> str | None:
         if address not in block:
             return f"PrivateIPAddressNotInSubnet: {address} is not in {block}"
         if address in (*(block[place] for place in range(4)), block[-1]):
-            return f"PrivateIPAddressInReservedRange: {address} is kept by Azure in {block}"
+            return f"PrivateIPAddressInReservedRange: {address} is reserved by Azure in {block}"
     return None
 
 
@@ -944,16 +944,16 @@ def _holder(resources: Mapping[str, Resource], ids: list[str], *, apart_from: st
     return None
 
 
-def keep_what_azure_ignores(token: str, resource: Resource, kept: dict[str, Any]) -> None:
+def keep_what_azure_ignores(token: str, resource: Resource, stored: dict[str, Any]) -> None:
     """Reset the inputs that Azure ignores in an update to their present values.
 
     TF #11673, #11742: a PUT on an existing connection does not change its shared key. A PUT on an existing key
     changes nothing, learn.microsoft.com/rest/api/keyvault/keyvault/keys/create-if-not-exist.
     """
     if arm.short_token(token) == "keyvault:Key":
-        kept["properties"] = resource.inputs["properties"]
+        stored["properties"] = resource.inputs["properties"]
     if arm.short_token(token) == "network:VirtualNetworkGatewayConnection" and "sharedKey" in resource.inputs:
-        kept["sharedKey"] = resource.inputs["sharedKey"]
+        stored["sharedKey"] = resource.inputs["sharedKey"]
 
 
 def initial_extra(token: str, inputs: Mapping[str, Any]) -> dict[str, Any]:

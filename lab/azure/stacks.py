@@ -72,13 +72,13 @@ def enrolled(folder: Path, source: Path, member: str, organization: str | None =
     Raises:
         StackFileError: it is another one already.
     """
-    kept = organizations(folder)
-    own = kept.get(member) or organization or organizations(source.parent).get(member, _ORGANIZATION)
+    recorded = organizations(folder)
+    own = recorded.get(member) or organization or organizations(source.parent).get(member, _ORGANIZATION)
     if organization not in (None, own):
         raise StackFileError(f"{member} is of organisation {own} here; wanted no other one while it is up")
-    if kept.get(member) != own:
+    if recorded.get(member) != own:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / _CONSORTIUM).write_text(yaml.safe_dump({"banks": {**kept, member: own}}), encoding="utf-8")
+        (folder / _CONSORTIUM).write_text(yaml.safe_dump({"banks": {**recorded, member: own}}), encoding="utf-8")
     return Account.of(member, own)
 
 

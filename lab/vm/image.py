@@ -258,9 +258,9 @@ def _write(root: Path, disk: Path) -> None:
 
 def _install_wheels(root: Path) -> None:
     """As `delivery/install.sh` does."""
-    prefix, kept = "/opt/decentralized-trust", root / "srv" / "wheels"
-    shutil.copytree(wheels(), kept)
-    shutil.copy(_REQUIREMENTS, kept)
+    prefix, folder = "/opt/decentralized-trust", root / "srv" / "wheels"
+    shutil.copytree(wheels(), folder)
+    shutil.copy(_REQUIREMENTS, folder)
     options = (
         "--quiet --disable-pip-version-check --no-cache-dir --no-index --find-links /srv/wheels --require-hashes"
     )
@@ -271,7 +271,7 @@ def _install_wheels(root: Path) -> None:
         # Without what this machine's pip is set up with, and without the guest's mirror, which only a guest reaches.
         environment = {"PATH": "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "PIP_CONFIG_FILE": "/dev/null"}
         subprocess.run(["chroot", str(root), *command.split()], check=True, env=environment)
-    shutil.rmtree(kept)
+    shutil.rmtree(folder)
 
 
 def _of_network(path: Path) -> bool:
@@ -280,8 +280,8 @@ def _of_network(path: Path) -> bool:
 
 def _sources() -> list[str]:
     """Where this machine's apt finds Debian's own packages."""
-    kept = Path("/etc/apt/sources.list.d/debian.sources"), Path("/etc/apt/sources.list")
-    return [str(path) for path in kept if path.is_file() and path.read_text(encoding="utf-8").strip()]
+    sources = Path("/etc/apt/sources.list.d/debian.sources"), Path("/etc/apt/sources.list")
+    return [str(path) for path in sources if path.is_file() and path.read_text(encoding="utf-8").strip()]
 
 
 def _indexed(path: Path) -> str:

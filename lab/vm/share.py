@@ -47,10 +47,10 @@ class ServedShare:
 @contextmanager
 def serving(address: IPv4Address, name: str, folder: Path) -> Iterator[ServedShare]:
     """Serve a share by the name that clients mount, such as `/ACCOUNT/SHARE`."""
-    kept, recovery, configuration = folder / "share", folder / "recovery", folder / "ganesha.conf"
-    for each in (kept, recovery):
+    exported, recovery, configuration = folder / "share", folder / "recovery", folder / "ganesha.conf"
+    for each in (exported, recovery):
         each.mkdir(parents=True)
-    text = _GANESHA.format(address=address, port=NFS_PORT, recovery=recovery, folder=kept, name=name)
+    text = _GANESHA.format(address=address, port=NFS_PORT, recovery=recovery, folder=exported, name=name)
     configuration.write_text(text, encoding="utf-8")
     files = ("-f", str(configuration), "-L", str(folder / "share.log"), "-p", str(folder / "share.pid"))
     command = [*ENDING_WITH_US, "ganesha.nfsd", "-F", *files]
@@ -65,7 +65,7 @@ def serving(address: IPv4Address, name: str, folder: Path) -> Iterator[ServedSha
                 if process.poll() is not None or time.monotonic() > end:
                     raise RuntimeError(f"no share: {(folder / 'share.log').read_text()[-2000:]}") from None
                 time.sleep(0.1)
-        yield ServedShare(kept, process)
+        yield ServedShare(exported, process)
     finally:
         process.kill()
         process.wait()

@@ -206,18 +206,22 @@ class Enrolment:
     async def _certificates(self, identity: Identity, keys: Mapping[str, bytes]) -> Chains:
         root = await self.trust_root()
         document = await self._documents.read(_document(identity))
-        kept = self._usable(document, identity, keys, root)
-        if kept and not self._due(kept, identity):
-            return kept
+        stored = self._usable(document, identity, keys, root)
+        if stored and not self._due(stored, identity):
+            return stored
         try:
-            chains = await self._obtain(identity, keys, root, kept)
-            if kept and self._serves(kept.rpc) and (chains.node_ca, chains.identity) == (kept.node_ca, kept.identity):
+            chains = await self._obtain(identity, keys, root, stored)
+            if (
+                stored
+                and self._serves(stored.rpc)
+                and (chains.node_ca, chains.identity) == (stored.node_ca, stored.identity)
+            ):
                 raise SoftwareError("the authority returned the current certificates; wanted later ones")
         except Exception as error:
-            if kept is None:
+            if stored is None:
                 raise
             self._not_renewed(identity, error)
-            return kept
+            return stored
         if await self._documents.write(_document(identity), chains.to_json(), document.etag if document else None):
             log.info("%s: new certificates, valid until %s", identity.name, chains.identity[0].not_valid_after_utc)
             return chains
@@ -245,32 +249,32 @@ class Enrolment:
         """
         if not isinstance(self._context.network, AuthorityAccess):
             return None
-        kept = await self._documents.read(NETWORK_DOCUMENT)
+        stored = await self._documents.read(NETWORK_DOCUMENT)
         try:
             answer = await self._network(self._context.network, await self.trust_root())
             content = _signed_parameters(answer)
-            if content is None or (kept and kept.content == content):
-                return kept.content if kept else None
-            await self._check_newer(content, kept, verify)
+            if content is None or (stored and stored.content == content):
+                return stored.content if stored else None
+            await self._check_newer(content, stored, verify)
         except Exception as error:
-            if kept is None:
+            if stored is None:
                 raise
             why = reason_of("network parameters", error, SoftwareError)
             log.warning("network parameters: %s; the stored ones stay in use", why)
-            return kept.content
+            return stored.content
         # If another VM wrote first, it had the authority's answer of the same minute.
-        await self._documents.write(NETWORK_DOCUMENT, content, kept.etag if kept else None)
+        await self._documents.write(NETWORK_DOCUMENT, content, stored.etag if stored else None)
         return content
 
     async def _check_newer(
-        self, content: bytes, kept: Document | None, verify: Callable[[bytes], Awaitable[int]]
+        self, content: bytes, stored: Document | None, verify: Callable[[bytes], Awaitable[int]]
     ) -> None:
         """Refuse parameters that are not the network's, or older than the stored ones. Raises SoftwareError."""
         epoch = await verify(content)
-        if kept is None:
+        if stored is None:
             return
         try:
-            known = await verify(kept.content)
+            known = await verify(stored.content)
         except SoftwareError as error:
             log.warning("document %s is unusable: %s", NETWORK_DOCUMENT, error)
             return
@@ -302,22 +306,22 @@ class Enrolment:
             network = self._context.network
             if network is None:
                 raise WaitingError("no network is configured; wanted ledger.network: an authority or a zone")
-            kept = await self._documents.read(TRUST_ROOT)
-            if kept is None:
+            stored = await self._documents.read(TRUST_ROOT)
+            if stored is None:
                 root = self._pinned(
                     _root(network.trust_root) if isinstance(network, Zone) else await self._first_root(network),
                     "the network's root",
                 )
                 if not await self._documents.write(TRUST_ROOT, to_pem(root).encode(), None):
-                    kept = await self._documents.read(TRUST_ROOT)
-            if kept is not None:
-                root = self._pinned(_root(kept.content.decode("ascii", "replace")), f"document {TRUST_ROOT}")
+                    stored = await self._documents.read(TRUST_ROOT)
+            if stored is not None:
+                root = self._pinned(_root(stored.content.decode("ascii", "replace")), f"document {TRUST_ROOT}")
                 if isinstance(network, Zone):
                     _same_root(_root(network.trust_root), root, "ledger.network.zone")
             self._root = root
         return self._root
 
-    # --- What is kept ---
+    # --- What is kept ----------------------------------------------------------------------------------------------
 
     def _usable(
         self, document: Document | None, identity: Identity, keys: Mapping[str, bytes], root: x509.Certificate
@@ -373,10 +377,10 @@ class Enrolment:
             raise SoftwareError(f"{what} is {fingerprint(root)}; wanted the pinned {pin}")
         return root
 
-    # --- Asking ---
+    # --- Asking ----------------------------------------------------------------------------------------------------
 
     async def _obtain(
-        self, identity: Identity, keys: Mapping[str, bytes], root: x509.Certificate, kept: Chains | None
+        self, identity: Identity, keys: Mapping[str, bytes], root: x509.Certificate, stored: Chains | None
     ) -> Chains:
         network = self._context.network
         assert network is not None  # noqa: S101  # There is a trust root.
@@ -405,8 +409,8 @@ class Enrolment:
                 node_ca=node_ca,
                 identity=chain(CertificateRole.LEGAL_IDENTITY),
                 tls=chain(CertificateRole.TLS),
-                rpc=kept.rpc
-                if kept and self._serves(kept.rpc)
+                rpc=stored.rpc
+                if stored and self._serves(stored.rpc)
                 else issue_rpc(keys, identity.legal_name, self._context.frontend, now=now),
             )
         except CertificateError as error:
@@ -443,10 +447,10 @@ class Enrolment:
         self, network: AuthorityAccess | Zone, identity: Identity, role: CertificateRole, key: Any, what: str
     ) -> str:
         """The request's id. The authority returns the same id for the same key; a zone's id is stored."""
-        kept = None
+        stored = None
         if isinstance(network, Zone):
-            kept = await self._documents.read(_request_document(identity))
-            asked = _request_id(kept, network, key)
+            stored = await self._documents.read(_request_document(identity))
+            asked = _request_id(stored, network, key)
             if asked:
                 return asked
         status, body = await self._exchange(
@@ -460,14 +464,14 @@ class Enrolment:
         if isinstance(network, Zone):
             asked_now = _PendingRequest(url=_base(network), key=key_hash(key.public_key()), id=request_id)
             content = asked_now.model_dump_json().encode()
-            await self._documents.write(_request_document(identity), content, kept.etag if kept else None)
+            await self._documents.write(_request_document(identity), content, stored.etag if stored else None)
         return request_id
 
     async def _forget(self, identity: Identity) -> None:
         """Delete a zone's request that was answered."""
-        kept = await self._documents.read(_request_document(identity))
-        if kept:
-            await self._documents.write(_request_document(identity), b"{}", kept.etag)
+        stored = await self._documents.read(_request_document(identity))
+        if stored:
+            await self._documents.write(_request_document(identity), b"{}", stored.etag)
 
     async def _first_root(self, network: AuthorityAccess) -> x509.Certificate:
         return _root((await self._fetch_network(network)).trust_root)
@@ -547,10 +551,10 @@ def _request_document(identity: Identity) -> str:
     return f"requests/{identity.name}"
 
 
-def _request_id(kept: Document | None, network: Zone, key: Any) -> str | None:
+def _request_id(stored: Document | None, network: Zone, key: Any) -> str | None:
     """Id of an earlier request to this zone for this key; None if there is none."""
     try:
-        asked = _PendingRequest.model_validate_json(kept.content if kept else b"")
+        asked = _PendingRequest.model_validate_json(stored.content if stored else b"")
     except ValidationError:
         return None
     same = asked.url == _base(network) and asked.key == key_hash(key.public_key()) and _ID.fullmatch(asked.id)

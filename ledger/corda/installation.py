@@ -300,12 +300,12 @@ class Installed:
     @property
     def fingerprint(self) -> str:
         """A hash over everything that may change the database's tables: Corda and the applications."""
-        kept = {
+        relevant = {
             path: digest
             for path, digest in self.manifest.files.items()
             if path.startswith(("lib/", "cordapps/", "drivers/"))
         }
-        return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()
 
     @property
     def applications(self) -> Path:

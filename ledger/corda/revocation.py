@@ -68,15 +68,15 @@ class VerifiedList:
 
     def to_json(self) -> bytes:
         """The JSON document."""
-        kept = _StoredList(url=self.url, issuer=to_pem(self.issuer), content=self.content)
-        return kept.model_dump_json(by_alias=True).encode()
+        stored = _StoredList(url=self.url, issuer=to_pem(self.issuer), content=self.content)
+        return stored.model_dump_json(by_alias=True).encode()
 
     @staticmethod
     def from_json(document: bytes, root: x509.Certificate) -> "VerifiedList":
         """Parse and verify a JSON document. Raises ValueError: it has no list of the root's network."""
-        kept = _StoredList.model_validate_json(document)
-        _check_issuer(issuer := from_pem(kept.issuer), root)
-        return VerifiedList.verified(kept.url, issuer, kept.content)
+        stored = _StoredList.model_validate_json(document)
+        _check_issuer(issuer := from_pem(stored.issuer), root)
+        return VerifiedList.verified(stored.url, issuer, stored.content)
 
 
 class _StoredList(OpenModel):
@@ -274,8 +274,8 @@ class Revocations:
     async def _store(self, found: VerifiedList) -> None:
         """Store a list in the bank's documents. Another VM that writes first stores one of the same minutes."""
         name = LISTS_PREFIX + found.url.removeprefix("http://").replace("/", "-")
-        kept = await self._documents.read(name)
-        await self._documents.write(name, found.to_json(), kept.etag if kept else None)
+        stored = await self._documents.read(name)
+        await self._documents.write(name, found.to_json(), stored.etag if stored else None)
 
     def _newer(self, found: VerifiedList) -> bool:
         known = self._lists.get(found.url)

@@ -376,12 +376,12 @@ class CordaSoftware(Software):
             (place.secrets / name).unlink(missing_ok=True)
         (place.scratch / _CERTIFICATES).symlink_to(stores)
         with _share(place):
-            (place.kept / _ARTEMIS).mkdir(exist_ok=True)
+            (place.durable / _ARTEMIS).mkdir(exist_ok=True)
             # The folder belongs to the agent, its content to the node.
-            (place.kept / _ARTEMIS).chmod(0o770)
-            members = _known_members(place.kept)
-            readable = members.keys() >= {path.stem for path in _member_files(place.kept)}
-        (place.scratch / _ARTEMIS).symlink_to(place.kept / _ARTEMIS)
+            (place.durable / _ARTEMIS).chmod(0o770)
+            members = _known_members(place.durable)
+            readable = members.keys() >= {path.stem for path in _member_files(place.durable)}
+        (place.scratch / _ARTEMIS).symlink_to(place.durable / _ARTEMIS)
         if start.parameters is not None:
             (place.scratch / _PARAMETERS).write_bytes(start.parameters)
         infos = place.scratch / _INFOS
@@ -514,7 +514,7 @@ class CordaSoftware(Software):
         A node rewrites its information only if addresses, names, keys or platform version changed. So the last one's
         record gets platform version 1, which no node has any more.
         """
-        mark = start.place.kept / "identity-certificate"
+        mark = start.place.durable / "identity-certificate"
         fingerprint = certificates.fingerprint(start.chains.identity[0])
         with _share(start.place):
             last = await start.place.share_calls(_read_text, mark)
@@ -606,7 +606,7 @@ class CordaSoftware(Software):
         """
         start = self._start(place)
         async with self._admitting:
-            members = await place.share_calls(_known_members, place.kept)
+            members = await place.share_calls(_known_members, place.durable)
             known = {info.file_name: info for info in members.get(member.name, ())}
             on_card = {name_key(name) for name in member.addresses}
             wanted = {
@@ -630,7 +630,7 @@ class CordaSoftware(Software):
         """Have the node forget nodes whose certificate was revoked since their member's last change."""
         ends = dict[str | None, datetime]()
         async with self._admitting:
-            for member, infos in (await place.share_calls(_known_members, place.kept)).items():
+            for member, infos in (await place.share_calls(_known_members, place.durable)).items():
                 good = {info.file_name: info for info in infos if self._good(info)}
                 if dropped := {info.file_name for info in infos} - set(good):
                     await self._check_forgets(place, f"revoked nodes of {member}")
@@ -650,7 +650,7 @@ class CordaSoftware(Software):
         """Have the node forget a member's nodes, within seconds. Raises SoftwareError until it has started."""
         await self._check_forgets(place, member)
         async with self._admitting:
-            members = await place.share_calls(_known_members, place.kept)
+            members = await place.share_calls(_known_members, place.durable)
             dropped = {info.file_name for info in members.get(member, ())}
             await place.share_calls(_store_member, place, member, {}, dropped)
 
@@ -952,10 +952,10 @@ def _first_end(of: Iterable[x509.Certificate]) -> datetime:
     return min(each.not_valid_after_utc for each in of)
 
 
-def _known_members(kept: Path) -> dict[str, tuple[_Info, ...]]:
+def _known_members(durable: Path) -> dict[str, tuple[_Info, ...]]:
     """Known nodes by member; unreadable files are left out, since members' agents publish them again."""
     known = {}
-    for path in _member_files(kept):
+    for path in _member_files(durable):
         content = path.read_bytes()
         try:
             document = _StoredMember.model_validate_json(content)
@@ -966,8 +966,8 @@ def _known_members(kept: Path) -> dict[str, tuple[_Info, ...]]:
     return known
 
 
-def _member_files(kept: Path) -> Iterator[Path]:
-    return (kept / _MEMBERS).glob("*.json")
+def _member_files(durable: Path) -> Iterator[Path]:
+    return (durable / _MEMBERS).glob("*.json")
 
 
 def _store_member(place: Place, member: str, infos: Mapping[str, _Info], dropped: set[str]) -> None:
@@ -979,13 +979,13 @@ def _store_member(place: Place, member: str, infos: Mapping[str, _Info], dropped
             _replace(path, info.content)
     for name in dropped:
         (folder / name).unlink(missing_ok=True)
-    (place.kept / _MEMBERS).mkdir(mode=0o700, exist_ok=True)
-    path = place.kept / _MEMBERS / f"{member}.json"
+    (place.durable / _MEMBERS).mkdir(mode=0o700, exist_ok=True)
+    path = place.durable / _MEMBERS / f"{member}.json"
     if not infos:
         path.unlink(missing_ok=True)
         return
-    kept = tuple(_StoredInfo(**vars(info)) for info in infos.values())
-    content = _StoredMember(member=member, infos=kept).model_dump_json(by_alias=True, indent=1).encode()
+    stored = tuple(_StoredInfo(**vars(info)) for info in infos.values())
+    content = _StoredMember(member=member, infos=stored).model_dump_json(by_alias=True, indent=1).encode()
     if not path.exists() or path.read_bytes() != content:
         _replace(path, content)
 
@@ -1007,7 +1007,7 @@ def _plainly(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 
-# --- Helpers --------------------------------------------------------------------------------------------------------
+# --- Helpers -------------------------------------------------------------------------------------------------------
 
 
 def _encoded(chains: Chains) -> str:

@@ -141,7 +141,7 @@ class Vm:
         self.place = Place(
             identity=self.identity,
             epoch=self.epoch,
-            kept=self.folder / "kept",
+            durable=self.folder / "kept",
             scratch=self.folder / "scratch",
             secrets=self.folder / "secrets",
             database=await fence.close_older(self.database, self.epoch, "vm-1", known=self.epoch > 1),
@@ -339,7 +339,7 @@ def test_secrets_exist_only_in_memory(vm: Vm) -> None:
     secrets = [value for name, value in vm.process.environment.items() if name.startswith("LEDGER_")]
     assert len(secrets) == 5, "passwords of key stores, database, two RPC users, and the figures' endpoint"
     written = " ".join(vm.process.argv) + vm.log
-    for path in [*vm.place.scratch.rglob("*"), *vm.place.kept.rglob("*")]:
+    for path in [*vm.place.scratch.rglob("*"), *vm.place.durable.rglob("*")]:
         # Links lead to files in memory.
         if path.is_file() and not path.is_symlink() and path.stat().st_size < 1 << 20:
             written += path.read_text(errors="replace")
@@ -352,8 +352,8 @@ def test_secrets_exist_only_in_memory(vm: Vm) -> None:
 
 
 def test_data_that_must_outlive_the_vm_is_on_the_share(vm: Vm) -> None:
-    assert (vm.place.scratch / "artemis").resolve() == (vm.place.kept / "artemis").resolve()
-    assert (vm.place.kept / "artemis" / "journal").is_dir(), "received messages that are not processed yet"
+    assert (vm.place.scratch / "artemis").resolve() == (vm.place.durable / "artemis").resolve()
+    assert (vm.place.durable / "artemis" / "journal").is_dir(), "received messages that are not processed yet"
 
 
 def test_a_node_reports_its_figures(vm: Vm) -> None:
@@ -493,7 +493,7 @@ def test_unproven_information_of_a_member_is_refused(vm: Vm, peer: NetworkMember
 def test_a_node_does_not_store_its_own_information(vm: Vm) -> None:
     own = NetworkMember("bank-a", {vm.identity.legal_name: f"{HOST}:10000"}, None, (read_info(vm),))
     vm.run(vm.software.admit(vm.place, own))
-    assert not (vm.place.kept / "members" / "bank-a.json").exists(), "only the bank's other nodes are stored"
+    assert not (vm.place.durable / "members" / "bank-a.json").exists(), "only the bank's other nodes are stored"
 
 
 # --- A network that changes ----------------------------------------------------------------------------------------
@@ -605,7 +605,7 @@ def test_a_node_drains_stops_and_continues_in_the_next_epoch(
     vm.run(vm.software.admit(vm.place, peer))
     vm.run(vm.until(KNOWN, [(vm.identity.legal_name,), *((name,) for name in peer.addresses)]))
     info = read_info(vm)
-    journal = sorted(path.name for path in (vm.place.kept / "artemis" / "journal").iterdir())
+    journal = sorted(path.name for path in (vm.place.durable / "artemis" / "journal").iterdir())
     migrated = vm.query("SELECT count(*) FROM corda.decentralized_trust_migrations")
 
     began = time.monotonic()
@@ -639,7 +639,7 @@ def test_a_node_drains_stops_and_continues_in_the_next_epoch(
     assert own[0] == own[1], "a takeover must not change the information for peers"
     vm.run(vm.software.expel(vm.place, peer.name))
     vm.run(vm.until("SELECT count(*) FROM corda.node_infos", [(1,)]))
-    assert not list((vm.place.kept / "members").iterdir()), "nor may the next node admit the member again"
+    assert not list((vm.place.durable / "members").iterdir()), "nor may the next node admit the member again"
     timings = {"draining": draining, "stopping": stopping, "preparing": preparing, "starting": vm.seen[-1][1]}
     print({name: round(seconds, 1) for name, seconds in timings.items()})
 
@@ -738,17 +738,17 @@ def test_hostile_messages_end_no_node(vm: Vm, mallory: Mallory, installed: Insta
 
     def of_mallory() -> list[dict[str, Any]]:
         # The list also contains the node's own messages, and possibly unreadable ones.
-        every = list_messages(installed, vm.place.kept)
+        every = list_messages(installed, vm.place.durable)
         return sorted((each for each in every if each["sender"] == mallory.name), key=lambda each: int(each["id"]))
 
     *older, first, second = of_mallory()
     assert min(first["bytes"], second["bytes"]) > 100, "including Corda's message headers"
     assert first["queue"].startswith("p2p.inbound."), "the node's own queue"
-    file = set_aside(installed, vm.place.kept, first["id"])
+    file = set_aside(installed, vm.place.durable, first["id"])
     assert hostile.EVERY["binary"] in file.read_bytes(), "the message is saved unchanged"
     assert of_mallory() == [*older, second], "other messages stay in the queue"
     with pytest.raises(ToolError, match=rf"no message {first['id']}; wanted one that is listed"):
-        set_aside(installed, vm.place.kept, first["id"])
+        set_aside(installed, vm.place.durable, first["id"])
 
     ended = vm.log
     vm.run(vm.prepare())
@@ -778,7 +778,7 @@ def replace_vm(vm: Vm, folder: Path) -> Vm:
         (folder / name).mkdir()
     for name, blob in vm.keys.items():
         (folder / "secrets" / name).write_bytes(blob)
-    made.place = replace(vm.place, kept=folder / "kept", scratch=folder / "scratch", secrets=folder / "secrets")
+    made.place = replace(vm.place, durable=folder / "kept", scratch=folder / "scratch", secrets=folder / "secrets")
     return made
 
 

@@ -33,7 +33,7 @@ def some_history_is_broken(
 
 def test_without_the_fence_of_the_database_an_older_epoch_commits(monkeypatch: pytest.MonkeyPatch) -> None:
     async def no_fence(self: Database, identity: str, epoch: int, holder: str, *, known: bool) -> Any:
-        self._world.kept[identity].passwords[epoch] = holder
+        self._world.stored[identity].passwords[epoch] = holder
         return DatabaseAccess("database", 5432, identity, "role", holder)
 
     monkeypatch.setattr(Database, "close_older", no_fence)
@@ -92,7 +92,7 @@ def test_without_an_end_of_its_own_sessions_an_earlier_node_commits_beside_the_n
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def only_older(self: World, name: str, epoch: int) -> None:
-        kept = self.kept[name]
+        kept = self.stored[name]
         kept.sessions = {session: of for session, of in kept.sessions.items() if of >= epoch}
 
     assert not some_history_is_broken(range(20), late_commits), "with the guard all is well"
@@ -123,8 +123,8 @@ def test_without_a_proof_a_cut_off_holder_goes_on(monkeypatch: pytest.MonkeyPatc
 
 def test_without_the_fence_a_holder_that_is_cut_off_commits_beside_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
     async def no_fence(self: Database, identity: str, epoch: int, holder: str, *, known: bool) -> Any:
-        self._world.kept[identity].passwords[epoch] = holder
-        self._world.kept[identity].roles[epoch] = holder
+        self._world.stored[identity].passwords[epoch] = holder
+        self._world.stored[identity].roles[epoch] = holder
         return DatabaseAccess("database", 5432, identity, "role", holder)
 
     monkeypatch.setattr(Database, "close_older", no_fence)

@@ -360,7 +360,7 @@ def test_another_artifact_than_the_configured_one_is_refused(
     place = Place(
         identity=identity,
         epoch=1,
-        kept=machine.folder / "kept",
+        durable=machine.folder / "kept",
         scratch=machine.folder / "scratch",
         secrets=machine.folder / "secrets",
         database=DatabaseAccess("localhost", 1, "none", "none", "none"),
@@ -399,7 +399,7 @@ def test_the_java_of_a_version(version: str, java: int) -> None:
         assert f"package openjdk-{java}-jdk-headless" in str(error), "whoever makes the image learns what to add"  # noqa: PT017
 
 
-# --- A repository of the bank's own -------------------------------------------------------------------------------
+# --- A repository of the bank's own --------------------------------------------------------------------------------
 
 
 class Repository(ThreadingHTTPServer):

@@ -49,7 +49,7 @@ def place(tmp_path: Path) -> Place:
     return Place(
         identity=IDENTITY,
         epoch=1,
-        kept=tmp_path / "kept",
+        durable=tmp_path / "kept",
         scratch=tmp_path / "scratch",
         secrets=tmp_path / "secrets",
         database=DatabaseAccess("127.0.0.1", 1, "ledger", postgres.SUPERUSER, postgres.PASSWORD),
@@ -114,9 +114,9 @@ def test_a_torn_member_file_is_left_out_and_published_again(
     (place.scratch / "additional-node-infos").mkdir()
     for name in ("bank-b", "bank-c"):
         software._store_member(place, name, {INFO.file_name: INFO}, set())
-    path = place.kept / "members" / "bank-b.json"
+    path = place.durable / "members" / "bank-b.json"
     path.write_bytes(torn)
-    assert software._known_members(place.kept) == {"bank-c": (INFO,)}, "no VM would fare better with it"
+    assert software._known_members(place.durable) == {"bank-c": (INFO,)}, "no VM would fare better with it"
 
     async def proven(*_: Any) -> list[software._Info]:
         return [INFO]
@@ -124,7 +124,7 @@ def test_a_torn_member_file_is_left_out_and_published_again(
     monkeypatch.setattr(corda, "_start", lambda _: None)
     monkeypatch.setattr(corda, "_proven", proven)
     asyncio.run(corda.admit(place, NetworkMember("bank-b", {}, None, (INFO.content,))))
-    assert set(software._known_members(place.kept)) == {"bank-b", "bank-c"}
+    assert set(software._known_members(place.durable)) == {"bank-b", "bank-c"}
 
 
 def test_slow_verification_is_not_trusted(
@@ -237,9 +237,9 @@ def test_a_torn_member_file_deletes_nobody_from_the_network_map(
     chains = asyncio.run(CordaNetwork(nothing, FRONTEND).certificates(IDENTITY, keys))
     start: Any = SimpleNamespace(place=place, chains=chains, parameters=None, password="x")
     monkeypatch.setattr(corda, "_write_conf", lambda *_: None)
-    (place.kept / "members").mkdir()
+    (place.durable / "members").mkdir()
     for name, content in kept.items():
-        (place.kept / "members" / f"{name}.json").write_text(content)
+        (place.durable / "members" / f"{name}.json").write_text(content)
     assert corda._write(start, keys) == known, "the flows of whose file can't be read go on: nobody says that it left"
 
 
@@ -356,6 +356,6 @@ def test_a_drain_ends_when_the_database_server_restarts(
 
 
 def test_a_share_that_does_not_work_is_an_outage(corda: CordaSoftware, place: Place) -> None:
-    (place.kept / "artemis").symlink_to(place.kept / "artemis")
+    (place.durable / "artemis").symlink_to(place.durable / "artemis")
     with pytest.raises(UnavailableError, match=r"^node-1: share: "):
         asyncio.run(corda.prepare(place))

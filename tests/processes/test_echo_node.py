@@ -159,7 +159,7 @@ def test_the_echo_node_accepts_only_what_is_on_the_card(tmp_path: Path) -> None:
             for lie in (b"what", b"[]", b"{}", json.dumps(told | {"legalName": "Bank B node-1"}).encode()):
                 with pytest.raises(UntrustedError, match=r"^bank-a: "):
                     await node.software.admit(node.place, replace(me, infos=(info, lie)))
-            kept = json.loads((node.place.kept / "members" / "bank-a").read_text())
+            kept = json.loads((node.place.durable / "members" / "bank-a").read_text())
             assert kept == {"card": None, "nodes": [told]}, "of a lie nothing is taken"
 
     asyncio.run(story())

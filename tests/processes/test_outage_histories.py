@@ -154,7 +154,7 @@ def test_a_damaged_record_costs_two_minutes_at_most_whatever_the_epoch_was(
 
 
 def commits(world: World) -> int:
-    return sum(kept.commits.total() for kept in world.kept.values())
+    return sum(kept.commits.total() for kept in world.stored.values())
 
 
 @pytest.mark.parametrize(("how", "minutes"), [("hangs", 60), ("refuses", 5), ("odd", 5)])

@@ -1,4 +1,4 @@
-"""The `az` commands of the documents are commands of Azure's CLI, with options that they take."""
+"""The `az` commands of the documents exist in Azure's CLI, with their options."""
 
 import re
 from collections.abc import Iterator
@@ -89,7 +89,7 @@ def commands(document: Path) -> Iterator[tuple[str, set[str]]]:
     lines = [line for block in blocks for line in re.sub(r"\\\n", " ", block).splitlines()]
     spans = re.findall(r"`(az [^`]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
     for each in [*lines, *(" ".join(span.split()) for span in spans)]:
-        # What stands in quotes holds no option of the command.
+        # Quoted text has no option of the command.
         line = _QUOTED.sub("X", each)
         while nested := _NESTED.search(line):
             yield from _named(nested[1])
@@ -108,15 +108,15 @@ USED = [(document, *each) for document in DOCUMENTS for each in commands(documen
 @pytest.mark.parametrize(
     ("document", "name", "options"), USED, ids=[f"{document.stem}-{name}" for document, name, _ in USED]
 )
-def test_each_command_takes_its_options(document: Path, name: str, options: set[str]) -> None:
+def test_each_command_has_its_options(document: Path, name: str, options: set[str]) -> None:
     assert name in COMMANDS, f"{document.name}: az {name} is in no table; have the CLI parse it, then add it"
     unknown = options - set(COMMANDS[name].split()) - GLOBAL
     assert not unknown, f"{document.name}: az {name}: {sorted(unknown)}: have the CLI parse it, then add it"
 
 
-def test_the_table_has_what_is_used_and_no_more() -> None:
+def test_the_table_has_exactly_the_used_commands() -> None:
     used = {name: set[str]() for _, name, _ in USED}
     for _, name, options in USED:
         used[name] |= options - GLOBAL
     known = {name: set(options.split()) for name, options in COMMANDS.items()}
-    assert used == known, "what nobody uses is not looked after"
+    assert used == known, "an unused entry would go stale"

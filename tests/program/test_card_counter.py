@@ -1,4 +1,4 @@
-"""Cards have an order: a stack counts its own, and takes no older one of a peer."""
+"""Cards have an order: a stack counts its own, and refuses an older one of a peer."""
 
 import json
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ def own_network(**changes: Any) -> dict[str, Any]:
 
 
 def server_of(run: Run) -> Mapping[str, Any]:
-    """What the database's server is asked to be."""
+    """The inputs of the database's server."""
     wanted = one(run, "Server").inputs
     return {key: wanted[key] for key in ("sku", "highAvailability", "backup")}
 
@@ -54,15 +54,15 @@ def test_a_stack_counts_its_cards_and_those_of_its_peers():
     assert first.outputs["member"]["counter"] == 1
     assert first.outputs["peerCards"] == {}
     same = stack.up(make_card(counter=4))
-    assert same.outputs["member"] == first.outputs["member"], "a peer changes nothing of our card"
+    assert same.outputs["member"] == first.outputs["member"], "a new peer does not change the own card"
     seen = same.outputs["peerCards"]["bank-b"]
     assert (seen["counter"], seen["linkGeneration"]) == (4, 1)
     changed = stack.up(make_card(counter=5, **RAISED), bank={**BANK_A, "asn": 64600})
-    assert changed.outputs["member"]["counter"] == 2, "another ASN is another card"
+    assert changed.outputs["member"]["counter"] == 2, "another ASN changes the card"
     seen = changed.outputs["peerCards"]["bank-b"]
     assert (seen["counter"], seen["linkGeneration"]) == (5, 2)
     alone = stack.up(bank={**BANK_A, "asn": 64600, "cardCounter": 9})
-    assert alone.outputs["member"]["counter"] == 9, "a floor, for a state that was restored"
+    assert alone.outputs["member"]["counter"] == 9, "a floor applies after the state was restored"
     assert alone.outputs["peerCards"] == changed.outputs["peerCards"], "a peer that left may join again"
 
 
@@ -70,11 +70,11 @@ def test_a_state_of_an_older_program_is_updated():
     stack = Stack()
     stack.up()
     for output in ("madeWith", "peerCards", "serverOffer", "shareGib", "waitsFor"):
-        assert stack.deployment.outputs.pop(output, None) is not None, f"{output} came later"
+        assert stack.deployment.outputs.pop(output, None) is not None, f"{output} did not exist then"
     older = {key: value for key, value in stack.deployment.outputs["member"].items() if key != "counter"}
     stack.deployment.outputs["member"] = older | {"schema": "1.1"}
     updated = stack.up()
-    assert updated.outputs["member"]["counter"] == 1, "peers take any counter after a card that has none"
+    assert updated.outputs["member"]["counter"] == 1, "peers accept any counter after a card without one"
     assert {"madeWith", "peerCards", "serverOffer", "shareGib"} <= updated.outputs.keys()
 
 
@@ -87,16 +87,18 @@ def test_a_state_of_an_older_program_is_updated():
     ],
     ids=["older", "other content", "an older link key"],
 )
-def test_an_older_card_of_a_peer_is_refused_before_anything_is_registered(card: dict[str, Any], told: str):
+def test_an_older_card_of_a_peer_is_refused_before_anything_is_registered(card: dict[str, Any], message: str):
     newest = make_card(counter=5, **RAISED)
     read = read_card(newest, name="bank-b", pinned=None, source="test")
     outputs = {"peerCards": {"bank-b": SeenCard.of(read, newest).to_output()}}
     refused = refusal(outputs=outputs, references={stack_of("bank-b"): {"member": card}}, peers=[BANK_B])
-    assert f"peer bank-b: stack {stack_of('bank-b')}: {told}" in refused.message, "the link key on it may have leaked"
-    assert refused.registered == (), "a link that is half made with an old key is worse than none"
+    assert f"peer bank-b: stack {stack_of('bank-b')}: {message}" in refused.message, (
+        "the link key on it may have leaked"
+    )
+    assert refused.registered == (), "no link may be made with an old key"
 
 
-def test_a_peer_that_joins_again_under_an_agreed_key_counts_anew():
+def test_a_peer_that_rejoins_with_an_agreed_key_starts_a_new_count():
     stack = Stack()
     stack.up(make_card(counter=5, **RAISED))
     again = stack.up(make_card(counter=1, seed=signing_seed("bank-b again")))
@@ -123,67 +125,71 @@ def test_a_peer_that_joins_again_under_an_agreed_key_counts_anew():
     ],
     ids=["name", "region", "addresses", "legal name", "link key", "signing key", "vault", "backup"],
 )
-def test_what_can_not_change_on_a_live_member_is_refused_before_anything_is_touched(
-    changes: dict[str, Any], wanted: str
-):
+def test_changes_that_would_break_a_live_member_are_refused(changes: dict[str, Any], wanted: str):
     raised = {"link": 2, "signing": 2}
     live = Stack().up(keyGenerations=raised).outputs
     refused = refusal(outputs=live, **{"keyGenerations": raised, **changes})
-    assert wanted in refused.message, "half of the stack would be replaced, and some of it never come up"
+    assert wanted in refused.message, "half of the stack would be replaced, and parts would fail"
     assert refused.registered == ()
 
 
-def test_an_earlier_ca_does_not_come_back():
+def test_a_lower_ca_generation_is_refused():
     first, second = ({"ledger": own_network(caGeneration=generation)} for generation in (1, 2))
     stack = Stack()
     stack.up(**first)
     live = stack.up(**second).outputs
     refused = refusal(outputs=live, **first)
     assert "ledger.network.caGeneration: 1: wanted 2 or more, as it is live" in refused.message
-    assert refused.registered == (), "the newer one's key would be deleted"
+    assert refused.registered == (), "the newer CA's key would be deleted"
 
 
 def test_the_share_grows_in_place_and_never_shrinks():
     stack = Stack()
     for size in (100, 100, 400):
         share = one(stack.up(ledger={"shareGib": size}), "FileShare")
-        assert share.inputs["shareQuota"] == size, "protected, and never made again"
+        assert share.inputs["shareQuota"] == size, "the share is protected, and never replaced"
     live = stack.up(ledger={"shareGib": 400}).outputs
     refused = refusal(outputs=live, ledger={"shareGib": 399})
-    assert "ledger.shareGib: 399: wanted 400 or more, as it is live" in refused.message, "nodes' queues may not fit"
+    assert "ledger.shareGib: 399: wanted 400 or more, as it is live" in refused.message, "nodes' queues might not fit"
     assert refused.registered == ()
-    assert "wanted 400 or more" in refusal(outputs=live).message, "nor by the line's removal"
+    assert "wanted 400 or more" in refusal(outputs=live).message, "removing the setting may not shrink it either"
 
 
-def test_a_live_server_stays_as_it_was_made_when_its_region_offers_less(monkeypatch: pytest.MonkeyPatch):
+def test_a_live_server_keeps_its_settings_when_its_region_offers_less(monkeypatch: pytest.MonkeyPatch):
     stack = Stack()
     made = server_of(stack.up())
     less = replace(REGIONS["swedencentral"], postgresql=PostgresqlOffer((3,), ZoneRedundancy.CLOSED, False))
     monkeypatch.setattr(settings, "REGIONS", {**REGIONS, "swedencentral": less})
-    assert server_of(stack.up()) == made, "its SKU and standby would change, its backups replace it, data and all"
-    assert server_of(Stack().up()) != made, "a new one is made of what is offered"
+    assert server_of(stack.up()) == made, (
+        "a new SKU or standby changes the server, and other backups replace it with its data"
+    )
+    assert server_of(Stack().up()) != made, "a new server gets what the region offers"
 
 
-def test_outputs_that_are_none_are_refused():
+def test_unreadable_own_outputs_are_refused():
     refused = refusal(outputs={"peerCards": {"bank-b": {"counter": "many"}}})
     assert "the own stack organization/decentralized-trust/bank-a: its outputs: bank-b" in refused.message
-    assert refused.registered == (), "without them an old card would be taken"
+    assert refused.registered == (), "without them an old card would be accepted"
 
 
-def test_our_own_card_gives_a_peer_nothing_to_stop_us_with():
+def test_a_peer_cannot_make_our_own_update_fail():
     stack = Stack()
     own = stack.up().outputs["member"]
     copy = make_card(linkPublicKey=own["linkPublicKey"])
     deployed = dict(stack.deployment.resources)
     with pytest.raises(pulumi.RunError, match=r"bank-a and bank-b: both cards have the linkPublicKey .*; wanted"):
         stack.up(copy)
-    assert stack.deployment.resources == deployed, "no key can be agreed: known before anything is registered"
+    assert stack.deployment.resources == deployed, (
+        "no key can be agreed, which must be found before anything is registered"
+    )
 
 
-def test_a_card_as_large_as_may_be_is_a_secret_as_it_was_signed():
+def test_the_largest_card_fits_into_its_secret():
     card = make_card(location="é" * 7000)
     run = Stack().up(card)
     (secret,) = [each for each in run.registrations.values() if each.name == "keys-bank-peer-bank-b"]
     text = secret.inputs["properties"]["value"]
-    assert len(text.encode()) <= MAX_CARD_BYTES, "a secret holds 25 kB, and é as \\u00e9 takes three times as much"
+    assert len(text.encode()) <= MAX_CARD_BYTES, (
+        "a secret holds 25 kB, and é as \\u00e9 would take three times as much"
+    )
     assert json.loads(text) == card

@@ -1,4 +1,4 @@
-"""The checklist holds: what is called met is met, what is not has a reason, and the document says the same."""
+"""The checklist: lines that are called met are met, waived ones have a reason, and the document agrees."""
 
 from collections import Counter
 from dataclasses import replace
@@ -27,22 +27,20 @@ def test_a_large_member_meets_each_check(check: Check):
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=named)
-def test_nothing_and_resources_without_settings_meet_no_check(check: Check):
+def test_resources_without_settings_meet_no_check(check: Check):
     without_settings = tuple(replace(each, inputs={}, known_outputs={}) for each in deployed(large()).every)
     for stack in (StackResources(without_settings), StackResources(())):
-        assert refuses(check, stack), f"{check.__name__} holds for what states nothing, so it shows nothing"
+        assert refuses(check, stack), f"{check.__name__} passes without any setting, so it proves nothing"
 
 
-def test_a_policys_roles_are_for_its_own_identity_alone():
+def test_a_policys_roles_may_be_only_for_its_own_identity():
     stack = deployed(large())
     assignments = stack.of("RoleAssignment")
     wide = next(each for each in assignments if each.name.startswith("monitoring-collection-"))
-    assert "/providers/" not in wide.inputs["scope"], "of the group"
+    assert "/providers/" not in wide.inputs["scope"], "the scope is the group"
     other = replace(wide, inputs={**wide.inputs, "principalId": "another"})
     changed = StackResources(tuple(other if each is wide else each for each in stack.every))
-    assert roles_are_granted_narrowly(changed) == [wide.name], (
-        "the same role for anybody else is over all of the group"
-    )
+    assert roles_are_granted_narrowly(changed) == [wide.name], "the same role for another principal is too wide"
 
 
 @pytest.mark.parametrize(
@@ -57,7 +55,7 @@ def test_a_policys_roles_are_for_its_own_identity_alone():
     ],
     ids=str,
 )
-def test_figures_and_settings_are_read_by_groups_at_the_members_group(changes: dict[str, str]):
+def test_groups_may_read_metrics_and_settings_of_the_resource_group(changes: dict[str, str]):
     stack = deployed(large())
     reader = next(each for each in stack.of("RoleAssignment") if each.name.startswith("monitoring-operators"))
     other = replace(reader, inputs={**reader.inputs, **changes})
@@ -65,7 +63,7 @@ def test_figures_and_settings_are_read_by_groups_at_the_members_group(changes: d
     assert roles_are_granted_narrowly(changed) == [reader.name], "Monitoring Reader shows all settings of its scope"
 
 
-def test_what_is_not_known_yet_is_not_judged():
+def test_unknown_values_are_not_judged():
     stack = StackResources(tuple(replace(each, known_outputs=None) for each in deployed(large()).every))
     with pytest.raises(UnknownError, match="its identity's principal is not known yet"):
         roles_are_granted_narrowly(stack)
@@ -75,22 +73,20 @@ def refuses(check: Check, stack: StackResources) -> bool:
     try:
         return bool(check(stack))
     except LookupError:
-        # The evaluator of security rules can't even begin.
+        # The evaluator of security rules needs the value.
         return True
 
 
 @pytest.mark.parametrize("item", WAIVED, ids=lambda item: item.rules)
 def test_a_waiver_gives_a_reason(item: Item):
     reason = item.waived_because or ""
-    assert reason.endswith("."), "a sentence that an auditor can accept or refuse"
+    assert reason.endswith("."), "a reason is a sentence that an auditor can accept or reject"
     assert len(reason.split()) >= 4
 
 
-def test_each_rule_stands_once():
+def test_each_rule_is_listed_once():
     rules = [rule.strip() for item in ITEMS for rule in item.rules.split(",")]
-    assert [rule for rule, times in Counter(rules).items() if times > 1] == [], (
-        "a rule that is met in one line and waived in another is neither"
-    )
+    assert [rule for rule, times in Counter(rules).items() if times > 1] == [], "a rule can't be both met and waived"
 
 
 def test_a_line_is_either_met_or_waived():
@@ -101,11 +97,11 @@ def test_a_line_is_either_met_or_waived():
 
 
 def test_at_most_half_of_the_checklist_is_waived():
-    assert len(WAIVED) * 2 < len(ITEMS), "a list that is mostly waived is a list of excuses"
+    assert len(WAIVED) * 2 < len(ITEMS), "a mostly waived list is worthless"
 
 
 def test_the_document_is_current():
-    assert written(DOCUMENT) == render(), "docs/checklist.md is not what policy/checklist.py says; run `make docs`"
+    assert written(DOCUMENT) == render(), "docs/checklist.md differs from policy/checklist.py; run `make docs`"
 
 
 def written(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Each component by itself: the settings and options on which a bank's money and keys depend."""
+"""Each component's settings and options on which a bank's money and keys depend."""
 
 import json
 from collections.abc import Callable
@@ -63,7 +63,7 @@ def timeouts(registration: Registration) -> set[str]:
 # --- MemberNetwork -------------------------------------------------------------------------------------------------
 
 
-def test_subnets_are_made_one_after_the_other():
+def test_subnets_are_created_one_after_the_other():
     run = large()
     order = ["network-nodes", "network-endpoints", "network-database", "network-gateway"]
     for before, after in pairwise(order):
@@ -72,39 +72,41 @@ def test_subnets_are_made_one_after_the_other():
         )
 
 
-def test_subnets_lie_inside_the_member_and_apart():
+def test_subnets_lie_inside_the_address_space_and_do_not_overlap():
     run = large()
     (space,) = inputs(run, "VirtualNetwork")["addressSpace"]["addressPrefixes"]
-    assert "subnets" not in inputs(run, "VirtualNetwork"), "subnets stated twice drop each other at an update"
+    assert "subnets" not in inputs(run, "VirtualNetwork"), (
+        "subnets that are stated twice delete each other at an update"
+    )
     blocks = [IPv4Network(each.inputs["addressPrefix"]) for each in all_of(run, "Subnet")]
     assert all(block.subnet_of(IPv4Network(space)) for block in blocks)
     assert not [(one, other) for one in blocks for other in blocks if one is not other and one.overlaps(other)]
 
 
 @pytest.mark.parametrize("name", ["nodes", "endpoints", "database"])
-def test_no_subnet_reaches_the_internet_by_default(name: str):
+def test_no_subnet_has_azures_default_outbound_access(name: str):
     assert subnet(large(), name)["defaultOutboundAccess"] is False, (
-        "Azure's own way out has an address that nobody chose and nobody logs"
+        "Azure's default outbound address is neither chosen nor logged"
     )
 
 
-def test_private_endpoints_heed_the_security_group():
+def test_security_groups_apply_to_private_endpoints():
     assert subnet(large(), "endpoints")["privateEndpointNetworkPolicies"] == "Enabled", (
-        "by default Azure lets everything that is routed here past the rules, to keys and leases"
+        "by default Azure applies no security rule to private endpoints, which hold keys and leases"
     )
 
 
-def test_the_database_has_a_subnet_of_its_own():
+def test_the_database_has_a_separate_subnet():
     (delegation,) = subnet(large(), "database")["delegations"]
     assert delegation["serviceName"] == "Microsoft.DBforPostgreSQL/flexibleServers"
     assert not [each.name for each in all_of(large(), "Subnet") if "delegations" in each.inputs][1:]
 
 
-def test_nodes_leave_by_the_nat_gateway_and_by_one_address():
+def test_outbound_traffic_of_nodes_has_the_nat_gateways_one_address():
     run = large()
     gateway = one(run, "NatGateway")
     assert subnet(run, "nodes")["natGateway"]["id"] == run.ids[gateway.urn], (
-        "whoever is called sees one known address"
+        "the called service sees one known address"
     )
     assert [each["id"] for each in gateway.inputs["publicIpAddresses"]] == [
         run.ids[one(run, "PublicIPAddress", "network-nat-ip").urn]
@@ -112,12 +114,12 @@ def test_nodes_leave_by_the_nat_gateway_and_by_one_address():
     assert not [name for name in ("endpoints", "database", "GatewaySubnet") if "natGateway" in subnet(run, name)]
 
 
-def test_private_names_resolve_inside_the_member_only():
+def test_private_names_resolve_only_inside_the_member():
     run = large()
     network_id = run.ids[one(run, "VirtualNetwork").urn]
     zones = {each.inputs["privateZoneName"] for each in all_of(run, "PrivateZone")}
     linked = {each.inputs["privateZoneName"]: each.inputs for each in all_of(run, "VirtualNetworkLink")}
-    assert zones == set(linked), "a zone without a link resolves for nobody, and nodes would go to the public name"
+    assert zones == set(linked), "without a link to the network, nodes would resolve the public name"
     assert {each["virtualNetwork"]["id"] for each in linked.values()} == {network_id}
     assert not any(each["registrationEnabled"] for each in linked.values()), (
         "a VM must not register itself as a service"
@@ -131,7 +133,7 @@ def test_the_vpn_gateway_survives_the_loss_of_an_instance():
     run = large()
     gateway = inputs(run, "VirtualNetworkGateway", "network-vpn-gateway")
     assert (gateway["gatewayType"], gateway["vpnType"]) == ("Vpn", "RouteBased")
-    assert gateway["activeActive"] is True, "a standby takes over in minutes, a second active instance at once"
+    assert gateway["activeActive"] is True, "a standby instance takes over in minutes, an active one at once"
     assert gateway["enableBgp"] is True
     assert gateway["bgpSettings"]["asn"] == 64512
     addresses = [each["publicIPAddress"]["id"] for each in gateway["ipConfigurations"]]
@@ -139,13 +141,11 @@ def test_the_vpn_gateway_survives_the_loss_of_an_instance():
     assert {each["subnet"]["id"].rsplit("/", 1)[1] for each in gateway["ipConfigurations"]} == {"GatewaySubnet"}
 
 
-def test_every_public_address_stays_and_spans_the_zones():
+def test_every_public_address_is_static_and_zone_redundant():
     for each in all_of(large(), "PublicIPAddress"):
         assert each.inputs["sku"]["name"] == "Standard", f"{each.name}: Basic addresses are retired"
-        assert each.inputs["publicIPAllocationMethod"] == "Static", (
-            f"{each.name}: peers have it in their configuration"
-        )
-        assert each.inputs["zones"] == ZONES, f"{each.name}: the loss of a zone must not take the address"
+        assert each.inputs["publicIPAllocationMethod"] == "Static", f"{each.name}: peers configure it"
+        assert each.inputs["zones"] == ZONES, f"{each.name}: the address must survive the loss of a zone"
 
 
 @pytest.mark.parametrize(
@@ -163,24 +163,24 @@ def test_the_generation_follows_the_sku(run: Callable[[], Plan], sku: str, gener
 
 
 @pytest.mark.parametrize("kind", ["VirtualNetworkGateway", "VirtualNetworkGatewayConnection"])
-def test_gateways_get_the_time_they_take(kind: str):
+def test_gateways_have_sufficient_timeouts(kind: str):
     for each in all_of(large(), kind):
-        assert timeouts(each) == {"2h"}, f"{each.name}: 45 minutes are usual, and a time-out leaves half a gateway"
-        assert each.request.deleteBeforeReplace, f"{each.name}: its subnet, or its two ends, take one at a time"
+        assert timeouts(each) == {"2h"}, f"{each.name}: 45 minutes are usual, and a timeout leaves a broken gateway"
+        assert each.request.deleteBeforeReplace, f"{each.name}: its subnet or its ends accept one change at a time"
 
 
 def test_gateways_are_not_deleted_by_mistake():
     run = large()
-    kept = {
+    removed = {
         each.name for each in resources(run) if each.request.protect and each.type.startswith("azure-native:network:")
     }
-    assert kept == {
+    assert removed == {
         "network-vpn-gateway",
         "network-express-route-gateway",
         "network-vpn-first-ip",
         "network-vpn-second-ip",
         "network-express-route-ip",
-    }, "a gateway made anew has other addresses, and every peer must change its side"
+    }, "a replaced gateway has other addresses, which every peer must configure"
 
 
 def test_the_circuit_is_joined_with_its_key_as_a_secret():
@@ -190,10 +190,10 @@ def test_the_circuit_is_joined_with_its_key_as_a_secret():
     assert connection.inputs["peer"]["id"] == CIRCUIT
     gateway = one(run, "VirtualNetworkGateway", "network-express-route-gateway")
     assert connection.inputs["virtualNetworkGateway1"]["id"] == run.ids[gateway.urn]
-    assert connection.secrets == {"authorizationKey"}, "with it anybody joins the bank's circuit"
-    assert gateway.inputs["sku"]["name"].endswith("AZ"), "the loss of a zone must not cut the circuit off"
+    assert connection.secrets == {"authorizationKey"}, "anybody could join the bank's circuit with it"
+    assert gateway.inputs["sku"]["name"].endswith("AZ"), "the circuit must survive the loss of a zone"
     assert gateway.name not in depends_on(run, one(run, "VirtualNetworkGateway", "network-vpn-gateway")), (
-        "Azure makes both kinds in any order: the peers need not wait for the circuit's gateway too"
+        "Azure creates both kinds in any order: peers need not wait for the circuit's gateway"
     )
 
 
@@ -201,37 +201,39 @@ def test_every_gateway_is_maintained_at_a_known_hour():
     run = large()
     maintained = {each.inputs["resourceName"] for each in all_of(run, "ConfigurationAssignment")}
     gateways = {run.answers[each.urn]["name"] for each in all_of(run, "VirtualNetworkGateway")}
-    assert maintained == gateways, "both instances of a gateway restart during maintenance: not at noon"
+    assert maintained == gateways, "both instances restart during maintenance, which must be at night"
     tomorrow = datetime.now(UTC) + timedelta(days=1)
     for each in all_of(run, "MaintenanceConfiguration"):
         begins = datetime.strptime(f"{each.inputs['startDateTime']} +0000", "%Y-%m-%d %H:%M %z")
-        assert abs(begins - tomorrow) < timedelta(days=1), "Azure takes no window that began in the past"
+        assert abs(begins - tomorrow) < timedelta(days=1), "Azure refuses a window that began in the past"
         assert list(each.request.ignoreChanges) == ["startDateTime", "tags"], "tomorrow's run changes nothing"
 
 
 # --- VpnPeering ----------------------------------------------------------------------------------------------------
 
 
-def test_a_new_key_makes_a_new_connection():
+def test_a_new_key_replaces_the_connection():
     links = [each for each in all_of(large(), "VirtualNetworkGatewayConnection") if "sharedKey" in each.inputs]
     assert len(links) == 3
     for each in links:
         assert list(each.request.replaceOnChanges) == ["sharedKey"], (
             f"{each.name}: Azure ignores a new key on an update"
         )
-        assert each.request.deleteBeforeReplace, f"{each.name}: there can't be two connections to one peer"
+        assert each.request.deleteBeforeReplace, f"{each.name}: two connections to one peer can't exist"
 
 
-def test_links_take_the_strongest_proposal():
+def test_links_have_the_strongest_policy():
     weak = ("MD5", "SHA1", "DES", "DES3", "DHGroup1", "DHGroup2", "None", "PFS1", "PFS2")
     for each in all_of(large(), "VirtualNetworkGatewayConnection"):
         for policy in each.inputs.get("ipsecPolicies", ()):
             assert (policy["ipsecEncryption"], policy["ipsecIntegrity"]) == ("GCMAES256", "GCMAES256")
-            assert policy["pfsGroup"] == policy["dhGroup"] == "ECP384", "each key is made anew, of 192 bits' strength"
+            assert policy["pfsGroup"] == policy["dhGroup"] == "ECP384", (
+                "each key comes from a new exchange of 192 bits' strength"
+            )
             assert not [value for value in policy.values() if value in weak]
 
 
-def test_a_dead_peer_is_noticed_before_bgp_would():
+def test_a_dead_peer_is_detected_before_bgp_would():
     found = [
         each.inputs["dpdTimeoutSeconds"]
         for each in all_of(large(), "VirtualNetworkGatewayConnection")
@@ -243,18 +245,18 @@ def test_a_dead_peer_is_noticed_before_bgp_would():
 # --- KeyStore ------------------------------------------------------------------------------------------------------
 
 
-def test_the_vault_is_closed_and_forgets_nothing():
+def test_the_vault_is_closed_and_keeps_deleted_objects():
     vault = inputs(large(), "Vault", "keys-vault")["properties"]
-    assert vault["enableRbacAuthorization"] is True, "an access policy knows no conditions, no groups, no review"
+    assert vault["enableRbacAuthorization"] is True, "access policies have no conditions and no review"
     assert "accessPolicies" not in vault
     assert vault["enableSoftDelete"] is True
-    assert vault["enablePurgeProtection"] is True, "not even an owner may destroy the bank's keys for good"
+    assert vault["enablePurgeProtection"] is True, "not even an owner may purge the bank's keys"
     assert vault["softDeleteRetentionInDays"] == 90
     assert vault["publicNetworkAccess"] == "Disabled"
-    assert vault["networkAcls"] == {"defaultAction": "Deny", "bypass": "None"}, "nor by way of a trusted service"
-    assert vault["sku"]["name"] == "premium", "keys in an HSM are to be had in Premium only"
+    assert vault["networkAcls"] == {"defaultAction": "Deny", "bypass": "None"}, "nor may a trusted service reach it"
+    assert vault["sku"]["name"] == "premium", "HSM keys require Premium"
     others = ("enabledForDeployment", "enabledForDiskEncryption", "enabledForTemplateDeployment")
-    assert not [key for key in others if vault[key]], "nobody but the nodes reads secrets here"
+    assert not [key for key in others if vault[key]], "only the nodes read secrets here"
 
 
 def test_purge_protection_is_true_or_left_out():
@@ -266,7 +268,9 @@ def test_purge_protection_is_true_or_left_out():
 def test_a_secret_or_key_is_not_deleted_with_its_resource():
     for run in (large(), sample("dev")):
         for each in (*all_of(run, "Secret"), *all_of(run, "keyvault:Key")):
-            assert each.request.retainOnDelete, f"{each.name}: the delete would need the data plane, which is closed"
+            assert each.request.retainOnDelete, (
+                f"{each.name}: the deletion would need the data plane, which is closed"
+            )
         for each in all_of(run, "Secret"):
             wanted = "text/plain" if each.name == "keys-bank-enrolment-key" else "application/json"
             assert each.inputs["properties"]["contentType"] == wanted
@@ -276,19 +280,19 @@ def secret_value(run: Plan, name: str) -> Any:
     return json.loads(one(run, "Secret", name).inputs["properties"]["value"])
 
 
-def test_the_applications_have_passwords_that_nobody_knows():
+def test_the_applications_passwords_are_generated():
     run = large()
     users = secret_value(run, "keys-bank-rpc-users")
     assert [(user["name"], user["permissions"]) for user in users] == [
         (user["name"], user["permissions"]) for user in CONFIGURED_USERS
-    ], "what the bank configured, the nodes enforce"
+    ], "the nodes enforce the configured permissions"
     passwords = [user["password"] for user in users]
     assert len(set(passwords)) == len(passwords), "an application must not be able to act as another"
     assert min(map(len, passwords)) >= 32
-    assert secret_value(bank("bank-b"), "keys-bank-rpc-users") == [], "without applications nobody is let in"
+    assert secret_value(bank("bank-b"), "keys-bank-rpc-users") == [], "without applications there is no user"
 
 
-def test_the_agents_find_their_secrets_by_the_names_they_know():
+def test_the_secrets_have_the_names_that_agents_read():
     run = large()
     names = {each.inputs.get("secretName"): each.name for each in all_of(run, "Secret")}
     for name, logical in {
@@ -299,7 +303,7 @@ def test_the_agents_find_their_secrets_by_the_names_they_know():
         VaultSecret.ENROLMENT_KEYS: {"authority-enrolment-keys"},
         VaultSecret.AGREED_NAMES: {"authority-agreed-names"},
     }.items():
-        assert names[name] in logical, "an agent that asks for another name waits for good"
+        assert names[name] in logical, "an agent that reads another name would wait forever"
 
 
 # Of API version 2026-02-01, read on 2026-11-29: github.com/Azure/bicep-types-az,
@@ -317,7 +321,7 @@ NEXT_VAULT_API = {
 
 
 @pytest.mark.parametrize("kind", NEXT_VAULT_API)
-def test_what_vaults_are_sent_is_in_the_next_version_of_their_api(kind: str):
+def test_inputs_of_vaults_exist_in_the_next_version_of_their_api(kind: str):
     for each in all_of(large(), kind):
         stated = {
             f"{key}.{inner}" if isinstance(value, dict) else key
@@ -329,18 +333,18 @@ def test_what_vaults_are_sent_is_in_the_next_version_of_their_api(kind: str):
         )
 
 
-def test_the_own_card_is_in_the_vault_and_no_vm_waits_for_it():
+def test_the_own_card_is_in_the_vault_and_no_vm_depends_on_it():
     for run in (large(), bare()):
         assert secret_value(run, "keys-bank-card") == run.outputs["member"], (
-            "peers read what was signed, nulls and all"
+            "peers get the signed text, including nulls"
         )
         for vms in all_of(run, "VirtualMachineScaleSet"):
             waits = waits_for(run, vms)
             assert "keys-bank-card" not in [each.name for each in waits], (
-                "the card waits for the VPN gateway, 45 minutes"
+                "the card depends on the VPN gateway, which takes 45 minutes"
             )
             assert not [each.name for each in waits if "VirtualNetworkGateway" in each.type], (
-                f"{vms.name} waits for a gateway, 45 minutes"
+                f"{vms.name} depends on a gateway, which takes 45 minutes"
             )
     waits = waits_for(large(), one(large(), "Secret", "keys-bank-card"))
     assert "network-vpn-gateway" in [each.name for each in waits], "the card states the gateway's addresses"
@@ -349,7 +353,7 @@ def test_the_own_card_is_in_the_vault_and_no_vm_waits_for_it():
 # --- NetworkAuthority ----------------------------------------------------------------------------------------------
 
 
-def test_the_authoritys_keys_can_do_nothing_but_sign_and_never_leave():
+def test_the_authoritys_keys_are_for_signing_only_and_not_exportable():
     run = large()
     keys = all_of(run, "keyvault:Key")
     vaults = {each.inputs["keyName"]: each.inputs["vaultName"] for each in keys}
@@ -358,23 +362,21 @@ def test_the_authoritys_keys_can_do_nothing_but_sign_and_never_leave():
     for each in keys:
         properties = each.inputs["properties"]
         assert (properties["kty"], properties["curveName"]) == ("EC-HSM", "P-256"), (
-            "made in the HSM, of Corda's curve"
+            "generated in the HSM, on Corda's curve"
         )
-        assert properties["keyOps"] == ["sign"], f"{each.name}: whoever takes the VM over must not gain more"
-        assert properties["attributes"]["exportable"] is False, (
-            f"{each.name}: nobody is handed the root of the network"
-        )
-        assert each.request.protect, f"{each.name}: all members trust it, for good"
+        assert properties["keyOps"] == ["sign"], f"{each.name}: an attacker on the VM must not gain more"
+        assert properties["attributes"]["exportable"] is False, f"{each.name}: the root key is not exportable"
+        assert each.request.protect, f"{each.name}: all members trust it permanently"
 
 
-def test_the_authoritys_vaults_are_as_closed_as_the_nodes():
+def test_the_authoritys_vaults_are_as_closed_as_the_nodes_vault():
     run = large()
     differing = ("vaultName", "resourceName")
     nodes, *authoritys = (
         {key: value for key, value in inputs(run, "Vault", name).items() if key not in differing}
         for name in ("keys-vault", "authority-vault", "authority-root-v")
     )
-    assert authoritys == [nodes, nodes], "one hardening, written once"
+    assert authoritys == [nodes, nodes], "all vaults have the same settings"
 
 
 def test_the_root_is_open_for_the_hours_that_the_configuration_says():
@@ -382,14 +384,14 @@ def test_the_root_is_open_for_the_hours_that_the_configuration_says():
     times = (now + timedelta(hours=8), now - timedelta(minutes=1))
     opened, closed = (founder(rootOpenUntil=f"{time:%Y-%m-%dT%H:%M:%SZ}") for time in times)
     names = [{each.name for each in all_of(run, "RoleAssignment")} for run in (opened, closed)]
-    assert names[0] - names[1] == {"authority-opens-root"}, "a run after that time takes the right back"
+    assert names[0] - names[1] == {"authority-opens-root"}, "a run after that time removes the role"
     assert names[1] < names[0]
     data = [inputs(run, "VirtualMachineScaleSet", "authority-hosts-vms") for run in (opened, closed)]
     profiles = [each["virtualMachineProfile"]["osProfile"]["customData"] for each in data]
-    assert profiles[0] == profiles[1], "no VM is made anew when the root opens or closes"
+    assert profiles[0] == profiles[1], "no VM is replaced when the root opens or closes"
 
 
-def test_each_generation_of_the_issuing_ca_has_a_key_and_the_older_ones_stay():
+def test_each_generation_of_the_identity_ca_has_a_key_and_older_keys_stay():
     names = {each.inputs["keyName"] for each in all_of(founder(caGeneration=3), "keyvault:Key")}
     assert names == {"identity-ca", "network-parameters", "identity-ca-2", "identity-ca-3", "root"}, (
         "a protected key that leaves the program stops the run, and an older CA still signs its revocation list"
@@ -410,13 +412,13 @@ def named(run: Plan, kind: str, name: str) -> str:
     return str(run.ids[one(run, kind, name).urn].rsplit("/", 1)[1])
 
 
-def test_the_authority_holds_its_keys_and_register_and_nothing_of_the_nodes():
+def test_the_authoritys_identity_has_roles_on_its_own_keys_and_register_only():
     run = large()
     (permission,) = inputs(run, "RoleDefinition", "authority-role")["permissions"]
     assert set(permission["dataActions"]) == {
         f"Microsoft.KeyVault/vaults/{action}"
         for action in ("keys/read", "keys/sign/action", "secrets/getSecret/action")
-    }, "it can neither make, change nor delete a key, nor write a secret"
+    }, "it can neither create, change nor delete a key, nor write a secret"
     assert permission["actions"] == []
     assert held(run, "authority-identity") == {
         (named(run, "RoleDefinition", "authority-role"), f"vaults/{named(run, 'Vault', 'authority-vault')}"),
@@ -430,17 +432,17 @@ def test_the_authority_holds_its_keys_and_register_and_nothing_of_the_nodes():
         each.name
         for each in all_of(run, "RoleAssignment")
         if each.inputs["scope"].endswith("/containers/authority") and each.name != "authority-keeps"
-    ], "a node must not be able to write itself a certificate into the register"
+    ], "a node must not be able to write a certificate into the register"
 
 
-def test_the_authority_knows_each_member_and_has_a_key_with_each():
+def test_the_authority_has_the_card_and_an_enrolment_key_of_each_member():
     run = large()
     members = {"bank-a", "bank-b", "bank-c"}
     agreed = secret_value(run, "authority-enrolment-keys")
-    assert set(agreed) == members, "its own bank's nodes ask like the others'"
-    assert len(set(agreed.values())) == len(members), "no member can ask in another's name"
+    assert set(agreed) == members, "its own bank's nodes authenticate their requests too"
+    assert len(set(agreed.values())) == len(members), "no member can send requests in another's name"
     assert agreed["bank-a"] == inputs(run, "Secret", "keys-bank-enrolment-key")["properties"]["value"]
-    assert set(secret_value(run, "authority-peers")) == members - {"bank-a"}, "whose cards it looks names up on"
+    assert set(secret_value(run, "authority-peers")) == members - {"bank-a"}, "it looks names up on these cards"
     assert {each.name for each in all_of(run, "Secret") if each.name.startswith("authority-peer-")} == {
         "authority-peer-bank-b",
         "authority-peer-bank-c",
@@ -451,7 +453,7 @@ def test_both_sides_of_an_enrolment_have_one_key():
     agreed = secret_value(bank("bank-a"), "authority-enrolment-keys")
     for name in ("bank-b", "bank-c"):
         theirs = inputs(bank(name), "Secret", "keys-bank-enrolment-key")["properties"]["value"]
-        assert theirs == agreed[name], "else the authority believes no request, and the node no answer"
+        assert theirs == agreed[name], "otherwise the authority refuses each request, and the node each answer"
 
 
 def test_the_authority_is_two_vms_apart_from_the_nodes():
@@ -460,12 +462,12 @@ def test_the_authority_is_two_vms_apart_from_the_nodes():
     assert vms["sku"]["capacity"] == 2, "one may fail"
     assert vms["identity"]["userAssignedIdentities"] == [
         run.ids[one(run, "UserAssignedIdentity", "authority-identity").urn]
-    ], "its identity is its own"
+    ], "it has a separate identity"
     (interface,) = vms["virtualMachineProfile"]["networkProfile"]["networkInterfaceConfigurations"]
     assert interface["ipConfigurations"][0]["subnet"]["id"].endswith("/subnets/authority")
     balancer = inputs(run, "LoadBalancer", "authority-hosts-balancer")
     (frontend,) = balancer["frontendIPConfigurations"]
-    assert frontend["privateIPAddress"] == "10.1.1.126", "its card says so"
+    assert frontend["privateIPAddress"] == "10.1.1.126", "its card names it"
     assert {rule["frontendPort"] for rule in balancer["loadBalancingRules"]} == {8444, 8445}
 
 
@@ -482,12 +484,12 @@ def test_the_authority_is_two_vms_apart_from_the_nodes():
         ("storage-blob-access-zone-group", "it could keep no register"),
     ],
 )
-def test_no_authority_starts_before_what_it_needs(name: str, otherwise: str):
+def test_an_authoritys_vms_depend_on_their_prerequisites(name: str, otherwise: str):
     run = large()
     assert name in depends_on(run, one(run, "VirtualMachineScaleSet", "authority-hosts-vms")), otherwise
 
 
-def test_a_custom_role_is_assigned_long_after_it_is_made():
+def test_a_custom_role_is_assigned_long_after_its_creation():
     run = large()
     definitions = {run.ids[each.urn]: each for each in all_of(run, "RoleDefinition")}
     assignments = [each for each in all_of(run, "RoleAssignment") if each.inputs["roleDefinitionId"] in definitions]
@@ -496,19 +498,19 @@ def test_a_custom_role_is_assigned_long_after_it_is_made():
         before = {
             made.type.rsplit(":", 1)[1] for made in waits_for(run, definitions[each.inputs["roleDefinitionId"]])
         }
-        assert before <= {"MemberGroup", "ResourceGroup"}, "a role needs nothing but its group"
+        assert before <= {"MemberGroup", "ResourceGroup"}, "a role depends only on its group"
         after = {made.type.rsplit(":", 1)[1] for made in waits_for(run, each)}
         assert {"PrivateEndpoint", "PrivateDnsZoneGroup", "Subnet"} <= after, (
-            f"{each.name}: Azure says RoleDefinitionDoesNotExist to who assigns a role seconds after it was made"
+            f"{each.name}: Azure answers RoleDefinitionDoesNotExist seconds after a role's creation"
         )
 
 
-def test_nodes_may_not_delete_what_they_keep():
+def test_nodes_may_not_delete_their_keys():
     run = large()
     (permission,) = inputs(run, "RoleDefinition", "keys-node-role")["permissions"]
     data_actions = [action.lower() for action in permission["dataActions"]]
     assert not [action for action in data_actions if "delete" in action or "purge" in action or "*" in action], (
-        "whoever takes over a node must not be able to destroy the keys of all nodes"
+        "an attacker on a node must not be able to delete the keys of all nodes"
     )
     assert {action.rsplit("/", 2)[1] for action in data_actions} == {"getsecret", "setsecret", "readmetadata"}
     assert permission["actions"] == [], "no right on the vault itself: it can't change its rules"
@@ -530,10 +532,10 @@ def test_the_nodes_hold_no_more_roles_than_they_need():
         (BuiltInRole.KEY_VAULT_SECRETS_USER.value, "vaults"),
         (BuiltInRole.STORAGE_BLOB_DATA_CONTRIBUTOR.value, "containers"),
         (BuiltInRole.MONITORING_METRICS_PUBLISHER.value, "components"),
-    }, "a node that was taken over must gain nothing beyond its own keys, leases and metrics"
+    }, "an attacker on a node must gain nothing beyond its keys, leases and metrics"
 
 
-def test_operators_read_and_that_is_all():
+def test_operators_only_read():
     run = large()
     held = {
         each.inputs["roleDefinitionId"].rsplit("/", 1)[1]: each.inputs
@@ -545,14 +547,14 @@ def test_operators_read_and_that_is_all():
         BuiltInRole.KEY_VAULT_SECRETS_USER.value: "secrets",
         BuiltInRole.STORAGE_BLOB_DATA_READER.value: "containers",
         BuiltInRole.MONITORING_READER.value: "resourceGroups",
-    }, "nobody's eyes belong on the vault's keys"
+    }, "no person may read the vault's keys"
     assert held[BuiltInRole.KEY_VAULT_SECRETS_USER.value]["scope"].endswith("/rpc-users"), (
-        "the applications' passwords alone"
+        "only the applications' passwords"
     )
     assert held[BuiltInRole.STORAGE_BLOB_DATA_READER.value]["scope"].endswith("/network"), (
-        "certificates, and no lease"
+        "certificates, but no lease"
     )
-    assert {each["principalType"] for each in held.values()} == {"Group"}, "people come and go, the group stays"
+    assert {each["principalType"] for each in held.values()} == {"Group"}, "the group stays when its members change"
 
 
 def test_every_role_names_the_kind_of_its_principal():
@@ -575,7 +577,7 @@ def test_every_role_names_the_kind_of_its_principal():
         ("storage-file-access", "file", "privatelink.file.core.windows.net"),
     ],
 )
-def test_a_service_answers_inside_under_its_own_name(component: str, group: str, zone: str):
+def test_a_service_has_its_own_name_inside_of_the_network(component: str, group: str, zone: str):
     run = large()
     endpoint, names = (
         one(run, "PrivateEndpoint", f"{component}-endpoint"),
@@ -583,25 +585,25 @@ def test_a_service_answers_inside_under_its_own_name(component: str, group: str,
     )
     assert endpoint.inputs["subnet"]["id"].endswith("/subnets/endpoints")
     (connection,) = endpoint.inputs["privateLinkServiceConnections"]
-    assert connection["groupIds"] == [group], "the wrong sub-resource gives an address that answers nothing"
+    assert connection["groupIds"] == [group], "with a wrong sub-resource the address does not answer"
     assert connection["privateLinkServiceId"] in run.ids.values()
     assert names["privateEndpointName"] == run.answers[endpoint.urn]["name"]
     (record,) = names["privateDnsZoneConfigs"]
     assert record["privateDnsZoneId"].endswith(f"/{zone}"), (
-        "else the name leads to the public address, which is closed"
+        "otherwise the name leads to the public address, which is closed"
     )
 
 
 # --- LedgerStorage -------------------------------------------------------------------------------------------------
 
 
-def test_storage_takes_no_keys_and_no_strangers():
+def test_storage_refuses_keys_and_other_networks():
     for each in all_of(large(), "StorageAccount"):
         account = each.inputs
-        assert account["allowSharedKeyAccess"] is False, f"{each.name}: a key in the wrong hands opens all of it"
+        assert account["allowSharedKeyAccess"] is False, f"{each.name}: a leaked key would open all of it"
         assert account["isLocalUserEnabled"] is False
         assert account["allowBlobPublicAccess"] is False
-        assert account["allowCrossTenantReplication"] is False, f"{each.name}: nobody copies it to another tenant"
+        assert account["allowCrossTenantReplication"] is False, f"{each.name}: nobody may copy it to another tenant"
         assert account["publicNetworkAccess"] == "Disabled"
         assert account["networkRuleSet"]["defaultAction"] == "Deny"
         assert account["minimumTlsVersion"] == "TLS1_2"
@@ -614,21 +616,21 @@ def test_storage_takes_no_keys_and_no_strangers():
 @pytest.mark.parametrize(
     ("run", "blobs", "files"), [(large, "Standard_GZRS", "Premium_ZRS"), (bare, "Standard_GRS", "Premium_LRS")]
 )
-def test_storage_is_as_redundant_as_the_region_lets_it_be(run: Callable[[], Plan], blobs: str, files: str):
+def test_storage_has_the_regions_highest_redundancy(run: Callable[[], Plan], blobs: str, files: str):
     accounts = {each.name: each.inputs["sku"]["name"] for each in all_of(run(), "StorageAccount")}
     assert accounts == {"storage-blobs": blobs, "storage-files": files}, "leases must outlive a zone"
 
 
-def test_network_information_can_be_had_back():
+def test_network_information_can_be_restored():
     rules = inputs(large(), "ManagementPolicy")["policy"]["rules"]
     actions = {rule["name"]: rule["definition"]["actions"] for rule in rules}
     assert actions["old-versions"] == {"version": {"delete": {"daysAfterCreationGreaterThan": 90}}}, (
-        "versions end, and nothing that is current does"
+        "old versions expire, and current blobs do not"
     )
     marks = next(rule["definition"] for rule in rules if "baseBlob" in rule["definition"]["actions"])
-    assert marks["filters"]["prefixMatch"] == ["leases/vms/"], "not the identities' records beside them"
+    assert marks["filters"]["prefixMatch"] == ["leases/vms/"], "the identities' records do not expire"
     service = inputs(large(), "BlobServiceProperties")
-    assert service["isVersioningEnabled"] is True, "a node that writes nonsense must not overwrite what was good"
+    assert service["isVersioningEnabled"] is True, "a faulty write must be reversible"
     for policy in ("deleteRetentionPolicy", "containerDeleteRetentionPolicy"):
         assert service[policy]["enabled"] is True
         assert service[policy]["days"] >= 7
@@ -640,7 +642,7 @@ def test_network_information_can_be_had_back():
     }
 
 
-def test_nodes_write_their_two_containers_and_no_other():
+def test_nodes_may_write_their_two_containers_only():
     run = large()
     principal = run.answers[one(run, "UserAssignedIdentity", "bank-a-node-identity").urn]["principalId"]
     scopes = {
@@ -649,29 +651,31 @@ def test_nodes_write_their_two_containers_and_no_other():
         if each.inputs["principalId"] == principal and "/storageAccounts/" in each.inputs["scope"]
     }
     assert scopes == {f"blobServices/default/containers/{name}" for name in ("network", "leases")}, (
-        "at the account it would have the authority's register too"
+        "with a role on the account they could write the authority's register too"
     )
 
 
-def test_the_share_is_nfs_in_an_account_that_can():
+def test_the_share_is_nfs_in_a_premium_account():
     run = large()
     share, account = one(run, "FileShare"), inputs(run, "StorageAccount", "storage-files")
-    assert share.inputs["enabledProtocols"] == "NFS", "SMB would want a key"
+    assert share.inputs["enabledProtocols"] == "NFS", "SMB would require a key"
     assert account["kind"] == "FileStorage", "Azure has NFS on premium files only"
     assert share.inputs["accountName"] == account["accountName"]
-    assert "storage-file-service" in depends_on(run, share), "the service's settings hold for shares made after them"
+    assert "storage-file-service" in depends_on(run, share), "the service's settings apply to later shares"
 
 
 # --- LedgerDatabase ------------------------------------------------------------------------------------------------
 
 
-def test_the_database_takes_its_epochs_roles_and_no_stranger():
+def test_the_database_accepts_passwords_of_epoch_roles_and_closes_the_public_network():
     run = large()
     server = inputs(run, "Server")
     assert server["authConfig"]["activeDirectoryAuth"] == "Enabled", "the agents sign in with their VM's identity"
-    assert server["authConfig"]["passwordAuth"] == "Enabled", "an epoch's role has a password, made in memory"
-    assert len(server["administratorLoginPassword"]) == 64, "Azure wants a first administrator: nobody can guess it"
-    assert "administratorLoginPassword" in one(run, "Server").secrets, "and nobody learns it"
+    assert server["authConfig"]["passwordAuth"] == "Enabled", "an epoch's role has a password, generated in memory"
+    assert len(server["administratorLoginPassword"]) == 64, (
+        "Azure requires a first administrator, with an unguessable name"
+    )
+    assert "administratorLoginPassword" in one(run, "Server").secrets, "its password is secret"
     assert server["network"]["publicNetworkAccess"] == "Disabled"
     assert server["network"]["delegatedSubnetResourceId"].endswith("/subnets/database")
     assert server["network"]["privateDnsZoneArmResourceId"].endswith(".postgres.database.azure.com")
@@ -679,33 +683,35 @@ def test_the_database_takes_its_epochs_roles_and_no_stranger():
     assert settings["require_secure_transport"] == "on"
     assert settings["ssl_min_protocol_version"] == "TLSv1.2"
     assert settings["log_connections"] == settings["log_disconnections"] == "on", (
-        "who signed in is known; `test_a_nodes_figures_take_one_connection` keeps it to a line now and then"
+        "sign-ins are logged; `test_a_nodes_figures_take_one_connection` limits their number"
     )
 
 
 @pytest.mark.parametrize(("run", "mode"), [(large, "ZoneRedundant"), (lambda: bank("bank-b"), "Disabled")])
-def test_the_ledger_survives_a_zone_where_the_bank_pays_for_it(run: Callable[[], Plan], mode: str):
+def test_the_standby_is_in_another_zone_if_the_bank_pays_for_it(run: Callable[[], Plan], mode: str):
     assert inputs(run(), "Server")["highAvailability"]["mode"] == mode
 
 
-def test_a_server_that_has_grown_by_itself_is_not_made_smaller():
+def test_a_server_whose_storage_has_grown_is_not_shrunk():
     server = one(large(), "Server")
     assert server.inputs["storage"]["autoGrow"] == "Enabled"
     assert "storage.storageSizeGB" in server.request.ignoreChanges, "Azure would refuse it, and the update"
 
 
-def test_a_server_keeps_the_version_that_it_has():
+def test_a_live_server_keeps_its_version():
     server = one(large(), "Server")
     assert server.inputs["version"] == "17"
-    assert server.inputs["createMode"] == "Default", "of a server that is not there, and of one that is"
+    assert server.inputs["createMode"] == "Default", "for a new server, and for an existing one"
     assert {"version", "createMode"} <= set(server.request.ignoreChanges), (
-        "an upgrade can't be undone, and ends every session: it is no part of an update of the stack"
+        "an upgrade is irreversible and ends every session, so no update of the stack may do it"
     )
 
 
-def test_backups_last_and_lie_elsewhere_too():
+def test_backups_are_geo_redundant():
     backup = inputs(large(), "Server")["backup"]
-    assert backup == {"backupRetentionDays": 35, "geoRedundantBackup": "Enabled"}, "fixed for ever when it is made"
+    assert backup == {"backupRetentionDays": 35, "geoRedundantBackup": "Enabled"}, (
+        "it can't be changed after the creation"
+    )
 
 
 def test_the_nodes_own_identity_administers_the_database():
@@ -714,7 +720,7 @@ def test_the_nodes_own_identity_administers_the_database():
         inputs(run, "AdministratorsMicrosoftEntra"),
         run.answers[one(run, "UserAssignedIdentity", "bank-a-node-identity").urn],
     )
-    assert administrator["objectId"] == identity["principalId"], "so no secret leads to the ledger"
+    assert administrator["objectId"] == identity["principalId"], "no secret gives access to the ledger"
     assert administrator["principalName"] == identity["name"]
     assert administrator["principalType"].lower() == "serviceprincipal", "a managed identity is one"
 
@@ -730,7 +736,7 @@ def test_the_server_is_changed_one_step_at_a_time():
 
 def test_no_database_is_made_through_resource_manager():
     assert not all_of(large(), "dbforpostgresql:Database"), (
-        "the first administrator would own it, and no agent could let its node in"
+        "the first administrator would own it, and no agent could grant its node access"
     )
 
 
@@ -739,10 +745,10 @@ def test_no_database_is_made_through_resource_manager():
     [(1, 20, 2), (8, 20, 2), (9, 20, 4), (14, 20, 4), (16, 20, 4), (17, 20, 8), (64, 20, 16), (8, 200, 4)],
 )
 def test_the_server_grows_with_its_nodes_and_their_connections(identities: int, connections: int, cores: int):
-    assert vcores(identities, 4, connections) == cores, "nodes must not wait for the server while all are busy"
+    assert vcores(identities, 4, connections) == cores, "the server must be able to serve all nodes at once"
 
 
-def test_more_nodes_than_any_server_takes_are_refused():
+def test_more_nodes_than_any_server_supports_are_refused():
     with pytest.raises(ValueError, match="LedgerDatabase: 65 identities; wanted 64 at most"):
         vcores(65, 4, 20)
     with pytest.raises(ValueError, match="LedgerDatabase: 25 identities; wanted 24 at most"):
@@ -763,13 +769,13 @@ def profile(run: Plan) -> dict[str, Any]:
     return dict(inputs(run, "VirtualMachineScaleSet", "nodes-vms")["virtualMachineProfile"])
 
 
-def test_azure_patches_its_own_image_and_no_other():
+def test_azure_patches_only_its_own_images():
     patched, own = (profile(run)["osProfile"]["linuxConfiguration"] for run in (large(), bare()))
     assert patched["patchSettings"]["patchMode"] == "AutomaticByPlatform"
-    assert "patchSettings" not in own, "Azure does so for its own images alone"
+    assert "patchSettings" not in own, "Azure does so only for its own images"
 
 
-def test_the_balancer_serves_exactly_the_listeners_each_with_its_probe():
+def test_the_balancer_has_exactly_the_listeners_each_with_its_probe():
     balancer = inputs(large(), "LoadBalancer", "nodes-balancer")
     rules = {rule["name"]: rule for rule in balancer["loadBalancingRules"]}
     probes = {probe["name"]: probe for probe in balancer["probes"]}
@@ -780,48 +786,46 @@ def test_the_balancer_serves_exactly_the_listeners_each_with_its_probe():
     assert set(probes) == set(rules)
     for name, rule in rules.items():
         assert rule["backendPort"] == rule["frontendPort"], "the security rules see the port behind the balancer"
-        assert rule["probe"]["id"] == f"$self/probes/{name}", "the balancer's own id is not known before it is there"
+        assert rule["probe"]["id"] == f"$self/probes/{name}", "the balancer's own id is unknown before its creation"
         assert rule["frontendIPConfiguration"]["id"].startswith("$self/frontendIPConfigurations/")
         assert [each["id"].split("/")[0] for each in rule["backendAddressPools"]] == ["$self"]
-        assert rule["enableTcpReset"] is True, "a node must not wait for a connection to a VM that died"
+        assert rule["enableTcpReset"] is True, "a node must not wait for a connection to a dead VM"
     for name, probe in probes.items():
         if name == "network-info":
             assert (probe["protocol"], probe["port"], probe["requestPath"]) == ("Http", HEALTH_PORT, HEALTH_PATH)
         else:
-            assert (probe["protocol"], probe["port"]) == ("Tcp", wanted[name]), (
-                "who holds the identity listens, no other"
-            )
+            assert (probe["protocol"], probe["port"]) == ("Tcp", wanted[name]), "only the identity's holder listens"
         seconds = probe["intervalInSeconds"] * probe["probeThreshold"]
-        assert seconds <= 15, "a takeover must not wait for the balancer"
+        assert seconds <= 15, "the balancer must detect a takeover quickly"
         assert probe["noHealthyBackendsBehavior"] == "AllProbedDown", "never to a VM that does not hold the identity"
 
 
 def test_the_frontend_is_private_fixed_and_zone_redundant():
     (frontend,) = inputs(large(), "LoadBalancer", "nodes-balancer")["frontendIPConfigurations"]
     assert (frontend["privateIPAddress"], frontend["privateIPAllocationMethod"]) == ("10.1.0.254", "Static"), (
-        "the address stands on the card that every peer has"
+        "every peer has the address from the card"
     )
     assert "publicIPAddress" not in frontend
     assert frontend["zones"] == ZONES
     assert frontend["subnet"]["id"].endswith("/subnets/nodes")
 
 
-def test_the_vms_spread_and_are_repaired():
+def test_the_vms_are_distributed_and_repaired():
     scale_set = inputs(large(), "VirtualMachineScaleSet", "nodes-vms")
     assert scale_set["orchestrationMode"] == "Flexible"
     assert scale_set["zones"] == ZONES
-    assert scale_set["zoneBalance"] is False, "a zone without capacity must not stop the others from replacing a VM"
-    assert scale_set["platformFaultDomainCount"] == 1, "zonal sets spread over as many racks as there are"
+    assert scale_set["zoneBalance"] is False, "a zone without capacity must not prevent a replacement in others"
+    assert scale_set["platformFaultDomainCount"] == 1, "zonal sets use all racks"
     assert scale_set["automaticRepairsPolicy"]["enabled"] is True
     assert scale_set["upgradePolicy"]["mode"] == "Rolling", "Automatic may restart all of the bank's nodes at once"
     policy = scale_set["upgradePolicy"]["rollingUpgradePolicy"]
-    assert policy["maxSurge"] is True, "a new VM takes the identity over before the old one goes"
+    assert policy["maxSurge"] is True, "a new VM takes the identity over before the old one is deleted"
     assert policy["maxBatchInstancePercent"] <= 20
     notice = profile(large())["scheduledEventsProfile"]["terminateNotificationProfile"]
     assert notice["enable"] is True, "a node must stop its ledger before its VM is deleted"
 
 
-def test_the_vms_take_keys_only_and_have_no_public_address():
+def test_the_vms_allow_only_ssh_keys_and_have_no_public_address():
     run = large()
     system = profile(run)["osProfile"]
     assert system["linuxConfiguration"]["disablePasswordAuthentication"] is True
@@ -836,38 +840,38 @@ def test_the_vms_take_keys_only_and_have_no_public_address():
     assert pool["id"].startswith(f"{run.ids[one(run, 'LoadBalancer', 'nodes-balancer').urn]}/backendAddressPools/")
 
 
-def test_the_vms_boot_only_what_was_signed_and_encrypt_on_the_host():
+def test_the_vms_have_secure_boot_and_encryption_at_host():
     security = profile(large())["securityProfile"]
     assert security["securityType"] == "TrustedLaunch"
     assert security["uefiSettings"] == {"secureBootEnabled": True, "vTpmEnabled": True}
-    assert security["encryptionAtHost"] is True, "else temporary disks and caches hold the ledger in clear"
+    assert security["encryptionAtHost"] is True, "otherwise temporary disks and caches have the ledger in plain text"
 
 
-def test_the_vms_are_the_one_identity_that_has_the_roles():
+def test_the_vms_have_the_identity_that_has_the_roles():
     run = large()
     identity = inputs(run, "VirtualMachineScaleSet", "nodes-vms")["identity"]
-    assert identity["type"] == "UserAssigned", "roles must be there before the first VM, and outlive it"
+    assert identity["type"] == "UserAssigned", "roles must exist before the first VM, and outlive it"
     assert identity["userAssignedIdentities"] == [
         run.ids[one(run, "UserAssignedIdentity", "bank-a-node-identity").urn]
     ]
 
 
-def test_health_is_asked_where_it_is_answered():
+def test_health_is_probed_at_the_agents_port():
     extensions = {each["name"]: each for each in profile(large())["extensionProfile"]["extensions"]}
     health_extension = extensions["health"]
     assert health_extension["type"] == "ApplicationHealthLinux"
-    assert health_extension["typeHandlerVersion"] == "2.0", "before it a VM that starts up counted as ill"
+    assert health_extension["typeHandlerVersion"] == "2.0", "without it a VM that boots would be replaced"
     settings = health_extension["settings"]
     assert (settings["protocol"], settings["port"], settings["requestPath"]) == ("http", HEALTH_PORT, HEALTH_PATH)
     assert settings["intervalInSeconds"] * settings["numberOfProbes"] < settings["gracePeriod"] <= 14_400
     assert (
         extensions["monitor"]["settings"]["authentication"]["managedIdentity"]["identifier-value"]
         == (large().ids[one(large(), "UserAssignedIdentity", "bank-a-node-identity").urn])
-    ), "the VMs have no other identity to send logs with"
-    assert not any("protectedSettings" in each for each in extensions.values()), "there is no secret to pass"
+    ), "the VMs have no other identity for sending logs"
+    assert not any("protectedSettings" in each for each in extensions.values()), "the extension needs no secret"
 
 
-def test_no_vm_starts_before_what_it_needs():
+def test_the_vms_depend_on_their_prerequisites():
     run = large()
     waits = depends_on(run, one(run, "VirtualMachineScaleSet", "nodes-vms"))
     needed = {
@@ -890,33 +894,31 @@ def test_no_vm_starts_before_what_it_needs():
         "database-administrator": "it could make no database and no role",
     }
     for name, otherwise in needed.items():
-        assert name in waits, f"a VM may start before {name} is there: {otherwise}"
+        assert name in waits, f"a VM may start before {name} exists: {otherwise}"
 
 
-def test_a_changed_machine_shows_in_its_model():
+def test_a_changed_vm_changes_the_model():
     def model(run: Plan) -> str:
         return str(inputs(run, "VirtualMachineScaleSet", "nodes-vms")["tags"][MODEL_TAG])
 
     assert len({model(run) for run in (large(), sample("prod"), sample("dev"))}) == 3, (
-        "what only a new VM follows must be seen to have changed: here the key, and the size"
+        "changes that only new VMs get must change the model: here the key, and the size"
     )
-    assert model(large(unknown=True)) == UNKNOWN, (
-        "before a vault and a database have names, nobody knows what the first VMs will be told"
-    )
+    assert model(large(unknown=True)) == UNKNOWN, "before vault and database have names, the model is unknown"
 
 
 # --- Monitoring ----------------------------------------------------------------------------------------------------
 
 
-def test_telemetry_is_signed_by_entra_alone():
+def test_telemetry_is_authenticated_by_entra_only():
     run = large()
-    assert inputs(run, "Component")["disableLocalAuth"] is True, "whoever knows the key could feign healthy nodes"
+    assert inputs(run, "Component")["disableLocalAuth"] is True, "with the key anybody could report healthy nodes"
     assert inputs(run, "Component")["workspaceResourceId"] == run.ids[one(run, "Workspace").urn]
     assert inputs(run, "Workspace")["features"]["disableLocalAuth"] is True
     assert inputs(run, "Workspace")["retentionInDays"] >= 90
 
 
-# --- Constructors refuse what Azure would only refuse after an hour ------------------------------------------------
+# --- Constructors refuse inputs that Azure would refuse after an hour ----------------------------------------------
 
 
 PLACE = Placement(resource_group_name="group", location="swedencentral")
@@ -979,7 +981,7 @@ def authority_without_keys() -> object:
     return authority(keys=[])
 
 
-def authority_that_may_tell_nobody() -> object:
+def authority_without_metrics_endpoint() -> object:
     return authority(replace(VMS, workspace_id="workspace"))
 
 
@@ -1002,13 +1004,13 @@ def tunnel_over_a_circuit() -> object:
         (short_memory, "Monitoring: retention_days is 29; wanted 30 to 730"),
         (authority_without_keys, "NetworkAuthority: keys is empty; wanted the names"),
         (
-            authority_that_may_tell_nobody,
+            authority_without_metrics_endpoint,
             "NetworkAuthority: one of vms.workspace_id and insights_id alone; wanted both",
         ),
         (tunnel_over_a_circuit, "VpnPeering: kind is express-route; wanted vnet-to-vnet or ipsec"),
     ],
 )
-def test_the_constructor_says_what_it_wanted(make: Callable[[], object], message: str):
+def test_the_constructor_says_what_it_wants(make: Callable[[], object], message: str):
     with pytest.raises(ValueError, match=message):
         make()
 

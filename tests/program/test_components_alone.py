@@ -1,4 +1,4 @@
-"""Each component alone, in a program that has nothing else of this project.
+"""Each component alone, in a program without the others.
 
 With its required inputs only it is as safe as a bank needs it. With every optional input, each of them shows.
 """
@@ -76,7 +76,7 @@ from tests.runs import (
 
 NAME = "alone"
 
-# --- What the bank has already: what a component's required inputs name --------------------------------------------
+# --- Existing resources, which required inputs name ----------------------------------------------------------------
 
 ACCOUNT = Account.of(NAME, "bank")
 GROUP, NETWORK, LOCATION = "platform", "network", "swedencentral"
@@ -87,12 +87,12 @@ DATABASE_ZONE = "bank.postgres.database.azure.com"
 
 
 def given(path: str) -> str:
-    """The id of something in the bank's resource group."""
+    """The id of a resource in the bank's resource group."""
     return f"/subscriptions/{ACCOUNT.subscription_id}/resourceGroups/{GROUP}/providers/Microsoft.{path}"
 
 
 def elsewhere(path: str) -> str:
-    """The id of something in another subscription of the bank, of which the offline Azure knows nothing."""
+    """The id of a resource in another subscription of the bank, unknown to the offline Azure."""
     return f"/subscriptions/1d0f3c0e-0f8e-4b57-9f5e-3f1c2a7b9e10/resourceGroups/hub/providers/Microsoft.{path}"
 
 
@@ -109,7 +109,7 @@ GATEWAY = given("Network/virtualNetworkGateways/vpn")
 PRINCIPAL = "3b1d8f9e-5a5c-4b6e-8a51-0d2f4c6e7a90"
 TENANT = ACCOUNT.tenant_id
 
-# What the offline Azure wants to be there, since it looks into it: (type, inputs).
+# Resources that the offline Azure reads: (type, inputs).
 Existing = Sequence[tuple[str, Mapping[str, Any]]]
 _NETWORK: Existing = (
     ("network:VirtualNetwork", {"virtualNetworkName": NETWORK, "addressSpace": {"addressPrefixes": [str(SPACE)]}}),
@@ -160,14 +160,14 @@ _GATEWAY: Existing = (
 
 
 def platform(existing: Existing) -> Subscription:
-    """The bank's subscription before the component: its resource group, and what a case names in it."""
+    """The bank's subscription before the component: its resource group, and the resources of a case."""
     azure = OfflineAzure().account(ACCOUNT)
     for kind, inputs in (("resources:ResourceGroup", {"location": LOCATION}), *existing):
         azure.create(f"azure-native:{kind}", kind, {"resourceGroupName": GROUP, **inputs})
     return azure
 
 
-# --- The cases: a component, what it is built from, and the lines of the checklist that it meets -------------------
+# --- The cases: a component, its inputs, and the lines of the checklist that it meets ------------------------------
 
 LISTENERS = (
     Listener("p2p", 10000, frozenset({Audience.PEERS}), Probe(10000)),
@@ -643,21 +643,21 @@ class Built:
 
 
 def build(name: str, *, everything: bool, unknown: bool = False) -> Built:
-    case, kept = BY_NAME[name], []
+    case, results = BY_NAME[name], []
 
     def program() -> None:
         inputs = {**case.required, **case.optional, **case.late()} if everything else case.required
         args = case.args(**inputs)
-        kept.append((case.component(NAME, args), args))
+        results.append((case.component(NAME, args), args))
 
     plan = planned_program(program, platform(case.existing), unknown=unknown)
-    ((component, args),) = kept
+    ((component, args),) = results
     return Built(component, args, plan)
 
 
 @cache
 def barest(name: str) -> Built:
-    """The component from its required inputs only."""
+    """The component with its required inputs only."""
     return build(name, everything=False)
 
 
@@ -676,7 +676,7 @@ def whole_plan_of(component: type[ComponentResource]) -> Plan:
 
 
 def findings(check: Check, stack: StackResources) -> list[str]:
-    """What does not comply; that a type is not there is no finding."""
+    """What does not comply; a missing type is no finding."""
     return [each for each in check(stack) if not isinstance(each, Absent)]
 
 
@@ -694,7 +694,7 @@ def found_components() -> set[type[ComponentResource]]:
 
 
 def test_every_component_is_built_alone():
-    assert {case.component for case in CASES} == found_components(), "a component without a case is safe by hearsay"
+    assert {case.component for case in CASES} == found_components(), "a component without a case is untested"
 
 
 def is_optional(field: Field[Any]) -> bool:
@@ -716,34 +716,32 @@ def optional_inputs(args: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]
 
 
 @every_component
-def test_the_barest_form_states_no_optional_input(name: str):
+def test_the_minimal_form_sets_no_optional_input(name: str):
     case = BY_NAME[name]
     assert set(case.required) == {field.name for field in fields(case.args) if not is_optional(field)}, (
-        "otherwise the barest form does not show what the defaults give"
+        "otherwise the minimal form does not test the defaults"
     )
     assert [path for path, value, default in optional_inputs(barest(name).args) if value != default] == []
 
 
 @every_component
-def test_the_whole_form_changes_every_optional_input(name: str):
+def test_the_full_form_sets_every_optional_input(name: str):
     unchanged = [path for path, value, default in optional_inputs(whole(name).args) if value == default]
-    assert unchanged == [], "an input that no test sets may do nothing"
+    assert unchanged == [], "an input that no test sets may have no effect"
 
 
-def test_each_line_of_the_checklist_is_met_by_a_component_or_spans_several():
+def test_each_line_of_the_checklist_belongs_to_a_component_or_to_several():
     met = {check for case in CASES for check in (*case.meets, *case.meets_in_zones, *case.meets_with_logs)}
     wanted = {item.met_by for section in CHECKLIST.values() for item in section if item.met_by is not None}
-    assert met | set(SPANNING) == wanted, (
-        "a new line of the checklist must be asked of the component that it concerns"
-    )
-    assert met & set(SPANNING) == set(), "what a component meets alone spans no others"
+    assert met | set(SPANNING) == wanted, "a new line of the checklist must be tested on its component"
+    assert met & set(SPANNING) == set(), "a line that a component meets alone belongs to it"
 
 
 # --- Every component: it builds, and its required inputs make it fit for production --------------------------------
 
 
 def ancestors(plan: Plan, registration: Registration) -> Iterator[str]:
-    """URNs of what a resource hangs on, the nearest first."""
+    """URNs of a resource's ancestors, the nearest first."""
     while registration.parent in plan.registrations:
         yield registration.parent
         registration = plan.registrations[registration.parent]
@@ -751,7 +749,7 @@ def ancestors(plan: Plan, registration: Registration) -> Iterator[str]:
 
 @every_component
 @pytest.mark.parametrize("built", [barest, whole], ids=["barest", "whole"])
-def test_it_has_what_it_documents(name: str, built: Callable[[str], Built]):
+def test_it_has_its_documented_outputs(name: str, built: Callable[[str], Built]):
     made = built(name)
     documented = vars(BY_NAME[name].component).get("__annotations__", {})
     missing = [each for each in documented if not hasattr(made.component, each)]
@@ -760,14 +758,14 @@ def test_it_has_what_it_documents(name: str, built: Callable[[str], Built]):
     (own,) = [urn for urn, each in plan.registrations.items() if each.type == kind and each.name == NAME]
     assert own in plan.component_outputs, "its outputs tell the engine that it is complete"
     stray = {each.name for each in resources(plan) if own not in ancestors(plan, each)} - {"awaited"}
-    assert stray == set(), "a child that hangs on no component is not removed, protected or shown with it"
+    assert stray == set(), "a child of no component is not removed, protected or shown with it"
 
 
 @every_component
-def test_it_can_be_previewed_before_anything_is_there(name: str):
+def test_it_can_be_previewed_before_anything_exists(name: str):
     previewed = build(name, everything=False, unknown=True).plan
     assert {each.name for each in resources(previewed)} == {each.name for each in resources(barest(name).plan)}, (
-        "the first preview shows all that the first deployment makes"
+        "the first preview must show everything that the first deployment creates"
     )
 
 
@@ -779,7 +777,7 @@ def of_nothing(check: Check) -> list[str] | None:
     try:
         return check(StackResources(()))
     except LookupError:
-        # The evaluator of security rules can't even begin.
+        # The evaluator of security rules needs the value.
         return None
 
 
@@ -791,12 +789,12 @@ def label(value: object) -> str:
 def test_its_required_inputs_meet_the_checklist(name: str, check: Check):
     stack = deployed(barest(name).plan)
     assert findings(check, stack) == [], check.__doc__
-    assert check(stack) != of_nothing(check), f"{name} has nothing that {check.__name__} could judge"
+    assert check(stack) != of_nothing(check), f"{name} has nothing for {check.__name__}"
 
 
 @pytest.mark.parametrize(("name", "check"), LATER, ids=label)
-def test_zones_and_logs_are_all_that_its_required_inputs_lack(name: str, check: Check):
-    assert findings(check, deployed(barest(name).plan)), "it is met without them: move it to `meets`"
+def test_only_zones_and_logs_require_optional_inputs(name: str, check: Check):
+    assert findings(check, deployed(barest(name).plan)), "it passes without them: move it to `meets`"
     assert findings(check, deployed(whole(name).plan)) == [], check.__doc__
 
 
@@ -807,20 +805,20 @@ def of_kinds(plan: Plan, kinds: Sequence[str]) -> set[str]:
 
 
 @every_component
-def test_what_cannot_be_made_again_is_protected_by_default(name: str):
+def test_irreplaceable_resources_are_protected_by_default(name: str):
     built = barest(name)
     protected = {each.name for each in resources(built.plan) if each.request.protect}
-    assert protected == of_kinds(built.plan, BY_NAME[name].protected), "an operator's mistake must not delete them"
+    assert protected == of_kinds(built.plan, BY_NAME[name].protected), "a mistake must not delete them"
     freed = [each.name for each in resources(whole(name).plan) if each.request.protect]
-    assert freed == [], "deletion_protection=False is for stacks that are thrown away"
+    assert freed == [], "deletion_protection=False is for temporary stacks"
 
 
 @every_component
-def test_every_child_that_takes_tags_has_them(name: str):
+def test_every_child_that_supports_tags_has_them(name: str):
     for plan, wanted in ((barest(name).plan, {}), (whole(name).plan, TAGS)):
         for each in filter(takes_tags, resources(plan)):
             tags = {key: value for key, value in (each.inputs.get("tags") or {}).items() if key != MODEL_TAG}
-            assert tags == wanted, f"{each.name}: a bank finds what it pays for by its tags"
+            assert tags == wanted, f"{each.name}: a bank assigns costs by tags"
 
 
 KEEP_LOGS = {
@@ -838,16 +836,18 @@ def test_logs_go_to_the_workspace(component: type[ComponentResource]):
     plan = whole_plan_of(component)
     settings = all_of(plan, "DiagnosticSetting")
     sources = {plan.ids[each.urn] for kind in KEEP_LOGS[component] for each in all_of(plan, kind)}
-    assert {each.inputs["resourceUri"] for each in settings} == sources, "an incident is read from these logs"
+    assert {each.inputs["resourceUri"] for each in settings} == sources, "incidents are investigated in these logs"
     assert {each.inputs["workspaceId"] for each in settings} == {WORKSPACE}
     choose = set(KEEP_LOGS[component]) <= {"Vault", "Server"}
     assert {each.inputs.get("logAnalyticsDestinationType") for each in settings} == {
         "Dedicated" if choose else None
-    }, "columns of AzureDiagnostics come with the rows, so queries fail in a new one; other types have no choice"
+    }, "AzureDiagnostics gets its columns with its rows, so queries fail in a new workspace"
     assert not [log for each in settings for log in each.inputs["logs"] if "categoryGroup" in log], (
-        "a group takes what nobody reads, and what Azure adds to it"
+        "a category group would include logs that nobody reads, and future ones"
     )
-    assert all_of(plan_of(component), "DiagnosticSetting") == [], "without a workspace there is nowhere to send them"
+    assert all_of(plan_of(component), "DiagnosticSetting") == [], (
+        "without a workspace there are no diagnostic settings"
+    )
 
 
 @every_component
@@ -856,12 +856,12 @@ def test_it_keeps_confidential_values_out_of_plain_state(name: str):
         for each in resources(plan):
             for path in each.secrets & CONFIDENTIAL.keys():
                 assert CONFIDENTIAL[path] in each.request.additionalSecretOutputs, (
-                    f"{each.name}: Azure may give {path} back, and the state would hold it in clear"
+                    f"{each.name}: Azure may return {path}, which would be in plain text in the state"
                 )
             for kind, outputs in RANDOM_SECRETS.items():
                 if each.type.endswith(f":{kind}"):
                     assert set(each.request.additionalSecretOutputs) == outputs, f"{each.name} is the secret itself"
-        assert not any(plan.secret_component_outputs.values()), "what a component registers may be read by anybody"
+        assert not any(plan.secret_component_outputs.values()), "outputs of a component are not secret"
 
 
 CONFIDENTIAL = {
@@ -876,15 +876,15 @@ RANDOM_SECRETS = {"RandomBytes": {"base64", "hex"}, "RandomPassword": {"result",
 # --- MembershipKeys and MemberGroup --------------------------------------------------------------------------------
 
 
-def test_private_keys_are_no_outputs_of_the_component():
+def test_private_keys_are_no_outputs():
     plan = plan_of(MembershipKeys)
     assert {each.name for each in resources(plan)} == {f"{NAME}-link", f"{NAME}-signing"}
     (outputs,) = plan.component_outputs.values()
     texts = [plan.answers[each.urn][form] for each in resources(plan) for form in ("base64", "hex")]
-    assert not [text for text in texts if text in str(outputs)], "what peers get is public keys only"
+    assert not [text for text in texts if text in str(outputs)], "only public keys are outputs"
 
 
-def test_the_group_and_the_identity_go_to_one_region():
+def test_the_group_and_the_identity_are_in_one_region():
     plan = plan_of(MemberGroup)
     assert {each.inputs["location"] for each in resources(plan)} == {LOCATION}
 
@@ -892,12 +892,12 @@ def test_the_group_and_the_identity_go_to_one_region():
 # --- Monitoring and Alerts -----------------------------------------------------------------------------------------
 
 
-def test_telemetry_wants_entra_and_logs_are_kept():
+def test_telemetry_requires_entra_and_logs_are_retained():
     workspace = one(plan_of(Monitoring), "Workspace").inputs
-    assert workspace["features"]["disableLocalAuth"] is True, "whoever knows a key could feign healthy nodes"
+    assert workspace["features"]["disableLocalAuth"] is True, "with a key anybody could report healthy nodes"
     assert workspace["features"]["enableLogAccessUsingOnlyResourcePermissions"] is True
     assert workspace["retentionInDays"] == 90, "an incident is often found weeks later"
-    assert workspace["workspaceCapping"] == {"dailyQuotaGb": 1.5}, "a flood of lines must not be paid for without end"
+    assert workspace["workspaceCapping"] == {"dailyQuotaGb": 1.5}, "a flood of logs must not cost without limit"
     assert one(whole_plan_of(Monitoring), "Workspace").inputs["retentionInDays"] == 365
 
 
@@ -907,22 +907,24 @@ def granted_to_groups(plan: Plan) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("component", [Monitoring, KeyStore, LedgerStorage], ids=label)
 def test_operators_read_only_if_they_are_named(component: type[ComponentResource]):
-    assert granted_to_groups(plan_of(component)) == [], "by default no person reads anything"
+    assert granted_to_groups(plan_of(component)) == [], "by default no operator may read anything"
     (granted,) = granted_to_groups(whole_plan_of(component))
     assert granted["principalId"] == OPERATORS
 
 
-def test_operators_read_the_applications_passwords_and_no_other_secret():
+def test_operators_may_read_the_applications_passwords_and_no_other_secret():
     plan = whole_plan_of(KeyStore)
     (granted,) = granted_to_groups(plan)
-    assert granted["scope"].endswith(f"/secrets/{VaultSecret.RPC_USERS}"), "nobody has business with the nodes' keys"
+    assert granted["scope"].endswith(f"/secrets/{VaultSecret.RPC_USERS}"), "no person may read the nodes' keys"
 
 
-def test_alerts_reach_those_who_are_named():
+def test_alerts_reach_the_named_receivers():
     kinds = ("MetricAlert", "ScheduledQueryRule", "ActivityLogAlert")
     alerts = [each for kind in kinds for each in all_of(plan_of(Alerts), kind)]
     assert {each.type.rsplit(":", 1)[1] for each in alerts} == set(kinds)
-    assert all_of(plan_of(Alerts), "ActionGroup") == [], "a group without receivers looks as if somebody heard"
+    assert all_of(plan_of(Alerts), "ActionGroup") == [], (
+        "an action group without receivers hides that nobody is notified"
+    )
     whole_plan = whole_plan_of(Alerts)
     group = one(whole_plan, "ActionGroup")
     assert [each["emailAddress"] for each in group.inputs["emailReceivers"]] == [MAIL]
@@ -932,27 +934,25 @@ def test_alerts_reach_those_who_are_named():
         for each in all_of(whole_plan, kind)
         if whole_plan.ids[group.urn] not in str(each.inputs["actions"])
     ]
-    assert silent == [], "an alert that nobody hears is none"
+    assert silent == [], "an alert without a receiver is useless"
 
 
 def test_a_deleted_vault_is_reported():
     conditions = [str(each.inputs["condition"]) for each in all_of(plan_of(Alerts), "ActivityLogAlert")]
-    assert [each for each in conditions if "Microsoft.KeyVault/vaults/delete" in each], (
-        "it takes the bank's keys along"
-    )
+    assert [each for each in conditions if "Microsoft.KeyVault/vaults/delete" in each], "it includes the bank's keys"
 
 
 # --- MemberNetwork -------------------------------------------------------------------------------------------------
 
 
-def test_private_endpoints_heed_the_rules_in_every_subnet():
+def test_security_rules_apply_to_private_endpoints_in_every_subnet():
     for each in all_of(plan_of(MemberNetwork), "Subnet"):
         assert each.inputs["privateEndpointNetworkPolicies"] == "Enabled", (
-            f"{each.name}: Azure's default lets the whole network past the rules, to the keys"
+            f"{each.name}: by Azure's default no security rule protects the keys"
         )
 
 
-def test_every_group_denies_last():
+def test_every_group_ends_with_denials():
     for plan in (plan_of(MemberNetwork), whole_plan_of(MemberNetwork)):
         for group in all_of(plan, "NetworkSecurityGroup"):
             rules = group.inputs["securityRules"]
@@ -962,17 +962,17 @@ def test_every_group_denies_last():
                 )
                 last = of_it[-1]
                 assert (last["access"], last["priority"], last["protocol"]) == ("Deny", 4096, "*"), (
-                    f"{group.name}: below it Azure lets the whole virtual network {direction.lower()}"
+                    f"{group.name}: Azure's next rule allows the whole virtual network {direction.lower()}"
                 )
                 access = [rule["access"] for rule in of_it]
-                assert access == sorted(access), f"{group.name}: a denial before a flow would close it"
+                assert access == sorted(access), f"{group.name}: a denial before a flow would block it"
 
 
 BEYOND = ("10.2.0.10", "10.50.0.10")
 """A peer and an application, if anybody had named them."""
 
 
-def test_nobody_beyond_the_gateway_reaches_a_network_that_names_nobody():
+def test_without_address_ranges_nobody_beyond_the_gateway_is_allowed():
     traffic = traffic_of(plan_of(MemberNetwork), routed=["10.2.0.0/16", APPLICATIONS])
     places = [traffic.host(subnet) for subnet in traffic.subnets if subnet != "GatewaySubnet"]
     ports = traffic.boundaries()
@@ -984,10 +984,10 @@ def test_nobody_beyond_the_gateway_reaches_a_network_that_names_nobody():
         for port in ports
         if traffic.allows(source, destination, port)
     ]
-    assert open_ways == [], "routes that a gateway learns open nothing by themselves"
+    assert open_ways == [], "learned routes alone allow nothing"
 
 
-def test_only_vms_reach_the_internet_and_only_for_packages():
+def test_only_vms_reach_the_internet_and_only_package_servers():
     for plan, hosts in ((plan_of(MemberNetwork), {"nodes"}), (whole_plan_of(MemberNetwork), {"nodes", "authority"})):
         traffic = traffic_of(plan)
         # PostgreSQL's management paths are not published as flows, so its subnet is left to Azure.
@@ -998,22 +998,24 @@ def test_only_vms_reach_the_internet_and_only_for_packages():
             for port in traffic.boundaries()
             if traffic.allows(traffic.host(subnet), INTERNET, port)
         }
-        assert open_ports == {(host, port) for host in hosts for port in (80, 443)}, "keys must not leave another way"
+        assert open_ports == {(host, port) for host in hosts for port in (80, 443)}, (
+            "keys must not leave in another way"
+        )
 
 
-def test_whom_the_network_names_gets_the_flows_of_that_place():
+def test_each_range_of_addresses_gets_the_flows_of_its_end():
     traffic = traffic_of(whole_plan_of(MemberNetwork), routed=["10.2.0.0/16", APPLICATIONS])
     peer, application = BEYOND
     nodes, authority = traffic.host("nodes"), traffic.host("authority")
     assert traffic.allows(peer, nodes, 10000), "peer_address_spaces: the ledger connects"
-    assert not traffic.allows(peer, nodes, 10200), "a peer has no business with RPC"
+    assert not traffic.allows(peer, nodes, 10200), "a peer may not use RPC"
     assert traffic.allows(application, nodes, 10200), "application_networks: RPC"
-    assert not traffic.allows(application, nodes, 10000), "an application is no peer"
+    assert not traffic.allows(application, nodes, 10000), "an application may not use P2P"
     assert traffic.allows(peer, authority, 8444), "authority_listeners: peers request certificates"
     assert traffic.allows(nodes, "10.2.1.126", 8444), "peer_authority: nodes request certificates there"
 
 
-def test_database_and_authority_get_a_subnet_only_where_they_are():
+def test_database_and_authority_have_a_subnet_only_if_they_exist():
     names = {each.inputs["subnetName"] for each in all_of(plan_of(MemberNetwork), "Subnet")}
     assert names == {"nodes", "endpoints", "database", "GatewaySubnet"}
     names = {each.inputs["subnetName"] for each in all_of(whole_plan_of(MemberNetwork), "Subnet")}
@@ -1028,13 +1030,13 @@ def test_database_and_authority_get_a_subnet_only_where_they_are():
     [(VpnGateway, "VpnGw1AZ", "VpnGw2AZ"), (ExpressRoute, "ErGw1AZ", "ErGw2AZ")],
     ids=label,
 )
-def test_a_gateway_is_of_the_chosen_size(component: type[ComponentResource], usual: str, chosen: str):
+def test_a_gateway_has_the_chosen_size(component: type[ComponentResource], usual: str, chosen: str):
     assert one(plan_of(component), "VirtualNetworkGateway").inputs["sku"]["name"] == usual
     assert one(whole_plan_of(component), "VirtualNetworkGateway").inputs["sku"]["name"] == chosen
 
 
-def test_the_gateway_is_read_by_whom_it_names():
-    assert all_of(plan_of(VpnGateway), "RoleAssignment") == [], "by default no other bank reads anything"
+def test_only_named_principals_may_read_the_gateway():
+    assert all_of(plan_of(VpnGateway), "RoleAssignment") == [], "by default no other bank may read anything"
     plan = whole_plan_of(VpnGateway)
     assert one(plan, "RoleAssignment").inputs["principalId"] == READER
 
@@ -1042,14 +1044,14 @@ def test_the_gateway_is_read_by_whom_it_names():
 @pytest.mark.parametrize(
     ("component", "key"), [(VpnPeering, "sharedKey"), (ExpressRoute, "authorizationKey")], ids=label
 )
-def test_a_key_is_a_secret_though_it_came_in_clear(component: type[ComponentResource], key: str):
+def test_a_key_is_stored_as_a_secret_although_it_was_plain_text(component: type[ComponentResource], key: str):
     connections = all_of(plan_of(component), "VirtualNetworkGatewayConnection")
     assert connections
     for each in connections:
-        assert each.secrets == {key}, f"{each.name}: whoever reads the state could join the bank's network"
+        assert each.secrets == {key}, f"{each.name}: a reader of the state could join the bank's network"
 
 
-def test_links_are_encrypted_as_the_standard_policy_says():
+def test_links_have_the_standard_policy():
     links = all_of(plan_of(VpnPeering), "VirtualNetworkGatewayConnection")
     assert len(links) == 2, "one to each instance of the peer's gateway: either may fail"
     for each in links:
@@ -1066,7 +1068,7 @@ def test_links_are_encrypted_as_the_standard_policy_says():
 
 
 @pytest.mark.parametrize("component", [ClosedVault, KeyStore, NetworkAuthority], ids=label)
-def test_a_vault_is_closed_even_to_azures_own_services(component: type[ComponentResource]):
+def test_a_vault_is_closed_to_azures_own_services_too(component: type[ComponentResource]):
     for each in all_of(plan_of(component), "Vault"):
         vault = each.inputs["properties"]
         assert vault["networkAcls"] == {"defaultAction": "Deny", "bypass": "None"}
@@ -1075,17 +1077,17 @@ def test_a_vault_is_closed_even_to_azures_own_services(component: type[Component
     for each in all_of(whole_plan_of(component), "Vault"):
         loose = each.inputs["properties"]
         assert ("enablePurgeProtection" not in loose, loose["softDeleteRetentionInDays"]) == (True, 7), (
-            "a vault that is thrown away blocks its name for as short as it can"
+            "a temporary vault blocks its name as short as possible"
         )
         assert loose["publicNetworkAccess"] == "Disabled", "no input opens it"
 
 
 @pytest.mark.parametrize("component", [ClosedVault, KeyStore, NetworkAuthority], ids=label)
-def test_secrets_and_keys_stay_when_their_resource_goes(component: type[ComponentResource]):
+def test_secrets_and_keys_stay_when_their_resource_is_removed(component: type[ComponentResource]):
     for plan in (plan_of(component), whole_plan_of(component)):
-        kept = [*all_of(plan, "Secret"), *all_of(plan, "keyvault:Key")]
-        assert kept
-        assert [each.name for each in kept if not each.request.retainOnDelete] == [], (
+        results = [*all_of(plan, "Secret"), *all_of(plan, "keyvault:Key")]
+        assert results
+        assert [each.name for each in results if not each.request.retainOnDelete] == [], (
             "a deleted secret may be the bank's only copy, and deletion needs the closed data plane"
         )
 
@@ -1094,56 +1096,58 @@ CONFIDENTIAL_SECRETS = {"enrolment-key", "rpc-users", "enrolment-keys"}
 
 
 @pytest.mark.parametrize("component", [ClosedVault, KeyStore, NetworkAuthority], ids=label)
-def test_confidential_secrets_are_secret_in_the_state_too(component: type[ComponentResource]):
+def test_confidential_values_are_secret_in_the_state_too(component: type[ComponentResource]):
     for plan in (plan_of(component), whole_plan_of(component)):
         secret = {each.inputs.get("secretName") for each in all_of(plan, "Secret") if each.secrets}
         named = {each.inputs.get("secretName") for each in all_of(plan, "Secret")}
-        assert secret == named & CONFIDENTIAL_SECRETS, "and what peers may read anyway is shown in a preview"
+        assert secret == named & CONFIDENTIAL_SECRETS, "public values are shown in a preview"
 
 
 def secret_names(plan: Plan) -> set[str | None]:
     return {each.inputs.get("secretName") for each in all_of(plan, "Secret")}
 
 
-def test_a_key_store_holds_what_it_was_given():
-    assert secret_names(plan_of(KeyStore)) == {"peers", "rpc-users"}, "without an agent there is no card and no key"
+def test_a_key_store_has_the_given_secrets():
+    assert secret_names(plan_of(KeyStore)) == {"peers", "rpc-users"}, (
+        "without an authority there is no card and no key"
+    )
     assert secret_names(whole_plan_of(KeyStore)) == {None, "peers", "rpc-users", "card", "enrolment-key"}
     assert one(whole_plan_of(KeyStore), "RandomPassword").inputs["length"] == 32
     assert one(whole_plan_of(KeyStore), "Secret", f"{NAME}-bank-peer-bank-b").inputs["properties"]["value"] == "{}"
 
 
-def test_what_the_program_writes_lies_where_no_vm_can_write():
+def test_the_programs_secrets_are_in_a_vault_that_no_vm_can_write_to():
     plan = whole_plan_of(KeyStore)
     vaults = {each.name: plan.ids[each.urn] for each in all_of(plan, "Vault")}
     assert set(vaults) == {f"{NAME}-vault", f"{NAME}-bank-vault"}
     names = {plan.answers[each.urn]["name"]: each.name for each in all_of(plan, "Vault")}
     assert {names[each.inputs["vaultName"]] for each in all_of(plan, "Secret")} == {f"{NAME}-bank-vault"}, (
-        "a VM that was taken over would change what agents believe of peers"
+        "an attacker on a VM could change the peers of all agents"
     )
     held = {
         each.inputs["scope"]: each.inputs["roleDefinitionId"].rsplit("/", 1)[1]
         for each in all_of(plan, "RoleAssignment")
         if each.inputs["principalId"] == PRINCIPAL
     }
-    assert held[vaults[f"{NAME}-bank-vault"]] == BuiltInRole.KEY_VAULT_SECRETS_USER, "it reads secrets and no more"
+    assert held[vaults[f"{NAME}-bank-vault"]] == BuiltInRole.KEY_VAULT_SECRETS_USER, "it may only read secrets"
     (own,) = one(plan, "RoleDefinition").inputs["permissions"]
-    assert "Microsoft.KeyVault/vaults/secrets/setSecret/action" in own["dataActions"], "agents make the nodes' keys"
+    assert "Microsoft.KeyVault/vaults/secrets/setSecret/action" in own["dataActions"], "agents write the nodes' keys"
     assert held[vaults[f"{NAME}-vault"]] == plan.ids[one(plan, "RoleDefinition").urn].rsplit("/", 1)[1]
     assert len(held) == 2, "the node VMs hold no other role here"
 
 
 @pytest.mark.parametrize("component", [ClosedVault, NetworkAuthority], ids=label)
-def test_a_signing_key_can_do_nothing_but_sign(component: type[ComponentResource]):
+def test_a_signing_key_is_for_signing_only(component: type[ComponentResource]):
     keys = [each.inputs["properties"] for each in all_of(whole_plan_of(component), "keyvault:Key")]
     assert keys
     for key in keys:
         assert (key["kty"], key["keyOps"], key["attributes"]["exportable"]) == ("EC-HSM", ["sign"], False), (
-            "whoever takes a VM over must not leave with the key"
+            "an attacker on a VM must not get the key"
         )
     assert all_of(plan_of(ClosedVault), "keyvault:Key") == [], "a vault of secrets has no keys"
 
 
-def test_the_role_on_a_vault_is_no_wider_than_stated():
+def test_the_role_on_a_vault_has_only_the_stated_actions():
     (permission,) = one(plan_of(ClosedVault), "RoleDefinition").inputs["permissions"]
     assert permission["dataActions"] == ["Microsoft.KeyVault/vaults/secrets/getSecret/action"]
     assert permission["actions"] == [], "no right on the vault itself"
@@ -1152,23 +1156,25 @@ def test_the_role_on_a_vault_is_no_wider_than_stated():
 # --- LedgerStorage and LedgerDatabase ------------------------------------------------------------------------------
 
 
-def test_storage_takes_no_key_and_no_local_user():
+def test_storage_refuses_keys_and_local_users():
     for plan in (plan_of(LedgerStorage), whole_plan_of(LedgerStorage)):
         for account in all_of(plan, "StorageAccount"):
             inputs = account.inputs
-            assert inputs["allowSharedKeyAccess"] is False, f"{account.name}: a key opens all, and tells of nobody"
+            assert inputs["allowSharedKeyAccess"] is False, (
+                f"{account.name}: a key opens everything, and identifies nobody"
+            )
             assert not inputs["isLocalUserEnabled"], f"{account.name}: Entra knows no such user"
             assert not inputs["isSftpEnabled"], f"{account.name}: nothing here speaks SFTP"
-            assert inputs["allowCrossTenantReplication"] is False, f"{account.name}: a copy would leave the bank"
+            assert inputs["allowCrossTenantReplication"] is False, f"{account.name}: a copy could leave the bank"
             assert inputs["encryption"]["requireInfrastructureEncryption"] is True
             bypass = "AzureServices" if account.name.endswith("-blobs") else "None"
             assert inputs["networkRuleSet"] == {"defaultAction": "Deny", "bypass": bypass}, (
-                "Azure runs its lifecycle rules as a trusted service; nothing else has a reason to come in"
+                "Azure's lifecycle rules run as a trusted service; nothing else needs access"
             )
             assert inputs["publicNetworkAccess"] == "Disabled", "no input opens it"
 
 
-def test_no_vm_deletes_a_lease():
+def test_no_vm_may_delete_a_lease():
     for plan in (plan_of(LedgerStorage), whole_plan_of(LedgerStorage)):
         network, leases = (
             next(each.inputs for each in all_of(plan, "RoleAssignment") if each.name.endswith(f"-nodes-{role}"))
@@ -1177,11 +1183,11 @@ def test_no_vm_deletes_a_lease():
         blobs = "Microsoft.Storage/storageAccounts/blobServices/containers"
         assert leases["condition"] == (
             f"((!(ActionMatches{{'{blobs}/blobs/delete'}})) OR (@Resource[{blobs}:name] StringNotEquals 'leases'))"
-        ), "an identity whose lease is gone has two holders, until the database refuses the first"
+        ), "without its lease blob an identity could have two holders"
         assert leases["conditionVersion"] == "2.0"
-        assert leases["scope"].endswith("/leases"), "the condition names the container that the role is for"
+        assert leases["scope"].endswith("/leases"), "the condition names the role's container"
         assert leases["roleDefinitionId"].endswith(BuiltInRole.STORAGE_BLOB_DATA_CONTRIBUTOR.value), "no custom role"
-        assert "condition" not in network, "a document that is replaced is written, not deleted, and this is no lease"
+        assert "condition" not in network, "a replaced document is written, not deleted, and is no lease"
 
 
 def test_storage_is_as_redundant_as_its_region():
@@ -1189,20 +1195,22 @@ def test_storage_is_as_redundant_as_its_region():
         return sorted(each.inputs["sku"]["name"] for each in all_of(plan, "StorageAccount"))
 
     assert skus(plan_of(LedgerStorage)) == ["Premium_ZRS", "Standard_GZRS"]
-    assert skus(whole_plan_of(LedgerStorage)) == ["Premium_LRS", "Standard_LRS"], "only where the region has no more"
+    assert skus(whole_plan_of(LedgerStorage)) == ["Premium_LRS", "Standard_LRS"], (
+        "only if the region has no higher redundancy"
+    )
 
 
-def test_the_share_has_the_size_that_was_asked_for():
+def test_the_share_has_the_configured_size():
     assert one(plan_of(LedgerStorage), "FileShare").inputs["shareQuota"] == 100
     assert one(whole_plan_of(LedgerStorage), "FileShare").inputs["shareQuota"] == 256
 
 
-def test_storage_logs_who_deleted_a_blob_and_no_renewal():
+def test_storage_logs_deletions_and_no_renewals():
     (setting,) = all_of(whole_plan_of(LedgerStorage), "DiagnosticSetting")
     assert setting.inputs["resourceUri"].endswith("/blobServices/default")
     assert setting.inputs["workspaceId"] == WORKSPACE
     assert [each["category"] for each in setting.inputs["logs"]] == ["StorageDelete"], (
-        "leases are renewed each eight seconds: reads and writes would be most of what a bank pays for"
+        "leases are renewed every eight seconds: logs of reads and writes would be most of the costs"
     )
 
 
@@ -1210,8 +1218,10 @@ def test_the_database_keeps_a_standby_and_five_weeks_of_backups():
     server = one(plan_of(LedgerDatabase), "Server")
     assert server.inputs["highAvailability"]["mode"] == "ZoneRedundant"
     assert server.inputs["backup"] == {"backupRetentionDays": 35, "geoRedundantBackup": "Enabled"}
-    assert server.secrets == {"administratorLoginPassword"}, "nobody signs in with it, so nobody may read it"
-    assert server.inputs["sku"] == {"name": "Standard_D2ds_v5", "tier": "GeneralPurpose"}, "for few connections"
+    assert server.secrets == {"administratorLoginPassword"}, "nobody signs in with it, so it is secret"
+    assert server.inputs["sku"] == {"name": "Standard_D2ds_v5", "tier": "GeneralPurpose"}, (
+        "a small server has few connections"
+    )
     loose = one(whole_plan_of(LedgerDatabase), "Server").inputs
     assert loose["sku"] == {"name": "Standard_E8ds_v4", "tier": "MemoryOptimized"}, "the tier follows the series"
     assert loose["highAvailability"]["mode"] == "Disabled"
@@ -1228,7 +1238,7 @@ def profile(plan: Plan) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("component", [NodeScaleSet, NetworkAuthority], ids=label)
-def test_vms_boot_what_was_signed_and_are_notified_before_they_end(component: type[ComponentResource]):
+def test_vms_have_secure_boot_and_are_notified_before_they_are_deleted(component: type[ComponentResource]):
     vms = profile(plan_of(component))
     assert vms["securityProfile"]["securityType"] == "TrustedLaunch"
     assert vms["securityProfile"]["uefiSettings"] == {"secureBootEnabled": True, "vTpmEnabled": True}
@@ -1252,19 +1262,19 @@ def test_vms_follow_their_optional_inputs(component: type[ComponentResource]):
     assert "awaited" in depends_on(plan, scale_set)
 
 
-def test_vms_are_named_and_sized_as_asked():
+def test_vms_have_the_given_name_and_size():
     assert profile(whole_plan_of(NodeScaleSet))["osProfile"]["computerNamePrefix"] == "ledger"
     size = one(whole_plan_of(NetworkAuthority), "VirtualMachineScaleSet").inputs["sku"]["name"]
     assert size == "Standard_D4s_v5"
 
 
-def test_the_authority_sends_telemetry_only_where_it_is_configured_to():
+def test_the_authority_sends_telemetry_only_if_configured():
     scopes = [each.inputs["scope"] for each in all_of(whole_plan_of(NetworkAuthority), "RoleAssignment")]
     assert INSIGHTS in scopes
     assert not [each for each in all_of(plan_of(NetworkAuthority), "RoleAssignment") if "tells" in each.name]
 
 
-def test_the_first_vm_of_an_authority_waits_for_its_keys_and_its_right_to_sign():
+def test_an_authoritys_vms_depend_on_its_keys_and_its_right_to_sign():
     plan = plan_of(NetworkAuthority)
     waits = depends_on(plan, one(plan, "VirtualMachineScaleSet"))
     assert {f"{NAME}-vault", f"{NAME}-identity-ca", f"{NAME}-signs", f"{NAME}-access-zone-group"} <= waits
@@ -1273,12 +1283,12 @@ def test_the_first_vm_of_an_authority_waits_for_its_keys_and_its_right_to_sign()
     assert f"{NAME}-opens-root" in depends_on(opened, one(opened, "VirtualMachineScaleSet")), "a first network's root"
 
 
-def test_nobody_holds_a_role_on_the_roots_vault_unless_it_is_open():
+def test_nobody_has_a_role_on_the_roots_vault_unless_it_is_open():
     for plan, opened in ((plan_of(NetworkAuthority), False), (whole_plan_of(NetworkAuthority), True)):
         vault = plan.ids[one(plan, "Vault", f"{NAME}-root-v").urn]
         on_it = [each.inputs for each in all_of(plan, "RoleAssignment") if each.inputs["scope"].startswith(vault)]
         assert [each["scope"].removeprefix(vault) for each in on_it] == (["/keys/root"] if opened else []), (
-            "a VM that is taken over must not sign itself a CA"
+            "an attacker on a VM must not be able to sign a CA"
         )
         assert all(each["roleDefinitionId"].endswith(BuiltInRole.KEY_VAULT_CRYPTO_USER) for each in on_it)
         everyday, root = (
@@ -1286,7 +1296,9 @@ def test_nobody_holds_a_role_on_the_roots_vault_unless_it_is_open():
         )
         keys = {each.inputs["keyName"]: each.inputs["vaultName"] for each in all_of(plan, "keyvault:Key")}
         assert keys == {"identity-ca": everyday, "root": root}
-        assert {each.inputs["vaultName"] for each in all_of(plan, "Secret")} == {everyday}, "it holds the root alone"
+        assert {each.inputs["vaultName"] for each in all_of(plan, "Secret")} == {everyday}, (
+            "this vault has only the root key"
+        )
 
 
 # --- PrivateEndpoint -----------------------------------------------------------------------------------------------
@@ -1296,7 +1308,7 @@ def test_an_endpoint_writes_its_name_into_the_zone():
     plan = plan_of(PrivateEndpoint)
     (configuration,) = one(plan, "PrivateDnsZoneGroup").inputs["privateDnsZoneConfigs"]
     assert configuration["privateDnsZoneId"] == VAULT_ZONE, (
-        "else the service's name leads to its closed public address"
+        "otherwise the service's name leads to its closed public address"
     )
     (connection,) = one(plan, "network:PrivateEndpoint").inputs["privateLinkServiceConnections"]
     assert connection["groupIds"] == ["vault"]

@@ -1,4 +1,4 @@
-"""`make cost`: every resource that a plan registers is priced or free for a reason, and small cases by hand."""
+"""`make cost`: every resource of a plan is priced or free for a reason, and small cases are computed by hand."""
 
 import json
 import re
@@ -41,7 +41,7 @@ USAGE_KEYS = "hours transactions logGb linkGb egressGb balancerGb endpointGb blo
 
 
 def everything() -> Plan:
-    """Of a bank with everything; tests/processes has the stacks that come with the project."""
+    """The plan of a bank with all options; tests/processes has the project's own stacks."""
     run = runs.large()
     return plan_of(run, run.ids)
 
@@ -56,7 +56,7 @@ class TestEverything:
         types = {each.short_type for each in everything().resources if each.custom}
         assert not METERS.keys() & FREE.keys(), "billed, or free"
         assert types == METERS.keys() | FREE.keys(), "without a row it would cost nothing"
-        assert all(FREE.values()), "each with why"
+        assert all(FREE.values()), "each has a reason"
 
     def test_components_add_up_to_the_total(self):
         one = bill(everything(), PRICES, REGION, Usage())
@@ -72,7 +72,7 @@ class TestEverything:
             bill(replace(everything(), stack="dev"), PRICES, "swedencentral", Usage())
         said = str(refused.value)
         assert said.startswith("dev: region swedencentral has no price of blob/GZRS/"), "VMs alone are priced there"
-        assert "postgresql/Ddsv5/4" in said, "all that lacks one, at once"
+        assert "postgresql/Ddsv5/4" in said, "all missing prices are listed at once"
         assert "vm/" not in said
         assert "wanted each of them: `make prices REGION=swedencentral`" in said
 
@@ -83,9 +83,9 @@ class TestSizes:
         least, most = BANDS[size]
         assert least <= sizes[size].total <= most, "docs/cost.md has the lines; raise a band in a decision"
         widest = float(sizes[size].range[1] / sizes[size].range[0])
-        assert widest < WIDEST[size], "most of it is verified: one reading alone would be 1.1 by 0.9, or 1.22"
+        assert widest < WIDEST[size], "most prices are verified: with single readings it would be 1.1 by 0.9, or 1.22"
 
-    def test_no_vm_is_forgotten(self, sizes: dict[str, Bill]):
+    def test_every_vm_is_counted(self, sizes: dict[str, Bill]):
         vms = [line for line in sizes["large"].lines if line.meter.startswith("vm/")]
         assert [(each.component, each.units) for each in vms] == [("nodes", Decimal(15 * HOURS))]
 
@@ -113,7 +113,7 @@ def plan(*resources: Planned, nodes: int = 0, peers: int = 0) -> Plan:
 
 
 def costs(*resources: Planned, region: str = REGION, usage: Usage | None = None, **has: int) -> dict[str, float]:
-    """What each meter costs that costs something."""
+    """The cost of each meter that is not free."""
     found: dict[str, float] = {}
     for each in bill(plan(*resources, **has), PRICES, region, usage or Usage()).lines:
         found[each.meter] = found.get(each.meter, 0) + float(each.cost)
@@ -174,7 +174,7 @@ class TestByHand:
             "3 x 0.192 x 730; 3 x 10.21"
         )
 
-    def test_hours_end_vms_and_not_their_disks(self):
+    def test_fewer_hours_reduce_the_cost_of_vms_and_not_of_disks(self):
         found = costs(scale_set(3), usage=Usage(hours=73))
         assert found == {"vm/Standard_D4s_v5": 42.05, "disk/P6-LRS": 30.63}
 
@@ -214,12 +214,12 @@ class TestByHand:
             (0, {}),
         ],
     )
-    def test_a_balancers_rules_beyond_five(self, rules: int, cost: dict[str, float]):
+    def test_a_balancers_rules_beyond_five_cost_more(self, rules: int, cost: dict[str, float]):
         assert costs(balancer(rules), usage=Usage(balancer_gb=0)) == cost, "0.025 x 730; each further one 0.01 x 730"
 
     def test_each_balancer_has_its_own_five(self):
         found = costs(balancer(5, "a"), balancer(5, "b"), usage=Usage(balancer_gb=1000))
-        assert found == {"balancer": 36.5, "balancer/data": 5}, "data is all the same, and shared between them"
+        assert found == {"balancer": 36.5, "balancer/data": 5}, "data is shared between them"
 
     @pytest.mark.parametrize(("kind", "count"), [("IPsec", 5), ("Vnet2Vnet", 2)])
     def test_ten_tunnels_are_included(self, kind: str, count: int):
@@ -227,7 +227,7 @@ class TestByHand:
         more = costs(*connections(count + 1, kind), usage=Usage(link_gb=0))
         assert more == {"gateway/tunnel": 21.9}, "two beyond ten: 2 x 0.015 x 730"
 
-    def test_what_leaves_by_ipsec_is_bandwidth_and_what_goes_between_gateways_is_not(self):
+    def test_ipsec_traffic_is_billed_as_bandwidth_and_gateway_traffic_is_not(self):
         assert costs(*connections(2, "IPsec"), usage=Usage(link_gb=1100)) == {"bandwidth/out": 87}, "100 GB are free"
         assert costs(*connections(2, "Vnet2Vnet"), usage=Usage(link_gb=1100)) == {"link/vnet": 38.5}
 
@@ -239,7 +239,7 @@ class TestByHand:
     def test_a_circuits_connection_costs_no_tunnel(self):
         assert costs(*connections(9, "ExpressRoute")) == {}
 
-    def test_zones_cost_nothing_but_for_storage(self):
+    def test_zones_cost_nothing_except_for_storage(self):
         zonal = replace(scale_set(3), inputs={**scale_set(3).inputs, "zones": ["1", "2", "3"]})
         assert costs(zonal) == costs(scale_set(3))
         share = made("storage:FileShare", accountName="files", shareQuota=100)
@@ -247,18 +247,20 @@ class TestByHand:
         for kind in ("Premium_ZRS", "Premium_LRS"):
             account = made("storage:StorageAccount", accountName="files", kind="FileStorage", sku={"name": kind})
             prices |= costs(account, share, region="westus")
-        assert prices == {"files/Premium-ZRS": 22, "files/Premium-LRS": 17.6}, "what it may hold, not what it holds"
+        assert prices == {"files/Premium-ZRS": 22, "files/Premium-LRS": 17.6}, (
+            "the provisioned size, not the used one"
+        )
 
-    def test_dns_zones_by_tier(self):
+    def test_dns_zones_have_tiers(self):
         network = component("MemberNetwork", "network")
         zones = [made("privatedns:PrivateZone", f"zone-{each}", network.urn) for each in range(27)]
         assert costs(network, *zones) == {"dns/zone": 12.7}, "25 x 0.50 and 2 x 0.10"
 
-    def test_keys_in_an_hsm_by_tier(self):
+    def test_hsm_keys_have_tiers(self):
         vault = component("ClosedVault", "vault")
         keys = [made("keyvault:Key", f"key-{each}", vault.urn, properties={"kty": "EC-HSM"}) for each in range(252)]
         assert costs(vault, *keys) == {"vault/hsm-key": 1255}, "250 x 5.00 and 2 x 2.50"
-        assert costs(made("keyvault:Key", properties={"kty": "EC"})) == {}, "one in software is billed by its use"
+        assert costs(made("keyvault:Key", properties={"kty": "EC"})) == {}, "a software key is billed by its use"
 
     def test_ten_time_series_are_free(self):
         assert costs(*(metric_alert(f"alert-{each}") for each in range(10))) == {}
@@ -269,11 +271,11 @@ class TestByHand:
         )
         assert found["alert/metric"] == 0.6, "4 VMs, 3 x 3 values and 3 vaults: 16 less 10"
 
-    def test_log_alerts_by_how_often_they_look(self):
+    def test_log_alerts_cost_by_their_frequency(self):
         rule = made("monitor:ScheduledQueryRule", evaluationFrequency="PT5M")
         assert costs(rule) == {"alert/query/PT5M": 1.5}
         seldom = replace(rule, inputs={"evaluationFrequency": "PT6H"})
-        assert costs(seldom) == {"alert/query/PT15M": 0.5}, "Azure has no cheaper one"
+        assert costs(seldom) == {"alert/query/PT15M": 0.5}, "this is Azure's lowest price"
         often = replace(rule, inputs={"evaluationFrequency": "PT1M"})
         with pytest.raises(
             PriceError, match=r"^t: there is no meter alert/query/PT1M; wanted a row of it in cost/prices\.json$"
@@ -302,7 +304,7 @@ class TestByHand:
         rules=st.lists(st.integers(0, 40), max_size=4),
         gb=st.floats(0, 1e6),
     )
-    def test_components_are_the_total_whatever_there_is(self, alerts: list[int], rules: list[int], gb: float):
+    def test_components_add_up_to_the_total_of_any_plan(self, alerts: list[int], rules: list[int], gb: float):
         owners = [component("Part", f"part-{each}") for each in range(5)]
         several = [
             replace(metric_alert(f"alert-{place}"), parent=owners[owner].urn) for place, owner in enumerate(alerts)
@@ -327,9 +329,9 @@ class TestByHand:
     def test_a_reserved_total_is_of_all_vms(self):
         small = {**scale_set(2).inputs, "sku": {"name": "Standard_D2s_v5", "capacity": 2}}
         mixed = plan(scale_set(2), replace(scale_set(2), name="small", inputs=small))
-        assert bill(mixed, PRICES, "westeurope", Usage()).reserved("1 Year") is None, "half of it is no answer"
+        assert bill(mixed, PRICES, "westeurope", Usage()).reserved("1 Year") is None, "a partial result is no result"
 
-    def test_a_sum_of_all_is_known_where_each_is(self):
+    def test_a_sum_is_known_if_each_part_is(self):
         known, unknown = (bill(plan(scale_set(2)), PRICES, each, Usage()) for each in ("westeurope", REGION))
         for bills, wanted in (([known, known], [True] * 3), ([known, unknown], [True, False, False])):
             table = {each.label: each.values for each in rows(Statement(PRICES, bills, summed=True))}
@@ -337,7 +339,9 @@ class TestByHand:
         gateway = made("network:NatGateway")
         two = [bill(plan(scale_set(2), *more), PRICES, REGION, Usage()) for more in ([], [gateway])]
         table = {each.label: each.values for each in rows(Statement(PRICES, two, summed=True))}
-        assert table["nat"] == (None, Decimal("32.85"), Decimal("32.85")), "a bank without one pays nothing"
+        assert table["nat"] == (None, Decimal("32.85"), Decimal("32.85")), (
+            "a bank without a server pays nothing for it"
+        )
 
     def test_without_a_price_of_a_reservation_there_is_no_such_total(self):
         assert bill(plan(scale_set(2)), PRICES, REGION, Usage()).reserved("1 Year") is None, (
@@ -348,19 +352,19 @@ class TestByHand:
         one = bill(plan(scale_set(1)), PRICES, REGION, Usage())
         assert one.range == (one.total - Decimal("0.93"), one.total), "the disk, 9.28 to 10.21"
 
-    def test_a_type_that_nobody_thought_of_is_refused(self):
+    def test_an_unknown_type_is_refused(self):
         with pytest.raises(
             PriceError, match=r"t: it is of type network:AzureFirewall; wanted one that cost/meters\.py"
         ):
             costs(made("network:AzureFirewall"))
 
-    def test_a_size_that_the_price_list_lacks_is_refused(self):
+    def test_a_size_without_a_price_is_refused(self):
         resource = scale_set(1)
         other = replace(resource, inputs={**resource.inputs, "sku": {"name": "Standard_E64s_v5", "capacity": 1}})
         with pytest.raises(PriceError) as refused:
             costs(other)
         said = "t: there is no meter vm/Standard_E64s_v5; wanted a row of it in cost/prices.json"
-        assert str(refused.value) == said, "`make prices` reads the price list's own meters alone"
+        assert str(refused.value) == said, "`make prices` reads only meters that the price list has"
         with pytest.raises(PriceError) as refused:
             costs(other, region="uksouth")
         assert str(refused.value).startswith(f"{said}; region uksouth has no price of disk/P6-LRS; wanted each"), (
@@ -369,7 +373,7 @@ class TestByHand:
 
 
 class TestUsage:
-    def test_follows_the_agents_intervals(self):
+    def test_usage_follows_the_agents_intervals(self):
         nodes = component("NodeScaleSet", "nodes")
         used = Used(plan(nodes, scale_set(7, parent=nodes.urn), nodes=6, peers=2), Usage(hours=1))
         asked = used.operations
@@ -380,27 +384,27 @@ class TestUsage:
         often = (1 + 1 + 2) / SECRET_POLL_SECONDS + 1 / STANDBY.costly_check_seconds
         assert asked.secrets == pytest.approx(3600 * 7 * often), "own card, list of peers, two cards; and a check"
 
-    def test_without_a_standby_nobody_looks_for_an_identity(self):
+    def test_without_a_standby_no_vm_looks_for_an_identity(self):
         nodes = component("NodeScaleSet", "nodes")
         used = Used(plan(nodes, scale_set(2, parent=nodes.urn), nodes=2), Usage(hours=1))
         assert used.operations.lists == 3600 * 2 / STANDBY.documents_seconds
 
-    def test_logs_are_those_that_the_workspace_is_capped_by(self):
+    def test_the_logs_are_those_of_the_workspaces_cap(self):
         plan = everything()
         used = Used(plan, Usage())
         (workspace,) = used.of_type("operationalinsights:Workspace")
         cap = workspace.inputs["workspaceCapping"]["dailyQuotaGb"]
-        assert cap == daily_cap_gb(used.senders), "a plan's resources tell of the same senders as its settings"
+        assert cap == daily_cap_gb(used.senders), "a plan's resources have the same senders as its settings"
         assert used.senders.tunnels == sum(TUNNELS_OF_LINK[link] for link in LinkKind), "a peer for each kind of link"
         assert used.log_gb == pytest.approx(gb_a_month(used.senders))
-        assert Used(plan, Usage(hours=HOURS / 2)).log_gb == used.log_gb / 2, "VMs that are off send nothing"
+        assert Used(plan, Usage(hours=HOURS / 2)).log_gb == used.log_gb / 2, "stopped VMs send nothing"
 
     def test_more_transactions_cost_more(self):
         few, many = (bill(everything(), PRICES, REGION, Usage(transactions=each)) for each in (0, 1e9))
         assert few.fixed == many.fixed
         assert few.usage < many.usage
 
-    def test_a_usage_file_overrides_what_follows_from_the_plan(self, tmp_path: Path):
+    def test_a_usage_file_overrides_computed_usage(self, tmp_path: Path):
         file = tmp_path / "usage.yaml"
         file.write_text("hours: 200\nlogGb: 12.5\n", encoding="utf-8")
         assert read_usage(file) == Usage(hours=200, log_gb=12.5)
@@ -434,7 +438,7 @@ class TestUsage:
             read_usage(file)
         assert str(refused.value) == f"{file}: {wanted}"
 
-    def test_all_mistakes_in_it_come_at_once(self, tmp_path: Path):
+    def test_all_mistakes_in_it_are_reported_at_once(self, tmp_path: Path):
         file = tmp_path / "usage.yaml"
         file.write_text("hours: 731\nlogGB: 3\nblobGb: many\n", encoding="utf-8")
         with pytest.raises(UsageError) as refused:
@@ -445,7 +449,7 @@ class TestUsage:
             "logGB",
         ], "a line for each"
 
-    def test_a_file_that_is_none_is_one_line(self, tmp_path: Path):
+    def test_a_missing_or_unreadable_file_is_one_line(self, tmp_path: Path):
         for path, reason in ((tmp_path, "Is a directory"), (tmp_path / "none", "No such file or directory")):
             with pytest.raises(StackFileError) as refused:
                 read_usage(path)
@@ -453,7 +457,7 @@ class TestUsage:
 
 
 class TestReports:
-    def test_a_usage_that_is_stated_is_named_beside_the_sum(self):
+    def test_stated_usage_is_named_beside_the_sum(self):
         plan_ = plan(scale_set(2))
         usual, other = (
             Statement(PRICES, [bill(plan_, PRICES, REGION, each)])
@@ -466,9 +470,9 @@ class TestReports:
         assert as_markdown(other).startswith(f"### {said}")
         assert ">with hours 100, transactions 1,000,000, logGb 3, list prices of " in as_svg(other)
         for write in (as_text, as_markdown, as_svg):
-            assert "with hours" not in write(usual), "what is usual needs no word"
+            assert "with hours" not in write(usual), "default usage is not mentioned"
 
-    def test_what_a_bill_lacks_is_no_number(self, sizes: dict[str, Bill]):
+    def test_a_missing_cost_is_no_number(self, sizes: dict[str, Bill]):
         table = {each.label: each.values for each in rows(Statement(PRICES, list(sizes.values())))}
         assert table["alerts"][0] is None, "a small member has none: not 0.00"
         assert table["alerts"][1]
@@ -488,7 +492,7 @@ class TestReports:
     def report(self, sizes: dict[str, Bill]) -> Statement:
         return Statement(PRICES, list(sizes.values()))
 
-    def test_text_marks_what_is_not_verified(self, report: Statement):
+    def test_text_marks_unverified_prices(self, report: Statement):
         text = as_text(report)
         for one in report.bills:
             for line in one.lines:
@@ -520,11 +524,11 @@ class TestReports:
             assert f"`{key}`" in text
         assert document["bills"][0]["total"] == float(sizes["large"].total)
 
-    def test_markdown_has_the_sums_in_the_open(self, sizes: dict[str, Bill]):
+    def test_markdown_shows_the_sums_without_folding(self, sizes: dict[str, Bill]):
         report = Statement(PRICES, [sizes["large"]], before=[sizes["medium"]], against="medium")
         opened, folded = as_markdown(report).split("<details>")
         assert f"| **total** | **{sizes['large'].total:,.2f}** |" in opened
-        assert "- nodes vm/Standard_D4as_v5" not in opened, "more of them: what a diff shows as added"
+        assert "- nodes vm/Standard_D4as_v5" not in opened, "more of them: a diff shows them as added"
         assert "+ nodes vm/Standard_D4as_v5: 878.92 -> 1,883.40 (+1,004.48)" in opened
         assert "vm/Standard" not in opened.split("````")[0]
         assert "vm/Standard\\_D4as\\_v5" in folded, "an underline is no emphasis"
@@ -541,7 +545,7 @@ class TestReports:
         assert bars[0] / bars[2] == pytest.approx(small / large, rel=0.02)
         assert all(name in as_svg(report) for name in report.bills[2].components)
 
-    def test_changes_are_those_of_lines(self, sizes: dict[str, Bill]):
+    def test_changes_are_listed_by_line(self, sizes: dict[str, Bill]):
         found = changes(Statement(PRICES, [sizes["large"]], before=[sizes["medium"]], against="medium"))
         assert sum_of(each.difference for each in found) == sizes["large"].total - sizes["medium"].total
         assert (found[0].component, found[0].meter) == ("nodes", "vm/Standard_D4as_v5"), "the largest first"
@@ -563,11 +567,11 @@ def one_plan(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Plan:
 
 @pytest.mark.usefixtures("one_plan")
 class TestCommand:
-    def test_bills_a_stack_where_it_is_asked_to(self, capsys: pytest.CaptureFixture[str]):
+    def test_a_stack_is_billed_in_the_given_region(self, capsys: pytest.CaptureFixture[str]):
         assert command.main(["dev", "--region", "eastus"]) == 0
         assert "in eastus" in capsys.readouterr().out
 
-    def test_says_what_differs_from_the_last_run(self, capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    def test_a_comparison_shows_changes_since_the_last_run(self, capsys: pytest.CaptureFixture[str], tmp_path: Path):
         usage = tmp_path / "usage.yaml"
         usage.write_text("hours: 365\n", encoding="utf-8")
         assert command.main(["dev", "--region", "eastus"]) == 0
@@ -580,9 +584,9 @@ class TestCommand:
         assert "\n! hours: 730 -> 365\n" in first
         assert "region" not in first
         assert command.main(again) == 0
-        assert capsys.readouterr().out == first, "a comparison keeps nothing"
+        assert capsys.readouterr().out == first, "a comparison stores nothing"
 
-    def test_says_that_the_last_run_was_of_another_region_and_usage(
+    def test_a_comparison_says_that_the_last_run_had_another_region_and_usage(
         self, capsys: pytest.CaptureFixture[str], tmp_path: Path
     ):
         usage = tmp_path / "usage.yaml"
@@ -595,7 +599,7 @@ class TestCommand:
         (before,) = json.loads(capsys.readouterr().out)["before"]
         assert (before["region"], before["used"]["logGb"]) == ("eastus", 1000)
 
-    def test_says_what_differs_from_another_file(self, capsys: pytest.CaptureFixture[str]):
+    def test_a_comparison_shows_changes_against_another_file(self, capsys: pytest.CaptureFixture[str]):
         file = str(ROOT / "Pulumi.dev.yaml")
         assert command.main(["dev", "--region", "eastus", "--against", file]) == 0
         assert "(+0.00)" in capsys.readouterr().out, "the same plan here"
@@ -622,15 +626,13 @@ class TestCommand:
         ],
         ids=str,
     )
-    def test_what_it_can_t_do_is_one_message(
-        self, arguments: list[str], wanted: str, capsys: pytest.CaptureFixture[str]
-    ):
+    def test_each_failure_is_one_message(self, arguments: list[str], wanted: str, capsys: pytest.CaptureFixture[str]):
         assert command.main(arguments) == 1
         said = capsys.readouterr()
         assert said.err.startswith(f"error: {wanted}")
         assert ("or `make prices REGION=japaneast`; " in said.err) is ("japaneast" in arguments), "Azure has it"
         if "--region" in arguments and "eastus" not in arguments:
-            assert said.err.endswith(f"{REGION} has all that the sizes need\n"), "the next region may lack some too"
+            assert said.err.endswith(f"{REGION} has all that the sizes need\n"), "another region may lack prices too"
         assert said.err.count("\n") == 1
         assert not said.out
 

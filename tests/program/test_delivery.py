@@ -63,21 +63,21 @@ MOST_EXPOSED = {"ledger-agent": 2.1, "ledger-authority": 2.0}
 
 
 def written(run: Plan) -> dict[str, str]:
-    """The files that the VMs of a bank get."""
+    """The files on a bank's VMs."""
     packed = one(run, "VirtualMachineScaleSet", "nodes-vms").inputs["virtualMachineProfile"]["osProfile"][
         "customData"
     ]
     return files_of_document(gzip.decompress(base64.b64decode(packed)).decode())
 
 
-def told(run: Plan) -> AgentConfiguration:
-    """What the VMs of a bank are given."""
+def agent_configuration(run: Plan) -> AgentConfiguration:
+    """The configuration of a bank's VMs."""
     return AgentConfiguration.model_validate_json(written(run)[str(AGENT_FILE)])
 
 
 def test_a_vms_configuration_names_every_service() -> None:
     run = large()
-    configuration = told(run)
+    configuration = agent_configuration(run)
     assert (configuration.platform, configuration.identities) == ("corda", 14), "15 VMs, one of them a standby"
     key_vault, bank_vault = [run.answers[one(run, "Vault", name).urn] for name in ("keys-vault", "keys-bank-vault")]
     assert configuration.key_vault_url == key_vault["properties"]["vaultUri"]
@@ -97,7 +97,7 @@ def test_a_vms_configuration_names_every_service() -> None:
 
 
 def test_a_bank_without_monitoring_sends_nothing() -> None:
-    assert told(sample("dev")).connection_string is None, "a small bank has no Application Insights"
+    assert agent_configuration(sample("dev")).connection_string is None, "a small bank has no Application Insights"
 
 
 def test_a_vms_configuration_has_no_secret() -> None:
@@ -128,7 +128,7 @@ def test_a_vms_configuration_has_no_secret() -> None:
             "database",
         ),
         "connection_string",
-    }, "whatever is added here is read by everyone on the VM: see that it is no secret"
+    }, "every user on the VM can read these properties: a new one must be no secret"
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_a_missing_configuration_is_reported(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("module", ["agent", AUTHORITY])
 def test_custom_data_and_user_data_fit_and_are_the_same_for_the_same_document(module: str) -> None:
-    text = config(told(large()).to_json(), module=module)
+    text = config(agent_configuration(large()).to_json(), module=module)
     first, second = (
         base64.b64decode(custom_data(text)),
         base64.b64decode(user_data(module=module, installation=INSTALLS)),
@@ -165,13 +165,13 @@ def test_custom_data_and_user_data_fit_and_are_the_same_for_the_same_document(mo
     assert gzip.decompress(first).decode() == text
     assert len(second) <= MAX_USER_DATA_BYTES, "Azure refuses more"
     left = MAX_CUSTOM_DATA_BYTES - len(first) + MAX_USER_DATA_BYTES - len(second)
-    assert left >= ROOM_BYTES, f"{left} bytes are left for what programs grow by; wanted {ROOM_BYTES}"
+    assert left >= ROOM_BYTES, f"{left} bytes are left for the programs to grow; wanted {ROOM_BYTES}"
 
 
 @pytest.mark.parametrize("module", ["agent", AUTHORITY])
 def test_an_archive_unpacks_to_the_same_files(module: str) -> None:
     assert unpack.unpacked(packed(module, CORDA.name)) == files_of(module, CORDA.name), (
-        "a VM runs what was written here, all of it and nothing else"
+        "a VM must run exactly these files"
     )
 
 
@@ -209,7 +209,7 @@ def test_an_order_that_pyppmd_cannot_read_again_is_not_used(monkeypatch: pytest.
     for highest in (16, 15, 14):
         archive = packed.__wrapped__("agent", CORDA.name)
         assert archive[0] == highest
-        assert unpack.unpacked(archive) == files, "what a VM gets can be read there"
+        assert unpack.unpacked(archive) == files, "a VM can read the archive"
         fails.add(highest)
     fails |= set(range(17))
     with pytest.raises(ValueError, match="agent: PPMd packs it in no order"):
@@ -218,7 +218,7 @@ def test_an_order_that_pyppmd_cannot_read_again_is_not_used(monkeypatch: pytest.
 
 def test_placeholders_inside_an_embedded_script_are_not_filled_in() -> None:
     script = cloud_config._filled("install.sh", {"{unpack}": 'print(f"{user} of {nodes}")'})
-    assert 'print(f"{user} of {nodes}")' in script, "a VM runs the program that was written and tested"
+    assert 'print(f"{user} of {nodes}")' in script, "a VM must run the tested program"
 
 
 def test_a_vms_model_depends_on_all_its_custom_data(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,8 +234,8 @@ def test_a_vms_model_depends_on_all_its_custom_data(monkeypatch: pytest.MonkeyPa
     ]
     for in_image in (False, True):
         found = [model(in_image), *(model(in_image, **each) for each in changes)]
-        assert len(set(found)) == len(found), "a VM that stays behind must differ"
-        assert model(in_image) == found[0], "and its like must not"
+        assert len(set(found)) == len(found), "an outdated VM must have another model"
+        assert model(in_image) == found[0], "equal VMs must have equal models"
     found = [model(), model(installation=(*INSTALLS, "--more"))]
     monkeypatch.setattr(cloud_config, "UBUNTU_PACKAGES", ("nftables",))
     found.append(model())
@@ -243,7 +243,7 @@ def test_a_vms_model_depends_on_all_its_custom_data(monkeypatch: pytest.MonkeyPa
     found.append(model())
     monkeypatch.setattr(cloud_config, "_sources", lambda *_: b"others")
     found.append(model())
-    assert len(set(found)) == 5, "what is installed, by which script, with which libraries; and the programs"
+    assert len(set(found)) == 5, "the installation, its script, its libraries and the programs"
 
 
 def test_custom_data_beyond_azures_limit_is_refused() -> None:
@@ -257,10 +257,10 @@ def test_without_an_image_the_vm_installs_what_it_runs(module: str) -> None:
     text = config(module=module)
     document, files = document_of(text), files_of_document(text)
     assert document["packages"] == [*UBUNTU_PACKAGES, *RUNTIME]
-    assert document["package_update"] is True, "an image's package lists are as old as the image"
+    assert document["package_update"] is True, "the image's package lists may be outdated"
     (boot,) = document["runcmd"]
-    assert f"{INSTALL} corda {CORDA.default_version} {INSTALLATION} >" in boot[-1], "what is written is what is run"
-    assert "/dev/console" in boot[-1], "what fails at boot is read where nobody can sign in yet"
+    assert f"{INSTALL} corda {CORDA.default_version} {INSTALLATION} >" in boot[-1], "the written script is run"
+    assert "/dev/console" in boot[-1], "boot failures must be visible without a login"
     assert {path for path in files if path.startswith("/etc/systemd")} == {
         f"/etc/systemd/system/{name}" for name in units(module)
     }
@@ -269,18 +269,18 @@ def test_without_an_image_the_vm_installs_what_it_runs(module: str) -> None:
         required = f"BindsTo={name}\n" in "".join(units(module).values())
         assert required or name.removesuffix(".service") in files[INSTALL], f"{name} is started"
         assert "{" not in unit, "every value is filled in"
-    assert f"\nmkdir -p {SHARE}\n" in files[INSTALL], "the mount wants its folder"
+    assert f"\nmkdir -p {SHARE}\n" in files[INSTALL], "the mount needs its folder"
 
 
 def test_an_authoritys_vm_runs_its_own_program_and_has_no_share() -> None:
     text = config(source=None, module=AUTHORITY)
     files, unit = files_of_document(text), units(AUTHORITY)["ledger-authority.service"]
     assert set(units(AUTHORITY)) == {"ledger-authority.service"}
-    assert files[str(AUTHORITY_PATH)] == "{}", "where the program looks"
+    assert files[str(AUTHORITY_PATH)] == "{}", "the program reads this path"
     assert SHARE_FILE not in files
     assert f"ExecStart={PREFIX}/venv/bin/python -m {AUTHORITY}\n" in unit
     assert f"ConditionPathExists={AUTHORITY_PATH}\n" in unit
-    assert str(SHARE) not in unit, "it writes to no share"
+    assert str(SHARE) not in unit, "it does not write to a share"
     agent = units()["ledger-agent.service"]
     own = {"Description", "ConditionPathExists", "ExecStart", "StateDirectory", "RuntimeDirectory", "ReadWritePaths"}
     # An agent's children have users of their own.
@@ -295,8 +295,8 @@ def test_an_authoritys_vm_runs_its_own_program_and_has_no_share() -> None:
         }
         for each in (agent, unit)
     ]
-    assert lines[0] == lines[1], "hardened alike"
-    assert "AmbientCapabilities=\n" in unit, "it starts nothing under another user"
+    assert lines[0] == lines[1], "it is hardened like the agent"
+    assert "AmbientCapabilities=\n" in unit, "it starts no process of another user"
     assert "CapabilityBoundingSet=\n" in unit
     assert "UMask=0077\n" in unit
     assert "@setuid" not in unit
@@ -313,54 +313,54 @@ def test_an_authoritys_vm_has_the_command_that_operators_run() -> None:
     )
     assert COMMAND not in modes["agent"], "a node's VM has no authority"
     assert COMMAND not in files_of_document(config(source=None, in_image=True, module=AUTHORITY)), (
-        "an image brings it along"
+        "an image has it too"
     )
 
 
-def test_an_agent_may_start_a_node_under_another_user_and_nothing_more() -> None:
+def test_an_agent_has_only_the_capabilities_for_starting_a_node_under_another_user() -> None:
     unit = units()["ledger-agent.service"]
     settings = dict(line.split("=", 1) for line in unit.splitlines() if "=" in line and not line.startswith("#"))
     wanted = {"CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP", "CAP_KILL"}
     assert set(settings["AmbientCapabilities"].split()) == wanted, (
         "without KILL the kernel does not end a node whose agent dies"
     )
-    assert set(settings["CapabilityBoundingSet"].split()) == wanted, "no child may gain another"
+    assert set(settings["CapabilityBoundingSet"].split()) == wanted, "no child may gain another capability"
     assert settings["User"] == settings["SupplementaryGroups"] == PROGRAM.name, (
-        "else what it starts could kill no node"
+        "otherwise its children could not end a node"
     )
     assert settings["NoNewPrivileges"] == "yes"
-    assert settings["SecureBits"] == "noroot noroot-locked", "user 0 without these four is nobody"
+    assert settings["SecureBits"] == "noroot noroot-locked", "user 0 without these four has no rights"
     assert settings["RestrictSUIDSGID"] == "yes"
     for name in ("StateDirectoryMode", "RuntimeDirectoryMode"):
-        assert settings[name] == "0711", "a node goes through it to its own folder, and lists nothing"
-    assert settings["UMask"] == "0027", "a node reads what the agent writes for it, and writes none of it"
+        assert settings[name] == "0711", "a node may pass through it to its own folder, but not list it"
+    assert settings["UMask"] == "0027", "a node may read the agent's files, but not write them"
     assert "SystemCallFilter=@setuid capset\n" in unit
-    assert int(settings["TasksMax"]) >= 2 * MAX_TASKS + 500, "a fork bomb leaves the agent what it needs to end it"
+    assert int(settings["TasksMax"]) >= 2 * MAX_TASKS + 500, "the agent must be able to end a fork bomb"
 
 
-def test_no_agent_runs_before_its_nodes_connections_are_restricted() -> None:
+def test_no_agent_runs_before_the_firewall_rules_are_loaded() -> None:
     agent, egress = units()["ledger-agent.service"], units()["ledger-egress.service"]
     assert "BindsTo=ledger-egress.service\nAfter=ledger-egress.service mnt-ledger.mount\n" in agent, (
-        "an order alone would not hold it, nor Requires where the rules are skipped: systemd.unit(5)"
+        "neither an order nor Requires would be sufficient if the rules' unit is skipped: systemd.unit(5)"
     )
     condition = f"ConditionPathExists={EGRESS_FILE}\n"
-    assert condition in agent, "a VM without rules runs no node"
-    assert condition in egress, "where it failed, installing an image would: its script starts the agent"
+    assert condition in agent, "a VM without rules must not run a node"
+    assert condition in egress, "a failing unit would also fail the image's installation, which starts the agent"
     assert f"nft --file {EGRESS_FILE}\n" in egress
-    assert str(EGRESS_FILE) in written(large()), "so every VM gets them"
+    assert str(EGRESS_FILE) in written(large()), "every VM must load them"
     assert "nftables" in UBUNTU_PACKAGES
 
 
 @pytest.mark.parametrize("module", ["agent", AUTHORITY])
-def test_a_vm_with_an_image_downloads_nothing(module: str) -> None:
+def test_a_vm_with_an_image_downloads_no_packages(module: str) -> None:
     text = config(source=SOURCE if module == "agent" else None, in_image=True, module=module)
     expected = {str(AGENT_FILE), SHARE_FILE, str(EGRESS_FILE)} if module == "agent" else {str(AUTHORITY_PATH)}
     assert set(files_of_document(text)) == {*expected, str(MODEL_FILE)}, (
         "a pinned image must not change at its first boot"
     )
     (started,) = document_of(text)["runcmd"]
-    assert set(units(module)) <= set(started), "they may have had no configuration before"
-    assert "restart" not in started, "an agent that runs would give its identity back and take it again"
+    assert set(units(module)) <= set(started), "their start may have been skipped without the configuration"
+    assert "restart" not in started, "a restart would release the identity and acquire it again"
     assert not {"packages", "package_update"} & set(document_of(text)), "it boots without the open internet"
 
 
@@ -376,22 +376,22 @@ def test_every_library_is_locked_to_one_file() -> None:
 def test_the_watchdog_ends_a_hung_agent_before_its_lease_lapses() -> None:
     unit = units()["ledger-agent.service"]
     assert f"WatchdogSec={LEASE.watchdog_seconds}\n" in unit, "one number, named in one place"
-    assert "WatchdogSignal=SIGKILL" in unit, "an agent that hangs answers no other signal"
-    assert "KillMode=mixed" in unit, "with it the whole control group is killed at once"
+    assert "WatchdogSignal=SIGKILL" in unit, "a hanging agent reacts to no other signal"
+    assert "KillMode=mixed" in unit, "it kills the whole control group at once"
     assert LEASE.stop_seconds + LEASE.watchdog_seconds <= LEASE.kill_seconds < LEASE.lease_seconds, (
-        "the latest sign, and its patience"
+        "the last notification plus the timeout"
     )
-    assert 3 * LEASE.sign_seconds < LEASE.watchdog_seconds, "one late sign is no hang"
+    assert 3 * LEASE.sign_seconds < LEASE.watchdog_seconds, "a late notification is no hang"
 
 
 def test_a_planned_stop_fits_into_azures_notice_and_systemds_patience() -> None:
     (patience,) = re.findall(r"^TimeoutStopSec=(\d+)$", units()["ledger-agent.service"], re.MULTILINE)
-    assert int(patience) == PLANNED_STOP.total_seconds, "else systemd kills a node that is about to be done"
+    assert int(patience) == PLANNED_STOP.total_seconds, "otherwise systemd would kill a node that is about to end"
     notice = one(large(), "VirtualMachineScaleSet", "nodes-vms").inputs["virtualMachineProfile"][
         "scheduledEventsProfile"
     ]["terminateNotificationProfile"]["notBeforeTimeout"]
     assert notice == "PT10M"
-    assert int(patience) < 600, "Azure goes on then"
+    assert int(patience) < 600, "Azure proceeds after that time"
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze here")
@@ -413,22 +413,22 @@ def test_the_units_are_hardened(tmp_path: Path, module: str, name: str) -> None:
 def test_an_installation_starts_its_units() -> None:
     (_, started) = files_of_document(config())[INSTALL].split("systemctl daemon-reload\n")
     share, programs = started.split("for unit in ledger-agent ledger-authority;")
-    assert "enable --now --no-block ledger-share.service" in share, "a share is mounted while an agent starts"
+    assert "enable --now --no-block ledger-share.service" in share, "the share is mounted while an agent starts"
     assert 'enable --now "$unit.service"' in programs, (
-        "a program that does not start ends it, and the console says why"
+        "a program that does not start fails the installation, with the reason on the console"
     )
 
 
-def test_the_share_is_mounted_over_tls_and_delays_nothing() -> None:
+def test_the_share_is_mounted_over_tls_and_delays_no_boot() -> None:
     share, agent = (units()[f"ledger-{name}.service"] for name in ("share", "agent"))
     mount = "mount -t aznfs -o vers=4,minorversion=1,sec=sys,nconnect=4,noatime,nosuid,nodev,noexec"
-    assert f'{mount} "$$SHARE_SOURCE" {SHARE}\'\n' in share, "the account refuses what is not encrypted"
-    assert "Restart=on-failure" in share, "the share may be away when the VM starts"
-    assert "ledger-share" not in agent, "an agent that waits for the share would not answer its health probe"
+    assert f'{mount} "$$SHARE_SOURCE" {SHARE}\'\n' in share, "the account refuses unencrypted connections"
+    assert "Restart=on-failure" in share, "the share may be unavailable when the VM starts"
+    assert "ledger-share" not in agent, "an agent that waited for the share would not answer its health probe"
 
 
 @pytest.mark.skipif(shutil.which("findmnt") is None or not Path("/proc/self").exists(), reason="no findmnt here")
-def test_a_share_that_is_mounted_is_not_mounted_again(tmp_path: Path) -> None:
+def test_a_mounted_share_is_not_mounted_again(tmp_path: Path) -> None:
     """A start that failed after the mount is repeated, and a stop can't unmount what the agent uses."""
     mount = tmp_path / "mount"
     mount.write_text('#!/bin/sh\necho "$@"\n')
@@ -436,7 +436,7 @@ def test_a_share_that_is_mounted_is_not_mounted_again(tmp_path: Path) -> None:
     (command,) = re.findall("^ExecStart=/bin/sh -c '(.*)'$", units()["ledger-share.service"], re.MULTILINE)
     environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SHARE_SOURCE": "a.example:/a/ledger"}
     for folder, mounted in (("/proc", True), (str(tmp_path), False)):
-        # systemd makes one dollar of two.
+        # systemd unescapes two dollars to one.
         script = command.replace("$$", "$").replace(str(SHARE), folder)
         done = subprocess.run(["sh", "-c", script], env=environment, capture_output=True, text=True, check=True)
         assert done.stdout.endswith(f"a.example:/a/ledger {folder}\n") != mounted, f"{folder}: {done}"
@@ -458,35 +458,35 @@ def test_the_image_gets_the_same_files_that_cloud_init_writes() -> None:
         packed = {f"/{entry.name}": archive.extractfile(entry) for entry in archive}
         modes = {f"/{entry.name}": entry.mode for entry in archive}
     assert {path: file.read().decode() for path, file in packed.items() if file} == installed("corda")
-    assert modes[INSTALL] == 0o755, "the recipe runs it"
-    assert modes[COMMAND] == 0o755, "operators run it"
+    assert modes[INSTALL] == 0o755, "the recipe runs the script"
+    assert modes[COMMAND] == 0o755, "operators run the command"
     assert bundle("corda") == bundle("corda"), "the same files are the same archive"
 
 
-def test_the_images_recipe_declares_what_it_uses_and_installs_what_is_wanted() -> None:
+def test_the_images_recipe_declares_its_variables_and_installs_the_required_packages() -> None:
     recipe = (DELIVERY.parent / "image" / "ledger-node.pkr.hcl").read_text()
     assert json.loads(re.findall(r"default += (\[.*\])", recipe)[1]) == list(INSTALLS), "and the default version"
     declared, used = (
         set(re.findall(r'^variable "(\w+)"', recipe, re.MULTILINE)),
         set(re.findall(r"\bvar\.(\w+)", recipe)),
     )
-    assert declared == used, "a variable that is not declared, or declared for nothing"
+    assert declared == used, "each variable must be declared and used"
     packages = re.findall(r"default += (\[.*\])", recipe)[0]
     wanted = [*CORDA.packages(CORDA.default_version), *UBUNTU_PACKAGES]
-    assert json.loads(packages) == wanted, "the runtime of the default version, and what the agent needs"
-    assert INSTALL in recipe, "the image is installed by the script that installs a VM"
+    assert json.loads(packages) == wanted, "the runtime of the default version, and the agent's packages"
+    assert INSTALL in recipe, "images and VMs have the same installation script"
     assert all(recipe.count(opening) == recipe.count(closing) for opening, closing in ("{}", "[]", "()")), "balanced"
-    assert not re.search(r"(?i)client_secret|password", recipe), "whoever builds signs in by himself"
+    assert not re.search(r"(?i)client_secret|password", recipe), "the build uses the operator's own login"
 
 
-def test_the_images_sample_sets_what_the_recipe_has_no_default_for() -> None:
+def test_the_images_sample_sets_every_variable_without_a_default() -> None:
     folder = DELIVERY.parent / "image"
     recipe = (folder / "ledger-node.pkr.hcl").read_text()
     variables = re.findall(r'^variable "(\w+)" \{(.*?\n?)\}$', recipe, re.MULTILINE | re.DOTALL)
     required = [name for name, body in variables if not re.search(r"\bdefault\s*=", body)]
-    assert 0 < len(required) < len(variables), "both kinds are found"
+    assert 0 < len(required) < len(variables), "both kinds of variables are found"
     sample = (folder / "sample.pkrvars.hcl").read_text()
-    assert re.findall(r"^(\w+) *= ", sample, re.MULTILINE) == required, "Packer asks for no other, and knows no other"
+    assert re.findall(r"^(\w+) *= ", sample, re.MULTILINE) == required, "exactly the variables that Packer requires"
     (gallery,) = [body for name, body in variables if name == "gallery"]
     keys = [re.findall(r"^ +(\w+) += ", text, re.MULTILINE) for text in (gallery.partition("object(")[2], sample)]
     assert keys[0] == keys[1], "an object of the recipe's type"
@@ -495,9 +495,9 @@ def test_the_images_sample_sets_what_the_recipe_has_no_default_for() -> None:
     assert named == required, "and each is explained"
 
 
-def test_a_banks_own_values_for_the_image_are_not_committed() -> None:
+def test_a_banks_values_for_the_image_are_not_committed() -> None:
     (copied,) = re.findall(r"^\$ cp (\S+) (\S+)", (ROOT / "image" / "README.md").read_text(), re.MULTILINE)
     sample, own = copied
     ignored = (ROOT / ".gitignore").read_text().splitlines()
     assert any(fnmatch(own, each) for each in ignored), f"`git add .` would add {own}, with ids of a subscription"
-    assert f"!/{sample}" in ignored, "the project's own sample stays in it"
+    assert f"!/{sample}" in ignored, "the project's sample must be committed"

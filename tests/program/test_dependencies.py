@@ -27,7 +27,7 @@ def versions(file: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("file", LOCKED)
-def test_what_is_locked_is_what_is_stated(file: str) -> None:
+def test_the_locked_versions_are_the_stated_ones(file: str) -> None:
     locked = versions(file)
     for each in LOCKED[file]:
         name, _, version = each.partition("==")
@@ -35,14 +35,14 @@ def test_what_is_locked_is_what_is_stated(file: str) -> None:
         assert locked.get(normal(name)) == version, f"{file}: {each} is not locked: run `make lock`"
 
 
-def test_each_extra_has_its_meaning() -> None:
+def test_each_extra_has_its_dependencies() -> None:
     assert set(EXTRAS) == {"vm", "dev"}
-    assert not [each for each in EXTRAS["vm"] if each.startswith("pulumi")], "programs on VMs know no Pulumi"
+    assert not [each for each in EXTRAS["vm"] if each.startswith("pulumi")], "programs on VMs do not use Pulumi"
     assert not list(ROOT.glob("requirements*.in")), "versions are stated in one place"
 
 
-def test_the_newest_version_has_its_changes_listed() -> None:
+def test_the_newest_version_has_a_changelog_entry() -> None:
     changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     released = re.findall(r"^## \[(\d+\.\d+\.\d+)\] - \d{4}-\d\d-\d\d$", changes, re.MULTILINE)
-    assert released[0] == PROJECT["version"], "a member reads there what an update changes"
-    assert "\n## [Unreleased]\n" in changes, "what comes next has its place"
+    assert released[0] == PROJECT["version"], "members read there what an update changes"
+    assert "\n## [Unreleased]\n" in changes, "the next version has a section"

@@ -1,4 +1,4 @@
-"""Pictures show what is registered, all of it that filters or links, and follow each change of it."""
+"""Pictures show the registered resources that filter or link, and follow each change."""
 
 import re
 import shutil
@@ -55,7 +55,7 @@ def links(picture: Picture) -> list[Arrow]:
 
 
 def readme_picture(name: str) -> Picture:
-    """As `planned_picture` draws it, from runs that other tests want too; tests/processes compares the two."""
+    """As `planned_picture` draws it, from runs that other tests share; tests/processes compares the two."""
     return member(sample("prod")) if name == "member" else consortium(*map(bank, BANKS))
 
 
@@ -65,7 +65,7 @@ def readme_picture(name: str) -> Picture:
 @pytest.mark.parametrize("name", command.PICTURES)
 def test_readmes_pictures_show_what_is_registered(name: str):
     stale = command.stale_files(name, readme_picture(name))
-    assert not stale, f"{[path.name for path in stale]} show something else; `make diagram` draws them"
+    assert not stale, f"{[path.name for path in stale]} are stale; `make diagram` draws them"
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_readmes_pictures_show_what_is_registered(name: str):
         ("Disabled", "no standby"),
     ],
 )
-def test_a_database_says_where_its_standby_is(mode: str, said: str):
+def test_a_database_shows_the_place_of_its_standby(mode: str, said: str):
     run = sample("dev")
     every = [
         replace(each, inputs={**each.inputs, "highAvailability": {"mode": mode}})
@@ -124,21 +124,21 @@ def test_each_flow_that_the_rules_allow_is_drawn_and_no_other(make):
     picture = member(run)
     between = {flow for arrow in picture.arrows for flow in arrow.flows}
     inside = {flow for group in groups(picture.parts) for flow in group.flows}
-    assert between | inside == allowed, "who may reach whom is what the picture is for"
+    assert between | inside == allowed, "the picture is about allowed connections"
 
 
 @pytest.mark.parametrize("make", RUNS, ids=NAMES)
-def test_each_arrow_joins_two_boxes_and_each_box_is_there_once(make):
+def test_each_arrow_joins_two_boxes_and_each_box_is_unique(make):
     picture = member(make())
     keys = [box.key for box in boxes(picture.parts)] + [group.key for group in groups(picture.parts)]
-    assert len(keys) == len(set(keys)), "two things with one key would be drawn as one"
+    assert len(keys) == len(set(keys)), "two objects with one key would be drawn as one"
     ends = {end for arrow in picture.arrows for end in (arrow.source, arrow.target)}
     assert ends <= {box.key for box in boxes(picture.parts)}
     alone = {box.title for box in boxes(picture.parts) if box.key not in ends}
-    assert alone <= {"VPN gateway"}, "what nothing leads to floats around; a gateway waits for the first peer"
+    assert alone <= {"VPN gateway"}, "every box needs an arrow, except a gateway without peers"
 
 
-def test_each_subnet_holds_what_is_registered_in_it():
+def test_each_subnet_shows_its_registered_resources():
     run = large()
     found = {group.title.split()[0]: [box.kind for box in boxes(group.parts)] for group in groups(member(run).parts)}
     assert {each.inputs["subnetName"] for each in all_of(run, "Subnet")} <= found.keys()
@@ -164,7 +164,7 @@ def test_a_member_without_peers_has_no_link():
     assert not links(alone)
 
 
-def test_a_member_without_authority_asks_its_peers():
+def test_a_member_without_an_authority_is_linked_to_its_peers_authority():
     own, others = mermaid(member(bank("bank-a"))), mermaid(member(bank("bank-b")))
     assert "subgraph subnet_authority" in own
     assert "subgraph subnet_authority" not in others
@@ -172,19 +172,19 @@ def test_a_member_without_authority_asks_its_peers():
     assert f'nodes_vms -->|"{to_peers}"| network_vpn_gateway' in others
 
 
-def test_monitoring_is_drawn_where_it_is_on():
+def test_monitoring_is_drawn_if_it_is_enabled():
     on, off = member(bank("bank-a")), member(bank("bank-b"))
     assert Kind.MONITORING in kinds(on), "a medium member has it"
     assert Kind.MONITORING not in kinds(off), "a small one has none"
 
 
-def test_what_the_barest_member_lacks_is_not_drawn():
+def test_resources_that_a_small_member_lacks_are_not_drawn():
     drawn = kinds(member(bare()))
     assert Kind.CIRCUIT in drawn
     assert not drawn & {Kind.GATEWAY, Kind.DATABASE, Kind.AZURE, Kind.MONITORING, Kind.APPLICATIONS}
 
 
-def test_peers_come_by_the_gateway_that_leads_to_them():
+def test_peers_are_drawn_at_the_gateway_of_their_link():
     entered = {
         make: {arrow.source for arrow in member(make()).arrows if "PeersToNodes" in arrow.flows}
         for make in (large, bare)
@@ -192,7 +192,7 @@ def test_peers_come_by_the_gateway_that_leads_to_them():
     assert entered[large] == {"network_vpn_gateway"}, (
         "it has both gateways, and its links are connections of this one"
     )
-    assert entered[bare] == {"network_express_route_gateway"}, "no connection leads to the peer"
+    assert entered[bare] == {"network_express_route_gateway"}, "no connection exists for the peer"
 
 
 def test_many_peers_stay_readable():
@@ -216,7 +216,7 @@ def test_a_further_bank_is_drawn_with_its_links():
     }
 
 
-def test_the_authority_names_whom_it_certifies():
+def test_the_authority_lists_the_members_that_it_certifies():
     def details(picture: Picture, kind: Kind) -> list[tuple[str, ...]]:
         return [box.details for box in boxes(picture.parts) if box.kind is kind]
 
@@ -227,7 +227,7 @@ def test_the_authority_names_whom_it_certifies():
     assert not details(without, Kind.NOTARY)
 
 
-def test_half_a_link_is_drawn_as_half():
+def test_an_incomplete_link_is_drawn_as_incomplete():
     (link,) = links(consortium(bank("bank-a"), bank("bank-b", linked=False)))
     assert link.label[-1] == "only bank-a's half"
     assert not link.both_ways
@@ -239,7 +239,7 @@ def test_a_link_over_circuits_has_no_connection():
     assert link.label[0] == "ExpressRoute"
 
 
-# How it is written
+# Formats
 
 
 def test_mermaid_has_each_box_group_and_arrow():
@@ -251,14 +251,14 @@ def test_mermaid_has_each_box_group_and_arrow():
     assert sum(bool(re.search(r"-->|==>|-\.->", line)) for line in lines) == len(picture.arrows)
 
 
-def test_mermaid_reads_no_markup_in_a_name():
+def test_names_are_escaped_in_mermaid():
     box = Box("a", Kind.VMS, 'x"]; <b>#quot;`')
     text = mermaid(Picture("t", Direction.DOWN, (box,), ()))
     assert text.splitlines()[-1] == '  a["x#34;]#59; #60;b#62;#35;quot#59;#96;"]'
 
 
 @wants_graphviz
-def test_an_svg_is_the_same_each_time_and_reads_no_markup_in_a_name():
+def test_an_svg_is_reproducible_and_names_are_escaped_in_it():
     box = Box("a", Kind.VMS, "<b>&amp;", ('"quoted"',))
     picture = Picture("t", Direction.DOWN, (box,), ())
     text = svg(picture)
@@ -273,7 +273,9 @@ def test_without_graphviz_an_svg_is_refused(monkeypatch: pytest.MonkeyPatch, cap
     with pytest.raises(NoGraphvizError, match=r"no dot on PATH; wanted Graphviz .*, or FORMAT=mermaid"):
         svg(Picture("t", Direction.DOWN, (), ()))
     picture = readme_picture("consortium")
-    assert is_drawn_from((command.IMAGES / "consortium.svg").read_text(encoding="utf-8"), picture), "that takes none"
+    assert is_drawn_from((command.IMAGES / "consortium.svg").read_text(encoding="utf-8"), picture), (
+        "Mermaid needs no Graphviz"
+    )
 
 
 # The command
@@ -296,7 +298,7 @@ def test_bad_input_gets_one_message(arguments: list[str], said: str, capsys: pyt
 
 
 @pytest.mark.parametrize("text", ["banks: [bank-a]\n", "banks: {bank-a: 1}\n", "other: {}\n"])
-def test_a_list_of_banks_that_is_none_gets_one_message(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_an_invalid_list_of_banks_gets_one_message(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     (tmp_path / "consortium.yaml").write_text(text, encoding="utf-8")
     assert command.main([str(tmp_path)]) == 1
     assert re.fullmatch(r"error: .*: banks is .*; wanted the organisation of each bank .*\n", capsys.readouterr().err)
@@ -315,7 +317,7 @@ def test_a_picture_is_printed_or_written(
     assert re.fullmatch(r"error: .*dev\.mmd: can't be written: .*; wanted a file that can\n", capsys.readouterr().err)
 
 
-def test_what_is_stale_is_written_and_named(
+def test_stale_pictures_are_written_and_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.setattr(command, "IMAGES", tmp_path)
@@ -327,4 +329,6 @@ def test_what_is_stale_is_written_and_named(
     written = ["member.mmd", "member.svg", "consortium.mmd", "consortium.svg"]
     assert capsys.readouterr().out == "".join(f"{name}: written\n" for name in written)
     assert command.main([]) == 0
-    assert capsys.readouterr().out == "all up to date\n", "what is current is left alone, and that is said"
+    assert capsys.readouterr().out == "all up to date\n", (
+        "current pictures are left unchanged, and the output says so"
+    )

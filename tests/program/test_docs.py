@@ -1,4 +1,4 @@
-"""The documents say what the code does: generated parts are current, and what prose names is there."""
+"""The documents agree with the code: generated parts are current, and names in prose exist."""
 
 import ast
 import inspect
@@ -44,7 +44,7 @@ ARCHITECTURE = ROOT / "docs" / "architecture.md"
 ERRORS = ROOT / "docs" / "errors.md"
 OF_PARTS = [generate.LAB_README, ROOT / "agent" / "README.md", ROOT / "image" / "README.md"]
 DOCUMENTS = [*OF_ROOT, *OF_PARTS, *sorted((ROOT / "docs").rglob("*.md")), *OF_EXAMPLES]
-# The checklist quotes other people's rules, and so Azure's words; examples have keys of their own.
+# The checklist quotes published rules in Azure's words; examples have other keys.
 PROSE = [document for document in DOCUMENTS if document not in {generate.CHECKLIST, *OF_EXAMPLES}]
 GENERATED = [
     generate.CONFIGURATION,
@@ -70,7 +70,7 @@ _CAMEL_CASE = re.compile(r"[a-z]+([A-Z][a-z0-9]*)+")
 
 @pytest.fixture(scope="module")
 def sample() -> Run:
-    """The run that `generate.plan_sample` makes, which other tests want too."""
+    """The run of `generate.plan_sample`, which other tests share."""
     assert stack_file("bank-c") == generate.SAMPLE_STACK, "the sample card is bank C's"
     return bank("bank-c", linked=False)
 
@@ -110,30 +110,28 @@ def all_code(document: Path) -> list[str]:
 
 @pytest.mark.parametrize("path", GENERATED, ids=relative)
 def test_generated_documents_are_current(path: Path, wanted: dict[Path, str]) -> None:
-    assert path in wanted, "nothing generates it any more; then nothing should list it"
-    assert path.read_text(encoding="utf-8") == wanted[path], (
-        f"{relative(path)} does not say what the code does; `make docs` writes it"
-    )
+    assert path in wanted, "a document that is no longer generated must not be listed"
+    assert path.read_text(encoding="utf-8") == wanted[path], f"{relative(path)} is stale; `make docs` writes it"
 
 
-def test_the_schema_is_the_one_that_cards_are_read_by(wanted: dict[Path, str], sample: Run) -> None:
+def test_the_published_schema_is_the_programs(wanted: dict[Path, str], sample: Run) -> None:
     schema = json.loads(wanted[generate.SCHEMA])
     card = sample.outputs["member"]
-    assert set(card) == set(schema["properties"]), "a peer validates what a member publishes by the published schema"
+    assert set(card) == set(schema["properties"]), "peers validate cards by the published schema"
 
 
-def test_the_outputs_table_has_what_a_run_exports(sample: Run) -> None:
+def test_the_outputs_table_has_exactly_the_exported_outputs(sample: Run) -> None:
     assert set(OUTPUTS) == set(sample.outputs), "each output of the stack is explained, and nothing else"
 
 
 @pytest.mark.parametrize("remote", Remote)
-def test_the_network_document_explains_each_place_outside(remote: Remote) -> None:
+def test_the_network_document_explains_each_outer_end(remote: Remote) -> None:
     text = generate.NETWORK.read_text(encoding="utf-8")
-    assert f"\n- {remote}: " in text, "a reader must know whose addresses a flow's end means"
+    assert f"\n- {remote}: " in text, "the document must say whose addresses an end has"
 
 
 def test_no_output_of_the_table_is_secret(sample: Run) -> None:
-    assert not sample.secret_outputs, "who may read one output of a stack may read all of them"
+    assert not sample.secret_outputs, "a reader of one output can read all of them"
 
 
 def test_the_production_sample_pins_the_sample_card(sample: Run) -> None:
@@ -142,9 +140,9 @@ def test_the_production_sample_pins_the_sample_card(sample: Run) -> None:
     )
 
 
-def test_another_signing_key_is_noticed(sample: Run) -> None:
+def test_a_changed_signing_key_is_reported(sample: Run) -> None:
     other = {**sample.outputs["member"], "signingKey": sample.outputs["member"]["linkPublicKey"]}
-    assert generate.wrong_pin(other), "a changed key must be reported, since a person has to pin it"
+    assert generate.wrong_pin(other), "a changed key must be reported, since an operator has to pin it"
 
 
 def test_generate_names_each_stale_document(tmp_path: Path) -> None:
@@ -152,19 +150,19 @@ def test_generate_names_each_stale_document(tmp_path: Path) -> None:
     current.write_text("now", encoding="utf-8")
     old.write_text("then", encoding="utf-8")
     stale = generate.stale({current: "now", old: "now", missing: "now"})
-    assert stale == [old, missing], "only what differs is written"
+    assert stale == [old, missing], "only changed documents are written"
 
 
 def test_each_rule_of_the_offline_azure_has_a_row_with_its_source_and_a_test() -> None:
     rows = generate.rules_table(CASES).splitlines()[2:]
-    assert len(rows) == len(types_by_rule()), "one row a rule, and no other"
+    assert len(rows) == len(types_by_rule()), "exactly one row for each rule"
     for row in rows:
         _, rule, source, refused = (cell.strip() for cell in row.strip("|").split(" | "))
-        assert "https://" in source, f"{rule!r} needs a source, or nobody can check that Azure says so"
+        assert "https://" in source, f"{rule!r} needs a source, so that readers can check it"
         assert refused, f"{rule!r} needs a case that breaks it"
 
 
-def test_a_source_that_is_not_listed_is_refused() -> None:
+def test_an_unlisted_source_is_refused() -> None:
     for code in ("QQ", "QQ #1"):
         with pytest.raises(generate.StaleError, match=code):
             generate._source(code)
@@ -176,7 +174,7 @@ def test_generating_twice_changes_nothing(wanted: dict[Path, str], sizes: list[B
     assert generate._project(wanted[PROJECT_FILE]) == wanted[PROJECT_FILE], "`config:` is replaced, not added to"
 
 
-def test_readme_shows_what_is_printed_of_its_plan() -> None:
+def test_readme_shows_the_printed_plan() -> None:
     plan = plan_of(runs.sample("prod"), runs.sample("prod").ids)
     console = Console(width=UNCUT, record=True, file=StringIO())
     console.print(plan_tree(plan))
@@ -186,14 +184,14 @@ def test_readme_shows_what_is_printed_of_its_plan() -> None:
     )
     lines = [each for each in shown.splitlines() if each != "..."]
     assert len(lines) > 5
-    assert not set(lines) - printed, "a reader who tries it sees something else"
+    assert not set(lines) - printed, "the command prints something else"
 
 
 def test_the_costs_of_the_sizes_are_components_and_totals(wanted: dict[Path, str], sizes: list[Bill]) -> None:
     (shown,) = re.findall(r"\$ make cost\n(.*?)```", wanted[generate.CONFIGURATION], re.DOTALL)
-    assert all(f"{each.total:,.2f}" in shown for each in sizes), "what a reader asks first"
+    assert all(f"{each.total:,.2f}" in shown for each in sizes), "the totals must be there"
     assert not [name for each in sizes for name in each.components if f"\n{name} " not in shown]
-    assert "an estimate" in shown, "the range is said, and why there is one"
+    assert "an estimate" in shown, "the range and its reason are stated"
     assert "vm/" not in shown
 
 
@@ -207,11 +205,11 @@ def test_every_price_without_a_second_source_is_listed(wanted: dict[Path, str]) 
     assert not [name for name in unverified if f"| `{name}` | " not in wanted[generate.COST]], "also beyond the sizes"
 
 
-def test_the_costs_that_docs_ask_for_have_prices(wanted: dict[Path, str]) -> None:
+def test_the_costs_in_the_docs_have_prices(wanted: dict[Path, str]) -> None:
     text = wanted[generate.COST]
     (complete,) = re.findall(r"generated: complete -->\n(.*)\n", text)
     assert f"`{REGION}`" in complete
-    assert "`eastus2`" not in complete, "its servers are of another generation, which the price list has no meter of"
+    assert "`eastus2`" not in complete, "its servers are of another generation, which the price list lacks"
     offline = (ROOT / "docs" / "offline.md").read_text("utf-8")
     asked = re.findall(r"`(STACK=[^`]+)`", text) + re.findall(r"make cost (STACK=[^`\n]+)", text + offline)
     assert len(asked) > 3
@@ -229,18 +227,18 @@ def test_a_lost_config_section_is_refused() -> None:
         generate._project("name: decentralized-trust\n")
 
 
-def test_what_follows_the_config_section_stays() -> None:
+def test_text_around_the_config_section_stays() -> None:
     text = generate._project("name: x\nconfig:\n  old: {}\nplugins:\n  providers: []\n")
-    assert text.startswith("name: x\nconfig:\n"), "what stands before it stays"
-    assert text.endswith("\nplugins:\n  providers: []\n"), "what stands after it stays"
-    assert "old" not in text, "and what it held is gone"
+    assert text.startswith("name: x\nconfig:\n"), "text before it stays"
+    assert text.endswith("\nplugins:\n  providers: []\n"), "text after it stays"
+    assert "old" not in text, "the old section is replaced"
 
 
 def test_required_keys_come_first() -> None:
     top: list[Key] = [key for key in generate.all_keys() if "." not in key.path or key.path == LOCATION_KEY]
     required = [key.field.is_required() for key in top]
-    assert required == sorted(required, reverse=True), "whoever writes a first configuration reads from the top"
-    assert len(top) == len(Settings.model_fields), "no key of the program is left out"
+    assert required == sorted(required, reverse=True), "readers of a first configuration start at the top"
+    assert len(top) == len(Settings.model_fields), "every key of the program is there"
 
 
 # Pulumi.yaml
@@ -251,21 +249,21 @@ def declared() -> dict[str, dict[str, Any]]:
     return yaml.safe_load(PROJECT_FILE.read_text(encoding="utf-8"))["config"]
 
 
-def test_pulumi_demands_what_the_program_demands(declared: dict[str, dict[str, Any]]) -> None:
+def test_pulumi_requires_the_same_keys_as_the_program(declared: dict[str, dict[str, Any]]) -> None:
     demanded = {key for key, declaration in declared.items() if "default" not in declaration}
     required = {field.alias for field in Settings.model_fields.values() if field.is_required()}
-    assert demanded == required - {LOCATION_KEY}, "Pulumi demands each declared key that has no default, typed or not"
+    assert demanded == required - {LOCATION_KEY}, "Pulumi requires each declared key without a default"
 
 
 def test_each_declared_key_is_one_of_the_program(declared: dict[str, dict[str, Any]]) -> None:
     for key, declaration in declared.items():
         field = next((each for each in Settings.model_fields.values() if each.alias == key), None)
         assert field is not None, f"the program refuses the key {key}"
-        assert declaration["description"] == field.description, "one description, wherever it is read"
+        assert declaration["description"] == field.description, "the descriptions are the same everywhere"
         assert declaration["type"] in ("string", "integer", "boolean", "array", "object"), "Pulumi knows no others"
 
 
-def test_declared_defaults_are_those_of_the_program(declared: dict[str, dict[str, Any]]) -> None:
+def test_declared_defaults_are_the_programs_defaults(declared: dict[str, dict[str, Any]]) -> None:
     defaults = {
         f"{PROJECT}:{key}": json.dumps(declaration["default"])
         for key, declaration in declared.items()
@@ -273,11 +271,11 @@ def test_declared_defaults_are_those_of_the_program(declared: dict[str, dict[str
     }
     values = configuration()
     assert parse_settings(PROJECT, {**defaults, **values}) == parse_settings(PROJECT, values), (
-        "Pulumi hands the declared defaults to the program, which must come to the same settings without them"
+        "Pulumi passes declared defaults to the program, whose own defaults must be the same"
     )
 
 
-# What prose names
+# Names in prose
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=relative)
@@ -287,7 +285,7 @@ def test_links_lead_somewhere(document: Path) -> None:
             continue
         path, _, anchor = target.partition("#")
         file = (document.parent / path).resolve() if path else document
-        assert file.exists(), f"{relative(document)} links to {target}, which is not there"
+        assert file.exists(), f"{relative(document)} links to {target}, which does not exist"
         if anchor:
             assert anchor in anchors(file), f"{relative(document)} links to {target}, which has no such heading"
 
@@ -300,13 +298,13 @@ def anchors(document: Path) -> set[str]:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=relative)
 def test_paths_and_tests_in_prose_exist(document: Path, names_of_tests: set[str]) -> None:
-    # What commands make is there on some machines only.
+    # Files that commands write exist on some machines only.
     folders = {path.name for path in ROOT.iterdir() if path.is_dir() and path != STATE}
     for span in code_of(document)[1]:
         if re.fullmatch(r"test_\w+", span):
             assert span in names_of_tests, f"{relative(document)} names {span}: no such test"
         elif re.fullmatch(r"[\w./-]+", span) and "/" in span and span.split("/")[0] in folders:
-            assert (ROOT / span).exists(), f"{relative(document)} names {span}, which is not there"
+            assert (ROOT / span).exists(), f"{relative(document)} names {span}, which does not exist"
 
 
 @pytest.fixture(scope="module")
@@ -322,9 +320,9 @@ def test_each_threat_has_a_control_and_a_test() -> None:
     threats = [row for row in rows if row != ["It can try", "Control", "Test"]]
     assert len(threats) > 25
     for row in threats:
-        assert len(row) == 3, f"{row[0]}: wanted what stops it, and what tries it"
-        # That a file which is linked is there, `test_links_lead_somewhere` says.
-        assert re.search(r"\]\(\.\./tests/\w+/test_\w+\.py\)", row[2]), f"{row[0]}: no test tries it"
+        assert len(row) == 3, f"{row[0]}: wanted a control and a test"
+        # `test_links_lead_somewhere` checks that linked files exist.
+        assert re.search(r"\]\(\.\./tests/\w+/test_\w+\.py\)", row[2]), f"{row[0]}: no test covers it"
 
 
 def test_each_pair_of_versions_has_a_test() -> None:
@@ -332,8 +330,8 @@ def test_each_pair_of_versions_has_a_test() -> None:
     tables = text.split("| Newer | Older | What happens | Test |\n| --- | --- | --- | --- |\n")[1:]
     rows = [row for table in tables for row in table.partition("\n\n")[0].splitlines()]
     assert len(rows) > 15
-    # That a test which is named is there, `test_paths_and_tests_in_prose_exist` says.
-    assert not [row for row in rows if not re.search(r"\| `test_\w+` \|$", row)], "what goes together is tried"
+    # `test_paths_and_tests_in_prose_exist` checks that named tests exist.
+    assert not [row for row in rows if not re.search(r"\| `test_\w+` \|$", row)], "compatible versions are tested"
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=relative)
@@ -353,7 +351,7 @@ def test_keys_in_prose_exist(document: Path) -> None:
         path = span.replace("[]", "")
         if re.fullmatch(r"\w+(\.\w+)+(?<!\.py)", path) and path.split(".")[0] in tops:
             # Metrics are named after the ledger too.
-            assert path in known | set(Metric), f"{relative(document)} names {span}: no key that the program takes"
+            assert path in known | set(Metric), f"{relative(document)} names {span}: no key of the program"
         elif _CAMEL_CASE.fullmatch(span):
             assert span in words, f"{relative(document)} names {span}: no configuration key, output or part of a card"
 
@@ -378,44 +376,46 @@ def test_keys_in_commands_exist(document: Path) -> None:
 
 
 def test_the_configuration_of_the_guide_is_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Paths of card files are meant from the project's directory.
+    # Paths of card files are relative to the project's directory.
     monkeypatch.chdir(ROOT)
     pages = [guide.DOCS / page for page in dict.fromkeys(guide.PAGES.values())]
     blocks = [yaml.safe_load(text) for page in pages for language, text in code_of(page)[0] if language == "yaml"]
-    assert len(blocks) > 2, "a whole configuration first, then what is added to it"
+    assert len(blocks) > 2, "a complete configuration first, then additions to it"
     whole = blocks[0]["config"]
     for place, block in enumerate(blocks):
         file = tmp_path / f"Pulumi.block-{place}.yaml"
         file.write_text(yaml.safe_dump({"config": {**whole, **block["config"]}}), encoding="utf-8")
         stack = read_configuration(file)
-        assert parse_settings(PROJECT, stack.values, frozenset(stack.secret_keys)), "what the guide shows is accepted"
+        assert parse_settings(PROJECT, stack.values, frozenset(stack.secret_keys)), (
+            "the guide's configuration is accepted"
+        )
 
 
-def test_runbooks_read_the_journal_of_the_program_that_writes_there() -> None:
+def test_runbooks_read_the_journal_of_the_right_program() -> None:
     unproven = (ROOT / "docs" / "runbooks" / "unproven-requests.md").read_text("utf-8")
     (unit, words) = re.findall(r'journalctl --unit (\S+) .*grep "(.+?)"', unproven)[0]
     source = (ROOT / "ledger" / "corda" / "authority" / "server.py").read_text("utf-8")
-    assert (unit, words in source) == ("ledger-authority", True), "a search that finds nothing ends the incident"
+    assert (unit, words in source) == ("ledger-authority", True), "an empty search result would mislead the operator"
     unexpected = (ROOT / "docs" / "runbooks" / "an-unexpected-exception.md").read_text("utf-8")
     assert set(re.findall(r"--unit (\S+)", unexpected)) == {"ledger-agent", "ledger-authority"}, (
         "both may have faults"
     )
 
 
-def test_what_an_operator_looks_at_after_an_update_is_there() -> None:
+def test_properties_that_operators_read_after_an_update_exist() -> None:
     text = guide.text("After `pulumi up`")
     asked = set(re.findall(r"VM's `(\w+)` \||'s `(\w+)` and `(\w+)`|`(lacks)`", text))
     keys = {each for found in asked for each in found if each}
-    assert {"state", "node", "reason", "members", "lacks"} == keys, "each key that the table explains"
-    assert keys <= report(Status(vm="vm")).keys(), "and a VM's answer has"
+    assert {"state", "node", "reason", "members", "lacks"} == keys, "each key of the table exists"
+    assert keys <= report(Status(vm="vm")).keys(), "and the health report has it"
     assert f"localhost:{HEALTH_PORT}{HEALTH_PATH}" in text
     waits = "waits; wanted: approved by an operator of the network's authority"
     assert waits in text
-    assert waits in (ROOT / "ledger" / "corda" / "enrolment.py").read_text(encoding="utf-8"), "as the agent says it"
+    assert waits in (ROOT / "ledger" / "corda" / "enrolment.py").read_text(encoding="utf-8"), "in the agent's words"
     assert set(re.findall(r"`(ledger\.[a-z.]+)`", text)) <= set(Metric)
 
 
-def test_a_takeover_takes_what_was_measured() -> None:
+def test_the_documented_duration_of_a_takeover_is_the_measured_one() -> None:
     figures = (ROOT / "docs" / "figures.md").read_text("utf-8")
     (median,) = re.findall(r"^\| takeover: node ready, s \| (\d+) \|", figures, re.MULTILINE)
     runbooks = ROOT / "docs" / "runbooks"
@@ -423,7 +423,7 @@ def test_a_takeover_takes_what_was_measured() -> None:
         path.stem: re.findall(r"median\s+of\s+(\d+) s", path.read_text("utf-8")) for path in runbooks.glob("*.md")
     }
     assert {name for name, seconds in said.items() if seconds} == {"loss-of-the-notary", "own-nodes-are-missing"}
-    assert all(seconds in ([], [median]) for seconds in said.values()), "who is on call waits as long as that"
+    assert all(seconds in ([], [median]) for seconds in said.values()), "operators on call rely on it"
 
 
 OF_OTHERS = {
@@ -444,7 +444,7 @@ OF_OTHERS = {
 
 
 def texts_of_the_program() -> list[str]:
-    """Every text in the code of what is deployed; a placeholder of an f-string is a zero byte."""
+    """Every text in the deployed code; a placeholder of an f-string is a zero byte."""
     packages = ("agent", "components", "contract", "host", "ledger", "stack")
     modules = [ast.parse(path.read_text("utf-8")) for each in packages for path in (ROOT / each).rglob("*.py")]
     return [_text_of(node) for module in modules for node in ast.walk(module)]
@@ -456,17 +456,17 @@ def _text_of(node: ast.AST) -> str:
     return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
 
 
-def test_each_message_that_is_explained_is_one_that_is_written() -> None:
+def test_each_explained_message_exists_in_the_code() -> None:
     rows = re.findall(r"^\| (.*?) \| .* \|$", ERRORS.read_text("utf-8"), re.MULTILINE)
     messages = {message for row in rows for message in _SPAN.findall(row)}
     assert len(messages) > 50
-    assert OF_OTHERS.keys() <= messages, "what is explained no longer is no exception either"
+    assert OF_OTHERS.keys() <= messages, "an exception for a removed message must be removed"
     texts = "\n".join(filter(None, texts_of_the_program()))
     for message in messages - OF_OTHERS.keys():
-        # What was found and what was wanted are put together elsewhere.
+        # The parts before and after "wanted" are joined elsewhere.
         parts = [each.strip(" :;,()'") for each in re.split(r"\.\.\.|; wanted|^wanted|REGION|DATE|[`']", message)]
         missing = [each for each in parts if not any(re.search(pattern, texts) for pattern in _spellings(each))]
-        assert not missing, f"docs/errors.md explains {message!r}: no part of the program writes {missing}"
+        assert not missing, f"docs/errors.md explains {message!r}: the program has no text {missing}"
 
 
 def _spellings(part: str) -> list[str]:
@@ -495,7 +495,7 @@ def test_main_has_one_line_for_each_row_of_the_table_of_components():
 
 
 def test_readme_is_an_overview() -> None:
-    assert len(README.read_text("utf-8").splitlines()) <= 200, "what is longer has a document in docs/"
+    assert len(README.read_text("utf-8").splitlines()) <= 200, "longer texts belong in docs/"
 
 
 def test_the_layout_lists_each_folder() -> None:
@@ -509,7 +509,7 @@ def test_the_layout_lists_each_folder() -> None:
     ignored = {line.strip("/") for line in (ROOT / ".gitignore").read_text("utf-8").splitlines()}
     folders = {path for path in ROOT.glob("[!._]*/") if path.name not in ignored}
     missing = (folders | {path.parent for path in (ROOT / "lab").glob("*/*.py")}) - listed
-    assert not missing, f"a reader looks for {sorted(map(relative, missing))} there"
+    assert not missing, f"it lacks {sorted(map(relative, missing))}"
 
 
 def test_documents_name_each_tier() -> None:
@@ -520,7 +520,7 @@ def test_documents_name_each_tier() -> None:
     table = contributing.partition("| Tier | Command |")[2].partition("\n\n")[0]
     makefile = (ROOT / "Makefile").read_text("utf-8")
     targets = set(re.findall(r"^(test[a-z-]*|fuzz):", makefile, re.MULTILINE))
-    assert set(re.findall(r"\| `make ([a-z-]+)` \|", table)) == targets, "and how each is run"
+    assert set(re.findall(r"\| `make ([a-z-]+)` \|", table)) == targets, "and the command of each"
     assert "runs lint and every tier but fuzz for each change" in contributing
     changes, nights = ((ROOT / ".ci" / each).read_text("utf-8") for each in ("run", "nightly"))
     by_change = {target for target in targets if f"section make {target}\n" in changes}
@@ -544,4 +544,4 @@ def test_a_variable_that_a_command_does_not_read_is_refused(target: str, variabl
     dry = ["make", "--dry-run", "--no-print-directory", target, *variables]
     recipe = subprocess.run(dry, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     said = f"error: {refused}: make {target} has no such variable; wanted"
-    assert (said in recipe) if refused else ("no such variable" not in recipe), "it would be ignored"
+    assert (said in recipe) if refused else ("no such variable" not in recipe), "an unknown variable would be ignored"

@@ -1,4 +1,4 @@
-"""The example programs that use components without this project's own program do what their README says."""
+"""The example programs, which use components without this project's program, work as their README says."""
 
 import re
 import runpy
@@ -41,7 +41,7 @@ def hub_and_spoke() -> Plan:
 
 
 def spoke() -> Traffic:
-    """The spoke as it filters connections, with all that the hub may route there."""
+    """The spoke's security rules, with all addresses that the hub may route there."""
     run = hub_and_spoke()
     network_id = run.ids[one(run, "VirtualNetwork", "spoke-vnet").urn]
     own = [
@@ -57,16 +57,16 @@ def test_each_network_makes_its_half_of_the_peering():
     ids = {name: run.ids[one(run, "VirtualNetwork", f"{name}-vnet").urn] for name in ("hub", "spoke")}
     for near, far in (("hub", "spoke"), ("spoke", "hub")):
         half = one(run, "VirtualNetworkPeering", f"{near}-to-{far}")
-        assert half.inputs["virtualNetworkName"] == ids[near].rsplit("/", 1)[1], "a half lies in its own network"
-        assert half.inputs["remoteVirtualNetwork"]["id"] == ids[far], "one half alone connects nothing"
+        assert half.inputs["virtualNetworkName"] == ids[near].rsplit("/", 1)[1], "each half is in its own network"
+        assert half.inputs["remoteVirtualNetwork"]["id"] == ids[far], "one half alone is not connected"
         assert half.inputs["allowVirtualNetworkAccess"] is True
 
 
-def test_the_spoke_uses_the_hubs_gateway_and_has_none():
+def test_the_spoke_uses_the_hubs_gateway():
     run = hub_and_spoke()
     hub_half, spoke_half = (one(run, "VirtualNetworkPeering", name) for name in ("hub-to-spoke", "spoke-to-hub"))
-    assert hub_half.inputs["allowGatewayTransit"] is True, "or the spoke could not use the gateway"
-    assert spoke_half.inputs["useRemoteGateways"] is True, "or it would learn no route to the peers"
+    assert hub_half.inputs["allowGatewayTransit"] is True, "otherwise the spoke could not use the gateway"
+    assert spoke_half.inputs["useRemoteGateways"] is True, "otherwise it would learn no route to the peers"
     assert "useRemoteGateways" not in hub_half.inputs, "Azure refuses it at the network that has the gateway"
     gateway = one(run, "VirtualNetworkGateway")
     assert [each["subnet"]["id"] for each in gateway.inputs["ipConfigurations"]] == [
@@ -74,23 +74,23 @@ def test_the_spoke_uses_the_hubs_gateway_and_has_none():
     ], "Azure refuses the spoke's half where the spoke has a gateway too"
 
 
-def test_the_halves_wait_for_what_azure_wants_first():
+def test_the_halves_depend_on_the_gateway_and_on_each_other():
     run = hub_and_spoke()
     hub_half, spoke_half = (one(run, "VirtualNetworkPeering", name) for name in ("hub-to-spoke", "spoke-to-hub"))
     waits = depends_on(run, hub_half)
-    assert "hub-gateway" in waits, "without it there is no gateway to lend"
+    assert "hub-gateway" in waits, "the hub's gateway must exist first"
     subnets = {each.name for each in all_of(run, "Subnet") if each.name.startswith("spoke-")}
     assert subnets <= waits, "Azure changes a network one request at a time"
     assert "hub-to-spoke" in depends_on(run, spoke_half)
 
 
-def test_the_vault_is_reached_in_the_spoke_alone():
+def test_the_vault_has_an_endpoint_in_the_spoke_only():
     run = hub_and_spoke()
     vaults, reached = all_of(run, "Vault"), []
     for vault in vaults:
         assert vault.inputs["properties"]["publicNetworkAccess"] == "Disabled"
         assert vault.inputs["properties"]["networkAcls"] == {"defaultAction": "Deny", "bypass": "None"}
-        assert vault.request.protect, "the bank's keys are not deleted by mistake"
+        assert vault.request.protect, "the bank's keys are protected from deletion"
     for endpoint in all_of(run, "network:PrivateEndpoint"):
         assert endpoint.inputs["subnet"]["id"] == run.ids[one(run, "Subnet", "spoke-endpoints").urn]
         reached += [each["privateLinkServiceId"] for each in endpoint.inputs["privateLinkServiceConnections"]]
@@ -113,7 +113,7 @@ def test_the_vaults_name_resolves_in_both_networks():
 
 
 def open_ways(traffic: Traffic) -> Iterator[tuple[str, str, int]]:
-    """Every connection from or to the spoke that gets through: both ends and the port."""
+    """Every allowed connection from or to the spoke: both ends and the port."""
     inside = {traffic.host(name): name for name in traffic.subnets if name != "GatewaySubnet"}
     outside = {
         HUB_HOST: "hub",
@@ -142,9 +142,9 @@ def test_only_named_flows_are_open():
         ("nodes", "endpoints", 2049),
         ("nodes", "internet", 80),
         ("nodes", "internet", 443),
-    }, "whatever else the hub routes to the spoke, the spoke's own rules decide"
+    }, "the spoke's own rules must filter everything that the hub routes to it"
 
 
 @pytest.mark.parametrize("target", re.findall(r"\]\(([^)\s]+)\)", (HUB_AND_SPOKE / "README.md").read_text("utf-8")))
-def test_the_readme_links_to_what_is_there(target: str):
+def test_the_readmes_links_exist(target: str):
     assert (HUB_AND_SPOKE / target).exists()

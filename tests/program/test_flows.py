@@ -1,4 +1,4 @@
-"""Who reaches whom: the security rules of whole members, judged connection by connection as Azure would."""
+"""Allowed connections: the security rules of whole members, evaluated as Azure does."""
 
 from collections.abc import Callable, Sequence
 from ipaddress import IPv4Network, ip_address
@@ -50,7 +50,7 @@ OUTSIDE = {
 
 
 class Opening(NamedTuple):
-    """What is open from one place to another; all else is closed."""
+    """Allowed ports from one place to another; all others are denied."""
 
     source: str
     destination: str
@@ -63,7 +63,7 @@ OPENINGS = (
     Opening("other peer", "nodes", [P2P, NETWORK_INFO], "every peer has the same rights"),
     Opening("applications", "nodes", [RPC_SPREAD], "the bank's applications use RPC, and nothing else"),
     Opening("applications", "endpoints", [HTTPS], "operators read the RPC passwords there; roles say who may"),
-    Opening("balancer", "nodes", [P2P, RPC_SPREAD, HEALTH], "a probe asks for each listener and for health"),
+    Opening("balancer", "nodes", [P2P, RPC_SPREAD, HEALTH], "probes of each listener and of health"),
     Opening("nodes", "nodes", [P2P, NETWORK_INFO], "the bank's nodes are peers of each other"),
     Opening("nodes", "peer", [PEERS_P2P, NETWORK_INFO], "a peer may run more nodes than this member does"),
     Opening("nodes", "other peer", [PEERS_P2P, NETWORK_INFO], "every peer has the same rights"),
@@ -104,7 +104,7 @@ def open_ports(
     return {port for port in ports if traffic.allows(*ends, port, protocol)}
 
 
-# --- The whole table: what it does not name is closed --------------------------------------------------------------
+# --- The whole table: everything else is denied --------------------------------------------------------------------
 
 
 ENDS = [
@@ -124,12 +124,12 @@ def test_exactly_the_named_flows_are_open(traffic: Traffic, source: str, destina
     assert found == wanted, f"{source} to {destination}: {opening.why}"
 
 
-def test_the_table_tells_open_from_closed(traffic: Traffic):
-    assert {(each.source, each.destination) for each in OPENINGS} <= set(ENDS), "each opening is looked at"
-    assert set(traffic.boundaries()) >= {9999, 10000, 10013, 10014}, "so are the edges of each range of ports"
+def test_the_table_has_allowed_and_denied_connections(traffic: Traffic):
+    assert {(each.source, each.destination) for each in OPENINGS} <= set(ENDS), "each allowed connection is tested"
+    assert set(traffic.boundaries()) >= {9999, 10000, 10013, 10014}, "so are the edges of each port range"
 
 
-# --- What a bank's security officer asks first ---------------------------------------------------------------------
+# --- Questions of a bank's security officer ------------------------------------------------------------------------
 
 
 CLOSED = [
@@ -176,32 +176,30 @@ CLOSED = [
     CLOSED,
     ids=[f"{source} to {destination} {ports[0]}" for source, destination, ports, _ in CLOSED],
 )
-def test_a_port_that_nothing_needs_stays_closed(
-    traffic: Traffic, source: str, destination: str, ports: tuple[int, int], why: str
-):
+def test_unused_ports_stay_closed(traffic: Traffic, source: str, destination: str, ports: tuple[int, int], why: str):
     assert not open_ports(traffic, source, destination, range(ports[0], ports[1] + 1)), why
 
 
 @pytest.mark.parametrize("subnet_name", SUBNETS)
-def test_nothing_but_tcp_comes_in(traffic: Traffic, subnet_name: str):
+def test_only_tcp_is_allowed_in(traffic: Traffic, subnet_name: str):
     ports = [*traffic.boundaries(), 53, 123]
     let_in = {place for place in (*OUTSIDE, *SUBNETS) if open_ports(traffic, place, subnet_name, ports, "Udp")}
-    assert let_in == set(), "every flow of the ledger is TCP; UDP is only good for scans"
+    assert let_in == set(), "every flow of the ledger is TCP"
 
 
-def test_the_gateway_subnet_is_azures(traffic: Traffic):
-    assert traffic.rules("GatewaySubnet") is None, "Azure supports no security group there: the gateways would fail"
+def test_the_gateway_subnet_has_no_security_group(traffic: Traffic):
+    assert traffic.rules("GatewaySubnet") is None, "Azure does not support one there: the gateways would fail"
     gateway = traffic.host("GatewaySubnet")
     reached = {
         name for name in SUBNETS for port in traffic.boundaries() if traffic.allows(gateway, traffic.host(name), port)
     }
-    assert reached == set(), "the gateway itself opens no connection; it forwards those of the peers"
+    assert reached == set(), "the gateway opens no connection itself; it forwards those of the peers"
 
 
 # --- Other members -------------------------------------------------------------------------------------------------
 
 
-def test_a_member_without_peers_lets_nobody_in():
+def test_a_member_without_peers_allows_nobody_in():
     traffic = traffic_of(bank("bank-b", linked=False), routed=ROUTED)
     strangers = [place for place, each in OUTSIDE.items() if ip_address(each) not in traffic.scope.space]
     reached = {
@@ -210,22 +208,24 @@ def test_a_member_without_peers_lets_nobody_in():
         for name in traffic.subnets.keys() & set(SUBNETS)
         if place != "balancer" and open_ports(traffic, place, name, traffic.boundaries())
     }
-    assert reached == set(), "nobody is a peer, and no application was named"
+    assert reached == set(), "it has neither peers nor application networks"
     rules = {rule["name"] for rule in traffic.rules("nodes") or ()}
     assert not {name for name in rules if "Peers" in name or "Applications" in name}, (
         "a rule without an address would be refused by Azure"
     )
 
 
-def test_a_peer_over_the_circuit_has_a_peers_rights():
+def test_a_peer_over_the_circuit_has_the_same_rights():
     traffic = traffic_of(bare(), routed=(PEER, STRANGER))
     assert open_ports(traffic, "peer", "nodes", traffic.boundaries()) == {8443, 10000}, (
-        "which gateway a peer comes through changes nothing of what it may do"
+        "a peer's rights do not depend on its gateway"
     )
-    assert not open_ports(traffic, "stranger", "nodes", traffic.boundaries()), "a circuit carries others too"
+    assert not open_ports(traffic, "stranger", "nodes", traffic.boundaries()), (
+        "other traffic of the circuit is denied"
+    )
 
 
-def test_a_member_reaches_its_authority_at_a_peer_and_nothing_beside_it():
+def test_a_member_reaches_only_its_authority_at_a_peer():
     traffic = traffic_of(bank("bank-b"), routed=("10.1.0.0/16", OTHER_PEER))
     nodes, ports = traffic.host("nodes"), (8444, 8445)
     assert all(traffic.allows(nodes, "10.1.1.126", port) for port in ports), "bank A certifies its names"
@@ -234,48 +234,48 @@ def test_a_member_reaches_its_authority_at_a_peer_and_nothing_beside_it():
     assert not any(traffic.allows("10.1.1.126", nodes, port) for port in ports), "nor does bank B"
 
 
-def test_without_an_authority_no_rule_speaks_of_one():
+def test_without_an_authority_no_rule_is_about_one():
     traffic = traffic_of(bank("bank-b", linked=False))
     assert "authority" not in traffic.subnets
     assert not [rule["name"] for group in traffic.groups.values() for rule in group if "Authority" in rule["name"]]
 
 
-def test_without_a_database_no_rule_speaks_of_one():
+def test_without_a_database_no_rule_is_about_one():
     traffic = traffic_of(bare())
-    assert "database" not in traffic.subnets, "a delegated subnet without a server takes addresses for nothing"
+    assert "database" not in traffic.subnets, "a delegated subnet without a server would waste addresses"
     assert {
         rule["name"] for group in traffic.groups.values() for rule in group if "Database" in rule["name"]
     } == set()
 
 
-def test_every_subnet_of_our_own_has_a_group_of_its_own():
+def test_every_subnet_has_a_separate_security_group():
     groups = [subnet(large(), name)["networkSecurityGroup"]["id"] for name in SUBNETS]
     assert len(set(groups)) == len(groups) == len(all_of(large(), "NetworkSecurityGroup")), (
-        "one group for all would have to allow the sum of what each needs"
+        "a shared group would allow the sum of all flows"
     )
 
 
-# --- The rules as Azure takes them ---------------------------------------------------------------------------------
+# --- Azure's requirements of rules ---------------------------------------------------------------------------------
 
 
-def test_azure_takes_the_rules():
+def test_azure_accepts_the_rules():
     for group in all_of(large(), "NetworkSecurityGroup"):
         rules = group.inputs["securityRules"]
         for direction in ("Inbound", "Outbound"):
             priorities = [rule["priority"] for rule in rules if rule["direction"] == direction]
-            assert len(set(priorities)) == len(priorities), f"{group.name}: Azure refuses a priority taken twice"
-            assert all(100 <= priority <= 4096 for priority in priorities), f"{group.name}: Azure takes 100 to 4096"
-        assert all(rule["description"].endswith(".") for rule in rules), f"{group.name}: an auditor reads why"
+            assert len(set(priorities)) == len(priorities), f"{group.name}: Azure refuses a duplicate priority"
+            assert all(100 <= priority <= 4096 for priority in priorities), f"{group.name}: Azure accepts 100 to 4096"
+        assert all(rule["description"].endswith(".") for rule in rules), f"{group.name}: an auditor reads the reason"
 
 
-def test_the_last_word_is_an_explicit_no():
+def test_the_last_rule_denies_everything():
     for group in all_of(large(), "NetworkSecurityGroup"):
         for direction in ("Inbound", "Outbound"):
             rules = [rule for rule in group.inputs["securityRules"] if rule["direction"] == direction]
             last = max(rules, key=lambda rule: rule["priority"])
             far = "source" if direction == "Inbound" else "destination"
             assert (last["access"], last[f"{far}AddressPrefix"]) == ("Deny", "VirtualNetwork"), (
-                f"{group.name}: Azure's own rules let in all that comes through the gateway"
+                f"{group.name}: Azure's default rules allow all traffic of the gateway"
             )
 
 
@@ -293,23 +293,23 @@ def test_the_document_states_every_open_port(run: Callable[[], Plan]):
     }
     assert opened, "a member without an open port has no peers"
     assert opened <= {(name, port) for name, ports in stated.items() for port in ports}, (
-        "an auditor reads docs/network.md, and no port may be missing there"
+        "auditors rely on docs/network.md, which must have every port"
     )
 
 
 # --- The evaluator itself ------------------------------------------------------------------------------------------
 
 
-def test_without_rules_of_its_own_a_network_is_open_to_all_that_is_routed_to_it():
+def test_without_rules_a_network_is_open_to_all_routed_traffic():
     scope = TagScope(SPACE, tuple(map(IPv4Network, ROUTED)))
     node = "10.1.0.10"
-    assert scope.allowed((), "Inbound", Connection(OUTSIDE["stranger"], node, 22)), "that is why the last rule denies"
+    assert scope.allowed((), "Inbound", Connection(OUTSIDE["stranger"], node, 22)), "therefore the last rule denies"
     assert scope.allowed((), "Inbound", Connection(HOST, node, 22))
     assert not scope.allowed((), "Inbound", Connection(INTERNET, node, 22))
     assert scope.allowed((), "Outbound", Connection(node, INTERNET, 22))
 
 
-def test_the_lower_number_wins():
+def test_the_lower_priority_number_wins():
     def rule(priority: int, access: str) -> dict[str, object]:
         return {**AZURE_DEFAULTS[0], "priority": priority, "access": access, "destinationPortRange": "20-30"}
 
@@ -318,5 +318,5 @@ def test_the_lower_number_wins():
     assert not scope.allowed([rule(200, "Allow"), rule(100, "Deny")], "Inbound", inside)
     assert scope.allowed([rule(200, "Deny"), rule(100, "Allow")], "Inbound", inside)
     assert scope.allowed([rule(100, "Deny")], "Inbound", inside._replace(port=31)), (
-        "outside of the range Azure's own rule decides"
+        "outside of the range Azure's default rule applies"
     )

@@ -1,4 +1,4 @@
-"""The whole program, run for whole members: what is there, what is not, what is secret, and what is refused."""
+"""The whole program, run for whole members: present and absent resources, secrets, and refusals."""
 
 import base64
 import gzip
@@ -71,7 +71,7 @@ def module_of(registration: Registration) -> str:
 
 
 @pytest.mark.parametrize(("size", "machines"), [("small", 2), ("medium", 7), ("large", 15), ("prod", 15)])
-def test_a_size_is_a_number_of_machines_and_one_of_them_waits(size: str, machines: int):
+def test_a_size_is_a_number_of_vms_of_which_one_is_a_standby(size: str, machines: int):
     planned = RUNS[size]()
     identities = machines - 1
     scale_set, balancer = (
@@ -79,14 +79,14 @@ def test_a_size_is_a_number_of_machines_and_one_of_them_waits(size: str, machine
         one(planned, "LoadBalancer", "nodes-balancer"),
     )
     assert scale_set.inputs["sku"]["capacity"] == machines, "the reference scenario's sizes are 2, 7 and 15 VMs"
-    assert len(planned.outputs["member"]["nodes"]) == identities, "a standby is nobody until it holds a lease"
+    assert len(planned.outputs["member"]["nodes"]) == identities, "a standby has no identity until it holds a lease"
     rules = [rule["name"] for rule in balancer.inputs["loadBalancingRules"]]
-    assert sum(name.startswith("p2p-") for name in rules) == identities, "peers reach each identity by its own port"
+    assert sum(name.startswith("p2p-") for name in rules) == identities, "each identity has its own port for peers"
 
 
-def test_a_small_member_has_nothing_that_watches():
+def test_a_small_member_has_no_monitoring():
     planned = RUNS["small"]()
-    assert {module_of(each) for each in resources(planned)}.isdisjoint(MONITORS), "small is without monitoring"
+    assert {module_of(each) for each in resources(planned)}.isdisjoint(MONITORS), "a small member has no monitoring"
     extensions = one(planned, "VirtualMachineScaleSet", "nodes-vms").inputs["virtualMachineProfile"][
         "extensionProfile"
     ]["extensions"]
@@ -95,11 +95,11 @@ def test_a_small_member_has_nothing_that_watches():
     )
     assert not [
         path for each in resources(planned) for path, value in leaves(each.inputs) if "workspaces" in str(value)
-    ], "nothing may point at a workspace that is not there"
+    ], "nothing may refer to a missing workspace"
 
 
 @pytest.mark.parametrize("size", ["medium", "large", "prod"])
-def test_larger_members_are_watched(size: str):
+def test_larger_members_have_monitoring(size: str):
     planned = RUNS[size]()
     extensions = one(planned, "VirtualMachineScaleSet", "nodes-vms").inputs["virtualMachineProfile"][
         "extensionProfile"
@@ -107,25 +107,25 @@ def test_larger_members_are_watched(size: str):
     workspace = planned.ids[one(planned, "Workspace").urn]
     assert "AzureMonitorLinuxAgent" in {each["type"] for each in extensions}, "counters and logs of each VM"
     policy = one(planned, "PolicyAssignment")
-    assert policy.inputs["scope"] == planned.ids[one(planned, "ResourceGroup").urn], "each VM that comes"
+    assert policy.inputs["scope"] == planned.ids[one(planned, "ResourceGroup").urn], "each new VM"
     rule = planned.ids[one(planned, "DataCollectionRule").urn]
-    assert policy.inputs["parameters"]["dcrResourceId"] == {"value": rule}, "a Flexible scale set takes none"
-    assert policy.inputs["parameters"]["scopeToSupportedImages"] == {"value": False}, "the bank's own image too"
+    assert policy.inputs["parameters"]["dcrResourceId"] == {"value": rule}, "a Flexible scale set does not support it"
+    assert policy.inputs["parameters"]["scopeToSupportedImages"] == {"value": False}, "of the bank's own image too"
     assert one(planned, "applicationinsights:Workbook").inputs["sourceId"] == workspace, (
-        "what the bank's operators look at"
+        "the workbook for the bank's operators"
     )
     assert {each.inputs["workspaceId"] for each in all_of(planned, "DiagnosticSetting")} == {workspace}
-    assert all_of(planned, "MetricAlert"), "somebody hears when a node is down"
-    assert all_of(planned, "ActivityLogAlert"), "and when Azure itself is"
+    assert all_of(planned, "MetricAlert"), "an alert for a node that is down"
+    assert all_of(planned, "ActivityLogAlert"), "an alert for Azure's own outages"
 
 
-def test_what_an_incident_is_read_from_logs():
+def test_resources_that_matter_in_an_incident_write_logs():
     planned = large()
     logged = {each.inputs["resourceUri"].split("/blobServices")[0] for each in all_of(planned, "DiagnosticSetting")}
     kinds = ("Vault", "VirtualNetworkGateway", "Server")
     silent = [each.name for kind in kinds for each in all_of(planned, kind) if planned.ids[each.urn] not in logged]
-    assert silent == [], "after an incident the bank must be able to tell what happened"
-    assert planned.ids[one(planned, "StorageAccount", "storage-blobs").urn] in logged, "who deleted a lease"
+    assert silent == [], "after an incident the bank must be able to find out what happened"
+    assert planned.ids[one(planned, "StorageAccount", "storage-blobs").urn] in logged, "deletions of leases"
 
 
 # --- The tree ------------------------------------------------------------------------------------------------------
@@ -135,21 +135,21 @@ def test_every_resource_is_below_its_component(run: Plan):
     for each in run.registrations.values():
         parent = run.registrations.get(each.parent)
         if parent is None:
-            assert each.parent.split("::")[2] == STACK_TYPE, f"{each.name}: its parent {each.parent} is not there"
+            assert each.parent.split("::")[2] == STACK_TYPE, f"{each.name}: its parent {each.parent} does not exist"
         else:
             assert not parent.custom, f"{each.name} is below {parent.name}, which is no component"
-            # A component in another one may have its very name: their types tell them apart.
+            # A component in another one may have the same name, since their types differ.
             shared = not each.custom and each.name == parent.name
             assert shared or each.name.startswith(f"{parent.name}-"), (
                 f"{each.name} is not named after {parent.name}: two of the same component could not share a stack"
             )
     top = [each.name for each in resources(run) if each.parent.split("::")[2] == STACK_TYPE]
-    assert top == [], "the program only composes: every resource is some component's"
+    assert top == [], "the program only composes: every resource belongs to a component"
 
 
 def test_every_component_registers_its_outputs(run: Plan):
     silent = [each.name for each in components(run) if each.urn not in run.component_outputs]
-    assert silent == [], "Pulumi shows a component without outputs as being created for ever"
+    assert silent == [], "Pulumi shows a component without outputs as being created forever"
     assert all(each.type.startswith("decentralized-trust:azure:") for each in components(run))
 
 
@@ -166,12 +166,10 @@ def test_a_second_resource_of_one_urn_is_refused():
 
 def test_joining_peers_renames_nothing():
     alone, linked = bank("bank-b", linked=False), bank("bank-b")
-    assert set(alone.registrations) <= set(linked.registrations), (
-        "a name is an identity: what a join renames, Pulumi would delete and make anew"
-    )
+    assert set(alone.registrations) <= set(linked.registrations), "Pulumi would replace a renamed resource"
 
 
-def test_every_id_leads_to_something_that_is_registered(run: Plan):
+def test_every_id_refers_to_a_registered_resource(run: Plan):
     own = run.ids[one(run, "ResourceGroup").urn].split("/resourceGroups/")[0]
     known = set(run.ids.values())
     for each in resources(run):
@@ -180,7 +178,7 @@ def test_every_id_leads_to_something_that_is_registered(run: Plan):
                 continue
             steps = value.split("/")
             assert any("/".join(steps[:length]) in known for length in range(5, len(steps) + 1)), (
-                f"{each.name}.{path}: {value} is not there"
+                f"{each.name}.{path}: {value} does not exist"
             )
 
 
@@ -191,28 +189,28 @@ def test_a_members_data_stays_in_its_region(run: Plan):
         for each in resources(run)
         if each.inputs.get("location", wanted).lower() not in (wanted, "global")
     }
-    assert elsewhere == {}, "a bank answers to its regulator for where its data lie"
+    assert elsewhere == {}, "a bank's regulator asks for the region of its data"
 
 
 # --- Tags ----------------------------------------------------------------------------------------------------------
 
 
-def test_everything_that_takes_tags_has_them():
+def test_every_resource_that_supports_tags_has_them():
     planned = large()
     wanted = {**TAGS, "bank": "bank-a", "project": PROJECT, "managed-by": "pulumi"}
     taggable = {each.type for each in resources(planned) if takes_tags(each)}
-    assert len(taggable) >= 20, "otherwise this test looks at the wrong thing"
+    assert len(taggable) >= 20, "otherwise this test would check nothing"
     for each in resources(planned):
         if each.type in taggable:
             tags = {key: value for key, value in (each.inputs.get("tags") or {}).items() if key != MODEL_TAG}
-            assert tags == wanted, f"{each.name}: what has no cost centre can't be charged, nor found by its owner"
+            assert tags == wanted, f"{each.name}: without a cost centre it can't be charged or assigned"
 
 
 # --- Secrets -------------------------------------------------------------------------------------------------------
 
 
 def spellings(secret: bytes) -> set[str]:
-    """How 32 secret bytes could stand in a text."""
+    """Encodings of 32 secret bytes in a text."""
     encoded = base64.b64encode(secret).decode()
     return {
         encoded.rstrip("="),
@@ -223,7 +221,7 @@ def spellings(secret: bytes) -> set[str]:
 
 
 def secrets_of(run: Plan) -> dict[str, set[str]]:
-    """Every secret of a run by what it is, each in all its spellings."""
+    """Every secret of a run by its name, in all encodings."""
     made = {
         each.name: spellings(base64.b64decode(run.answers[each.urn]["base64"])) for each in all_of(run, "RandomBytes")
     }
@@ -238,14 +236,14 @@ def secrets_of(run: Plan) -> dict[str, set[str]]:
 
 
 def enrolment_keys(run: Plan) -> dict[str, str]:
-    """What the nodes' vault and the authority's hold for enrolment, by where it stands."""
+    """The enrolment keys in the nodes' and the authority's vault, by their place."""
     values = {each.name: each.inputs["properties"]["value"] for each in all_of(run, "Secret")}
     agreed = json.loads(values.get("authority-enrolment-keys", "{}"))
     return {f"authority and {name}": key for name, key in agreed.items()} | {"own": values["keys-bank-enrolment-key"]}
 
 
 def readable(run: Plan) -> Iterator[tuple[str, str]]:
-    """Every text that is stored in clear, with where it stands: inputs, outputs, messages, the VMs' custom data."""
+    """Every plain text with its place: inputs, outputs, messages, the VMs' custom data."""
     for each in run.registrations.values():
         for path, value in leaves(each.inputs):
             if any(path == secret or path.startswith((f"{secret}.", f"{secret}[")) for secret in each.secrets):
@@ -261,14 +259,14 @@ def readable(run: Plan) -> Iterator[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("name", ["large", "medium", "bare", "renewed"])
-def test_no_secret_stands_anywhere_in_clear(name: str):
+def test_no_secret_is_in_plain_text_anywhere(name: str):
     planned = renewed("bank-a") if name == "renewed" else RUNS[name]()
     secrets = secrets_of(planned)
     assert len(secrets) >= 3, "two key pairs, and at least one key of a link or the circuit"
     texts = list(readable(planned))
     for what, written in secrets.items():
         found = [where for where, text in texts if any(each in text for each in written)]
-        assert found == [], f"{what}: whoever reads the state, the outputs or a VM's metadata would have the key"
+        assert found == [], f"{what}: readers of the state, the outputs or a VM's metadata would have the key"
 
 
 def test_the_search_for_secrets_finds_them():
@@ -276,7 +274,7 @@ def test_the_search_for_secrets_finds_them():
     link = next(each for each in all_of(planned, "VirtualNetworkGatewayConnection") if "sharedKey" in each.inputs)
     assert "sharedKey" in link.secrets
     everything = {value for each in resources(planned) for _, value in leaves(each.inputs)}
-    assert secrets_of(planned)[link.name] & everything, "the key is there, so a lost mark would be seen"
+    assert secrets_of(planned)[link.name] & everything, "the key is there, so a missing secret mark would be found"
     assert AUTHORIZATION_KEY in everything
     assert any("unpacked" in where and "ledger-agent" in text for where, text in readable(planned))
 
@@ -289,18 +287,18 @@ def test_exactly_the_keys_are_marked_secret():
         ("VirtualNetworkGatewayConnection", "authorizationKey"),
         ("Server", "administratorLoginPassword"),
         ("Secret", "properties.value"),
-    }, "a mark too few is a leak; a mark too many hides from a reviewer what a preview changes"
+    }, "a missing mark is a leak; an unnecessary one hides changes from reviewers"
 
 
-def test_of_what_a_vault_keeps_exactly_the_confidential_is_marked():
+def test_exactly_the_confidential_values_of_a_vault_are_marked():
     planned = large()
     marked = {each.name for each in all_of(planned, "Secret") if each.secrets}
     assert marked == {"keys-bank-enrolment-key", "keys-bank-rpc-users", "authority-enrolment-keys"}, (
-        "cards are public: who reviews a preview sees which peers change"
+        "cards are public: reviewers must see which peers change"
     )
     for each in all_of(planned, "Secret"):
         assert (list(each.request.additionalSecretOutputs) == ["properties"]) is bool(each.secrets), (
-            f"{each.name}: the state keeps outputs beside inputs"
+            f"{each.name}: the state has outputs too"
         )
 
 
@@ -312,12 +310,12 @@ def test_of_what_a_vault_keeps_exactly_the_confidential_is_marked():
         ("VirtualNetworkGatewayConnection", {"sharedKey", "authorizationKey"}),
     ],
 )
-def test_what_comes_back_from_azure_is_secret_too(kind: str, outputs: set[str]):
+def test_secrets_that_azure_returns_are_marked_too(kind: str, outputs: set[str]):
     seen = set()
     for each in all_of(large(), kind):
         seen |= set(each.request.additionalSecretOutputs)
-        assert each.request.additionalSecretOutputs, f"{each.name}: the provider marks nothing by itself"
-    assert seen == outputs, "the state keeps outputs beside inputs"
+        assert each.request.additionalSecretOutputs, f"{each.name}: the provider marks no output by itself"
+    assert seen == outputs, "the state has outputs too"
 
 
 # --- Outputs -------------------------------------------------------------------------------------------------------
@@ -337,10 +335,10 @@ def test_the_outputs_are_the_documented_ones_and_public(run: Plan):
         "serverOffer",
         "shareGib",
         "waitsFor",
-    }, "whoever may read a stack's outputs may read all of them"
-    assert run.secret_outputs == frozenset(), "a peer reads them without the passphrase"
+    }, "a reader of a stack's outputs can read all of them"
+    assert run.secret_outputs == frozenset(), "a peer has no passphrase"
     secret = {urn for urn, paths in run.secret_component_outputs.items() if paths}
-    assert secret == set(), "no component hands a secret on by an output"
+    assert secret == set(), "no output of a component is a secret"
 
 
 def test_the_card_is_one_that_a_peer_accepts(run: Plan):
@@ -351,8 +349,8 @@ def test_the_card_is_one_that_a_peer_accepts(run: Plan):
     rules = {rule["frontendPort"] for rule in one(run, "LoadBalancer", "nodes-balancer").inputs["loadBalancingRules"]}
     for node in card.nodes:
         host, port = node.p2p_address.split(":")
-        assert host == frontend, "a member is one address for all its peers"
-        assert int(port) in rules, "an address on the card that nothing listens on is an outage for every peer"
+        assert host == frontend, "a member has one address for all its peers"
+        assert int(port) in rules, "an address on the card without a listener is an outage for every peer"
     assert run.outputs["rpcAddress"].startswith(f"{frontend}:")
     assert int(run.outputs["rpcAddress"].split(":")[1]) in rules
     assert run.outputs["resourceGroup"] == one_answer(run, "ResourceGroup")["name"]
@@ -362,12 +360,12 @@ def test_the_card_is_one_that_a_peer_accepts(run: Plan):
         f"{each.inputs['loadBalancingRules'][0]['frontendPort']}"
         for each in authorities
     ]
-    assert [card.authority.url] == urls if card.authority else urls == [], "members ask where its card says"
+    assert [card.authority.url] == urls if card.authority else urls == [], "members use the URL on its card"
 
 
-def test_the_card_says_what_each_node_is():
+def test_the_card_has_the_role_of_each_node():
     roles = [node.role for node in read_card(large().outputs["member"], name="bank-a", pinned=None, source="x").nodes]
-    assert roles == ["notary", *["node"] * 13], "peers that name a notary see who is one"
+    assert roles == ["notary", *["node"] * 13], "peers must see which node is a notary"
 
 
 def one_answer(run: Plan, kind: str) -> Any:
@@ -375,9 +373,9 @@ def one_answer(run: Plan, kind: str) -> Any:
 
 
 @pytest.mark.parametrize("name", ["bank-b", "bank-c"])
-def test_a_card_says_nothing_of_its_members_links(name: str):
+def test_a_card_does_not_depend_on_its_members_links(name: str):
     assert bank(name).outputs["member"] == bank(name, linked=False).outputs["member"], (
-        "else each join would change every card, and every stack would have to run again"
+        "otherwise each join would change every card, and require a run of every stack"
     )
 
 
@@ -395,7 +393,7 @@ def test_a_card_says_nothing_of_its_members_links(name: str):
 def test_a_first_preview_shows_everything(known: Callable[[], Plan], unknown: Callable[[], Plan]):
     up, preview = known(), unknown()
     assert set(preview.registrations) == set(up.registrations), (
-        "who approves a preview must see all that the deployment then makes"
+        "a preview must show everything that the deployment creates"
     )
     for urn, each in up.registrations.items():
         shown, made = preview.registrations[urn].request, each.request
@@ -403,71 +401,71 @@ def test_a_first_preview_shows_everything(known: Callable[[], Plan], unknown: Ca
             made.protect,
             made.deleteBeforeReplace,
             made.retainOnDelete,
-        ), f"{each.name}: its options depend on a value that a preview can't know"
-        assert preview.registrations[urn].secrets == each.secrets, f"{each.name}: a preview prints it in clear"
+        ), f"{each.name}: its options depend on an unknown value"
+        assert preview.registrations[urn].secrets == each.secrets, f"{each.name}: a preview prints it in plain text"
 
 
-def test_a_failed_update_binds_no_next_one() -> None:
+def test_a_failed_update_does_not_bind_the_next_one() -> None:
     known, unknown = large().outputs, large(unknown=True).outputs
     for output in (SERVER_OFFER_OUTPUT, SHARE_OUTPUT, MADE_WITH_OUTPUT):
-        assert known[output], "the next update compares its configuration with it"
+        assert known[output], "the next update compares its configuration with this output"
         assert unknown[output] == UNKNOWN, (
-            f"{output}: known before its resource is made, it would be recorded though Azure refuses the resource"
+            f"{output}: it must depend on its resource, or it would be recorded although Azure refuses the resource"
         )
 
 
-# --- What is not there ---------------------------------------------------------------------------------------------
+# --- Absent resources ----------------------------------------------------------------------------------------------
 
 
 def test_without_peers_there_is_no_link():
     planned = RUNS["small"]()
     for kind in ("VirtualNetworkGatewayConnection", "LocalNetworkGateway", "VpnPeering"):
         assert all_of(planned, kind) == [], "an empty list of peers is the first step of each member"
-    told = one(planned, "Secret", "keys-bank-peers").inputs["properties"]["value"]
-    assert json.loads(told) == {}, "the nodes are told that there is nobody yet"
+    peers = one(planned, "Secret", "keys-bank-peers").inputs["properties"]["value"]
+    assert json.loads(peers) == {}, "the list of peers is empty"
     assert not [each.name for each in all_of(planned, "Secret") if each.name.startswith("keys-peer-")]
 
 
-def test_without_an_authority_there_is_none_of_it():
+def test_without_an_authority_its_resources_do_not_exist():
     planned = bank("bank-b")
     assert not [each.name for each in planned.registrations.values() if each.name.startswith("authority")], (
-        "who is certified by a peer pays for no HSM and no VMs of its own"
+        "a member that a peer certifies pays for neither HSM nor VMs of an authority"
     )
     assert not all_of(planned, "keyvault:Key")
     assert "authority" not in [each.inputs["subnetName"] for each in all_of(planned, "Subnet")]
-    assert planned.outputs["member"]["authority"] is None, "its card says so"
+    assert planned.outputs["member"]["authority"] is None, "its card has no authority"
 
 
-def test_without_a_database_there_is_none_of_it():
+def test_without_a_database_its_resources_do_not_exist():
     planned = bare()
     assert not [each.name for each in planned.registrations.values() if "dbforpostgresql" in each.type], (
-        "a platform that keeps its ledger elsewhere must not pay for a server"
+        "a platform without a database must not cost a server"
     )
     assert not [each.name for each in all_of(planned, "PrivateZone") if "database" in each.name]
 
 
-def test_a_circuit_alone_makes_no_vpn_gateway():
+def test_a_circuit_alone_needs_no_vpn_gateway():
     planned = bare()
     (gateway,) = all_of(planned, "VirtualNetworkGateway")
-    assert gateway.inputs["gatewayType"] == "ExpressRoute", "what is not wanted must not cost a gateway"
+    assert gateway.inputs["gatewayType"] == "ExpressRoute", "an unused gateway must not cost money"
     (connection,) = all_of(planned, "VirtualNetworkGatewayConnection")
-    assert connection.inputs["connectionType"] == "ExpressRoute", "its peers ride on the circuit's one connection"
-    assert planned.outputs["member"]["gateway"] is None, "the card says that no tunnel can end here"
+    assert connection.inputs["connectionType"] == "ExpressRoute", "its peers share the circuit's connection"
+    assert planned.outputs["member"]["gateway"] is None, "the card says that it has no VPN gateway"
 
 
 def test_a_member_with_both_gateways_and_azures_own_number_is_linked_without_bgp():
     planned = beside_a_circuit()
     (gateway,) = [each for each in all_of(planned, "VirtualNetworkGateway") if each.inputs["gatewayType"] == "Vpn"]
     assert gateway.inputs["bgpSettings"]["asn"] == 65515
-    assert planned.outputs["member"]["gateway"]["asn"] == 65515, "peers see it"
+    assert planned.outputs["member"]["gateway"]["asn"] == 65515, "the card shows it"
     links = [each for each in all_of(planned, "VirtualNetworkGatewayConnection") if "sharedKey" in each.inputs]
     assert [(each.inputs["connectionType"], each.inputs["enableBgp"]) for each in links] == [("Vnet2Vnet", False)]
-    assert all_of(planned, "LocalNetworkGateway") == [], "Azure makes none with that number"
+    assert all_of(planned, "LocalNetworkGateway") == [], "Azure's BGP does not accept that number"
 
 
 def test_a_region_without_zones_gets_no_zones():
     zones = [(each.name, path) for each in resources(bare()) for path, _ in leaves(each.inputs) if "zones" in path]
-    assert zones == [], "Azure refuses zones where there are none"
+    assert zones == [], "Azure refuses zones in a region without zones"
 
 
 def test_only_gateways_and_egress_have_public_addresses(run: Plan):
@@ -476,19 +474,19 @@ def test_only_gateways_and_egress_have_public_addresses(run: Plan):
     # An alert on an attack.
     holders.discard("azure-native:monitor:MetricAlert")
     assert holders <= {"azure-native:network:NatGateway", "azure-native:network:VirtualNetworkGateway"}, (
-        "nothing else of a bank's ledger is to be found on the internet"
+        "nothing else of a bank's ledger may be on the internet"
     )
 
 
-def test_public_access_is_off_wherever_it_can_be(run: Plan):
+def test_public_access_is_disabled_everywhere(run: Plan):
     found = [
         (each.name, value)
         for each in resources(run)
         for path, value in leaves(each.inputs)
         if path.rsplit(".", 1)[-1] == "publicNetworkAccess"
     ]
-    assert len(found) >= 3, "the vault and both storage accounts"
-    assert {value for _, value in found} == {"Disabled"}, "keys, leases and ledgers are reached from inside alone"
+    assert len(found) >= 3, "the vaults and both storage accounts"
+    assert {value for _, value in found} == {"Disabled"}, "keys, leases and ledgers are reachable only from inside"
 
 
 # --- The sample configurations -------------------------------------------------------------------------------------
@@ -504,7 +502,7 @@ def test_every_configuration_file_loads(path: Path):
     stack = read_configuration(path)
     assert parsed(stack).bank.name == stack.member
     assert all(each.startswith(f"{ORGANIZATION}/{PROJECT}/") for each in stack.referenced_stacks), (
-        "the samples must run on a file backend, which everybody has"
+        "the samples must run on a file backend"
     )
 
 
@@ -520,7 +518,7 @@ def test_every_sample_plans(name: str, links: int):
     assert len(all_of(planned, "VirtualNetworkGatewayConnection")) == links, (
         "one connection within a tenant, two across tenants"
     )
-    assert planned.messages == (), "a sample that warns teaches people not to read warnings"
+    assert planned.messages == (), "a sample must not cause warnings"
 
 
 LOOSENED = {
@@ -549,7 +547,7 @@ def values_of(name: str) -> dict[str, Any]:
     return dict(leaves(dumped))
 
 
-def test_dev_is_looser_by_named_keys_only():
+def test_dev_loosens_only_listed_keys():
     dev, prod = values_of("dev"), values_of("prod")
     differing = {key for key in {*dev, *prod} if dev.get(key) != prod.get(key)}
     grown = {"peers", "application_networks", "operators", "alerts", "ledger.rpc_users"}
@@ -560,11 +558,11 @@ def test_dev_is_looser_by_named_keys_only():
             key == each or key.startswith((f"{each}.", f"{each}[")) for each in LOOSENED | WHO_AND_WHERE | grown
         )
     }
-    assert unexplained == set(), "what dev loosens must be listed where a reviewer looks for it"
-    assert differing >= LOOSENED, "a key that loosens nothing any more should not be listed"
+    assert unexplained == set(), "reviewers rely on the list of loosened keys"
+    assert differing >= LOOSENED, "a key that no longer loosens anything must not be listed"
 
 
-def test_prod_changes_no_safe_default():
+def test_prod_keeps_every_safe_default():
     smallest = Settings.model_validate(
         {
             "azure-native:location": "swedencentral",
@@ -579,17 +577,17 @@ def test_prod_changes_no_safe_default():
     defaults = dict(leaves(smallest.model_dump(mode="json")))
     prod = values_of("prod")
     assert {key: prod[key] for key in LOOSENED} == {key: defaults[key] for key in LOOSENED}, (
-        "whoever leaves a key out must get production's safety, not dev's ease"
+        "a missing key must mean production's setting"
     )
 
 
-def test_what_dev_loosens_shows_in_what_it_registers_and_nothing_else_does():
+def test_devs_resources_differ_only_in_the_loosened_settings():
     dev, prod = sample("dev"), sample("prod")
     vaults = [dict(one(each, "Vault", "keys-vault").inputs["properties"]) for each in (dev, prod)]
     assert vaults[0].pop("softDeleteRetentionInDays") < vaults[1].pop("softDeleteRetentionInDays") == 90
     assert "enablePurgeProtection" not in vaults[0]
-    assert vaults[1].pop("enablePurgeProtection") is True, "a deleted key must be recoverable for its whole time"
-    assert vaults[0] == vaults[1], "the vault differs in nothing else"
+    assert vaults[1].pop("enablePurgeProtection") is True, "a deleted key must be recoverable for the full time"
+    assert vaults[0] == vaults[1], "the vault has no other difference"
 
     def accounts(run: Plan) -> dict[str, Any]:
         differing = ("accountName", "resourceGroupName", "tags")
@@ -599,8 +597,8 @@ def test_what_dev_loosens_shows_in_what_it_registers_and_nothing_else_does():
         }
 
     assert accounts(dev) == accounts(prod), "storage is as closed in dev as in production"
-    assert not [each.name for each in resources(dev) if each.request.protect], "dev can be destroyed in one step"
-    assert [each.name for each in resources(prod) if each.request.protect], "production can't"
+    assert not [each.name for each in resources(dev) if each.request.protect], "dev has no protected resource"
+    assert [each.name for each in resources(prod) if each.request.protect], "production has"
 
 
 IRREPLACEABLE = {
@@ -615,13 +613,13 @@ IRREPLACEABLE = {
 
 
 @pytest.mark.parametrize("kind", IRREPLACEABLE)
-def test_what_cannot_be_made_again_is_protected(kind: str):
+def test_irreplaceable_resources_are_protected(kind: str):
     unprotected = [each.name for each in all_of(large(), kind) if not each.request.protect]
     assert all_of(large(), kind)
     assert unprotected == [], IRREPLACEABLE[kind]
 
 
-# --- What is refused, before anything is registered ----------------------------------------------------------------
+# --- Refusals before anything is registered ------------------------------------------------------------------------
 
 
 BANK_B, BANK_C = stack_of("bank-b"), stack_of("bank-c")
@@ -636,14 +634,14 @@ PEERS = [peer("bank-b"), peer("bank-c")]
 
 
 def tampered() -> dict[str, Any]:
-    """A card on which somebody put another gateway address."""
+    """A card with a changed gateway address."""
     card = make_card()
     card["gateway"]["instances"][0]["publicIp"] = "198.51.100.250"
     return card
 
 
 def forged() -> dict[str, Any]:
-    """A whole card by somebody who has another key."""
+    """A card that is signed with another key."""
     return resigned(make_card(), signing_seed("mallory"))
 
 
@@ -804,12 +802,12 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_it_is_refused_by_name_before_anything_is_registered(case: str):
+def test_it_is_refused_by_its_key_before_anything_is_registered(case: str):
     changes, references, names = REFUSED[case]
     refused = refusal(references=references, **changes)
     for name in names:
-        assert name in refused.message, "the message must tell the operator what to change"
-    assert refused.registered == (), "a member half made is worse than none"
+        assert name in refused.message, "the message must say what to change"
+    assert refused.registered == (), "no part of a member may be registered"
     assert "Traceback" not in refused.message
     assert AUTHORIZATION_KEY not in refused.message, "a message ends up in a build log"
 
@@ -821,7 +819,9 @@ def test_a_changed_policy_of_a_live_link_is_a_warning():
     other = make_card(ipsec_policy=IpsecPolicy(dh_group="ECP256"), counter=2)
     run = run_program(stack, references={BANK_B: {"member": other}}, deployment=deployment)
     (message,) = (each for each in run.messages if "ipsecPolicy" in each)
-    assert message.startswith("bank-b: its gateway.ipsecPolicy is "), "the peer changed it first: our run goes on"
+    assert message.startswith("bank-b: its gateway.ipsecPolicy is "), (
+        "the peer may change it first, so this run continues"
+    )
     assert message.endswith(": the link is down until both sides have run with the same one")
 
 
@@ -832,16 +832,16 @@ def test_a_second_authority_is_a_warning():
     run = run_program(StackConfiguration("bank-a", values), references={BANK_B: {"member": card}})
     (message,) = run.messages
     assert "bank-b certifies names too, and our nodes belong to the network of bank-a" in message, (
-        "while a consortium moves to another authority, there are two"
+        "during a move to another authority there are two"
     )
     assert "nodes of two networks don't trust each other" in message
     values = configuration(peers=PEERS[:1], ledger={"network": {"authority": "bank-b"}})
     run = run_program(StackConfiguration("bank-a", values), references={BANK_B: {"member": card}})
-    assert run.messages == (), "one authority is as it should be"
+    assert run.messages == (), "one authority causes no warning"
 
 
 def test_a_refusal_names_each_mistake_once():
     changes, references, _ = REFUSED["everything at once"]
     lines = refusal(references=references, **changes).message.splitlines()[1:]
-    assert len(lines) == 3, "an operator mends all of it in one go"
+    assert len(lines) == 3, "an operator can correct all at once"
     assert max(Counter(lines).values()) == 1

@@ -14,12 +14,12 @@ from lab.azure.stack_file import StackFileError
 from lab.azure.stacks import stack_path
 
 SCALARS: dict[str, Any] = {
-    # Booleans and nothing: those of YAML 1.2 alone.
+    # Booleans and null, as in YAML 1.2.
     **dict.fromkeys(("true", "True", "TRUE"), True),
     **dict.fromkeys(("false", "False", "FALSE"), False),
     **{each: each for each in ("yes", "no", "on", "Off", "y", "N", "tRUE")},
     **dict.fromkeys(("~", "null", "Null", "NULL")),
-    # Numbers, and what only looks like one.
+    # Numbers, and text that looks like one.
     "010": 8,
     "0o17": 15,
     "-0o7": -7,
@@ -66,14 +66,14 @@ def written(folder: Path, text: str) -> Path:
 
 
 def table(folder: Path) -> Path:
-    """A stack's file with each scalar twice: as a value of its own, and in an object."""
+    """A stack's file with each scalar twice: as a value, and inside an object."""
     alone = (f"  {PROJECT}:v{place}: {text}" for place, text in enumerate(SCALARS))
     inside = (f"    v{place}: {text}" for place, text in enumerate(SCALARS))
     merged = f"  {PROJECT}:merged: {{<<: {{a: 1, b: 1}}, b: 2, 3: c}}"
     return written(folder, "\n".join(["config:", merged, *alone, f"  {PROJECT}:object:", *inside, ""]))
 
 
-def test_a_scalar_is_what_pulumi_takes_it_for(tmp_path: Path):
+def test_a_scalar_has_the_type_that_pulumi_gives_it(tmp_path: Path):
     values = read_configuration(table(tmp_path)).values
     read = json.loads(values[f"{PROJECT}:object"])
     wrong = {
@@ -81,10 +81,10 @@ def test_a_scalar_is_what_pulumi_takes_it_for(tmp_path: Path):
         for place, (text, value) in enumerate(SCALARS.items())
         if (type(read[f"v{place}"]), read[f"v{place}"]) != (type(value), value)
     }
-    assert wrong == {}, "a plan that reads `no` as false is of another member than the one that comes up"
+    assert wrong == {}, "a plan that reads `no` as false would differ from the deployment"
     for place, (text, value) in enumerate(SCALARS.items()):
         alone = AS_VALUES[value] if value is None or isinstance(value, bool) else str(value)
-        assert values[f"{PROJECT}:v{place}"] == alone, f"{text}: a value of its own is text"
+        assert values[f"{PROJECT}:v{place}"] == alone, f"{text}: a plain value is text"
     assert json.loads(values[f"{PROJECT}:merged"]) == {"a": 1, "b": 2, "3": "c"}
 
 
@@ -109,7 +109,7 @@ def test_a_scalar_is_what_pulumi_takes_it_for(tmp_path: Path):
         ("\tp:a: 1", "line 2: found character '\\t' that cannot start any token; wanted YAML as Pulumi reads it"),
     ],
 )
-def test_what_pulumi_refuses_is_refused_with_its_place(tmp_path: Path, text: str, said: str):
+def test_files_that_pulumi_refuses_are_refused_with_the_position(tmp_path: Path, text: str, said: str):
     path = written(tmp_path, f"config:\n  {text}\n")
     with pytest.raises(StackFileError) as refused:
         read_configuration(path)
@@ -133,16 +133,16 @@ BOMB = "".join(f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n" for before
         ),
     ],
 )
-def test_what_is_no_such_text_is_refused_in_one_line(tmp_path: Path, content: bytes, said: str):
+def test_invalid_text_is_refused_in_one_line(tmp_path: Path, content: bytes, said: str):
     path = tmp_path / "Pulumi.bank.yaml"
     path.write_bytes(content)
     with pytest.raises(StackFileError, match=said) as refused:
         read_configuration(path)
     assert "\n" not in str(refused.value)
-    assert "codec" not in str(refused.value), "no library's words"
+    assert "codec" not in str(refused.value), "without a library's wording"
 
 
-def test_a_key_without_a_namespace_is_of_this_project(tmp_path: Path):
+def test_a_key_without_a_namespace_belongs_to_this_project(tmp_path: Path):
     stack = read_configuration(
         written(tmp_path, f"config:\n  size: small\n  {PROJECT}:config:deletionProtection: no\n")
     )
@@ -153,29 +153,27 @@ def test_a_secret_inside_an_object_makes_all_of_it_secret(tmp_path: Path):
     text = "config:\n  p:a: {b: [{c: {secure: v1:x}}], d: 1}\n  p:e: {secure: 5}\n  p:f: {secure: v1:y}\n"
     stack = read_configuration(written(tmp_path, text))
     assert set(stack.secret_keys) == {"p:a", "p:f"}, "a plan may not print what Pulumi encrypts"
-    assert "v1:" not in str(stack.values), "the program gets a value, not what it is encrypted to"
+    assert "v1:" not in str(stack.values), "the program gets a placeholder, not the ciphertext"
     assert json.loads(stack.values["p:a"])["d"] == 1
-    assert json.loads(stack.values["p:e"]) == {"secure": 5}, "which is no encrypted value"
+    assert json.loads(stack.values["p:e"]) == {"secure": 5}, "the placeholder is no ciphertext"
 
 
 @pytest.mark.parametrize("stack", ["missing", "*", "", "x" * 5000, "a\0b", "[red]x"])
-def test_a_stack_that_is_not_there_is_named(stack: str, capsys: pytest.CaptureFixture[str]):
-    assert command.main(["--without-engine", stack]) == 1, (
-        "* is no stack, and a name too long is one that is not there"
-    )
+def test_a_missing_stack_is_named(stack: str, capsys: pytest.CaptureFixture[str]):
+    assert command.main(["--without-engine", stack]) == 1, "* is no stack, and a name that is too long does not exist"
     assert (
         capsys.readouterr().err == f"error: no configuration of stack {stack:.200}; wanted Pulumi.{stack:.200}.yaml\n"
     )
 
 
 @pytest.mark.parametrize("path", ["nowhere/Pulumi.a.yaml", "/tmp/Pulumi.a.yml", f"{'x' * 5000}.yaml", "../x"])  # noqa: S108
-def test_a_path_that_leads_nowhere_is_no_stacks_name(path: str, capsys: pytest.CaptureFixture[str]):
+def test_a_missing_path_is_not_taken_for_a_stacks_name(path: str, capsys: pytest.CaptureFixture[str]):
     assert command.main(["--without-engine", path]) == 1
     said = capsys.readouterr().err
     assert said.endswith("wanted a stack's file that is there\n"), "not Pulumi./tmp/Pulumi.a.yml.yaml"
 
 
-def test_what_is_there_and_is_no_stacks_file_is_called_what_it_is(
+def test_an_existing_file_that_is_no_stacks_file_is_named_as_such(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     (tmp_path / "three-banks").mkdir()
@@ -189,10 +187,10 @@ def test_what_is_there_and_is_no_stacks_file_is_called_what_it_is(
     ):
         assert command.main(["--without-engine", given]) == 1
         assert capsys.readouterr().err == f"error: {said}\n", "and not Pulumi.README.md.yaml"
-    assert stack_path("dev").name == "Pulumi.dev.yaml", "a stack is one, whatever folder has its name"
+    assert stack_path("dev").name == "Pulumi.dev.yaml", "a stack is found although a folder has its name"
 
 
-def test_an_option_that_is_none_is_one_line(capsys: pytest.CaptureFixture[str]):
+def test_an_unknown_option_is_one_line(capsys: pytest.CaptureFixture[str]):
     for arguments, said in (
         (["--format", "xml"], r"format xml; wanted text, markdown or json"),
         (
@@ -208,12 +206,12 @@ def test_a_key_in_a_message_is_printed_as_it_is_written(tmp_path: Path, capsys: 
     path = written(tmp_path, "config: {azure-native:location: swedencentral}")
     assert command.main(["--without-engine", str(path)]) == 1
     assert f"\n{PROJECT}:bank: not set; wanted" in capsys.readouterr().err, (
-        "a terminal's library draws one for :bank:"
+        "a terminal library would draw an emoji for :bank:"
     )
 
 
 @pytest.mark.parametrize("stack", ["bank-b", "a/b/c/d", 5, ["a"]])
-def test_a_peers_stack_that_is_none_is_refused_by_its_key(
+def test_a_missing_stack_of_a_peer_is_refused_by_its_key(
     stack: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     peers = json.dumps([{"name": "bank-b", "stack": stack}])
@@ -222,9 +220,11 @@ def test_a_peers_stack_that_is_none_is_refused_by_its_key(
 
 
 @pytest.mark.parametrize("text", ["banks: [a]", "a: 1", "banks: {a: [b]}", "banks: ["])
-def test_a_consortium_that_is_none_is_named(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_an_invalid_consortium_is_named(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     (tmp_path / "consortium.yaml").write_text(text, encoding="utf-8")
     assert command.main(["--without-engine", str(written(tmp_path, "config: {size: small}"))]) == 1
     said = capsys.readouterr().err
-    assert said.startswith(f"error: {tmp_path}/consortium.yaml: "), "not the stack's file"
+    assert said.startswith(f"error: {tmp_path}/consortium.yaml: "), (
+        "the message names the consortium's file, not the stack's"
+    )
     assert "; wanted " in said

@@ -86,12 +86,12 @@ def member(of: Settings) -> Member:
     return Member(of, "tenant", tuple(peers()))
 
 
-def agent_told(of: Settings, **changes: Any) -> AgentConfiguration:
+def read_agent(of: Settings, **changes: Any) -> AgentConfiguration:
     document = agent_configuration(member(of), NodeServices(**{**SERVICES, **changes})).to_json()
     return AgentConfiguration.model_validate_json(document)
 
 
-def authority_told(of: Settings) -> AuthorityConfiguration:
+def read_authority(of: Settings) -> AuthorityConfiguration:
     services = AuthorityServices[str](
         blob_account=SERVICES["blob_account"], connection_string=SERVICES["connection_string"]
     )
@@ -99,62 +99,66 @@ def authority_told(of: Settings) -> AuthorityConfiguration:
     return AuthorityConfiguration.model_validate_json(document)
 
 
-def test_an_agent_knows_its_member_and_where_everything_is(tmp_path: Path) -> None:
-    told = agent_told(own_network())
-    assert (told.member, told.platform, told.version) == ("bank-a", "corda", "4.10")
-    assert told.frontend == "10.1.0.254", "what stands on the card"
-    assert told.roles == {"node-2": "notary"}, "who holds node-2 runs a notary"
-    assert told.blob_url == "https://ledgerblobs.blob.core.windows.net"
-    assert told.database is not None
-    assert told.database.host == "database.example"
-    assert agent_told(own_network(), database_host=None).database is None, "a platform may have none"
+def test_an_agents_configuration_has_its_member_and_all_addresses(tmp_path: Path) -> None:
+    document = read_agent(own_network())
+    assert (document.member, document.platform, document.version) == ("bank-a", "corda", "4.10")
+    assert document.frontend == "10.1.0.254", "the address on the card"
+    assert document.roles == {"node-2": "notary"}, "the holder of node-2 runs a notary"
+    assert document.blob_url == "https://ledgerblobs.blob.core.windows.net"
+    assert document.database is not None
+    assert document.database.host == "database.example"
+    assert read_agent(own_network(), database_host=None).database is None, "a platform may have none"
     file = tmp_path / "agent.json"
-    file.write_text(told.to_json())
-    assert read_agent_configuration(file) == told, "the agent reads what it is given"
+    file.write_text(document.to_json())
+    assert read_agent_configuration(file) == document, "the agent reads its configuration"
 
 
-def test_an_agent_asks_the_authority_of_its_network() -> None:
-    own = agent_told(own_network(trustRoot=FINGERPRINT)).network
+def test_an_agents_configuration_has_its_networks_authority() -> None:
+    own = read_agent(own_network(trustRoot=FINGERPRINT)).network
     assert own.authority is not None
-    assert own.authority.url == "https://10.1.1.126:8444", "its own bank's"
-    assert own.trust_root == FINGERPRINT, "what is pinned is pinned on each VM"
-    theirs = agent_told(settings(network={"authority": "bank-b", "document": FINGERPRINT})).network
+    assert own.authority.url == "https://10.1.1.126:8444", "its own bank's authority"
+    assert own.trust_root == FINGERPRINT, "the pin is on each VM"
+    theirs = read_agent(settings(network={"authority": "bank-b", "document": FINGERPRINT})).network
     assert theirs.authority is not None
-    assert theirs.authority.url == B_AUTHORITY, "where the peer's card says"
+    assert theirs.authority.url == B_AUTHORITY, "the URL on the peer's card"
     assert theirs.document == FINGERPRINT
-    nobody = agent_told(settings()).network
-    assert (nobody.authority, nobody.zone) == (None, None), "without a network the nodes wait"
+    nobody = read_agent(settings()).network
+    assert (nobody.authority, nobody.zone) == (None, None), "without a network there is none"
 
 
 def test_an_agent_of_a_zone_has_its_root(tmp_path: Path) -> None:
     root = pem(tmp_path / "root.pem")
     urls = {"registrationUrl": "https://doorman.example", "networkMapUrl": "https://map.example"}
-    told = agent_told(settings(network={"zone": {**urls, "trustRoot": root}})).network
-    assert told.zone is not None
-    assert (told.zone.registration_url, told.zone.network_map_url) == tuple(urls.values())
-    assert told.zone.trust_root == Path(root).read_text(), "the file stays behind, its content goes along"
+    document = read_agent(settings(network={"zone": {**urls, "trustRoot": root}})).network
+    assert document.zone is not None
+    assert (document.zone.registration_url, document.zone.network_map_url) == tuple(urls.values())
+    assert document.zone.trust_root == Path(root).read_text(), "the content is sent, not the path"
 
 
-def test_an_authority_gets_what_it_reads() -> None:
-    told = authority_told(own_network(approval="auto", eventHorizonDays=7))
-    assert (told.member, told.subject) == ("bank-a", "O=Bank A, L=London, C=GB")
-    assert told.legal_names == tuple(f"OU=node-{number}, O=Bank A, L=London, C=GB" for number in range(1, 7)), (
-        "its own nodes have no card that it could look at"
+def test_an_authoritys_configuration_is_complete() -> None:
+    document = read_authority(own_network(approval="auto", eventHorizonDays=7))
+    assert (document.member, document.subject) == ("bank-a", "O=Bank A, L=London, C=GB")
+    assert document.legal_names == tuple(f"OU=node-{number}, O=Bank A, L=London, C=GB" for number in range(1, 7)), (
+        "its own nodes have no card in its vault"
     )
-    assert (told.client_id, told.vault_url, told.container) == (PLACE.client_id, PLACE.vault_url, "authority")
-    assert (told.url, told.crl_url) == ("https://10.1.1.126:8444", "http://10.1.1.126:8445")
-    assert told.approval == "auto"
-    assert told.notaries == ("OU=node-2, O=Bank A, L=London, C=GB",), "the identity with that role"
-    assert told.parameters.event_horizon_days == 7
-    assert told.parameters.minimum_platform_version == 10
-    assert told.connection_string == SERVICES["connection_string"]
+    assert (document.client_id, document.vault_url, document.container) == (
+        PLACE.client_id,
+        PLACE.vault_url,
+        "authority",
+    )
+    assert (document.url, document.crl_url) == ("https://10.1.1.126:8444", "http://10.1.1.126:8445")
+    assert document.approval == "auto"
+    assert document.notaries == ("OU=node-2, O=Bank A, L=London, C=GB",), "the identity with that role"
+    assert document.parameters.event_horizon_days == 7
+    assert document.parameters.minimum_platform_version == 10
+    assert document.connection_string == SERVICES["connection_string"]
 
 
 def test_only_an_authority_gets_its_configuration() -> None:
     other = settings(network={"authority": "bank-b"})
     assert member(other).authority_url is None
     with pytest.raises(ValueError, match="bank-a is no network authority; wanted one"):
-        authority_told(other)
+        read_authority(other)
 
 
 def test_notaries_are_named_as_their_cards_spell_them() -> None:
@@ -164,15 +168,15 @@ def test_notaries_are_named_as_their_cards_spell_them() -> None:
     )
     other = settings(network={"authority": "bank-b"})
     assert notaries(other, member(other).identities, peers()) == (), (
-        "another network's notaries are that authority's business"
+        "notaries of another network belong to its authority"
     )
 
 
-# --- How they get it ---------------------------------------------------------------------------------------------
+# --- Delivery ------------------------------------------------------------------------------------------------------
 
 
 def files(custom_data: str) -> dict[str, str]:
-    """What cloud-init writes, by path."""
+    """Files that cloud-init writes, by path."""
     document = json.loads(gzip.decompress(base64.b64decode(custom_data)).decode().partition("\n")[2])
     return {each["path"]: each["content"] for each in document["write_files"]}
 
@@ -183,19 +187,19 @@ def commands(custom_data: str) -> str:
     )
 
 
-def test_a_node_and_an_authority_each_find_their_own_document():
+def test_node_and_authority_have_their_own_documents():
     own = own_network()
-    node = files(boot(own, "told: node", share_source="account.file.core.windows.net:/account/ledger"))
-    certifier = files(boot(own, "told: authority", module="ledger.corda.authority"))
-    assert node["/etc/decentralized-trust/agent.json"] == "told: node"
+    node = files(boot(own, "configuration: node", share_source="account.file.core.windows.net:/account/ledger"))
+    certifier = files(boot(own, "configuration: authority", module="ledger.corda.authority"))
+    assert node["/etc/decentralized-trust/agent.json"] == "configuration: node"
     assert "account.file.core.windows.net:/account/ledger" in "".join(node.values()), "the node mounts the share"
-    assert certifier["/etc/decentralized-trust/authority.json"] == "told: authority"
+    assert certifier["/etc/decentralized-trust/authority.json"] == "configuration: authority"
     assert not [path for path in certifier if "share" in path or "agent" in path], (
-        "an authority has no share, no node"
+        "an authority has neither share nor node"
     )
 
 
-def test_both_install_what_the_bank_configured_and_verify_it():
+def test_both_install_the_configured_artifacts_and_verify_them():
     artifact = {"coordinates": "net.corda:corda:4.10", "sha256": "5a" * 32}
     application = {"coordinates": "com.bank:credit:1.0", "sha256": "a5" * 32}
     own = settings(artifact=artifact, applications=[application], repository="https://repository.example/maven")
@@ -207,10 +211,10 @@ def test_both_install_what_the_bank_configured_and_verify_it():
             f"--artifact net.corda:corda:4.10={'5a' * 32}",
             f"--application com.bank:credit:1.0={'a5' * 32}",
         ):
-            assert word in said, f"{module}: whoever serves the file can't change it unseen"
+            assert word in said, f"{module}: the server of the file can't change it unnoticed"
 
 
-def test_both_know_what_should_be_installed():
+def test_both_have_the_expected_installation():
     artifact = {"coordinates": "net.corda:corda:4.10", "sha256": "5a" * 32}
     application = {"coordinates": "com.bank:credit:1.0", "sha256": "a5" * 32}
     own = settings(
@@ -219,16 +223,20 @@ def test_both_know_what_should_be_installed():
         roles={"node-2": "notary"},
         network={"authority": "bank-a"},
     )
-    agent, authority = agent_told(own), authority_told(own)
+    agent, authority = read_agent(own), read_authority(own)
     wanted = Artifact(**artifact), (Artifact(**application),)
     assert (agent.artifact, agent.applications) == wanted
     documents: Any = None
     around = software_context(agent, documents, BankVault(documents), "127.0.0.1")
-    assert (around.artifact, around.applications) == wanted, "the nodes' software compares it with what it finds"
+    assert (around.artifact, around.applications) == wanted, (
+        "the nodes' software compares it with the installed files"
+    )
     assert authority.expected_installation == Installation("4.10", INSTALLATION, None, *wanted)
     plain = own_network()
-    assert (agent_told(plain).artifact, agent_told(plain).applications) == (None, ()), "the platform knows its own"
-    assert authority_told(plain).expected_installation == Installation("4.10", INSTALLATION)
+    assert (read_agent(plain).artifact, read_agent(plain).applications) == (None, ()), (
+        "the platform has the default artifact"
+    )
+    assert read_authority(plain).expected_installation == Installation("4.10", INSTALLATION)
 
 
 def test_another_application_rolls_the_vms_of_an_image_too():
@@ -240,29 +248,29 @@ def test_another_application_rolls_the_vms_of_an_image_too():
         application = {"coordinates": f"com.bank:credit:{version}", "sha256": "a5" * 32}
         ledger = {"applications": [application], **network}
         own = parse_settings(PROJECT, configuration(nodes=nodes, ledger=ledger))
-        booted.append([boot(own, agent_told(own).to_json()), boot(own, authority_told(own).to_json())])
-    assert booted[0][0] != booted[1][0], "a VM with the old image says so; nothing else would"
+        booted.append([boot(own, read_agent(own).to_json()), boot(own, read_authority(own).to_json())])
+    assert booted[0][0] != booted[1][0], "only a VM reports that its image is outdated"
     assert booted[0][1] != booted[1][1]
 
 
 def test_an_image_has_its_programs():
     image = {"id": IMAGE}
     prepared = parse_settings(PROJECT, configuration(nodes={"sshPublicKey": SSH_PUBLIC_KEY, "image": image}))
-    assert programs(prepared) is None, "nothing is sent that is there"
+    assert programs(prepared) is None, "programs that the image has are not sent"
     assert list(files(boot(prepared, "{}"))) == [str(AGENT_FILE), str(MODEL_FILE)]
-    assert programs(settings()), "without an image Azure hands them over"
-    assert programs(settings()) != programs(settings(), "ledger.corda.authority"), "each VM gets what it runs"
+    assert programs(settings()), "without an image they are in the user data"
+    assert programs(settings()) != programs(settings(), "ledger.corda.authority"), "each VM gets its own program"
 
 
-def test_what_vms_are_given_fits_the_place_where_they_keep_it() -> None:
-    documents = [agent_told(own_network()).to_json(), authority_told(own_network()).to_json()]
-    assert all(len(document) < 4096 for document in documents), "custom data has room for the agent besides"
+def test_the_largest_configuration_fits_into_custom_data() -> None:
+    documents = [read_agent(own_network()).to_json(), read_authority(own_network()).to_json()]
+    assert all(len(document) < 4096 for document in documents), "custom data must have room for the agent too"
 
 
-# --- What nodes may connect to -------------------------------------------------------------------------------------
+# --- Egress rules of nodes -----------------------------------------------------------------------------------------
 
 
-def test_a_node_may_connect_to_its_peers_and_the_database_alone() -> None:
+def test_a_node_may_connect_only_to_its_peers_and_the_database() -> None:
     allowed = [(tuple(each.destinations), tuple(each.ports)) for each in node_egress(member(own_network()))]
     plan = member(own_network()).addresses
     p2p = tuple(range(10000, 10100))
@@ -270,10 +278,10 @@ def test_a_node_may_connect_to_its_peers_and_the_database_alone() -> None:
         (PRIVATE_BLOCKS, p2p),
         ((str(plan.nodes),), tuple(range(10000, 10000 + len(member(own_network()).identities)))),
         ((str(plan.database),), (5432,)),
-    ], "revocation lists come from the agent, by loopback; a node reaches no vault, storage or metadata service"
+    ], "revocation lists come from the agent over the loopback; vault, storage and metadata service are denied"
 
 
-def test_a_node_of_a_zone_asks_it_itself(tmp_path: Path) -> None:
+def test_a_node_of_a_zone_connects_to_the_zone(tmp_path: Path) -> None:
     zone = {
         "registrationUrl": "https://doorman.example",
         "networkMapUrl": "https://map.example",
@@ -281,19 +289,19 @@ def test_a_node_of_a_zone_asks_it_itself(tmp_path: Path) -> None:
     }
     *_, last = node_egress(member(settings(network={"zone": zone})))
     (internet,) = (flow for flow in FLOWS if flow.name == "NodesToInternet")
-    assert last.destinations == ANY_PUBLIC, "only a name tells the address"
-    assert last.ports == internet.ports, "no port that the security group of its VM denies"
+    assert last.destinations == ANY_PUBLIC, "addresses are known only by name"
+    assert last.ports == internet.ports, "every port must be allowed by the VM's security group"
     assert ANY_PUBLIC not in [each.destinations for each in node_egress(member(own_network()))]
 
 
-def test_a_peer_that_joins_changes_no_egress_rule() -> None:
+def test_a_new_peer_changes_no_egress_rule() -> None:
     alone = Member(own_network(), "tenant", ())
-    assert node_egress(alone) == node_egress(member(own_network())), "another file would roll the VMs at each join"
+    assert node_egress(alone) == node_egress(member(own_network())), "a changed file would roll the VMs at each join"
 
 
-def test_every_flow_of_a_node_starts_at_its_vm() -> None:
+def test_every_flow_of_a_nodes_process_is_a_flow_of_its_vm() -> None:
     assert {flow.name for flow in FLOWS if flow.by_node} == {
         "NodesToPeers",
         "NodesToNodes",
         "NodesToDatabase",
-    }, "what a node's own processes open; all else from its VM is the agent's or the kernel's"
+    }, "the flows of a node's processes; other flows of its VM are the agent's or the kernel's"

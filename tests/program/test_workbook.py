@@ -1,4 +1,4 @@
-"""The workbook shows what members send, with thresholds, and asks for nothing that is not there."""
+"""The workbook shows members' metrics with thresholds, and queries only existing data."""
 
 import json
 import re
@@ -73,16 +73,16 @@ def test_each_tile_and_each_table_has_its_thresholds():
         else:
             continue
         representations = {row["representation"] for row in state["formatOptions"]["thresholdsGrid"]}
-        assert {"success", "2", "4"} <= representations, f"{each['name']}: well, look and act look the same"
+        assert {"success", "2", "4"} <= representations, f"{each['name']}: the three states look the same"
 
 
-def test_all_of_it_follows_the_time_that_is_chosen():
+def test_every_part_follows_the_chosen_time_range():
     made = book(VAULT=["vault"])
     (parameters,) = items(made, 9)
     assert TIME_RANGE in [each["name"] for each in parameters["content"]["parameters"]]
     fixed = {item.title for item in shown() if isinstance(item, QueryItem) and item.days}
     assert fixed == {"Tunnels, by member", "What was collected"}, (
-        "a tunnel that has been up for weeks has no event today"
+        "a tunnel that has been connected for weeks has no event today"
     )
     for each in [*items(made, 3), *items(made, 10)]:
         chosen = each["content"].get("timeContextFromParameter")
@@ -94,32 +94,32 @@ def test_each_query_is_shown_or_raises_an_alert():
     components = "".join(path.read_text("utf-8") for path in (ROOT / "components").rglob("*.py"))
     named = {name for name in QUERIES if f'"{name}"' in components}
     assert in_workbook <= QUERIES.keys()
-    assert sorted(QUERIES.keys() - in_workbook - named) == [], "nobody reads them"
+    assert sorted(QUERIES.keys() - in_workbook - named) == [], "a query without a use must be removed"
 
 
 @pytest.mark.parametrize("metric", Metric)
-def test_a_query_reads_each_metric_that_is_sent(metric: Metric):
+def test_each_sent_metric_is_read_by_a_query(metric: Metric):
     assert [name for name, text in QUERIES.items() if f'"{metric}"' in text], "a bank pays for each row of it"
 
 
-def test_each_metric_that_a_query_reads_is_sent():
+def test_each_metric_of_a_query_is_sent():
     for name, text in QUERIES.items():
         asked = set(re.findall(r'"(ledger\.[\w.]+)"', text))
-        assert asked <= set(Metric), f"{name}: nobody sends these"
+        assert asked <= set(Metric), f"{name}: nothing sends these"
         dimensions = set(re.findall(r"Properties\.(\w+)", text))
         assert dimensions <= set(Dimension), f"{name}: no metric has these"
         causes = set(re.findall(r'Cause [!=]= "(\w+)"', text))
         assert causes <= set(Cause), f"{name}: no VM is impaired by these"
 
 
-def test_metrics_are_read_by_what_is_sure():
+def test_gauges_are_read_by_reliable_columns():
     for name, text in QUERIES.items():
         columns = set(re.findall(r"\b(Min|Max)\b", text))
-        assert not columns & {"Min", "Max"}, f"{name}: of a gauge only Sum and ItemCount are sure"
+        assert not columns & {"Min", "Max"}, f"{name}: of a gauge only Sum and ItemCount are reliable"
 
 
 @pytest.mark.parametrize("table", sorted(set(TABLES.values())))
-def test_what_is_logged_is_read(table: str):
+def test_each_collected_table_is_read(table: str):
     (name,) = [name for name, each in LOG_TABLES.items() if each.table == table]
     readers = [query for query, text in QUERIES.items() if re.search(rf"\b{name}\b", text)]
     assert readers, f"{table}: a bank pays for lines that nobody reads"
@@ -140,7 +140,7 @@ METRICS: dict[Measured, dict[str, set[str]]] = {
 """Names and dimensions, from learn.microsoft.com/azure/azure-monitor/reference/metrics-index."""
 
 
-def test_azures_metrics_are_named_as_it_names_them():
+def test_azures_metrics_have_azures_names():
     for item in shown():
         if isinstance(item, MetricItem):
             documented = METRICS[item.measured]
@@ -149,15 +149,15 @@ def test_azures_metrics_are_named_as_it_names_them():
                 assert item.split_by is None or item.split_by in documented[name]
 
 
-def test_a_tunnel_is_shown_by_its_member_while_all_is_well():
+def test_a_tunnel_without_events_is_shown_with_its_member():
     assert values(ARGS)["tunnels"] == [
         {"member": "bank-b", "address": "203.0.113.7"},
         {"member": "bank-b", "address": "203.0.113.8"},
-    ], "the program knows the peers' addresses: rows do not wait for an event"
+    ], "the program knows the peers' addresses: rows need no event"
     by_circuit = [
         section.title
         for section in sections(
-            WorkbookArgs(**{**vars(ARGS), "peers": {"bank-b": []}})  # a circuit leads there
+            WorkbookArgs(**{**vars(ARGS), "peers": {"bank-b": []}})  # linked by a circuit
         )
     ]
     assert "Tunnels" not in by_circuit
@@ -180,7 +180,7 @@ def test_the_workbook_says_whose_transactions_it_counts(counted: Counted, title:
     (item,) = [item for item in shown(args) if isinstance(item, QueryItem) and item.query == "transactions"]
     assert item.title == title
     assert f"iff({str(own).lower()}, sum(Counted), max(Counted))" in filled(item.query, values(args)), (
-        "what every node counts must not be added up"
+        "counts that are the same at every node must not be summed"
     )
 
 
@@ -189,7 +189,7 @@ def test_a_members_name_is_quoted_into_its_queries():
     assert r'dynamic(["\"] | take 0 //"])' in filled("members", values(args))
 
 
-def test_every_member_has_a_workbook_of_its_own_parts():
+def test_each_members_workbook_has_its_own_parts():
     run = large()
     inputs = one(run, "applicationinsights:Workbook").inputs
     made = json.loads(inputs["serializedData"])
@@ -197,10 +197,10 @@ def test_every_member_has_a_workbook_of_its_own_parts():
     measured = {each["content"]["resourceType"]: each["content"]["resourceIds"] for each in items(made, 10)}
     assert measured[Measured.VPN_GATEWAY] == [run.ids[one(run, "VirtualNetworkGateway", "network-vpn-gateway").urn]]
     assert measured[Measured.DATABASE] == [run.ids[one(run, "Server").urn]]
-    assert len(measured[Measured.VAULT]) == 4, "the nodes', the bank's, the authority's and the root's"
-    assert all(each["content"]["resourceIds"] for each in items(made, 10)), "a chart of nothing"
+    assert len(measured[Measured.VAULT]) == 4, "vaults of the nodes, the bank, the authority and the root"
+    assert all(each["content"]["resourceIds"] for each in items(made, 10)), "an empty chart"
     group = run.ids[one(run, "ResourceGroup").urn]
-    assert f'id startswith "{group}/"' in inputs["serializedData"].replace('\\"', '"'), "this bank's VMs alone"
+    assert f'id startswith "{group}/"' in inputs["serializedData"].replace('\\"', '"'), "only this bank's VMs"
     titles = [each["name"] for each in made["items"]]
     assert "The network's authority" in titles
     other = json.loads(one(bank("bank-a"), "applicationinsights:Workbook").inputs["serializedData"])

@@ -1,4 +1,4 @@
-"""What the workflows may do, what they are given, and what the scripts of CI do with it."""
+"""The workflows' permissions and secrets, and the scripts of CI."""
 
 import json
 import os
@@ -43,19 +43,19 @@ JOBS = {name: job for name, job in DEFINED.items() if name not in CALLING}
 STEPS = [(name, step) for name, job in JOBS.items() for step in job["steps"]]
 
 
-def test_no_workflow_escapes_what_is_said_of_these():
+def test_every_workflow_is_covered_by_these_tests():
     assert set(WORKFLOWS) == {"checks", "deploy", "nightly", "pull-request", "vulnerabilities"}, (
-        "say what another one must keep to"
+        "add rules for a new workflow"
     )
 
 
-def test_a_merge_runs_the_very_checks_of_its_pull_request():
-    assert set(CALLING) == {"deploy/checks", "pull-request/checks"}, "what passes in the one must pass in the other"
+def test_a_merge_runs_the_same_checks_as_its_pull_request():
+    assert set(CALLING) == {"deploy/checks", "pull-request/checks"}, "both must have the same result"
     assert CALLING["deploy/checks"] == CALLING["pull-request/checks"]
     called = CALLING["deploy/checks"]
     assert called["uses"] == "./.github/workflows/checks.yml", "of the same commit"
     wanted = {"contents": "read", "actions": "read", "id-token": "write"}
-    assert called["permissions"] == wanted, "no more than its jobs ask for"
+    assert called["permissions"] == wanted, "no more permissions than its jobs request"
 
 
 def test_every_supported_python_runs_the_default_tier():
@@ -67,56 +67,58 @@ def test_every_supported_python_runs_the_default_tier():
         if "python-version" in step.get("with", {})
     ]
     tested = [*checked, *JOBS["checks/versions"]["strategy"]["matrix"]["python"]]
-    assert [f"python{each}" for each in tested] == supported.split(), "make takes no Python that nobody tests with"
+    assert [f"python{each}" for each in tested] == supported.split(), (
+        "make must accept only tested versions of Python"
+    )
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)
 class TestWorkflow:
-    def test_gives_nothing_to_every_job(self, name):
-        assert load(name)["permissions"] == {}, "a job that needs a permission asks for it itself"
+    def test_grants_no_permission_to_every_job(self, name):
+        assert load(name)["permissions"] == {}, "a job requests its own permissions"
 
     def test_is_not_run_with_secrets_for_a_fork(self, name):
-        triggers = load(name)[True]  # YAML 1.1 reads `on` as a truth value.
+        triggers = load(name)[True]  # YAML 1.1 reads `on` as a boolean.
         assert not {"pull_request_target", "workflow_run"} & set(
             triggers if isinstance(triggers, dict) else [triggers]
-        ), "these triggers run with the repository's secrets on what a fork wrote"
+        ), "these triggers run a fork's code with the repository's secrets"
 
     def test_runs_its_steps_in_bash(self, name):
         assert load(name)["defaults"] == {"run": {"shell": "bash"}}, (
-            "only a shell named bash is started with pipefail: `make preview | tee` would hide a failure"
+            "only `shell: bash` has pipefail: `make preview | tee` would hide a failure"
         )
 
     def test_pins_each_action_to_a_commit(self, name):
         text = WORKFLOWS[name].read_text(encoding="utf-8")
         uses = [line.split("uses:", 1)[1].strip() for line in text.splitlines() if re.match(r"\s*(- )?uses:", line)]
-        assert uses, "the checkout at least is an action"
+        assert uses, "there is at least the checkout action"
         for each in uses:
             if each.startswith("./"):
-                continue  # It is of this very commit.
+                continue  # A local action has this commit.
             assert re.fullmatch(r"[\w.-]+/[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", each), (
-                f"{each}: a tag can be moved to other code, a commit can't; the comment tells its version"
+                f"{each}: a tag can be moved to other code, a commit can't; the comment has its version"
             )
 
 
 def test_no_job_caches_what_pip_has_fetched():
     settings = [step["with"] for _, step in STEPS if step.get("uses", "").startswith("actions/setup-python@")]
-    assert settings, "jobs set Python up"
+    assert settings, "there are jobs that set up Python"
     assert not [each for each in settings if "cache" in each], (
-        "uv fetches the packages: pip's folder is not there, and the action's last step would fail"
+        "uv fetches the packages: pip's folder would be missing, and the action's last step would fail"
     )
 
 
 def test_an_action_has_one_commit_in_all_workflows():
     used = {step["uses"] for _, step in STEPS if "uses" in step}
-    assert len(used) == len({each.split("@")[0] for each in used}), "an upgrade must not forget one of the places"
+    assert len(used) == len({each.split("@")[0] for each in used}), "an upgrade must change all places"
 
 
 @pytest.mark.parametrize("name", JOBS)
 class TestJob:
-    def test_ends_some_time(self, name):
+    def test_has_a_time_limit(self, name):
         assert JOBS[name]["timeout-minutes"] <= 300, "GitHub's default of six hours is also its limit"
         if any(".ci/run" in step.get("run", "") for step in JOBS[name]["steps"]):
-            assert JOBS[name]["timeout-minutes"] >= 90, "tests with real nodes take their time"
+            assert JOBS[name]["timeout-minutes"] >= 90, "tests with real nodes take long"
 
     def test_has_only_the_permissions_that_it_needs(self, name):
         logs_in = any("run-stack" in step.get("run", "") for step in JOBS[name]["steps"])
@@ -134,27 +136,27 @@ class TestJob:
 
     def test_leaves_no_token_in_the_checkout(self, name):
         checkouts = [step for step in JOBS[name]["steps"] if step.get("uses", "").startswith("actions/checkout@")]
-        assert checkouts, "every job reads the repository"
+        assert checkouts, "every job checks the repository out"
         for step in checkouts:
             assert step["with"]["persist-credentials"] is False, "later steps need no access to the repository"
 
     def test_puts_no_expression_into_a_script(self, name):
         for step in JOBS[name]["steps"]:
             assert "${{" not in step.get("run", ""), (
-                "it becomes part of the script: a secret would stand on a command line, a name could be code"
+                "it becomes part of the script: a secret would be on a command line, a name could be code"
             )
 
-    def test_hands_secrets_to_the_one_step_that_uses_them(self, name):
+    def test_passes_secrets_only_to_the_step_that_uses_them(self, name):
         job = JOBS[name]
         assert "secrets." not in json.dumps({key: value for key, value in job.items() if key != "steps"}), (
-            "a secret in a job's environment is there for every action of the job"
+            "every action of a job can read a secret in its environment"
         )
         for step in job["steps"]:
-            assert "secrets." not in json.dumps(step) or "run-stack" in step["run"], "only Pulumi is given secrets"
+            assert "secrets." not in json.dumps(step) or "run-stack" in step["run"], "only Pulumi gets secrets"
 
-    def test_keeps_no_key_of_azure(self, name):
+    def test_stores_no_key_of_azure(self, name):
         secrets = set(re.findall(r"secrets\.(\w+)", json.dumps(JOBS[name])))
-        assert secrets <= {"PULUMI_CONFIG_PASSPHRASE"}, "Azure is reached with a token of the job, made for minutes"
+        assert secrets <= {"PULUMI_CONFIG_PASSPHRASE"}, "jobs sign in to Azure with a token that is valid for minutes"
 
 
 DEPLOYING = {name: job for name, job in JOBS.items() if "run-stack up" in json.dumps(job)}
@@ -162,39 +164,41 @@ DEPLOYING = {name: job for name, job in JOBS.items() if "run-stack up" in json.d
 
 def test_only_a_merge_deploys():
     assert set(DEPLOYING) == {"deploy/up"}, "a pull request shows a preview and changes nothing"
-    assert load("deploy")[True] == {"push": {"branches": ["main"]}}, "main is what the reviewers agreed to"
+    assert load("deploy")[True] == {"push": {"branches": ["main"]}}, "main is the reviewed code"
 
 
 @pytest.mark.parametrize("name", DEPLOYING)
 class TestDeployment:
     def test_is_one_at_a_time(self, name):
-        assert DEPLOYING[name]["strategy"]["max-parallel"] == 1, "the second member sees how the first one fared"
-        assert DEPLOYING[name]["strategy"]["fail-fast"] is True, "after a failure nobody else is changed"
+        assert DEPLOYING[name]["strategy"]["max-parallel"] == 1, (
+            "the second member's reviewers see the result of the first"
+        )
+        assert DEPLOYING[name]["strategy"]["fail-fast"] is True, "after a failure no other member is updated"
 
-    def test_is_never_cut_off_by_the_next(self, name):
+    def test_is_not_cancelled_by_the_next_run(self, name):
         concurrency = DEPLOYING[name]["concurrency"]
-        assert "matrix.stack" in concurrency["group"], "two updates of one stack would fight for its lock"
+        assert "matrix.stack" in concurrency["group"], "two updates of one stack would compete for its lock"
         assert concurrency["cancel-in-progress"] is False, "a cancelled update leaves pending operations and a lock"
         assert load("deploy")["concurrency"]["cancel-in-progress"] is False, "the same holds for the whole run"
 
     def test_waits_for_the_members_reviewers(self, name):
         assert DEPLOYING[name]["environment"] == "${{ matrix.stack }}", (
-            "the environment of the stack holds the required reviewers, that of its previews holds none"
+            "the stack's environment has the required reviewers, that of its previews has none"
         )
 
     def test_comes_after_checks_and_previews(self, name):
         assert DEPLOYING[name]["needs"] == "checks", (
-            "reviewers approve what they have seen: previews are among the checks"
+            "reviewers must see the previews first, which are among the checks"
         )
 
 
 def test_a_fork_gets_no_credentials():
     own_code = "github.event_name == 'push' || github.event.pull_request.head.repo.full_name == github.repository"
-    assert JOBS["checks/environments"]["if"] == own_code, "a fork's author could print what the job is given"
-    assert "environments" in JOBS["checks/preview"]["needs"], "which is skipped with what it needs"
+    assert JOBS["checks/environments"]["if"] == own_code, "a fork's author could print the job's secrets"
+    assert "environments" in JOBS["checks/preview"]["needs"], "it is skipped if its previous job is"
 
 
-def test_code_that_no_reviewer_has_seen_waits_for_one():
+def test_unreviewed_code_waits_for_an_approval():
     preview = JOBS["checks/preview"]
     open_to_merged = "${{ matrix.stack }}-${{ github.event_name == 'push' && 'merged' || 'preview' }}"
     assert preview["environment"] == open_to_merged, (
@@ -202,12 +206,12 @@ def test_code_that_no_reviewer_has_seen_waits_for_one():
     )
     assert "environments" in preview["needs"], "an environment that lacks its reviewers stops the run"
     steps = [step for name, step in STEPS if name == "checks/check"]
-    assert any("make preview" in step.get("run", "") for step in steps), "each branch gets the plan without Azure"
+    assert any("make preview" in step.get("run", "") for step in steps), "each branch gets a plan without Azure"
 
 
 def test_each_listed_member_has_a_stack():
-    assert STACKS, "someone is deployed"
-    assert len(STACKS) == len(set(STACKS)), "each once"
+    assert STACKS, "at least one member is deployed"
+    assert len(STACKS) == len(set(STACKS)), "each member is listed once"
     for stack in STACKS:
         assert (ROOT / f"Pulumi.{stack}.yaml").is_file(), f"{stack} is listed, but nothing configures it"
 
@@ -223,7 +227,7 @@ def test_each_named_make_target_exists():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = set(re.findall(r"^([a-z][a-z-]*):", makefile, flags=re.MULTILINE))
     assert {"lint", "test", "preview"} <= named_targets(), "CI lints, tests and plans the samples"
-    assert named_targets() <= targets, "CI runs what there is"
+    assert named_targets() <= targets, "CI runs existing targets"
 
 
 def test_each_path_of_codeowners_exists():
@@ -232,7 +236,7 @@ def test_each_path_of_codeowners_exists():
     assert len(patterns) > 10
     for pattern in patterns:
         found = list(ROOT.glob(pattern.strip("/")))
-        assert found, f"nobody is asked about {pattern}: it names nothing"
+        assert found, f"{pattern} matches nothing, so it has no owners"
         assert not pattern.endswith("/") or all(path.is_dir() for path in found), f"{pattern} is no folder"
 
 
@@ -246,8 +250,8 @@ def test_all_tiers_run_as_root(script):
 
 def test_ci_runs_the_test_command_of_readme():
     shown = re.findall(r"^\$ (make \S+)$", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
-    assert "make test" in shown, "a reader sees how the project is tested"
-    assert "\nsection make test\n" in (ROOT / ".ci" / "run").read_text(encoding="utf-8"), "by the very same command"
+    assert "make test" in shown, "README shows how the project is tested"
+    assert "\nsection make test\n" in (ROOT / ".ci" / "run").read_text(encoding="utf-8"), "by the same command"
 
 
 def execute(
@@ -269,13 +273,13 @@ def execute(
 class TestScript:
     def test_is_executable_and_stops_at_a_mistake(self, script):
         text = script.read_text(encoding="utf-8")
-        assert os.access(script, os.X_OK), "workflows call it by its name"
-        assert "\nset -euo pipefail\n" in text, "a step that fails must fail the job"
+        assert os.access(script, os.X_OK), "workflows call it as a program"
+        assert "\nset -euo pipefail\n" in text, "a failing step must fail the job"
         assert execute("/usr/bin/env", "bash", "-n", script).returncode == 0, "bash can read it"
 
     def test_prints_no_secret(self, script):
         text = script.read_text(encoding="utf-8")
-        assert "set -x" not in text, "a trace prints every value"
+        assert "set -x" not in text, "a trace would print every value"
         for line in text.splitlines():
             assert not re.search(r"\b(echo|printf)\b.*\$\{?\w*(TOKEN|PASSPHRASE)", line), f"prints a secret: {line}"
 
@@ -288,7 +292,7 @@ def write_program(directory: Path, name: str, text: str) -> None:
 
 @pytest.fixture
 def bin_directory(tmp_path):
-    """A PATH of its own: the usual tools, and a `curl` and a `pulumi` that write down how they are called."""
+    """A separate PATH: the usual tools, and a `curl` and a `pulumi` that record their calls."""
     directory = tmp_path / "bin"
     directory.mkdir()
     for tool in "bash cat chmod dirname echo env false find grep head make mktemp mv rm sh sleep tee".split():
@@ -333,23 +337,23 @@ def calls(tmp_path: Path, program: str) -> list[Any]:
 
 
 class TestRunStack:
-    def test_says_so_and_succeeds_without_credentials(self, run_stack, tmp_path):
+    def test_succeeds_with_a_message_without_credentials(self, run_stack, tmp_path):
         done = run_stack("preview", **dict.fromkeys(CREDENTIALS, ""))
         assert done.returncode == 0, "a member that is not set up is no failure of the pull request"
-        assert "not run, its environment has no credentials" in done.stdout, "but nobody may take it for a preview"
+        assert "not run, its environment has no credentials" in done.stdout, "but it must not look like a preview"
         assert "no credentials" in (tmp_path / "summary").read_text(), "nor in the summary"
-        assert not calls(tmp_path, "pulumi"), "there is nothing to log in to"
+        assert not calls(tmp_path, "pulumi"), "no login is attempted"
 
-    def test_fails_on_half_of_the_credentials(self, run_stack, tmp_path):
+    def test_fails_on_incomplete_credentials(self, run_stack, tmp_path):
         done = run_stack("up", **TOKEN_REQUEST, **{**CREDENTIALS, "ARM_TENANT_ID": ""})
-        assert done.returncode == 1, "someone set the member up, and a green job would hide that it is not deployed"
+        assert done.returncode == 1, "a green job would hide that a configured member is not deployed"
         assert "has no ARM_TENANT_ID" in done.stdout, "the message names what is missing"
-        assert not calls(tmp_path, "pulumi"), "nothing is tried"
+        assert not calls(tmp_path, "pulumi"), "no login is attempted"
 
     def test_names_the_missing_permission(self, run_stack):
         done = run_stack("up", **CREDENTIALS)
         assert done.returncode == 1
-        assert "id-token: write" in done.stdout, "without it GitHub gives no token, and Pulumi's message says little"
+        assert "id-token: write" in done.stdout, "without it GitHub issues no token, and Pulumi's message is unclear"
 
     def test_refuses_other_operations(self, run_stack, tmp_path):
         assert run_stack("destroy", **TOKEN_REQUEST, **CREDENTIALS).returncode == 1, "no workflow tears down a member"
@@ -360,35 +364,35 @@ class TestRunStack:
         assert done.returncode == 0, done.stdout + done.stderr
         (arguments, configuration), *_ = calls(tmp_path, "curl")
         assert "audience=api://AzureADTokenExchange" in configuration, (
-            "the audience that Entra wants of GitHub's tokens"
+            "the audience that Entra requires of GitHub's tokens"
         )
-        assert "bearer-of-the-job" not in " ".join(arguments), "a command line can be read by every process"
+        assert "bearer-of-the-job" not in " ".join(arguments), "every process can read a command line"
         _, token, environment = calls(tmp_path, "pulumi")[-1]
         assert token == "signed-token", "the state in Azure Storage is opened with it"
         assert environment["ARM_USE_OIDC"] == "true", "azure-native asks GitHub for tokens itself"
         assert environment["AZURE_CLIENT_ID"] == environment["ARM_CLIENT_ID"], "one identity for state and resources"
         assert "signed-token" not in done.stdout + done.stderr, "no token in the log"
-        assert not Path(environment["AZURE_FEDERATED_TOKEN_FILE"]).exists(), "nor on the machine afterwards"
+        assert not Path(environment["AZURE_FEDERATED_TOKEN_FILE"]).exists(), "nor on the machine after the run"
 
     @pytest.mark.parametrize(("operation", "wanted"), [("preview", ["preview"]), ("up", ["up", "--yes"])])
-    def test_runs_pulumi_once_its_packages_are_there(self, run_stack, tmp_path, operation, wanted):
+    def test_runs_pulumi_after_the_installation_of_its_packages(self, run_stack, tmp_path, operation, wanted):
         run_stack(operation, **TOKEN_REQUEST, **CREDENTIALS)
         install, command = (arguments for arguments, *_ in calls(tmp_path, "pulumi"))
         assert install[0] == "install", "the program's own packages, without those of the tests"
         assert command[: len(wanted)] == wanted
         assert command[len(wanted) : len(wanted) + 2] == ["--stack", "dev"], "the stack is named, not selected"
-        assert "--non-interactive" in command, "nobody is there to answer"
-        assert ("--yes" in command) == (operation == "up"), "only an update needs a yes"
+        assert "--non-interactive" in command, "no prompt can be answered"
+        assert ("--yes" in command) == (operation == "up"), "only an update needs --yes"
 
-    def test_shows_the_output_and_passes_the_failure_on(self, run_stack, tmp_path):
+    def test_shows_the_output_and_fails_with_pulumi(self, run_stack, tmp_path):
         done = run_stack("preview", PULUMI_FAILS="3", **TOKEN_REQUEST, **CREDENTIALS)
-        assert done.returncode == 3, "tee must not hide it"
+        assert done.returncode == 3, "tee must not hide the exit status"
         assert "Previewing" in done.stdout, "the log has it"
-        assert "Previewing" in (tmp_path / "summary").read_text(), "the summary has it, above all where it failed"
+        assert "Previewing" in (tmp_path / "summary").read_text(), "the summary has it, also after a failure"
 
 
 @pytest.mark.parametrize("status", [0, 3])
-def test_later_steps_own_what_root_has_made(bin_directory, tmp_path, status):
+def test_later_steps_own_files_that_root_has_made(bin_directory, tmp_path, status):
     note = tmp_path / "chown"
     write_program(
         bin_directory,
@@ -401,26 +405,28 @@ def test_later_steps_own_what_root_has_made(bin_directory, tmp_path, status):
     home.mkdir(mode=0o700)
     checkout.mkdir()
     made = f'echo > "$HOME/cli"; echo > of-a-test; exit {status}'
-    # Files of whoever runs the tests are another's than this user's.
+    # The files of the tests' user belong to another user.
     given = {"PATH": str(bin_directory), "HOME": str(home), "USER": "daemon"}
     done = execute(GITHUB / "as-root", "sh", "-c", made, environment=given, folder=checkout)
-    assert done.returncode == status, f"a job fails with its tests: {done.stderr}"
-    assert home.stat().st_mode & 0o001, "tests' nodes have users of their own, who must get to the checkout"
+    assert done.returncode == status, f"the job fails with its tests: {done.stderr}"
+    assert home.stat().st_mode & 0o001, "the tests' nodes have separate users, who must reach the checkout"
     _, owner, *files = note.read_text(encoding="utf-8").splitlines()
     assert owner == "daemon", "the user of the later steps"
-    assert {str(home / "cli"), "./of-a-test"} <= set(files), "the CLI and caches at home, and the checkout"
+    assert {str(home / "cli"), "./of-a-test"} <= set(files), (
+        "the CLI, the caches in the home folder, and the checkout"
+    )
 
 
-def test_what_a_night_finds_is_tried_in_each_later_one():
+def test_findings_of_a_night_are_tried_in_each_later_one():
     steps = JOBS["nightly/nightly"]["steps"]
     (at,) = [place for place, step in enumerate(steps) if ".ci/nightly" in step.get("run", "")]
     restored, saved, handed_out = steps[at - 1], steps[at + 1], steps[at + 2]
     assert {each["with"]["path"] for each in (restored, saved, handed_out)} == {"tests/fuzz/corpus"}
     assert restored["uses"].startswith("actions/cache/restore@")
     assert saved["uses"].startswith("actions/cache/save@")
-    assert saved["with"]["key"].startswith(restored["with"]["restore-keys"]), "the newest one is found again"
-    assert saved["if"].startswith("always()"), "a night that found something has failed"
-    assert handed_out["if"] == "failure()", "somebody commits it, beside what mends it"
+    assert saved["with"]["key"].startswith(restored["with"]["restore-keys"]), "the newest cache is restored"
+    assert saved["if"].startswith("always()"), "a night with a finding has failed"
+    assert handed_out["if"] == "failure()", "the finding has to be committed with its fix"
 
 
 REVIEWERS = {"type": "required_reviewers", "reviewers": [{"type": "Team"}], "prevent_self_review": True}
@@ -440,7 +446,7 @@ BROKEN = object()
 class TestEnvironments:
     @pytest.fixture
     def check(self, tmp_path):
-        """Run the check against a GitHub that has these environments; gives its end, and its lists."""
+        """Run the check against a GitHub with these environments; returns its exit status and its lists."""
 
         def run(environments: Mapping[str, Any]) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
             output = tmp_path / "output"
@@ -467,17 +473,17 @@ class TestEnvironments:
 
         return run
 
-    def test_pass_where_each_is_protected(self, check):
+    def test_pass_if_each_is_protected(self, check):
         done, lists = check(PROTECTED)
         assert done.returncode == 0, done.stdout + done.stderr
         assert lists == {"preview": ["dev"], "merged": ["dev"], "up": ["dev"]}
 
-    def test_that_are_not_set_up_hold_nothing(self, check):
+    def test_that_are_not_set_up_have_no_secrets(self, check):
         done, lists = check({})
         assert done.returncode == 0, done.stdout + done.stderr
-        assert "environment dev-preview: not set up" in done.stdout, "but nobody may take them for checked"
+        assert "environment dev-preview: not set up" in done.stdout, "but they must not look checked"
         assert lists == {"preview": [], "merged": [], "up": []}, (
-            "a job that names an environment has GitHub make it, open to all: the next run would fail for it"
+            "GitHub creates an environment that a job names, without protection: the next run would fail"
         )
 
     @pytest.mark.parametrize(
@@ -529,21 +535,21 @@ class TestContinuousIntegration:
 
         return run
 
-    def test_runs_every_part_and_says_how_long_each_took(self, run):
+    def test_runs_every_part_and_prints_its_duration(self, run):
         done = run()
         assert done.returncode == 0, done.stderr
         for part in PARTS:
             assert f"\n{part} ran with" in done.stdout, f"CI runs {part}"
         *_, first, last = re.findall(r"^ +\d+ s  (.*)$", done.stdout, flags=re.MULTILINE)
-        assert last == "make bench-quick", "seconds of each section, in their order: what grows is seen"
+        assert last == "make bench-quick", "the seconds of each section, in order, show which part grows"
         assert first == "make test-engine"
 
-    def test_says_what_it_can_not_run(self, run):
+    def test_says_which_parts_it_can_not_run(self, run):
         done = run(cli=False)
         assert done.returncode == 0, done.stderr
         assert "Pulumi CLI: none" in done.stdout
-        assert "engine tests: not run, no Pulumi CLI" in done.stdout, "nobody may think that they passed"
-        assert "tests on Python 3.12: not run" in done.stdout, "nor these"
+        assert "engine tests: not run, no Pulumi CLI" in done.stdout, "skipped tests must not look as passed"
+        assert "tests on Python 3.12: not run" in done.stdout, "nor these parts"
 
     def test_tests_on_the_python_of_vms_too(self, run, bin_directory):
         done = run(PYTHON312=str(bin_directory / "python3"))
@@ -554,16 +560,14 @@ class TestContinuousIntegration:
         done = run(re.sub(f"(?m)^{part}:\n\t@", f"{part}:\n\t@false && ", MAKEFILE))
         assert done.returncode != 0, f"{part} failed"
         _, of_part = done.stdout.split(f"\n== make {part}", 1)
-        assert "\n== " not in of_part, f"nothing comes after {part}"
+        assert "\n== " not in of_part, f"no part runs after {part}"
 
     @pytest.mark.parametrize(("on_github", "status"), [("", 0), ("true", 1)])
-    def test_what_can_not_be_installed_is_no_success_where_it_leads_to_a_deployment(
-        self, bin_directory, on_github, status
-    ):
+    def test_missing_programs_fail_a_run_that_leads_to_a_deployment(self, bin_directory, on_github, status):
         for tool in ("id", "sudo"):
             write_program(bin_directory, tool, "print(0)")
         write_program(bin_directory, "apt-get", "import sys\nsys.exit(100)")
         given = {"PATH": str(bin_directory), "GITHUB_ACTIONS": on_github}
         done = execute(ROOT / ".ci" / "install", environment=given)
         assert done.returncode == status, done.stdout + done.stderr
-        assert "some tests will be skipped" in done.stdout, "and says so either way"
+        assert "some tests will be skipped" in done.stdout, "and are reported either way"

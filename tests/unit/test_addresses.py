@@ -50,43 +50,45 @@ def test_an_address_space_is_always_cut_in_the_same_way(
 ) -> None:
     plan = carve(IPv4Network(space))
     assert [str(subnet) for subnet in subnets(plan)] == layout, (
-        "a subnet that moves is a subnet that Azure makes anew, with everything in it"
+        "Azure replaces a subnet whose range changes, with everything in it"
     )
-    assert plan.frontend == IPv4Address(frontend), "peers hold this address on our membership card"
-    assert plan.authority_frontend == IPv4Address(authority), "and this one, where we certify names"
+    assert plan.frontend == IPv4Address(frontend), "the membership card states this address"
+    assert plan.authority_frontend == IPv4Address(authority), "an authority's card states this address"
 
 
 @any_space
-def test_subnets_lie_inside_and_apart(space: IPv4Network) -> None:
+def test_subnets_lie_inside_the_address_space_and_do_not_overlap(space: IPv4Network) -> None:
     plan = carve(space)
-    assert plan.space == space, "the plan is one of the whole space"
+    assert plan.space == space, "the subnets are planned for the whole space"
     assert all(subnet.subnet_of(space) for subnet in subnets(plan)), "Azure refuses a subnet outside of its network"
-    assert not any(one.overlaps(other) for one, other in combinations(subnets(plan), 2)), "nor do two share addresses"
+    assert not any(one.overlaps(other) for one, other in combinations(subnets(plan), 2)), "no two subnets overlap"
 
 
 @any_space
-def test_subnets_are_as_large_as_azure_wants(space: IPv4Network) -> None:
+def test_subnets_are_as_large_as_azure_requires(space: IPv4Network) -> None:
     plan = carve(space)
-    assert plan.gateway.prefixlen <= 27, "a gateway that coexists with ExpressRoute wants /27 or larger"
-    assert plan.database.prefixlen <= 28, "a delegated subnet of PostgreSQL wants /28 or larger"
+    assert plan.gateway.prefixlen <= 27, "a gateway that coexists with ExpressRoute requires /27 or larger"
+    assert plan.database.prefixlen <= 28, "a delegated subnet of PostgreSQL requires /28 or larger"
     assert plan.authority.num_addresses - 5 > 2 * 2, "two VMs, their surge and the frontend"
     assert plan.nodes.num_addresses - 5 > 2 * 15, "15 VMs and their surge must fit beside Azure's own five addresses"
     assert sum(subnet.num_addresses for subnet in subnets(plan)) * 2 < space.num_addresses, (
-        "half stays free for later"
+        "half of the space stays free for later subnets"
     )
 
 
 @any_space
 def test_frontend_is_the_last_usable_address(space: IPv4Network) -> None:
     plan = carve(space)
-    assert plan.frontend == list(plan.nodes.hosts())[-1], "Azure gives out a subnet from below, so it is free"
-    assert plan.authority_frontend == list(plan.authority.hosts())[-1], "the same in the other subnet"
+    assert plan.frontend == list(plan.nodes.hosts())[-1], (
+        "Azure assigns addresses from below, so the last one is free"
+    )
+    assert plan.authority_frontend == list(plan.authority.hosts())[-1], "the same holds in the authority's subnet"
 
 
 @any_space
-def test_a_larger_space_moves_nothing(space: IPv4Network) -> None:
+def test_a_larger_address_space_moves_no_subnet(space: IPv4Network) -> None:
     smallest = carve(IPv4Network((space.network_address, 22)))
-    assert subnets(carve(space)) == subnets(smallest), "a member that grows keeps its subnets"
+    assert subnets(carve(space)) == subnets(smallest), "a member that extends its address space keeps its subnets"
 
 
 @pytest.mark.parametrize(

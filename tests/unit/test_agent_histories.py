@@ -57,29 +57,29 @@ def test_no_older_epoch_writes_and_every_identity_is_held_again() -> None:
     local_faults = {f"faulty {what}" for what in LOCAL_FAULTS}
     assert HISTORIES < 100 or {"drained", "expelled", "odd answers", "hostile answers"} | local_faults <= set(
         happened
-    ), "what never happens is not proven"
-    assert commits > 20 * HISTORIES, "nodes that never write prove nothing"
+    ), "a history in which this never happens proves nothing"
+    assert commits > 20 * HISTORIES, "a history in which no node writes proves nothing"
 
 
-def test_a_history_can_be_played_again() -> None:
+def test_a_seed_repeats_its_history() -> None:
     assert [play(seed).events for seed in range(5)] == [play(seed).events for seed in range(5)], (
-        "a failure is found again from its seed alone"
+        "a failure is reproduced from its seed alone"
     )
 
 
-def test_a_node_waits_for_what_others_must_do_without_a_failed_start() -> None:
+def test_waiting_for_other_members_counts_as_no_failed_start() -> None:
     async def for_long(world: World) -> None:
         world.uncertified = TROUBLE_SECONDS
 
     outcome = play(1, trouble=for_long)
     assert not outcome.violations, story(outcome)
-    assert outcome.happened["waited"] > 6, "the same holders ask again and again"
-    assert set(outcome.taken_by.values()) == {1}, "no VM would fare better, so none is given its turn"
-    assert outcome.calm_seconds < 40, "and go on soon after it was done"
+    assert outcome.happened["waited"] > 6, "the same holders try again until the member has acted"
+    assert set(outcome.taken_by.values()) == {1}, "another VM would not help, so none takes over"
+    assert outcome.calm_seconds < 40, "the nodes start soon after the member has acted"
 
 
 @pytest.mark.parametrize("error", [SoftwareError("no jar"), OSError("disk full"), ValueError("a blob too large")])
-def test_an_identity_whose_node_never_starts_is_given_up_and_the_agent_goes_on(
+def test_an_identity_whose_node_never_starts_is_released_and_the_agent_goes_on(
     monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     async def fails(self: SimulatedSoftware, place: object) -> None:
@@ -89,7 +89,7 @@ def test_an_identity_whose_node_never_starts_is_given_up_and_the_agent_goes_on(
     outcome = play(1, trouble=nothing)
     assert not outcome.violations, f"an agent that ends takes its VM's health with it\n{story(outcome)}"
     assert outcome.takings == 0, "no node ran"
-    assert outcome.taken_by["node-1"] > 1, "after three failed starts another VM has its turn"
+    assert outcome.taken_by["node-1"] > 1, "after three failed starts another VM tries"
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_an_identity_whose_node_never_starts_is_given_up_and_the_agent_goes_on(
 def test_an_identity_stays_on_its_vm_after_an_outage_of_the_database(
     monkeypatch: pytest.MonkeyPatch, readiness: Readiness, status: int, vms: int
 ) -> None:
-    async def told(self: SimulatedSoftware, place: Place) -> Readiness:
+    async def reported(self: SimulatedSoftware, place: Place) -> Readiness:
         return readiness
 
     async def ends_thrice(world: World) -> None:
@@ -110,10 +110,12 @@ def test_an_identity_stays_on_its_vm_after_an_outage_of_the_database(
                 for process in list(machine.running):
                     process.crash(status)
 
-    monkeypatch.setattr(SimulatedSoftware, "readiness", told)
+    monkeypatch.setattr(SimulatedSoftware, "readiness", reported)
     outcome = play(1, trouble=ends_thrice)
     assert not outcome.violations, story(outcome)
-    assert set(outcome.taken_by.values()) == {vms}, "only where it failed of itself another VM has its turn"
+    assert set(outcome.taken_by.values()) == {vms}, (
+        "a VM gives up an identity only for its own failures, not for an outage"
+    )
 
 
 def test_a_preparation_that_hangs_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,11 +131,11 @@ def test_a_preparation_that_hangs_is_repeated(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(node, "PREPARE_SECONDS", 20)
     outcome = play(1, trouble=nothing)
     assert not outcome.violations, story(outcome)
-    assert outcome.takings == 2, "both nodes run in the end"
+    assert outcome.takings == 2, "in the end both nodes run"
     assert set(outcome.taken_by.values()) == {1}, "an outage is no failure of the VM"
 
 
-def test_a_holder_keeps_its_lease_over_odd_answers_to_renewals(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_holder_survives_malformed_answers_to_renewals(caplog: pytest.LogCaptureFixture) -> None:
     async def odd_for_a_while(world: World) -> None:
         await asyncio.sleep(60)
         world.services["store"].down = "odd"
@@ -142,10 +144,10 @@ def test_a_holder_keeps_its_lease_over_odd_answers_to_renewals(caplog: pytest.Lo
 
     outcome = play(1, trouble=odd_for_a_while)
     assert not outcome.violations, story(outcome)
-    assert outcome.happened["odd answers"] >= 2, "renewals fell into that time"
+    assert outcome.happened["odd answers"] >= 2, "some renewals got malformed answers"
     assert outcome.takings == 2, f"each identity's first node runs on: its lease was fresh\n{story(outcome)}"
-    assert "unexpected" in caplog.text, "a fault of the program would look the same, so it is reported"
-    assert "Traceback" in caplog.text, "with its traceback"
+    assert "unexpected" in caplog.text, "a fault of the program would look the same, so it is counted"
+    assert "Traceback" in caplog.text, "the log has its traceback"
 
 
 def test_a_vm_that_lacks_a_prerequisite_acquires_no_identity() -> None:
@@ -153,39 +155,41 @@ def test_a_vm_that_lacks_a_prerequisite_acquires_no_identity() -> None:
         for vm in world.machines:
             vm.add_fault("runtime", "no java")
         await asyncio.sleep(800)
-        assert not world.takings, "its node would not start"
+        assert not world.takings, "its node would not start without the prerequisite"
         assert all("runtime" in vm.status.lacks for vm in world.machines)
         assert not any(vm.status.unfit for vm in world.machines), (
-            "as long as no VM has it, a new one would not either"
+            "if no VM has the prerequisite, a new VM would not have it either"
         )
         world.machines[0].local_faults.clear()
         await asyncio.sleep(120)
-        assert world.takings.total() == 1, "one that is well again takes part again"
+        assert world.takings.total() == 1, "a recovered VM acquires identities again"
 
     play(1, trouble=sicken)
 
 
 def test_a_holder_repeats_its_check_before_it_gives_up_to_a_healthy_standby() -> None:
     assert agent._BACKOFF[1] + node.RESOURCE_SECONDS < STANDBY.confirm_seconds, (
-        "where an outage ends, the standby may be the first to notice"
+        "when an outage ends, the standby may notice first"
     )
 
 
 def test_a_damaged_record_is_reported_for_an_hour(monkeypatch: pytest.MonkeyPatch) -> None:
-    told = list[tuple[float, str | None]]()
+    reported = list[tuple[float, str | None]]()
     monkeypatch.setattr(node, "REPORT_SECONDS", 200)
 
     async def trouble(world: World) -> None:
         await damage(world, World.lose)
         for _ in range(4):
-            told.extend((world.loop.time(), each.status.lease) for each in world.machines if each.running)
+            reported.extend((world.loop.time(), each.status.lease) for each in world.machines if each.running)
             await asyncio.sleep(90)
 
     outcome = play(1, trouble=trouble)
     assert not outcome.violations, story(outcome)
-    early, late = [[each for at, each in told if (at > 300) is later] for later in (False, True)]
-    assert all(each and "lost, restored or edited" in each for each in early), f"{told}: somebody should find out why"
-    assert late == [None, None], "an alert that never ends hides the next one"
+    early, late = [[each for at, each in reported if (at > 300) is later] for later in (False, True)]
+    assert all(each and "lost, restored or edited" in each for each in early), (
+        f"{reported}: an operator should find out why"
+    )
+    assert late == [None, None], "a permanent alert hides the next one"
 
 
 class Size(TypedDict):
@@ -213,36 +217,36 @@ def test_a_large_bank_asks_its_storage_twice_a_second_at_most() -> None:
     platform = len(LARGE["names"]) / NodeIntervals().stale
     print(f"{asked:.2f} requests a second, {platform:.2f} of the platform, {renewed:.2f} renewals of leases")
     assert rates["documents"] < 1.2 * 15 / STANDBY.documents_seconds, (
-        "one list a refresh, and no read of what is known"
+        "one list operation a refresh, and no read of an unchanged document"
     )
     assert 0.5 < asked < 2 - platform, (
-        f"{asked:.2f} requests a second of 15 VMs; wanted 2 at most with the platform's"
+        f"{asked:.2f} requests a second of 15 VMs; wanted 2 at most, with the platform's own"
     )
     most = len(LARGE["names"]) / LEASE.renew_seconds + 15 / STANDBY.presence_seconds
     assert renewed < 1.1 * most, f"{renewed:.2f} renewals a second; wanted each lease renewed when it is due"
 
 
-def test_standbys_that_share_the_work_take_over_in_time() -> None:
+def test_standbys_that_look_in_turns_take_over_in_time() -> None:
     five: Size = {"machines": 5, "names": LARGE["names"][:3]}
     waits = [wait for seed in range(3) for wait in play(seed, trouble=power_loss, **five).takeovers]
     print(f"taken over {min(waits):.2f} to {max(waits):.2f} s after the lease lapsed")
     assert len(waits) == 3
-    assert max(waits) < 4, f"{max(waits):.1f} s after the lease lapsed, where two standbys look by turns"
+    assert max(waits) < 4, f"{max(waits):.1f} s after the lease lapsed, with two standbys that look in turns"
 
 
-def test_a_denied_renewal_stops_the_node_in_time_even_if_the_database_answers() -> None:
+def test_a_denied_renewal_stops_the_node_in_time_although_the_database_answers() -> None:
     async def trouble(world: World) -> None:
         await asyncio.sleep(60)
         world.services["store"].down = "denies"
         await asyncio.sleep(LEASE.kill_seconds)
-        assert not any(vm.running for vm in world.machines), "nobody overrules a refusal"
+        assert not any(vm.running for vm in world.machines), "no proof replaces a denied renewal"
 
     outcome = play(1, trouble=trouble)
     assert not outcome.violations, story(outcome)
-    assert not outcome.happened["proven"], "nor tries to"
+    assert not outcome.happened["proven"], "no proof is attempted"
 
 
-def test_a_node_that_ends_while_the_store_is_away_is_not_restarted() -> None:
+def test_a_node_that_ends_during_an_outage_of_the_store_is_not_restarted() -> None:
     async def trouble(world: World) -> None:
         await asyncio.sleep(60)
         world.services["store"].down = "refuses"
@@ -252,14 +256,14 @@ def test_a_node_that_ends_while_the_store_is_away_is_not_restarted() -> None:
             for ledger in list(vm.running):
                 ledger.crash(RESTART_STATUS)
         await asyncio.sleep(600)
-        assert world.takings == before, "who may start says the store alone"
+        assert world.takings == before, "only the lease store decides who may start a node"
 
     outcome = play(1, trouble=trouble)
     assert not outcome.violations, story(outcome)
-    assert not outcome.unheld, "and all goes on when it is back"
+    assert not outcome.unheld, "the node starts once the store answers"
 
 
-def test_without_a_database_there_is_no_failsafe() -> None:
+def test_a_platform_without_a_database_stops_its_nodes_at_the_deadline() -> None:
     async def prove() -> None:
         resources: Any = SimpleNamespace(database=None)
         lease: Any = SimpleNamespace(fault=None)
@@ -297,11 +301,13 @@ def test_an_identity_that_fills_the_share_is_stopped_and_the_others_go_on() -> N
         await asyncio.sleep(60)
         world.over_quota["node-1"] = "share: node-1 takes 70 MiB of 100"
         await asyncio.sleep(2 * STANDBY.check_seconds)
-        assert {each.identity for vm in world.machines for each in vm.running} == {"node-2"}, "the other has its part"
+        assert {each.identity for vm in world.machines for each in vm.running} == {"node-2"}, (
+            "the other identity has its own part of the share"
+        )
         (holder,) = [vm for vm in world.machines if vm.status.identity == "node-1"]
-        assert holder.status.reason == world.over_quota["node-1"], "a person is told, and how much is wanted"
+        assert holder.status.reason == world.over_quota["node-1"], "the reason says how much room is wanted"
         await asyncio.sleep(STANDBY.give_up_seconds + 120)
-        assert holder.status.identity == "node-1", "no other VM would fare better"
+        assert holder.status.identity == "node-1", "another VM would not help"
         world.over_quota.clear()
 
     outcome = play(1, trouble=fill)
@@ -309,26 +315,28 @@ def test_an_identity_that_fills_the_share_is_stopped_and_the_others_go_on() -> N
     assert not outcome.unheld, "a larger share lets it run again"
 
 
-def test_a_measurement_that_fails_ends_no_node(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failed_measurement_of_the_share_ends_no_node(caplog: pytest.LogCaptureFixture) -> None:
     async def odd(world: World) -> None:
         await asyncio.sleep(60)
-        before = {name: world.kept[name].runs for name in world.names}
+        before = {name: world.stored[name].runs for name in world.names}
         world.over_quota = Mock(get=Mock(side_effect=KeyError("odd")))
         await asyncio.sleep(3 * STANDBY.check_seconds)
-        assert {name: world.kept[name].runs for name in world.names} == before, "each node runs on"
+        assert {name: world.stored[name].runs for name in world.names} == before, "each node keeps running"
         world.over_quota = {"node-1": "share: node-1 takes 70 MiB of 100"}
         await asyncio.sleep(2 * STANDBY.check_seconds)
-        assert {each.identity for vm in world.machines for each in vm.running} == {"node-2"}, "and is still measured"
+        assert {each.identity for vm in world.machines for each in vm.running} == {"node-2"}, (
+            "its folder is still measured"
+        )
         world.over_quota.clear()
 
     outcome = play(1, trouble=odd)
     assert not outcome.violations, story(outcome)
-    assert "can't check its use of the share: unexpected KeyError" in caplog.text, "a fault is never silent"
+    assert "can't check its use of the share: unexpected KeyError" in caplog.text, "a fault is always reported"
 
 
 @pytest.mark.parametrize("later", [DamagedError("a person must look"), WaitingError("not certified")])
-def test_the_end_of_an_outage_moves_no_identity(monkeypatch: pytest.MonkeyPatch, later: Exception) -> None:
-    """What a start lacked counts until the next start is further than that."""
+def test_the_end_of_an_outage_causes_no_takeover(monkeypatch: pytest.MonkeyPatch, later: Exception) -> None:
+    """The reason of a failed start is reported until a later start gets further."""
     starts, prepare = Counter[str](), SimulatedSoftware.prepare
 
     async def fails(self: SimulatedSoftware, place: Place) -> None:
@@ -340,16 +348,16 @@ def test_the_end_of_an_outage_moves_no_identity(monkeypatch: pytest.MonkeyPatch,
 
     async def waits(world: World) -> None:
         await asyncio.sleep(STANDBY.give_up_seconds + 300)
-        assert not any(vm.status.lacks for vm in world.machines), "what is over is reported no longer"
+        assert not any(vm.status.lacks for vm in world.machines), "the reason is withdrawn once it is over"
 
     monkeypatch.setattr(SimulatedSoftware, "prepare", fails)
     outcome = play(1, trouble=waits)
     assert starts["node-1"] > 3
-    assert outcome.taken_by["node-1"] == 1, f"no other VM would fare better\n{story(outcome)}"
+    assert outcome.taken_by["node-1"] == 1, f"another VM would not help\n{story(outcome)}"
 
 
 @pytest.mark.parametrize(("drift", "harmless"), [(simulation.DRIFT, True), (0.6, False)])
-def test_a_clock_that_drifts_is_within_what_the_deadlines_leave(
+def test_the_deadlines_tolerate_a_drifting_clock(
     monkeypatch: pytest.MonkeyPatch, drift: float, harmless: bool
 ) -> None:
     monkeypatch.setattr(simulation, "DRIFT", drift)
@@ -375,25 +383,27 @@ def test_a_clock_that_drifts_is_within_what_the_deadlines_leave(
     ],
     ids=lambda given: given if isinstance(given, Cause) else type(given).__name__,
 )
-def test_a_holder_says_why_it_is_impaired(monkeypatch: pytest.MonkeyPatch, error: Exception, cause: Cause) -> None:
+def test_a_holder_reports_why_it_is_impaired(monkeypatch: pytest.MonkeyPatch, error: Exception, cause: Cause) -> None:
     async def fails(self: SimulatedSoftware, place: object) -> None:
         raise error
 
-    told, later = list[set[Cause]](), list[set[Cause]]()
+    reported, later = list[set[Cause]](), list[set[Cause]]()
 
     async def look(world: World) -> None:
         await asyncio.sleep(120)
         holders = [vm.status for vm in world.machines if vm.status.identity]
-        told.extend({cause for cause, _ in each.causes()} for each in holders)
+        reported.extend({cause for cause, _ in each.causes()} for each in holders)
         monkeypatch.setattr(faults, "recent", lambda: False)
         later.extend({cause for cause, _ in each.causes()} for each in holders)
 
-    # The count is the process's: another test may have had its faults.
+    # The count is global: another test may have counted faults.
     monkeypatch.setattr(faults, "_faults", faults._Faults())
     monkeypatch.setattr(SimulatedSoftware, "prepare", fails)
     outcome = play(1, trouble=look)
     assert not outcome.violations, story(outcome)
     also = {Cause.NODE} if cause is Cause.FAULT else set()
-    assert told == [{cause} | also] * len(told), "a person is not paged for what another person is to approve"
-    assert later == [also or {cause}] * len(told), "a fault is reported as long as it is recent"
-    assert len(told) == 2, "each holder tells it"
+    assert reported == [{cause} | also] * len(reported), (
+        "an operator is not paged for an approval that another member owes"
+    )
+    assert later == [also or {cause}] * len(reported), "a fault is reported as long as it is recent"
+    assert len(reported) == 2, "each holder reports it"

@@ -1,4 +1,4 @@
-"""Each alert rule on a query, from both sides: it fires on the rows that it is for, not on those next to them."""
+"""Each alert rule on a query, from both sides: it fires on the rows that it describes, and not on similar rows."""
 
 import asyncio
 import re
@@ -515,7 +515,7 @@ CASES = (
     ),
     Case(
         "telemetry-stopped",
-        "it tells of what is usual",
+        "it reports the usual state",
         {"_LogOperation": [*reported("Info"), *reported("Warning", "Agent")], "Heartbeat": beats(1)},
     ),
     Case(
@@ -527,7 +527,7 @@ CASES = (
     ),
     Case(
         "telemetry-stopped",
-        "another's vault tells nothing of ours",
+        "another member's vault is not this member's",
         {
             "AppMetrics": ready(range(120), "node-0"),
             "AZKVAuditLogs": asked("SecretGet", AGENTS, vault=f"{VAULT}-other"),
@@ -630,7 +630,7 @@ def text_of(rule: QueryRule) -> str:
 
 
 def tables_of(rows: Rows | Mapping[str, Rows]) -> Mapping[str, Rows]:
-    """Rows by table: an event of a vault or a gateway is known by its columns, the rest are metrics."""
+    """Rows by table: events of vaults and gateways are recognised by their columns, all others are metrics."""
     if isinstance(rows, Mapping):
         return {**{each.table: [] for each in LOG_TABLES.values()}, **rows}
     marks = {"CallerIpAddress": "AZKVAuditLogs", "instance_s": "AzureDiagnostics", "CounterName": "Perf"}
@@ -655,43 +655,43 @@ def alerts_of(
 
 @pytest.mark.parametrize("minutes", [0, 2])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.rule}: {case.why}")
-def test_an_alert_fires_on_what_it_is_for(case: Case, minutes: int):
+def test_an_alert_fires_on_its_rows_and_on_no_similar_ones(case: Case, minutes: int):
     # Azure runs a rule at any minute, and a query's bins begin at the clock's.
     alerts = alerts_of(RULES[case.rule], case.rows, timedelta(minutes=minutes))
     assert sorted(alerts) == sorted(case.fires), case.why
     if case.value is not None:
-        assert alerts[case.fires[0]] == pytest.approx(case.value), "the mail says how much"
+        assert alerts[case.fires[0]] == pytest.approx(case.value), "the mail says the value"
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_each_rule_is_tried_from_both_sides(name: str):
+def test_each_rule_has_a_case_that_fires_and_one_that_does_not(name: str):
     tried = {bool(case.fires) for case in CASES if case.rule == name}
-    assert tried == {True, False}, "a rule that always or never fires is none"
+    assert tried == {True, False}, "a rule that always or never fires is useless"
 
 
-def test_a_member_without_vaults_misses_no_log_of_one():
+def test_a_member_without_vaults_gets_no_alert_about_their_logs():
     text = query("telemetry-stopped", vaults=[])
     assert rows_of(text, now=NOW, **tables_of(ready(range(120), "node-0"))) == []
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_a_new_workspace_sets_off_nothing(name: str):
+def test_a_new_workspace_raises_no_alert(name: str):
     empty: Mapping[str, Rows] = {each.table: [] for each in LOG_TABLES.values()}
-    assert alerts_of(RULES[name], empty) == {}, "on the first day there is nothing to lose"
+    assert alerts_of(RULES[name], empty) == {}, "on the first day nothing can have stopped"
 
 
 @pytest.mark.parametrize(
     ("days", "member", "state"),
     [(91, "", 0), (89, "", 1), (29, "", 2), (31, "bank-b", 0), (29, "bank-b", 1), (1, "bank-b", 1)],
 )
-def test_a_table_of_ends_and_its_alerts_have_one_limit(days: float, member: str, state: int):
+def test_the_table_of_expiry_dates_and_its_alerts_have_one_limit(days: float, member: str, state: int):
     text = query("ends", own_days=OWN_DAYS, peers_days=PEERS_DAYS, last_days=LAST_DAYS)
     rows = sent(Metric.DAYS_LEFT, [5], days, what="node", member=member)
     (row,) = rows_of(text, now=NOW, **tables_of(rows))
-    assert row["State"] == state, "the workbook must not show as well what an alert reports"
+    assert row["State"] == state, "the workbook must not show as fine what an alert reports"
 
 
-# --- A real run -----------------------------------------------------------------------------------------------------
+# --- A real run ----------------------------------------------------------------------------------------------------
 
 TAMPERED: Mapping[str, tuple[Metric, float, Mapping[str, str]]] = {
     "nodes-missing": (Metric.NODES_AVAILABLE, 0, {"identity": "node-2"}),
@@ -721,13 +721,13 @@ UNRECORDED: Mapping[str, str] = {
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
 
-def test_each_rule_is_covered_by_the_recording_or_is_said_not_to_be():
-    assert sorted([*TAMPERED, *UNRECORDED]) == sorted(RULES), "put a new rule in one of the two, and in one alone"
+def test_each_rule_is_covered_by_the_recording_or_listed_as_not_covered():
+    assert sorted([*TAMPERED, *UNRECORDED]) == sorted(RULES), "a new rule belongs in exactly one of the two"
 
 
 @pytest.fixture(scope="module")
 def run() -> Recording:
-    """A real run's rows, as if it had ended now. What only Azure fills is no part of it."""
+    """A real run's rows, as if the run had just ended. Rows that only Azure writes are not among them."""
     found = Recording.read()
     since = NOW - found.end
     tables = {
@@ -739,22 +739,24 @@ def run() -> Recording:
 
 @pytest.mark.parametrize("name", TAMPERED)
 def test_a_real_run_with_a_takeover_and_a_join_raises_no_alert(name: str, run: Recording):
-    assert alerts_of(RULES[name], run.tables) == {}, "nobody needs to do anything"
+    assert alerts_of(RULES[name], run.tables) == {}, "nobody has to act"
     metric, value, of = TAMPERED[name]
     changed = [
         {**row, "Sum": value} if row["Name"] == metric and row["Properties"].items() >= of.items() else row
         for row in run.tables["AppMetrics"]
     ]
-    assert alerts_of(RULES[name], {**run.tables, "AppMetrics": changed}), f"{metric} of {value} is what it is for"
+    assert alerts_of(RULES[name], {**run.tables, "AppMetrics": changed}), (
+        f"{metric} of {value} is the case of the rule"
+    )
 
 
 @pytest.mark.parametrize("name", UNRECORDED)
-def test_a_recording_says_nothing_of_what_it_lacks(name: str, run: Recording):
+def test_a_recording_proves_nothing_of_rows_that_it_lacks(name: str, run: Recording):
     lacking = UNRECORDED[name]
-    assert lacking in text_of(RULES[name]), "that is what the rule reads"
+    assert lacking in text_of(RULES[name]), "the rule reads it"
     if span := re.fullmatch(r"ago\((\d+)([mhd])\)", lacking):
         needed = timedelta(**{_UNITS[span[2]]: int(span[1])})
         began = min(row["TimeGenerated"] for row in run.tables["AppMetrics"])
-        assert run.end - began < needed, f"{name} could fire on so long a recording: prove it in TAMPERED"
+        assert run.end - began < needed, f"{name} could fire on a recording of that length: prove it in TAMPERED"
     else:
         assert lacking not in run.tables, f"{name} could fire on the recording: prove it in TAMPERED"

@@ -34,20 +34,22 @@ def asked(error: BaseException) -> None:
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_a_garbled_answer_is_an_outage_that_says_where(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
-    with pytest.raises(UnavailableError, match=r"test_answering\.py:\d+") as told:
+def test_a_garbled_answer_is_an_outage_whose_message_has_the_line(
+    error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(UnavailableError, match=r"test_answering\.py:\d+") as raised:
         asked(error)
-    assert type(error).__name__ in str(told.value), "a fault of this program differs from an outage"
-    assert "in ask" in caplog.text, "by its frames too"
-    assert SECRET not in caplog.text + str(told.value), "what came could be part of a secret"
-    assert told.value.__suppress_context__, "nor does a traceback show it"
+    assert type(error).__name__ in str(raised.value), "a fault of this program differs from an outage"
+    assert "in ask" in caplog.text, "its frames tell them apart too"
+    assert SECRET not in caplog.text + str(raised.value), "the answer could be part of a secret"
+    assert raised.value.__suppress_context__, "the traceback does not show it either"
 
 
 @pytest.mark.parametrize("error", [ServiceRequestError("no route"), OSError("no route"), TimeoutError()])
 def test_an_outage_is_no_fault(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(UnavailableError):
         asked(error)
-    assert not caplog.text, "an outage is nobody's fault here"
+    assert not caplog.text, "an outage is no fault of this program"
 
 
 @pytest.mark.parametrize("error", [SupersededError("newer"), DamagedError("gone"), LeaseRefusedError("held")])
@@ -57,7 +59,7 @@ def test_a_resource_error_of_the_block_is_passed_on(error: ResourceError) -> Non
 
 
 @pytest.mark.parametrize("error", [asyncio.CancelledError(), KeyboardInterrupt()])
-def test_an_exception_that_ends_the_program_is_not_translated(error: BaseException) -> None:
+def test_exceptions_that_end_the_program_are_not_translated(error: BaseException) -> None:
     with pytest.raises(type(error)):
         asked(error)
 
@@ -68,4 +70,4 @@ def test_an_answer_that_can_not_be_decoded_has_no_code(raised: Exception) -> Non
         raise raised
 
     response: Any = SimpleNamespace(text=text, status_code=403, reason="Forbidden")
-    assert vault_codes(HttpResponseError(response=response)) == [], "it names an encoding of its own, which is none"
+    assert vault_codes(HttpResponseError(response=response)) == [], "it names an unknown encoding"

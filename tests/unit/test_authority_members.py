@@ -1,4 +1,4 @@
-"""The authority's members in its vault: one that joins is known at once, whatever strangers ask."""
+"""The authority's members in its vault: a new member is served at once, whatever unauthenticated requests arrive."""
 
 import asyncio
 import json
@@ -58,35 +58,35 @@ async def until(reached: Callable[[], Any]) -> None:
             await asyncio.sleep(0)
 
 
-def test_strangers_cause_one_read_of_one_secret_in_a_while(play) -> None:
+def test_unauthenticated_requests_cause_one_read_of_one_secret_in_each_interval(play) -> None:
     async def history(members: VaultMembers, secrets: Secrets, clock: Clock) -> None:
-        assert await members.look_again(), "the first one is not late, however short the clock has run"
+        assert await members.look_again(), "the first read is not delayed, however short the clock has run"
         clock.now = LOOK_AGAIN_SECONDS - 0.1
         assert not await members.look_again()
-        assert secrets.asked == ["enrolment-keys"], "a stranger's requests cost no read more"
+        assert secrets.asked == ["enrolment-keys"], "unauthenticated requests cause no further read"
         clock.now = LOOK_AGAIN_SECONDS
         assert await members.look_again()
         await members.entitlement("bank-b")
-        assert secrets.asked == ["enrolment-keys"] * 2, "nor any card"
+        assert secrets.asked == ["enrolment-keys"] * 2, "nor of any card"
 
     play(history)
 
 
-def test_a_member_is_known_with_key_card_and_name(play) -> None:
+def test_a_member_is_served_with_key_card_and_name(play) -> None:
     async def history(members: VaultMembers, secrets: Secrets, clock: Clock) -> None:
         joins(secrets)
-        assert await members.key("bank-c") is None, "what was read is not two minutes old"
+        assert await members.key("bank-c") is None, "a value is used for less than two minutes"
         assert await members.look_again()
         assert await members.key("bank-c") == bytes.fromhex(KEY_C)
         assert (await members.entitlement("bank-c")).refusal(NODE_C) is None
         asked = len(secrets.asked)
         await members.entitlement("bank-c")
-        assert len(secrets.asked) == asked, "and cached again"
+        assert len(secrets.asked) == asked, "then it is cached again"
 
     play(history)
 
 
-def test_a_key_that_is_read_in_its_turn_brings_the_card_too(play) -> None:
+def test_a_scheduled_read_of_the_keys_reads_a_new_members_card_too(play) -> None:
     async def history(members: VaultMembers, secrets: Secrets, clock: Clock) -> None:
         clock.now = LOOK_AGAIN_SECONDS
         await members.look_again()
@@ -94,13 +94,13 @@ def test_a_key_that_is_read_in_its_turn_brings_the_card_too(play) -> None:
         await members.entitlement("bank-b")
         joins(secrets)
         clock.now += LOOK_AGAIN_SECONDS
-        assert await members.key("bank-c") == bytes.fromhex(KEY_C), "the keys were due"
-        assert (await members.entitlement("bank-c")).refusal(NODE_C) is None, "though nothing else was"
+        assert await members.key("bank-c") == bytes.fromhex(KEY_C), "the keys were due for a read"
+        assert (await members.entitlement("bank-c")).refusal(NODE_C) is None, "although the card was not due"
 
     play(history)
 
 
-def test_a_read_in_flight_judges_no_later_request(play) -> None:
+def test_a_read_in_progress_does_not_answer_later_requests(play) -> None:
     async def history(members: VaultMembers, secrets: Secrets, clock: Clock) -> None:
         secrets.slow = asyncio.Event()
         first = asyncio.create_task(members.look_again())
@@ -111,19 +111,19 @@ def test_a_read_in_flight_judges_no_later_request(play) -> None:
         await asyncio.sleep(0)
         secrets.slow.set()
         assert await first
-        assert not await second, "it came after the read began, and the read does not know bank C"
+        assert not await second, "the request came after the read began, which may lack bank C"
         assert await members.key("bank-c") is None
         clock.now = LOOK_AGAIN_SECONDS
-        assert await members.look_again(), "counted from the read's beginning"
+        assert await members.look_again(), "the interval counts from the start of the read"
         assert await members.key("bank-c") == bytes.fromhex(KEY_C)
 
     play(history)
 
 
-def test_a_card_in_flight_is_read_again_when_a_member_joins(play) -> None:
+def test_a_card_that_is_being_read_is_read_again_when_a_member_joins(play) -> None:
     async def history(members: VaultMembers, secrets: Secrets, clock: Clock) -> None:
         clock.now = SECRET_POLL_SECONDS - 1
-        assert await members.look_again(), "so that the keys are fresh when the peers are due"
+        assert await members.look_again(), "the keys are newer than the peers"
         clock.now, secrets.slow = SECRET_POLL_SECONDS + LOOK_AGAIN_SECONDS, asyncio.Event()
         pools = asyncio.create_task(members.peers())
         await until(lambda: secrets.asked[-1] == "peers")
@@ -132,13 +132,13 @@ def test_a_card_in_flight_is_read_again_when_a_member_joins(play) -> None:
         assert await members.look_again()
         assert await members.key("bank-c")
         slow.set()
-        assert "bank-c" not in (await pools).names, "it was asked for before"
-        assert (await members.entitlement("bank-c")).refusal(NODE_C) is None, "what it answers late is not kept"
+        assert "bank-c" not in (await pools).names, "its read began earlier"
+        assert (await members.entitlement("bank-c")).refusal(NODE_C) is None, "a late result is not cached"
 
     play(history)
 
 
-def test_known_members_wait_for_no_strangers_read(play) -> None:
+def test_members_do_not_wait_for_a_read_that_an_unauthenticated_request_caused(play) -> None:
     async def history(members: VaultMembers, secrets: Secrets, clock: Clock) -> None:
         secrets.slow = asyncio.Event()
         stranger = asyncio.create_task(members.look_again())
@@ -153,14 +153,14 @@ def test_known_members_wait_for_no_strangers_read(play) -> None:
     play(history)
 
 
-def test_a_vault_that_is_away_is_asked_no_more_often(play) -> None:
+def test_an_outage_of_the_vault_causes_no_additional_reads(play) -> None:
     async def history(members: VaultMembers, secrets: Secrets, clock: Clock) -> None:
         secrets.fault = OSError()
         with pytest.raises(UnavailableError, match="secret enrolment-keys"):
             await members.look_again()
         assert not await members.look_again()
         assert len(secrets.asked) == 1
-        assert await members.key("bank-b"), "known members are served meanwhile"
+        assert await members.key("bank-b"), "members are served from the cache meanwhile"
         secrets.fault = None
         clock.now = LOOK_AGAIN_SECONDS
         assert await members.look_again()
@@ -168,10 +168,12 @@ def test_a_vault_that_is_away_is_asked_no_more_often(play) -> None:
     play(history)
 
 
-def test_keys_that_are_gone_keep_their_last_value(play) -> None:
+def test_the_last_value_of_deleted_keys_stays_in_use(play) -> None:
     async def history(members: VaultMembers, secrets: Secrets, clock: Clock) -> None:
         del secrets.values["enrolment-keys"]
         assert await members.look_again()
-        assert await members.key("bank-b") == bytes.fromhex(KEY_B), "deleted by mistake: a person will restore it"
+        assert await members.key("bank-b") == bytes.fromhex(KEY_B), (
+            "an operator can restore keys that were deleted by mistake"
+        )
 
     play(history)

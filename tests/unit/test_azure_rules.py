@@ -1,4 +1,4 @@
-"""Each rule of the offline Azure, from both sides: what breaks it is refused, and the nearest legal case passes."""
+"""Each rule of the offline Azure, from both sides: a violation is refused, and the nearest legal case passes."""
 
 import re
 from collections.abc import Callable
@@ -27,7 +27,7 @@ from lab.azure.rules import AzureError, Resource
 
 
 def refusal(change: Callable[[], object]) -> str:
-    """What Azure says to a change; empty where it takes it."""
+    """Azure's error for a change; empty if it accepts the change."""
     try:
         change()
     except AzureError as error:
@@ -66,14 +66,16 @@ def name_of(case: Case) -> str:
 
 
 @pytest.mark.parametrize("case", CASES, ids=name_of)
-def test_what_breaks_a_rule_is_refused(case: Case, world: ExampleWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_violation_of_each_rule_is_refused(
+    case: Case, world: ExampleWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
     case.given(world)
     before = world.state
     watch = Watch(monkeypatch)
     said = refusal(lambda: case.broken(world))
-    assert re.search(case.says, said), f"Azure refuses {case.what}, and says why; got {said!r}"
+    assert re.search(case.says, said), f"Azure refuses {case.what} with a reason; got {said!r}"
     assert watch.refused == [case.rule], f"{case.what} must be refused by the rule that the case is about"
-    assert {id_: world.state[id_] for id_ in before} == before, "what is refused leaves all as it was"
+    assert {id_: world.state[id_] for id_ in before} == before, "a refused change has no effect"
 
 
 @pytest.mark.parametrize("case", CASES, ids=name_of)
@@ -82,14 +84,14 @@ def test_the_nearest_legal_case_passes(case: Case, world: ExampleWorld, monkeypa
     before = world.state
     watch = Watch(monkeypatch)
     said = refusal(lambda: case.legal(world))
-    assert not said, f"only {case.what} is refused, not what is next to it"
+    assert not said, f"only {case.what} is refused, and not a similar case"
     assert world.state != before, "the legal case is carried out"
-    assert case.rule in watch.asked, "the rule has judged it"
+    assert case.rule in watch.asked, "the rule has checked it"
 
 
 def test_each_rule_has_a_case() -> None:
     assert {case.rule for case in CASES} == set(rules.types_by_rule()), (
-        "a rule that no case breaks may refuse nothing, or too much"
+        "a rule without a violation may refuse nothing, or too much"
     )
 
 
@@ -134,33 +136,33 @@ NAMES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 def test_a_legal_name_passes(kind: str, name: str, world: ExampleWorld) -> None:
     property_ = str(arm.name_property(kind))
     checked = world.a.side.check(token_of(kind), "it", {property_: name})
-    assert checked == {property_: name}, "a name that the type allows is taken as it is"
+    assert checked == {property_: name}, "a valid name is accepted as it is"
 
 
 @pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, (_, wrong) in NAMES.items() for name in wrong])
 def test_an_illegal_name_is_refused(kind: str, name: str, world: ExampleWorld) -> None:
     said = refusal(lambda: world.a.side.check(token_of(kind), "it", {str(arm.name_property(kind)): name}))
-    assert f"the name {name!r} is not allowed" in said, "the message says which name, and what is wanted"
-    assert "; wanted " in said, "and what is wanted instead"
+    assert f"the name {name!r} is not allowed" in said, "the message says which name is wrong"
+    assert "; wanted " in said, "the message says what is wanted"
 
 
 def test_each_entry_of_names_is_tested() -> None:
-    assert set(rules._NAMES) <= set(NAMES), "a pattern that nobody tries may refuse what Azure takes"
+    assert set(rules._NAMES) <= set(NAMES), "an untested pattern may refuse names that Azure accepts"
 
 
-def test_a_name_that_a_preview_can_not_know_is_not_judged(world: ExampleWorld) -> None:
+def test_a_name_that_is_unknown_in_a_preview_is_not_checked(world: ExampleWorld) -> None:
     checked = world.a.side.check(token_of("storage:StorageAccount"), "it", {"accountName": rules.UNKNOWN})
     assert checked == {"accountName": rules.UNKNOWN}, "Pulumi's stand-in is no name yet"
 
 
 @pytest.mark.parametrize("kind", ["network:Subnet", "authorization:RoleAssignment"])
-def test_what_is_not_named_is_named_by_azure_native(kind: str, world: ExampleWorld) -> None:
+def test_resources_without_a_name_get_one_from_azure_native(kind: str, world: ExampleWorld) -> None:
     side, token, property_ = world.a.side, token_of(kind), str(arm.name_property(kind))
     first = side.check(token, "it", {}, seed="1")
     assert side.check(token, "it", {}, seed="1") == first, "the same seed gives the same name"
-    assert side.check(token, "it", {}, seed="2") != first, "a replacement has a name of its own"
+    assert side.check(token, "it", {}, seed="2") != first, "a replacement gets another name"
     assert side.check(token, "it", {}, old=first, seed="2") == first, "an update keeps the name"
-    assert set(first) == {property_}, "nothing else is filled in"
+    assert set(first) == {property_}, "no other input is filled in"
 
 
 # Replacement -------------------------------------------------------------------------------------------------------
@@ -195,7 +197,7 @@ def test_what_can_not_be_changed_forces_a_replacement(kind: str, world: ExampleW
     assert found[mutable] is False, f"and it changes {mutable} in place"
 
 
-def test_a_parent_s_name_forces_a_replacement_and_what_is_the_same_is_no_change(world: ExampleWorld) -> None:
+def test_a_parents_name_forces_a_replacement_and_an_equal_input_is_no_change(world: ExampleWorld) -> None:
     old = {"virtualNetworkName": "one", "addressPrefix": "10.1.0.0/24", "same": 1}
     new = {"virtualNetworkName": "two", "addressPrefix": "10.1.1.0/24", "same": 1, "more": 1}
     found = world.a.side.diff(token_of("network:Subnet"), old, new)
@@ -204,13 +206,15 @@ def test_a_parent_s_name_forces_a_replacement_and_what_is_the_same_is_no_change(
     )
 
 
-def test_a_random_value_is_made_anew_when_what_it_hangs_on_changes(world: ExampleWorld) -> None:
+def test_a_random_value_is_replaced_when_its_keepers_change(world: ExampleWorld) -> None:
     token = "random:index/randomBytes:RandomBytes"
     found = world.a.side.diff(token, {"keepers": {"a": "1"}, "x": 1}, {"keepers": {"a": "2"}, "x": 2})
     assert found == {"keepers": True, "x": False}, "keepers say when a value is replaced"
     one = world.a.side.create(token, "key", {"keepers": {"generation": "1"}, "length": 32})
-    assert one == world.a.side.create(token, "key", {"keepers": {"generation": "1"}, "length": 32}), "else it stays"
-    assert one[1]["hex"] != world.b.side.create(token, "key", {"length": 32})[1]["hex"], "each bank has its own"
+    assert one == world.a.side.create(token, "key", {"keepers": {"generation": "1"}, "length": 32}), (
+        "otherwise the value stays"
+    )
+    assert one[1]["hex"] != world.b.side.create(token, "key", {"length": 32})[1]["hex"], "each bank has another value"
 
 
 # Deletes -----------------------------------------------------------------------------------------------------------
@@ -233,41 +237,41 @@ def held(bank: ExampleBank) -> dict[str, tuple[Callable[[], str], Callable[[str]
 
 
 @pytest.mark.parametrize("kind", sorted(rules._IN_USE))
-def test_what_is_in_use_is_not_deleted(kind: str, world: ExampleWorld) -> None:
+def test_a_resource_in_use_is_not_deleted(kind: str, world: ExampleWorld) -> None:
     make, use = held(world.a)[kind]
     made = make()
     user = use(made)
     said = refusal(lambda: world.a.delete(made))
-    assert f"InUse: {user} still refers to it" in said, "Azure names what still holds it"
-    assert made in world.azure.resources, "and keeps it"
+    assert f"InUse: {user} still refers to it" in said, "Azure names the resource that uses it"
+    assert made in world.azure.resources, "the resource stays"
     world.a.delete(str(user))
-    assert not refusal(lambda: world.a.delete(made)), "once nothing holds it, it goes"
+    assert not refusal(lambda: world.a.delete(made)), "once it is unused, it can be deleted"
     assert made not in world.azure.resources, "it is gone"
 
 
-def test_a_group_goes_with_what_holds_itself_but_not_while_another_bank_points_in(world: ExampleWorld) -> None:
+def test_a_resource_group_is_deleted_unless_another_banks_resource_uses_something_in_it(world: ExampleWorld) -> None:
     world.a.ipsec()
     theirs = world.b.link(world.a.gateway)
     assert f"InUse: {theirs}" in refusal(lambda: world.a.delete(world.a.group)), (
         "the other half points at the gateway"
     )
     world.b.delete(theirs)
-    assert not refusal(lambda: world.a.delete(world.a.group)), "what lies within holds nothing against its own group"
+    assert not refusal(lambda: world.a.delete(world.a.group)), "resources within a group do not prevent its deletion"
     left = [id_ for id_ in world.azure.resources if id_.startswith(f"{world.a.group}/")]
-    assert not left, f"what lies below goes with it; left: {left}"
+    assert not left, f"everything in the group is deleted; left: {left}"
     assert world.b.group in world.azure.resources, "another bank's group of the same name stays"
 
 
-def test_children_go_with_their_parent_and_no_namesake_does(world: ExampleWorld) -> None:
+def test_children_are_deleted_with_their_parent_and_no_resource_of_a_similar_name_is(world: ExampleWorld) -> None:
     first, second = world.a.net("net", "10.1.0.0/24"), world.a.net("net2", "10.1.0.0/24")
     child = world.a.subnet("n", "10.1.0.0/24", virtualNetworkName="net")
     other = world.a.subnet("n", "10.1.0.0/24", virtualNetworkName="net2")
     world.a.delete(first)
-    assert child not in world.azure.resources, "a subnet is nothing without its network"
-    assert {second, other} <= set(world.azure.resources), "a network whose name begins alike is another one"
+    assert child not in world.azure.resources, "a subnet is deleted with its network"
+    assert {second, other} <= set(world.azure.resources), "a network whose name has the same beginning stays"
 
 
-def test_what_only_refers_does_not_hold(world: ExampleWorld) -> None:
+def test_a_mere_reference_does_not_prevent_a_deletion(world: ExampleWorld) -> None:
     world.a.make("monitor:MetricAlert", scopes=[world.a.network])
     measured = [{"category": "AllMetrics", "enabled": True}]
     world.a.make(
@@ -275,33 +279,35 @@ def test_what_only_refers_does_not_hold(world: ExampleWorld) -> None:
     )
     world.a.role("somebody", world.a.network)
     world.a.zone()
-    assert not refusal(lambda: world.a.delete(world.a.network)), "alerts, logs, roles and links of zones hold nothing"
+    assert not refusal(lambda: world.a.delete(world.a.network)), (
+        "alerts, diagnostic settings, roles and links of zones do not prevent a deletion"
+    )
 
 
 @pytest.mark.parametrize(
     "make", [lambda bank: bank.secret("card", "words"), lambda bank: (bank.keys, bank.key(kty="EC"))[1]]
 )
 def test_a_secret_or_key_is_deleted_only_through_an_open_data_plane(make: Any, world: ExampleWorld) -> None:
-    kept = make(world.a)
-    assert "ForbiddenByConnection" in refusal(lambda: world.a.delete(kept)), "the vault is closed to this machine"
+    stored = make(world.a)
+    assert "ForbiddenByConnection" in refusal(lambda: world.a.delete(stored)), "the vault is closed to this machine"
     world.a.change(world.a.keys, properties={"softDeleteRetentionInDays": 90, "publicNetworkAccess": "Enabled"})
-    assert not refusal(lambda: world.a.delete(kept)), "an open vault lets it go"
+    assert not refusal(lambda: world.a.delete(stored)), "with an open vault it can be deleted"
 
 
 def test_a_deleted_resource_can_not_be_read_or_changed(world: ExampleWorld) -> None:
     nat = world.a.nat()
     token, inputs = world.azure.resources[nat].token, world.azure.resources[nat].inputs
     world.a.delete(nat)
-    assert world.a.side.read(nat, {}) is None, "a refresh is told that it is gone"
+    assert world.a.side.read(nat, {}) is None, "a refresh sees that it is deleted"
     assert "is not there" in refusal(lambda: world.a.side.update(token, "nat", nat, inputs)), "it can't be changed"
-    assert not refusal(lambda: world.a.side.delete(token, "nat", nat)), "a second delete is no error"
+    assert not refusal(lambda: world.a.side.delete(token, "nat", nat)), "deleting it again is no error"
 
 
 # Connections -------------------------------------------------------------------------------------------------------
 
 
 def two_halves(world: ExampleWorld, how: str, **of_b: Any) -> tuple[str, Callable[[], str]]:
-    """Bank A's half, and what makes B's, which may differ."""
+    """Bank A's half of a link, and a function that makes bank B's, which may differ."""
     agreed = {"sharedKey": "abc", "ipsecPolicies": [POLICY], "connectionProtocol": "IKEv2", "enableBgp": True}
     if how == "Vnet2Vnet":
         _ = world.b.gateway
@@ -315,11 +321,11 @@ def two_halves(world: ExampleWorld, how: str, **of_b: Any) -> tuple[str, Callabl
 @pytest.mark.parametrize("how", ["Vnet2Vnet", "IPsec"])
 def test_a_connection_is_up_once_both_halves_agree(how: str, world: ExampleWorld) -> None:
     first, make_second = two_halves(world, how)
-    assert world.a.status(first) == "Connecting", "one half carries nothing"
+    assert world.a.status(first) == "Connecting", "one half alone is not connected"
     second = make_second()
-    assert [world.a.status(first), world.b.status(second)] == ["Connected"] * 2, "both halves are there and agree"
+    assert [world.a.status(first), world.b.status(second)] == ["Connected"] * 2, "both halves exist and agree"
     world.b.delete(second)
-    assert world.a.status(first) == "Connecting", "and it is down again once a half is gone"
+    assert world.a.status(first) == "Connecting", "the link is down again once a half is deleted"
 
 
 @pytest.mark.parametrize("how", ["Vnet2Vnet", "IPsec"])
@@ -346,10 +352,10 @@ def test_a_half_that_names_another_gateway_does_not_connect(wrong: str, world: E
     far = world.b.local("192.0.2.250" if wrong == "address" else address, asn + (wrong == "asn"))
     first, make_second = two_halves(world, "IPsec", far=far)
     assert world.b.status(make_second()) == "Connecting", f"B's half names another {wrong} than A's gateway has"
-    assert world.a.status(first) == "Connecting", "neither does A's come up"
+    assert world.a.status(first) == "Connecting", "A's half is not connected either"
 
 
-def test_a_circuit_s_connection_is_up_by_itself(world: ExampleWorld) -> None:
+def test_a_circuits_connection_is_up_by_itself(world: ExampleWorld) -> None:
     made = world.a._connection("ExpressRoute", peer={"id": ends_of(world)["peer"]})
     assert world.a.status(made) == "Connected", "its other half is the carrier's"
 
@@ -359,20 +365,24 @@ def test_an_update_leaves_the_shared_key_as_it_was(world: ExampleWorld) -> None:
     second = make_second()
     for bank, half in ((world.a, first), (world.b, second)):
         bank.change(half, sharedKey="rotated", tags={"generation": "2"})
-        kept = world.azure.resources[half].inputs
-        assert kept["sharedKey"] == digest("abc"), "Azure ignores the key of a PUT on a connection that is there"
-        assert kept["tags"] == {"generation": "2"}, "what else it says is done"
+        stored = world.azure.resources[half].inputs
+        assert stored["sharedKey"] == digest("abc"), "Azure ignores the shared key in a PUT on an existing connection"
+        assert stored["tags"] == {"generation": "2"}, "other properties are changed"
     bare = world.a.ipsec()
     world.a.change(bare, sharedKey="first")
-    assert world.azure.resources[bare].inputs["sharedKey"] == digest("first"), "where there is none, it is set"
+    assert world.azure.resources[bare].inputs["sharedKey"] == digest("first"), (
+        "a PUT that creates a connection sets the key"
+    )
 
 
-def test_an_update_leaves_a_key_as_it_was(world: ExampleWorld) -> None:
+def test_an_update_does_not_change_a_vault_key(world: ExampleWorld) -> None:
     world.a.premium()
     key = world.a.key()
     world.a.change(key, properties={"kty": "EC-HSM", "curveName": "P-384", "keyOps": ["sign", "verify"]})
-    kept = world.azure.resources[key].inputs["properties"]
-    assert kept == {"kty": "EC-HSM", "curveName": "P-256", "keyOps": ["sign"]}, "a PUT makes a key, and changes none"
+    stored = world.azure.resources[key].inputs["properties"]
+    assert stored == {"kty": "EC-HSM", "curveName": "P-256", "keyOps": ["sign"]}, (
+        "a PUT creates a key, but does not change one"
+    )
 
 
 # VMs follow their model --------------------------------------------------------------------------------------------
@@ -404,28 +414,28 @@ def test_vms_follow_their_model_by_the_upgrade_policy(
     assert old == same, "all VMs begin with the model of their scale set"
     world.a.change(vms, **scale_set(custom_data=base64_of(2), capacity=3))
     first, second, third = models()
-    assert first == second, "all VMs that were there are treated alike"
-    assert third != old, "a new VM is always made from the model that is in force"
+    assert first == second, "all existing VMs are treated alike"
+    assert third != old, "a new VM is always created from the current model"
     if expected == "in place":
-        assert first not in (old, third), "marked as upgraded, with the custom data that it was made with"
+        assert first not in (old, third), "marked as upgraded, with the custom data of its creation"
         assert first.split(".")[0] == old.split(".")[0]
     else:
         assert first == (third if expected == "replaced" else old)
     world.a.change(vms, **scale_set(custom_data=base64_of(2), capacity=1))
-    assert models() == [first], "scaling in takes VMs away and changes none"
+    assert models() == [first], "scaling in deletes VMs and changes none"
 
 
 def test_tags_are_no_part_of_the_model(world: ExampleWorld) -> None:
     vms = world.a.vms(upgradePolicy={"mode": "Rolling"})
     before = list(world.azure.resources[vms].extra["vmModels"])
     world.a.change(vms, tags={"bank": "a"})
-    assert world.azure.resources[vms].extra["vmModels"] == before, "a tag restarts no VM"
+    assert world.azure.resources[vms].extra["vmModels"] == before, "a changed tag restarts no VM"
 
 
 # The core ----------------------------------------------------------------------------------------------------------
 
 
-def test_what_exists_is_not_made_again(world: ExampleWorld) -> None:
+def test_an_existing_resource_is_not_created_again(world: ExampleWorld) -> None:
     world.a.net("network", "10.1.0.0/16")
     said = refusal(lambda: world.a.net("NETWORK", "10.1.0.0/16"))
     assert "cannot create already existing resource" in said, "Azure's ids don't care for case"
@@ -433,7 +443,7 @@ def test_what_exists_is_not_made_again(world: ExampleWorld) -> None:
 
 
 class Slow:
-    """An Azure that takes its time for one subnet, until it is told to go on."""
+    """An Azure whose request for one subnet blocks until it is released."""
 
     def __init__(self) -> None:
         self.started, self.go_on = Event(), Event()
@@ -442,7 +452,7 @@ class Slow:
     def __call__(self, kind: str) -> float:
         if self.on and kind == "network:Subnet" and not self.started.is_set():
             self.started.set()
-            assert self.go_on.wait(5), "the test lets it go on"
+            assert self.go_on.wait(5), "the test releases it"
         return 0.0
 
 
@@ -466,26 +476,26 @@ def test_a_network_s_subnets_are_changed_one_by_one() -> None:
         assert not refusal(lambda: world.a.subnet("n", "10.1.2.0/24", virtualNetworkName="other")), (
             f"{other} is another network"
         )
-        assert not refusal(world.a.nat), "what hangs on no network goes on"
+        assert not refusal(world.a.nat), "requests without a network are not blocked"
     finally:
         slow.go_on.set()
         thread.join(5)
     assert made, "the first request is done"
-    assert not refusal(lambda: world.a.subnet("second", "10.1.2.0/24")), "and then the second one may come"
+    assert not refusal(lambda: world.a.subnet("second", "10.1.2.0/24")), "then the second one is accepted"
 
 
 @pytest.mark.parametrize(
     "kind", ["network:Subnet", "dbforpostgresql:AdministratorsMicrosoftEntra", "dbforpostgresql:Configuration"]
 )
-def test_what_is_changed_one_by_one_holds_its_parent(kind: str) -> None:
+def test_each_type_that_is_changed_one_by_one_blocks_its_parent(kind: str) -> None:
     held_by = rules.exclusive_parents(token_of(kind), "/parents/one/children/two")
-    assert held_by == ("/parents/one",), "two requests on one parent at a time are refused"
-    assert rules.exclusive_parents(token_of("network:NatGateway"), "/parents/one") == (), "what has none holds none"
+    assert held_by == ("/parents/one",), "concurrent requests on one parent are refused"
+    assert rules.exclusive_parents(token_of("network:NatGateway"), "/parents/one") == (), "other types block none"
 
 
 def test_a_refused_request_frees_its_parent(world: ExampleWorld) -> None:
     assert refusal(lambda: world.a.subnet("nodes", "10.9.0.0/24")), "it lies outside its network"
-    assert not refusal(lambda: world.a.subnet("nodes", "10.1.0.0/24")), "a refused request holds nothing back"
+    assert not refusal(lambda: world.a.subnet("nodes", "10.1.0.0/24")), "a refused request blocks no later one"
 
 
 def test_no_secret_is_in_the_state(tmp_path: Path) -> None:
@@ -494,17 +504,17 @@ def test_no_secret_is_in_the_state(tmp_path: Path) -> None:
     world.a.secret("card", "Words!OfTheCard")
     text = (tmp_path / "azure.json").read_text(encoding="utf-8")
     for secret in ("Key!OfTheLink", "Key!OfTheCircuit", "Words!OfTheCard"):
-        assert secret not in text, "of a secret a digest is kept"
-        assert digest(secret) in text, "by which a changed one is noticed"
+        assert secret not in text, "the state has a digest of a secret"
+        assert digest(secret) in text, "the digest changes with the secret"
 
 
-def test_a_secret_is_read_back_by_who_knows_it(world: ExampleWorld) -> None:
+def test_a_known_secret_is_read_back(world: ExampleWorld) -> None:
     link, secret = world.a.ipsec(sharedKey="key"), world.a.secret("card", "words")
-    assert world.a.read(link, sharedKey="key")[0]["sharedKey"] == "key", "what is known and still so is no change"
+    assert world.a.read(link, sharedKey="key")[0]["sharedKey"] == "key", "an unchanged known secret is no change"
     assert world.a.read(link, sharedKey="other")[0]["sharedKey"] == digest("key"), "a refresh shows that it differs"
-    assert world.a.read(link)[0]["sharedKey"] == digest("key"), "who knows nothing is told nothing"
+    assert world.a.read(link)[0]["sharedKey"] == digest("key"), "without the known value, only the digest is returned"
     inputs, outputs = world.a.read(secret, properties={"value": "words"})
-    assert inputs["properties"] == outputs["properties"] == {"value": "words"}, "deep inside of inputs too"
+    assert inputs["properties"] == outputs["properties"] == {"value": "words"}, "nested secrets too"
 
 
 def test_the_state_is_the_same_after_a_restart(tmp_path: Path) -> None:
@@ -514,35 +524,43 @@ def test_the_state_is_the_same_after_a_restart(tmp_path: Path) -> None:
     world.a.delete(world.a.keys)
     again = OfflineAzure(path)
     assert again.resources == world.azure.resources, "all resources are as they were"
-    assert again.resources[vms].extra["vmModels"], "with what Azure knows besides their inputs"
-    assert again.deployers == world.azure.deployers, "and who deploys where"
-    assert again.soft_deleted == {"keys-of-bank-a": world.a.keys}, "and which names are blocked"
+    assert again.resources[vms].extra["vmModels"], "with Azure's own properties"
+    assert again.deployers == world.azure.deployers, "with the account of each bank"
+    assert again.soft_deleted == {"keys-of-bank-a": world.a.keys}, "with the names of deleted vaults"
     assert again._busy == set(), "a request does not outlive its process"
     assert isinstance(again.resources[vms], Resource), "resources, not plain dictionaries"
 
 
-def test_a_vault_goes_softly_with_its_resource_group(world: ExampleWorld) -> None:
+def test_a_vault_is_soft_deleted_with_its_resource_group(world: ExampleWorld) -> None:
     vault = world.a.keys
     world.a.delete(world.a.group)
-    assert vault not in world.azure.resources, "all that lies in a group goes with it"
-    assert world.azure.soft_deleted == {"keys-of-bank-a": vault}, "and a vault's name stays blocked"
+    assert vault not in world.azure.resources, "everything in a group is deleted with it"
+    assert world.azure.soft_deleted == {"keys-of-bank-a": vault}, "the vault's name stays reserved"
 
 
-def test_outputs_have_what_azure_adds(world: ExampleWorld) -> None:
+def test_outputs_have_the_properties_that_azure_adds(world: ExampleWorld) -> None:
     _, gateway = world.a.read(world.a.gateway)
     (instance,) = gateway["bgpSettings"]["bgpPeeringAddresses"]
     assert instance["defaultBgpIpAddresses"] == ["10.1.1.4"], "an instance has the fifth address of its subnet"
-    assert gateway["bgpSettings"]["asn"] == 64_512, "beside what was stated"
+    assert gateway["bgpSettings"]["asn"] == 64_512, "in addition to the inputs"
     vault = world.a.read(world.a.keys)[1]["properties"]
-    assert vault["vaultUri"] == "https://keys-of-bank-a.vault.azure.net/", "where its data plane is"
+    assert vault["vaultUri"] == "https://keys-of-bank-a.vault.azure.net/", "the URI of its data plane"
     server = world.a.read(world.a.database_server)[1]
-    assert server["fullyQualifiedDomainName"] == "ledger-a.postgres.database.azure.com", "where nodes reach it"
+    assert server["fullyQualifiedDomainName"] == "ledger-a.postgres.database.azure.com", (
+        "the name by which nodes reach it"
+    )
 
 
 def test_only_functions_that_azure_has_are_answered(world: ExampleWorld) -> None:
     client = world.a.side.invoke("azure-native:authorization:getClientConfig")
-    assert client["subscriptionId"] == world.a.side.account.subscription_id, "a bank is told its own subscription"
-    assert "has no function" in refusal(lambda: world.a.side.invoke("azure-native:x:y")), "no answer is made up"
-    assert "has no random" in refusal(lambda: world.a.side.create("random:x:RandomPet", "pet", {})), "nor a value"
+    assert client["subscriptionId"] == world.a.side.account.subscription_id, (
+        "the answer has the bank's own subscription"
+    )
+    assert "has no function" in refusal(lambda: world.a.side.invoke("azure-native:x:y")), (
+        "an unknown function is refused"
+    )
+    assert "has no random" in refusal(lambda: world.a.side.create("random:x:RandomPet", "pet", {})), (
+        "an unknown value is refused"
+    )
     with pytest.raises(arm.UnknownTypeError, match="no type azure-native:batch:Pool"):
         world.a.side.check("azure-native:batch:Pool", "pool", {})

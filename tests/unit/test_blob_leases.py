@@ -1,4 +1,4 @@
-"""What the lease store's answers mean: only silence lets a node go on."""
+"""The meaning of the lease store's answers: only a missing answer lets a node keep running."""
 
 import asyncio
 from types import SimpleNamespace
@@ -42,7 +42,7 @@ def test_a_status_is_a_refusal_a_denial_or_no_answer(code: int, meaning: type[Ex
     container: Any = Answering(status(code))
     with pytest.raises(meaning) as raised:
         asyncio.run(BlobLeases(container).read("node-1"))
-    assert type(raised.value) is meaning, "a node goes on after no answer alone"
+    assert type(raised.value) is meaning, "a node keeps running only if there is no answer"
     assert str(code) in str(raised.value)
 
 

@@ -1,4 +1,4 @@
-"""Calls that may block for ever: one thread per resource, and nothing else waits."""
+"""Calls that may block forever: one thread per resource, and nothing else waits."""
 
 import asyncio
 import os
@@ -13,14 +13,14 @@ from host.calls import BoundedCalls
 from host.errors import UnavailableError
 
 
-def test_a_share_that_hangs_for_good_keeps_one_thread_whatever_is_retried(tmp_path: Path) -> None:
+def test_a_share_that_hangs_forever_blocks_one_thread_however_often_a_call_is_retried(tmp_path: Path) -> None:
     hung = tmp_path / "note"
     os.mkfifo(hung)
 
     async def retry() -> tuple[int, float]:
         calls, before, began = BoundedCalls("share"), threading.active_count(), time.monotonic()
         for _ in range(100):
-            # A FIFO without a writer: opening it blocks for as long as nobody writes.
+            # A FIFO without a writer: opening it blocks until somebody writes.
             with pytest.raises(UnavailableError, match=r"^share: no answer in 0\.001 s$"):
                 await calls(hung.read_bytes, seconds=0.001)
         stuck, answered = threading.active_count() - before, time.monotonic() - began
@@ -90,12 +90,12 @@ def test_a_late_result_is_passed_to_late() -> None:
             await calls(open_late, seconds=0.001, late=closed.append)
         released.set()
         await calls(lambda: None, seconds=10)
-        assert closed == ["folder"], "what was locked for a caller who gave up would stay locked"
+        assert closed == ["folder"], "a lock that the caller no longer awaits would never be released"
 
     asyncio.run(run())
 
 
-def test_an_error_reaches_the_caller() -> None:
+def test_an_error_is_raised_to_the_caller() -> None:
     def fails() -> None:
         raise PermissionError("not yours")
 

@@ -1,4 +1,4 @@
-"""The contract between banks: nobody can forge a card, and nobody else can derive a key."""
+"""The contract between banks: nobody can forge a card, and no third party can derive a key."""
 
 import base64
 import hmac
@@ -149,7 +149,7 @@ def test_agreed_key_is_hkdf_over_x25519() -> None:
     key = agree(ALICE, alice, bob, Purpose.LINK, LinkKind.IPSEC)
     assert key == hkdf_sha256(ALICE_AND_BOB, info.encode()).hex(), "the derivation is part of the contract"
     assert key == "824a9dfe5f1c68f3395ac3f51e3d4647a50287dbd3947d4d9da572a0b6ef01a6", (
-        "a changed derivation takes every link of a running consortium down: it needs a new context and major version"
+        "a changed derivation breaks every link of a running consortium: it needs a new context and major version"
     )
     assert key == agree(BOB, bob, alice, Purpose.LINK, LinkKind.IPSEC), "the other side must derive the same"
 
@@ -176,7 +176,7 @@ def agreed(
     purpose: Purpose = Purpose.LINK,
     detail: str = LinkKind.IPSEC,
 ) -> str:
-    """The key of two members whose secrets stay those of banks A and B, whatever they call themselves."""
+    """The key of two members with the secrets of banks A and B and any names."""
     one = party(mine, secret=link_secret("bank-a"), generation=generations[0])
     other = party(theirs, secret=link_secret("bank-b"), generation=generations[1])
     return agree(link_secret("bank-a"), one, other, purpose, detail)
@@ -201,8 +201,8 @@ def test_both_sides_agree(
     them = party(their_name, secret=their_secret, generation=their_generation)
     assume(us.public_key != them.public_key)
     key = agree(our_secret, us, them, purpose, detail)
-    assert key == agree(their_secret, them, us, purpose, detail), "two members with two keys have no link"
-    assert re.fullmatch("[0-9a-f]{64}", key), "256 bits, in characters that Azure takes in a pre-shared key"
+    assert key == agree(their_secret, them, us, purpose, detail), "with different keys there is no link"
+    assert re.fullmatch("[0-9a-f]{64}", key), "256 bits, in characters that Azure accepts in a pre-shared key"
 
 
 @pytest.mark.parametrize(
@@ -216,12 +216,12 @@ def test_both_sides_agree(
         pytest.param({"generations": (1, 2)}, id="their-generation"),
     ],
 )
-def test_everything_bound_changes_the_key(changed: dict[str, Any]) -> None:
-    assert agreed(**changed) != agreed(), "keys of two uses must tell nothing of each other"
+def test_every_bound_value_changes_the_key(changed: dict[str, Any]) -> None:
+    assert agreed(**changed) != agreed(), "a key must reveal nothing about a key of another use"
 
 
-def test_a_generation_belongs_to_its_member() -> None:
-    assert agreed(generations=(2, 1)) != agreed(generations=(1, 2)), "whose key was made anew must matter"
+def test_each_members_generation_is_bound() -> None:
+    assert agreed(generations=(2, 1)) != agreed(generations=(1, 2)), "it must matter which member's key was replaced"
 
 
 def test_a_third_bank_cannot_derive_the_key() -> None:
@@ -235,7 +235,7 @@ def test_a_third_bank_cannot_derive_the_key() -> None:
         for detail in LinkKind
     }
     assert len(attempts) > 6, "bank C must have tried as itself and in both other banks' names"
-    assert honest not in attempts, "whoever reads both cards but has neither secret must learn nothing"
+    assert honest not in attempts, "a reader of both cards without either secret must learn nothing"
 
 
 LOW_ORDER_POINTS = {
@@ -268,16 +268,16 @@ def enrolled(mine: str, theirs: str | None, authority: str, generation: int = 1)
 
 def test_a_member_and_its_authority_have_one_enrolment_key() -> None:
     key = enrolled("bank-a", "bank-b", "bank-b")
-    assert key == enrolled("bank-b", "bank-a", "bank-b"), "else no request is believed"
+    assert key == enrolled("bank-b", "bank-a", "bank-b"), "otherwise no request would be authenticated"
     assert re.fullmatch("[0-9a-f]{64}", key), "256 bits"
-    assert key == agreed(purpose=Purpose.ENROL, detail="bank-b"), "it is agreed like every key of two members"
+    assert key == agreed(purpose=Purpose.ENROL, detail="bank-b"), "it is derived like every key of two members"
     others = {
         enrolled("bank-a", "bank-b", "bank-a"),
         enrolled("bank-a", "bank-b", "bank-b", generation=2),
         enrolled("bank-a", "bank-c", "bank-b"),
         agreed(),
     }
-    assert key not in others, "who is the authority, whose keys, and what for: all of it is bound"
+    assert key not in others, "authority, keys and purpose are all bound"
 
 
 def test_an_authority_has_an_enrolment_key_with_itself() -> None:
@@ -289,9 +289,9 @@ def test_an_authority_has_an_enrolment_key_with_itself() -> None:
             link_secret("bank-a"),
             f'["decentralized-trust/v1","enrol","bank-a",[["bank-a","{link_public_key(link_secret("bank-a"))}",1]]]'.encode(),
         ).hex()
-    ), "its own nodes ask it as everyone's do"
-    assert key != enrolled("bank-a", None, "bank-a", generation=2), "it can be made anew"
-    assert key != enrolled("bank-a", "bank-b", "bank-a"), "and no peer has it"
+    ), "its own nodes send authenticated requests too"
+    assert key != enrolled("bank-a", None, "bank-a", generation=2), "it can be replaced"
+    assert key != enrolled("bank-a", "bank-b", "bank-a"), "no peer can derive it"
 
 
 def test_our_own_key_is_refused() -> None:
@@ -306,22 +306,20 @@ def test_our_own_key_is_refused() -> None:
 def test_a_card_is_read_back_as_published() -> None:
     card = read(make_card(address_space="10.20.0.0/16", asn=64700))
     assert (card.name, str(card.address_space), str(card.tenant_id)) == ("bank-b", "10.20.0.0/16", TENANT), (
-        "a reader must see what was published"
+        "a reader must get the published values"
     )
     assert card.gateway is not None, "this member publishes a VPN gateway"
-    assert card.gateway.asn == 64700, "the ASN is what BGP is set up with"
+    assert card.gateway.asn == 64700, "BGP is configured with this ASN"
     assert [str(each.bgp_peering_ip) for each in card.gateway.instances] == ["10.20.1.228", "10.20.1.229"], (
-        "both instances count, in their order"
+        "both instances are there, in their order"
     )
     assert [node.p2p_address for node in card.nodes] == ["10.20.0.254:10000", "10.20.0.254:10001"], (
-        "each ledger node is reached by a port of its own"
+        "each ledger node has another port"
     )
 
 
 def test_a_card_is_written_as_it_is_read() -> None:
-    assert read(CARD).model_dump(mode="json", by_alias=True) == CARD, (
-        "each property has one name, and none is dropped"
-    )
+    assert read(CARD).model_dump(mode="json", by_alias=True) == CARD, "no property is renamed or dropped"
 
 
 def test_a_member_without_vpn_gateway_is_read() -> None:
@@ -330,16 +328,16 @@ def test_a_member_without_vpn_gateway_is_read() -> None:
 
 def test_pinned_key_is_accepted() -> None:
     key = signing_public_key(signing_seed("bank-b"))
-    assert read(make_card(), pinned=fingerprint(key)).signing_key == key, "the pin fits the member's own key"
+    assert read(make_card(), pinned=fingerprint(key)).signing_key == key, "the pin matches the member's key"
 
 
 def test_another_key_is_refused_when_pinned() -> None:
     forged = resigned(make_card(), signing_seed("mallory"))
-    assert read(forged).name == "bank-b", "the forgery is sound in itself: only the pin can tell"
+    assert read(forged).name == "bank-b", "the forgery is consistent: only the pin reveals it"
     pin = fingerprint(signing_public_key(signing_seed("bank-b")))
     message = refusal(forged, pinned=pin)
-    assert fingerprint(forged["signingKey"]) in message, "an operator compares what was found"
-    assert pin in message, "with what was pinned"
+    assert fingerprint(forged["signingKey"]) in message, "the message has the fingerprint that was found"
+    assert pin in message, "the message has the pinned fingerprint"
 
 
 def test_swapped_cards_are_refused() -> None:
@@ -354,9 +352,9 @@ def test_swapped_cards_are_refused() -> None:
     [(None, "nothing"), ([make_card()], "a list"), (json.dumps(make_card()), "a str"), (1, "a int")],
     ids=["missing", "list", "string", "number"],
 )
-def test_what_is_no_card_is_refused(document: object, held: str) -> None:
+def test_a_value_that_is_no_card_is_refused(document: object, held: str) -> None:
     message = refusal(document)
-    assert f"holds {held}; wanted a membership card" in message, "the operator must see what stands there instead"
+    assert f"holds {held}; wanted a membership card" in message, "the operator must see the value"
 
 
 def tampered(value: Any) -> Any:
@@ -369,28 +367,30 @@ def tampered(value: Any) -> Any:
 
 
 @pytest.mark.parametrize("path", LEAVES, ids=dotted)
-def test_no_value_of_a_card_can_be_tampered_with(path: Steps) -> None:
+def test_a_change_of_any_value_of_a_card_is_refused(path: Steps) -> None:
     message = refusal(replaced(CARD, path, tampered(at(CARD, path))))
     assert "the signature does not fit the card" in message or path == ("schema",), (
-        "the signature must cover every value, before anything is made of it"
+        "the signature must cover every value, and is checked first"
     )
 
 
 @pytest.mark.parametrize("key", CARD)
-def test_no_property_of_a_card_can_be_left_out(key: str) -> None:
+def test_a_card_without_any_one_of_its_properties_is_refused(key: str) -> None:
     shortened = {each: value for each, value in CARD.items() if each != key}
-    assert re.search("signature does not fit|schema is None", refusal(shortened)), "what is missing was signed"
+    assert re.search("signature does not fit|schema is None", refusal(shortened)), (
+        "the signature covers the missing property"
+    )
     if key not in {"signature", "signingKey", *LATER}:
         message = refusal(resigned(shortened, signing_seed("bank-b")))
-        assert key in message or "the card is that of None" in message, "its owner may not leave it out either"
+        assert key in message or "the card is that of None" in message, "even the owner may not omit it"
 
 
 def test_nothing_can_be_added_to_a_card() -> None:
     assert "signature does not fit" in refusal({**CARD, "note": "added on the way"}), "unknown properties are signed"
 
 
-def test_a_gateway_cannot_be_taken_off_a_card() -> None:
-    assert "signature does not fit" in refusal({**CARD, "gateway": None}), "null is a value like any other"
+def test_a_card_with_its_gateway_set_to_null_is_refused() -> None:
+    assert "signature does not fit" in refusal({**CARD, "gateway": None}), "the signature covers null too"
 
 
 @given(data=st.data())
@@ -441,7 +441,7 @@ def test_numbers_of_the_engine_still_verify() -> None:
     ],
 )
 def test_another_major_version_is_refused(version: str, wanted: str) -> None:
-    assert wanted in refusal(make_card(schema=version)), "the side that lags behind is the one to act"
+    assert wanted in refusal(make_card(schema=version)), "the message says which side must update"
 
 
 @pytest.mark.parametrize("version", [None, 1, 1.0, "", "1", "one", "1.x", "1.0.0", "-1.0"])
@@ -472,14 +472,16 @@ def test_what_the_wire_drops_is_put_back(card: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("version", [None, 7, "2.0", "1.x", f"1.{'9' * 5000}"])
-def test_a_card_of_an_unknown_version_is_left_to_be_refused(version: object) -> None:
-    assert with_nulls({"schema": version}) == {"schema": version, "gateway": None}, "no traceback before the refusal"
+def test_restoring_nulls_leaves_a_card_of_an_unknown_version_unchanged(version: object) -> None:
+    assert with_nulls({"schema": version}) == {"schema": version, "gateway": None}, (
+        "no exception before the card is refused"
+    )
 
 
-def test_an_authority_is_where_its_card_says() -> None:
+def test_an_authority_has_the_address_on_its_card() -> None:
     card = read(make_card(authority={"url": "https://10.98.1.126:8444"}))
-    assert card.authority is not None, "it certifies names"
-    assert card.authority.url == "https://10.98.1.126:8444", "its nodes' peers dial it there"
+    assert card.authority is not None, "the card has an authority"
+    assert card.authority.url == "https://10.98.1.126:8444", "peers connect to that URL"
 
 
 @pytest.mark.parametrize(
@@ -501,14 +503,14 @@ def test_a_newer_minor_version_is_read() -> None:
     newer = make_card(schema="1.12", notary={"legalName": "O=Notary"})
     newer = resigned(replaced(newer, ("gateway", "speed"), "fast"), signing_seed("bank-b"))
     card = read(newer)
-    assert card.schema_version == "1.12", "a minor version only adds properties"
-    assert card.gateway == read(CARD).gateway, "what is known must be read as ever"
+    assert card.schema_version == "1.12", "a newer minor version is accepted"
+    assert card.gateway == read(CARD).gateway, "known properties are read as before"
     assert "signature does not fit" in refusal(replaced(newer, ("notary", "legalName"), "O=Mallory")), (
-        "what is not known yet is signed all the same"
+        "the signature covers unknown properties too"
     )
 
 
-# What the owner itself states wrongly: path, value, part of the message, and whether the JSON Schema can tell.
+# Invalid values with a valid signature: path, value, part of the message, and whether the JSON Schema detects it.
 MISSTATED = [
     pytest.param(("gateway", "instances", 0, "bgpPeeringIp"), "10.99.1.228", "an address inside", False, id="bgp-1"),
     pytest.param(("gateway", "instances", 1, "bgpPeeringIp"), "10.97.9.9", "an address inside", False, id="bgp-2"),
@@ -634,16 +636,18 @@ MISSTATED = [
 
 
 @pytest.mark.parametrize(("path", "value", "reason", "schema_tells"), MISSTATED)
-def test_what_a_member_states_wrongly_is_refused(path: Steps, value: object, reason: str, schema_tells: bool) -> None:
+def test_an_invalid_value_is_refused_although_its_signature_is_valid(
+    path: Steps, value: object, reason: str, schema_tells: bool
+) -> None:
     card = restated(path, value)
-    assert reason in refusal(card), "a signature proves who wrote a card, not that it is right"
+    assert reason in refusal(card), "a signature proves the author, not that the values are valid"
     if schema_tells:
         assert not jsonschema.Draft202012Validator(card_schema()).is_valid(card), (
-            "the published schema and this program must not differ on what a card is"
+            "the published schema and this program must agree on valid cards"
         )
 
 
-def test_all_that_a_card_states_wrongly_comes_in_one_message() -> None:
+def test_all_invalid_values_of_a_card_are_in_one_message() -> None:
     card = replaced(CARD, ("gateway", "asn"), 3320)
     card = replaced(card, ("nodes", 0, "p2pAddress"), "elsewhere\n; wanted nothing")
     del card["location"]
@@ -652,8 +656,8 @@ def test_all_that_a_card_states_wrongly_comes_in_one_message() -> None:
         "location",
         "gateway.asn",
         "nodes.0.p2pAddress",
-    ], "a line for each mistake, whatever the peer wrote"
-    assert "location is not set; wanted" in lines[0], "not all of the card as what is wrong"
+    ], "one line for each mistake"
+    assert "location is not set; wanted" in lines[0], "the message does not quote the whole card"
     assert "3320 is not a private ASN; wanted" in lines[1]
     outside = replaced(
         replaced(CARD, ("networkInfoUrl",), "https://10.9.0.1:8443/x"), ("nodes", 1, "p2pAddress"), "10.9.0.1:10001"
@@ -661,13 +665,13 @@ def test_all_that_a_card_states_wrongly_comes_in_one_message() -> None:
     assert len(refusal(resigned(outside, signing_seed("bank-b"))).splitlines()) == 2
 
 
-def test_what_a_peer_wrote_hides_nothing_in_a_message() -> None:
+def test_a_peers_text_cannot_hide_lines_of_a_message() -> None:
     assert str(MembershipError("bank-b\r\n: \u202ewanted", "\x1b[2K")) == "bank-b\\r\\n: \\u202ewanted\n\\x1b[2K"
 
 
 @pytest.mark.parametrize("key", ["", "no base64!", "AAAA", encoded("00" * 33), None, 7, ["11qYAYKx"]])
 def test_a_malformed_signing_key_is_refused(key: object) -> None:
-    assert "signature does not fit" in refusal({**CARD, "signingKey": key}), "no key, no proof"
+    assert "signature does not fit" in refusal({**CARD, "signingKey": key}), "without a key nothing can be verified"
 
 
 def test_a_signing_key_that_is_not_quite_base64_is_refused() -> None:
@@ -684,7 +688,9 @@ def test_a_signing_key_that_is_not_quite_base64_is_refused() -> None:
     "signature", ["", "no base64!", encoded("00" * 64), CARD["signature"][:-4], f"{CARD['signature']}!", None, 7]
 )
 def test_a_malformed_signature_is_refused(signature: object) -> None:
-    assert "signature does not fit" in refusal({**CARD, "signature": signature}), "no signature, no proof"
+    assert "signature does not fit" in refusal({**CARD, "signature": signature}), (
+        "without a signature nothing is verified"
+    )
 
 
 json_values = st.recursive(
@@ -704,7 +710,7 @@ def test_no_card_ends_in_a_traceback(path: Steps, value: object) -> None:
         card = read(restated(path, value) if path != ("signingKey",) else replaced(CARD, path, value))
     except MembershipError:
         return
-    assert card.name == "bank-b", "a card that is read is that of the member it was asked for"
+    assert card.name == "bank-b", "an accepted card belongs to the expected member"
 
 
 PRIVATE_ASNS = [64512, 65514, 65521, 65534, 4_200_000_000, 4_294_967_294]
@@ -783,13 +789,13 @@ def quarrels(
 
 
 @pytest.mark.parametrize("link", LinkKind)
-def test_members_that_differ_get_along(link: LinkKind) -> None:
+def test_members_with_different_settings_are_compatible(link: LinkKind) -> None:
     found = quarrels(make_card("bank-b"), make_card("bank-c"), make_card("bank-d"), link=link)
-    assert found == [], "a consortium without mistakes must come up"
+    assert found == [], "a consortium without mistakes must be accepted"
 
 
 def test_a_member_without_peers_is_valid() -> None:
-    assert quarrels() == [], "somebody must be able to begin"
+    assert quarrels() == [], "the first member has no peers"
 
 
 @pytest.mark.parametrize(
@@ -847,13 +853,13 @@ def test_a_member_without_peers_is_valid() -> None:
         ),
     ],
 )
-def test_what_two_members_may_not_share(cards: list[dict[str, Any]], mistake: str) -> None:
+def test_values_that_must_differ_between_members(cards: list[dict[str, Any]], mistake: str) -> None:
     found = quarrels(*cards)
     assert len(found) == 1, "one mistake, one line"
-    assert found[0].startswith(mistake), "it names both members, what they share and what was wanted"
+    assert found[0].startswith(mistake), "it names both members, the shared value and the wanted one"
 
 
-def test_what_a_peer_may_not_copy_from_our_own_card() -> None:
+def test_values_that_must_differ_from_the_own_card() -> None:
     ours, theirs = make_card("bank-a"), make_card("bank-b")
     shouting = {**ours, "gateway": {**ours["gateway"], "id": ours["gateway"]["id"].replace("/bank-a", "/BANK-A")}}
     copies = {
@@ -862,34 +868,36 @@ def test_what_a_peer_may_not_copy_from_our_own_card() -> None:
         "the publicIp": with_public_address_of(theirs, ours),
     }
     for what, copy in copies.items():
-        assert quarrels(copy) == [], "before the first card there is nothing to copy"
+        assert quarrels(copy) == [], "before the first card there is nothing to compare"
         (line,) = quarrels(copy, own_card=ours)
-        assert line.startswith(f"bank-a and bank-b: both cards have {what}"), "else it fails after much was made"
+        assert line.startswith(f"bank-a and bank-b: both cards have {what}"), (
+            "otherwise the update would fail half way"
+        )
         assert "; wanted" in line
     wired = {key: value for key, value in floating(ours).items() if value is not None}
-    assert quarrels(theirs, own_card=wired) == [], "the own card as the engine hands it out"
+    assert quarrels(theirs, own_card=wired) == [], "the own card as the engine returns it"
     assert quarrels(copies["the linkPublicKey"], own_card=wired) != []
-    assert quarrels(theirs, own_card={"schema": "0.1"}) == [], "what another program left says nothing"
+    assert quarrels(theirs, own_card={"schema": "0.1"}) == [], "an own card of another schema is not compared"
 
 
 @pytest.mark.parametrize("link", [LinkKind.IPSEC, LinkKind.VNET_TO_VNET])
-def test_a_vpn_link_wants_a_gateway(link: LinkKind) -> None:
+def test_a_vpn_link_requires_a_gateway(link: LinkKind) -> None:
     found = quarrels(make_card(gateway=None), link=link)
     assert found == [f"bank-b: link is {link}, but its card has no VPN gateway; wanted express-route"], (
-        "there is nothing that the tunnel could end at"
+        "the tunnel has no remote endpoint"
     )
 
 
-def test_a_peer_that_is_to_certify_names_must_say_that_it_does() -> None:
-    silent, told = make_card("bank-b"), make_card("bank-c", authority={"url": "https://10.99.1.126:8444"})
-    assert quarrels(silent, told, authority="bank-c") == [], "its card says where"
-    assert quarrels(silent, told, authority="bank-a") == [], "we do so ourselves"
-    assert quarrels(silent, told, authority="bank-b") == [
+def test_the_authority_must_have_a_url_on_its_card() -> None:
+    plain, found = make_card("bank-b"), make_card("bank-c", authority={"url": "https://10.99.1.126:8444"})
+    assert quarrels(plain, found, authority="bank-c") == [], "its card has the URL"
+    assert quarrels(plain, found, authority="bank-a") == [], "the own member certifies names"
+    assert quarrels(plain, found, authority="bank-b") == [
         "bank-b: it is to certify names, but its card has no authority; wanted it to say so first"
-    ], "our nodes would ask nobody"
+    ], "the nodes would have no authority to ask"
 
 
-def test_vnet_to_vnet_wants_one_tenant() -> None:
+def test_vnet_to_vnet_requires_one_tenant() -> None:
     found = quarrels(make_card(tenant_id=OTHER_TENANT), link=LinkKind.VNET_TO_VNET)
     tenants = f"its tenant is {OTHER_TENANT} and ours {TENANT}"
     assert found == [f"bank-b: link is vnet-to-vnet, but {tenants}; wanted ipsec across tenants"], (
@@ -900,7 +908,7 @@ def test_vnet_to_vnet_wants_one_tenant() -> None:
 @pytest.mark.parametrize("link", [LinkKind.IPSEC, LinkKind.EXPRESS_ROUTE])
 def test_other_links_cross_tenants(link: LinkKind) -> None:
     assert quarrels(make_card(tenant_id=OTHER_TENANT), link=link) == [], (
-        "nothing of ours is authorised on the other side"
+        "such a link needs no authorisation across tenants"
     )
 
 
@@ -913,30 +921,34 @@ def test_azures_own_number_of_a_gateway_beside_a_circuit() -> None:
     assert quarrels(both[0]) == [f"bank-b: link is ipsec, but the ASN of bank-b {reason} private ASN"]
     assert quarrels(make_card("bank-b"), own=own) == [
         f"bank-b: link is ipsec, but the ASN of bank-a {reason} private ASN"
-    ], "the peer would have to name our gateway by its addresses"
+    ], "the peer would have to configure our gateway by its addresses"
 
 
 @pytest.mark.parametrize("link", [LinkKind.IPSEC, LinkKind.VNET_TO_VNET])
-def test_both_sides_of_a_tunnel_want_one_policy(link: LinkKind) -> None:
+def test_both_sides_of_a_tunnel_must_have_one_policy(link: LinkKind) -> None:
     (mistake,) = quarrels(make_card(ipsec_policy=SUITE_B), link=link)
     assert mistake.startswith("bank-b: its gateway.ipsecPolicy is "), "the peer and the property are named"
-    assert mistake.endswith("; wanted the same on both sides"), "either side can give in"
-    assert '"ikeEncryption": "AES256"' in mistake, "what the peer has"
-    assert '"ikeEncryption": "GCMAES256"' in mistake, "and what we have"
-    assert quarrels(make_card(ipsec_policy=SUITE_B), link=link, own_policy=SUITE_B) == [], "ours gave in"
+    assert mistake.endswith("; wanted the same on both sides"), "the message offers a change on either side"
+    assert '"ikeEncryption": "AES256"' in mistake, "the message has the peer's value"
+    assert '"ikeEncryption": "GCMAES256"' in mistake, "the message has our value"
+    assert quarrels(make_card(ipsec_policy=SUITE_B), link=link, own_policy=SUITE_B) == [], (
+        "after our change the policies agree"
+    )
 
 
 def test_a_policy_changes_on_one_side_first() -> None:
     card = make_card(ipsec_policy=SUITE_B)
-    assert quarrels(card, recorded={"bank-b"}) == [], "or neither of two linked members could ever change it"
-    assert len(quarrels(card, recorded={"bank-c"})) == 1, "a first link waits for an agreement"
+    assert quarrels(card, recorded={"bank-b"}) == [], (
+        "otherwise neither of two linked members could ever change the policy"
+    )
+    assert len(quarrels(card, recorded={"bank-c"})) == 1, "a new link requires agreement"
 
 
 def test_express_route_needs_neither_gateway_nor_policy() -> None:
     without_gateway = BANK_A.model_copy(update={"asn": None})
     gateless = [make_card("bank-b", gateway=None), make_card("bank-c", gateway=None)]
     found = quarrels(*gateless, own=without_gateway, link=LinkKind.EXPRESS_ROUTE)
-    assert found == [], "the circuit is no VPN, and members without an ASN share none"
+    assert found == [], "a circuit is no VPN, and members without an ASN can't share one"
     found = quarrels(make_card(ipsec_policy=SUITE_B), link=LinkKind.EXPRESS_ROUTE)
     assert found == [], "a policy that no tunnel uses need not be the same"
 
@@ -947,8 +959,8 @@ def test_all_mistakes_come_in_one_message() -> None:
         make_card("bank-c", seed=signing_seed("bank-b"), link_secret=link_secret("bank-b"), gateway=None),
     )
     reasons = ["overlaps", "asn 64512", "the signingKey", "the linkPublicKey", "ipsecPolicy", "no VPN gateway"]
-    assert len(found) == len(reasons), "an operator mends them in one go"
-    assert all(sum(reason in line for line in found) == 1 for reason in reasons), "each of them once"
+    assert len(found) == len(reasons), "an operator can correct all at once"
+    assert all(sum(reason in line for line in found) == 1 for reason in reasons), "each mistake is there once"
 
 
 @pytest.mark.parametrize(
@@ -969,7 +981,7 @@ def test_ike_has_no_proposal_with_another_cipher_as_its_integrity(encryption: An
 
 
 def content(**changes: Any) -> dict[str, Any]:
-    """What bank B has to say of itself."""
+    """The content of bank B's card."""
     card = make_card(**changes)
     return {key: value for key, value in card.items() if key not in {"counter", "signingKey", "signature"}}
 
@@ -980,20 +992,20 @@ def issued(previous: object, *, least: int = 1, seed: str = "bank-b", **changes:
 
 
 def on_the_wire(card: dict[str, Any]) -> dict[str, Any]:
-    """The card as Pulumi hands it out: nothing that is null, one kind of number."""
+    """The card as Pulumi returns it: without nulls, and with all numbers as floats."""
     numbers = json.loads(json.dumps(card), parse_int=float)
     return {key: value for key, value in numbers.items() if value is not None}
 
 
-def test_a_card_counts_its_changes_and_nothing_else() -> None:
+def test_the_counter_rises_with_each_change_and_only_then() -> None:
     first = issued(None)
     assert first["counter"] == 1, "a first card"
-    assert issued(on_the_wire(first)) == first, "an update that changes nothing leaves the card as it is, to the byte"
+    assert issued(on_the_wire(first)) == first, "an update without changes leaves the card's bytes unchanged"
     second = issued(on_the_wire(first), location="northeurope")
     assert second["counter"] == 2, "a peer must be able to tell which of two cards is newer"
     assert issued(second, location="northeurope") == second
-    assert issued(second)["counter"] == 3, "also where it says again what it said before"
-    assert issued(first, seed="another key of bank-b")["counter"] == 2, "another signature is another card"
+    assert issued(second)["counter"] == 3, "a change back to an earlier content counts too"
+    assert issued(first, seed="another key of bank-b")["counter"] == 2, "a new signing key counts as a change"
     older = {key: value for key, value in first.items() if key != "counter"}
     assert issued({**older, "schema": "1.1"})["counter"] == 1, "a card of an older program has none"
     assert read(second).counter == 2
@@ -1002,10 +1014,10 @@ def test_a_card_counts_its_changes_and_nothing_else() -> None:
 def test_a_restored_state_counts_on_from_a_floor() -> None:
     last = issued(issued(None), location="northeurope")
     floored = issued(last, least=9, location="northeurope")
-    assert floored["counter"] == 9, "peers have seen 8, and other content with it"
-    assert issued(floored, least=9, location="northeurope") == floored, "and it stays there"
+    assert floored["counter"] == 9, "peers may have seen counter 8 with other content"
+    assert issued(floored, least=9, location="northeurope") == floored, "the counter stays there"
     assert issued(floored, least=9)["counter"] == 10
-    assert issued(floored, least=3, location="northeurope") == floored, "a floor takes nothing back"
+    assert issued(floored, least=3, location="northeurope") == floored, "a floor never lowers the counter"
     assert issued(None, least=9)["counter"] == 9
 
 
@@ -1041,14 +1053,14 @@ FRESH = {
 
 
 @pytest.mark.parametrize(("before", "after", "reason"), STALE.values(), ids=STALE)
-def test_an_older_card_is_not_believed(before: dict[str, Any], after: dict[str, Any], reason: str) -> None:
-    told = seen(before).staleness(seen(after))
-    assert told is not None
-    assert told.startswith(reason), "an old card has the member's own signature, and a key that may have leaked"
+def test_an_older_card_is_refused(before: dict[str, Any], after: dict[str, Any], reason: str) -> None:
+    found = seen(before).staleness(seen(after))
+    assert found is not None
+    assert found.startswith(reason), "an old card has the member's own signature, and a key that may have leaked"
 
 
 @pytest.mark.parametrize(("before", "after"), FRESH.values(), ids=FRESH)
-def test_a_newer_card_is_believed(before: dict[str, Any], after: dict[str, Any]) -> None:
+def test_a_newer_card_is_accepted(before: dict[str, Any], after: dict[str, Any]) -> None:
     assert seen(before).staleness(seen(after)) is None
 
 
@@ -1069,7 +1081,7 @@ def test_a_card_that_is_too_large_is_refused() -> None:
             make_card(**changes)
 
 
-def test_what_has_no_canonical_form_is_refused() -> None:
+def test_values_without_a_canonical_form_are_refused() -> None:
     deep: list[Any] = []
     for _ in range(5000):
         deep = [deep]
@@ -1084,7 +1096,7 @@ def test_what_has_no_canonical_form_is_refused() -> None:
         ({"legalName": "OU=node-2, O=Bank B, L=London, C=GB", "p2pAddress": "10.98.0.254:10000"}, "p2pAddress"),
     ],
 )
-def test_each_node_has_a_name_and_an_address_of_its_own(second: dict[str, Any], what: str) -> None:
+def test_two_nodes_with_one_name_or_address_are_refused(second: dict[str, Any], what: str) -> None:
     first = {"legalName": "OU=node-1, O=Bank B, L=London, C=GB", "p2pAddress": "10.98.0.254:10000"}
     assert f"two of its nodes have one {what}, " in refusal(make_card(nodes=[first, second]))
 
@@ -1097,11 +1109,11 @@ def test_the_schema_is_sound_and_accepts_cards() -> None:
     jsonschema.Draft202012Validator.check_schema(schema)
     validator = jsonschema.Draft202012Validator(schema)
     for card in (CARD, make_card(gateway=None), make_card(schema="1.7", added="later")):
-        assert list(validator.iter_errors(card)) == [], "what this program reads, the schema must accept"
+        assert list(validator.iter_errors(card)) == [], "the schema must accept each card that this program accepts"
 
 
 @pytest.mark.parametrize("key", sorted(CARD.keys() - LATER))
-def test_the_schema_wants_every_property(key: str) -> None:
+def test_the_schema_requires_every_property(key: str) -> None:
     shortened = {each: value for each, value in CARD.items() if each != key}
     assert not jsonschema.Draft202012Validator(card_schema()).is_valid(shortened), "a peer relies on each of them"
 
@@ -1121,7 +1133,7 @@ def test_the_schema_version_is_the_one_that_is_written() -> None:
     assert card_schema()["$id"].endswith(f":{CARD_SCHEMA}"), "a reader finds the schema by its version"
 
 
-# --- Bugs that are known: each of these fails until it is mended. --------------------------------------------------
+# --- Regressions of found bugs -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("spelling", ["last-character", "top-bit"])
@@ -1130,7 +1142,9 @@ def test_a_key_in_another_encoding_is_refused(spelling: str) -> None:
     raw = bytearray(base64.b64decode(key))
     raw[31] |= 0x80
     other = f"{key[:-2]}{chr(ord(key[-2]) + 1)}=" if spelling == "last-character" else base64.b64encode(raw).decode()
-    assert "linkPublicKey" in refusal(make_card(linkPublicKey=other)), "else two members could hold one key unseen"
+    assert "linkPublicKey" in refusal(make_card(linkPublicKey=other)), (
+        "otherwise two members could use one key unnoticed"
+    )
 
 
 @pytest.mark.parametrize("port", [0, 65536, 99999])
@@ -1138,7 +1152,7 @@ def test_a_port_is_one_of_tcp(port: int) -> None:
     refusal(restated(("nodes", 0, "p2pAddress"), f"10.98.0.254:{port}"))
 
 
-def test_an_endless_version_is_refused() -> None:
+def test_a_version_with_endless_digits_is_refused() -> None:
     refusal(make_card(schema=f"{'9' * 5000}.0"))
 
 
@@ -1153,7 +1167,7 @@ def test_an_endless_version_is_refused() -> None:
 )
 def test_a_card_that_the_schema_refuses_is_refused(path: Steps, value: object) -> None:
     card = restated(path, value)
-    assert not jsonschema.Draft202012Validator(card_schema()).is_valid(card), "the schema wants another type"
+    assert not jsonschema.Draft202012Validator(card_schema()).is_valid(card), "the schema requires another type"
     refusal(card)
 
 
@@ -1163,6 +1177,6 @@ def test_properties_have_one_name() -> None:
     refusal(resigned(card, signing_seed("bank-b")))
 
 
-def test_two_spellings_of_a_legal_name_are_one() -> None:
+def test_spellings_of_a_legal_name_in_another_order_are_equal() -> None:
     node = {"legalName": "C=GB,L=London,O=Bank A,OU=node-1", "p2pAddress": "10.98.0.254:10000"}
-    assert quarrels(make_card(nodes=[node])) != [], "a peer may not claim our node's name by another order"
+    assert quarrels(make_card(nodes=[node])) != [], "a peer may not use our node's name in another order"

@@ -1,4 +1,4 @@
-"""A peer's card as a file, in each way in which somebody saves it."""
+"""A peer's card as a file, in each form in which shells and editors save it."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ def read(folder: Path, content: bytes) -> Any:
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
-def test_what_shells_write_is_read(tmp_path: Path, encoding: str) -> None:
+def test_encodings_of_shells_are_read(tmp_path: Path, encoding: str) -> None:
     text = json.dumps(CARD, ensure_ascii=False, indent=2) + "\r\n"
     assert read(tmp_path, text.encode(encoding)) == CARD, "PowerShell's `>` writes UTF-16 or a byte-order mark"
 
@@ -48,14 +48,16 @@ def test_what_shells_write_is_read(tmp_path: Path, encoding: str) -> None:
         ),
     ],
 )
-def test_what_is_no_card_gets_one_message_that_says_what_to_do(tmp_path: Path, content: bytes, message: str) -> None:
-    with pytest.raises(ValueError, match=message) as told:
+def test_a_file_that_is_no_card_gets_one_message_that_says_what_to_do(
+    tmp_path: Path, content: bytes, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message) as raised:
         read(tmp_path, content)
-    assert len(str(told.value)) < 300, "one line, however long the file"
-    assert "codec" not in str(told.value), "no library's words"
+    assert len(str(raised.value)) < 300, "one line, however long the file"
+    assert "codec" not in str(raised.value), "without a library's wording"
 
 
-def test_all_outputs_are_read_with_the_card_among_them_alone(tmp_path: Path) -> None:
+def test_a_file_of_all_outputs_is_read_for_its_card_alone(tmp_path: Path) -> None:
     path = tmp_path / "own.json"
     path.write_text(json.dumps({"member": CARD, "links": {}}), encoding="utf-16")
     assert read_outputs_file(path) == {"member": CARD, "links": {}}, "PowerShell's `>` writes UTF-16"
@@ -80,4 +82,4 @@ def test_any_bytes_are_a_value_or_one_message(tmp_path_factory: pytest.TempPathF
         read(tmp_path_factory.getbasetemp(), content)
     except ValueError as error:
         message = str(error)
-    assert not message or "; wanted " in message, "each message says what was wanted"
+    assert not message or "; wanted " in message, "each message says what is wanted"

@@ -30,7 +30,7 @@ def play(tls):
 
 
 async def certified(authority: Authority, member: str, name: str, keys: Mapping[str, bytes] | None = None) -> Any:
-    """What a member's request for a name's certificate comes to."""
+    """The outcome of a member's request for a name's certificate."""
     request = make_request(name, "a@b", CertificateRole.NODE_CA, read_key(keys or make_keys(), NODE_CA_KEY))
     return await authority.answer(member, await authority.request(member, request))
 
@@ -38,12 +38,14 @@ async def certified(authority: Authority, member: str, name: str, keys: Mapping[
 async def refusal(authority: Authority, member: str, name: str, keys: Mapping[str, bytes] | None = None) -> str:
     with pytest.raises(RequestRefusedError, match="; wanted ") as refused:
         await certified(authority, member, name, keys)
-    assert not await authority.pending(), "nobody is asked: a person who says yes certifies another bank"
+    assert not await authority.pending(), (
+        "the request does not wait for an approval, which would certify another bank"
+    )
     return str(refused.value)
 
 
 async def joins(made: Network, member: str, bank: str, *names: str) -> None:
-    """A member whose card lists these names, and which was agreed to be this bank."""
+    """A member whose card lists these names, and whose agreed name is this bank."""
     made.cards[member], made.agreed[member] = list(names), bank
     await made.write_secrets()
 
@@ -61,7 +63,7 @@ def test_a_member_is_not_certified_as_another_bank(play, approval: Approval, nam
             authority, "mallory", name
         )
         held = await made.store().names("names/")
-        assert not held, "and no name is squatted"
+        assert not held, "the name stays free"
         await certified(authority, "mallory", f"OU=node-1, {MALLORY}")
 
     play(attack, approval=approval)
@@ -83,7 +85,7 @@ def test_a_waiting_request_is_refused_if_the_agreed_name_changes(play, approval:
     play(attack, approval=approval)
 
 
-def test_a_card_without_an_agreed_name_is_waited_for(play) -> None:
+def test_a_request_waits_for_an_agreed_name(play) -> None:
     async def history(made: Network, authority: Authority) -> None:
         del made.agreed["bank-b"]
         await made.write_secrets()
@@ -110,10 +112,10 @@ def test_a_banks_names_belong_to_one_card_key_until_they_are_revoked(play, membe
         keys = make_keys()
         assert "wanted the bank's names revoked by the authority first" in await refusal(
             authority, member, second, keys
-        ), "a name that nobody had is one of the bank's too"
+        ), "a new name belongs to the bank too"
         await refusal(authority, member, first)
         await authority.revoke(first, "alice")
-        assert await certified(authority, member, second, keys), "the old bank is gone, and its entry was reviewed"
+        assert await certified(authority, member, second, keys), "the earlier card key was revoked"
 
     play(history)
 
@@ -128,9 +130,9 @@ def test_a_bank_that_replaces_its_card_key_keeps_its_nodes_keys(play) -> None:
         await made.write_secrets()
         await refusal(authority, "bank-b", second)
         assert await certified(authority, "bank-b", first, keys) == before, (
-            "its request is signed with the certified key, which proves that it is the same bank"
+            "the certified key signs its request, which proves that it is the same bank"
         )
-        assert await certified(authority, "bank-b", second), "so its names are those of the new card key"
+        assert await certified(authority, "bank-b", second), "its names now belong to the new card key"
 
     play(history)
 
@@ -153,10 +155,10 @@ def test_polling_an_earlier_request_under_a_new_card_key_gets_nothing(play, appr
         with pytest.raises(RequestRefusedError, match="wanted the request posted again"):
             await authority.approve(identifier, "alice")
         assert "wanted the bank's names revoked" in await refusal(authority, "bank-b", f"OU=node-2, {BANK_B}"), (
-            "an id is no key: the bank's names are the earlier card key's still"
+            "a request id proves nothing: the names still belong to the earlier card key"
         )
         assert await authority.request("bank-b", posted) == identifier
-        assert await authority.answer("bank-b", identifier) == before, "who signs with the certified key is the bank"
+        assert await authority.answer("bank-b", identifier) == before, "the certified key proves that it is the bank"
 
     play(attack, approval=approval)
 

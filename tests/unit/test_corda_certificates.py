@@ -158,7 +158,7 @@ def test_names_are_encoded_as_corda_encodes_them(issued):
 def test_a_legal_name_survives_its_way_into_a_certificate_and_back():
     for name in (NAME, "O=Bank A, L=New York, C=US", "CN=svc, OU=x, O=Bank A, L=London, ST=Kent, C=GB"):
         assert legal_name_of(x500_name(name)) == name, "canonical form"
-    assert name_key(NAME) == name_key("C=GB, L=LONDON, O=BANK A/S, OU=NODE-1"), "X.500 tells these not apart"
+    assert name_key(NAME) == name_key("C=GB, L=LONDON, O=BANK A/S, OU=NODE-1"), "X.500 treats these as equal"
     assert name_key(NAME) != name_key(NAME.replace("node-1", "node-2")), "another name"
 
 
@@ -223,11 +223,13 @@ def test_certificates_name_the_url_of_their_revocation_list(chains, network):
 def test_validity_begins_with_the_day_and_ends_before_the_issuers(network, keys):
     key = read_key(keys, NODE_CA_KEY)
     (leaf, *_) = network.certify(CertificateRole.NODE_CA, key)
-    assert leaf.not_valid_before_utc == NOW.replace(hour=0, minute=0), "clocks that are a little late take it"
+    assert leaf.not_valid_before_utc == NOW.replace(hour=0, minute=0), "clocks that are a little slow accept it"
     assert leaf.not_valid_after_utc == NOW + LIFETIME
     late = NOW + Lifetimes.root - timedelta(days=5)
     (cut, *_) = network.certify(CertificateRole.NODE_CA, key, now=late)
-    assert cut.not_valid_after_utc == network.ca.not_valid_after_utc, "Java refuses what outlives its issuer"
+    assert cut.not_valid_after_utc == network.ca.not_valid_after_utc, (
+        "Java refuses a certificate that outlives its issuer"
+    )
     assert renewal_time(leaf) == leaf.not_valid_after_utc - (leaf.not_valid_after_utc - leaf.not_valid_before_utc) / 3
 
 
@@ -258,7 +260,7 @@ def test_every_chain_of_a_node_is_accepted(network, keys, chains):
     check_root(network.root)
 
 
-def test_chains_that_prove_nothing_are_refused(network, keys, chains):
+def test_unverifiable_chains_are_refused(network, keys, chains):
     other = make_network()
     ca, tls = chains.node_ca, chains.tls
 
@@ -285,7 +287,7 @@ def test_chains_that_prove_nothing_are_refused(network, keys, chains):
     refused("is valid from", ca, now=NOW - timedelta(days=2))
     refused("is valid from", ca, now=NOW + LIFETIME + timedelta(seconds=1))
     refused("a hierarchy that Corda knows", (tls[0], network.root), CertificateRole.TLS, TLS_KEY)
-    # A TLS certificate is no authority, so nothing stands below it.
+    # A TLS certificate is no CA: it can't issue another one.
     below = certificate(
         CertificateRole.LEGAL_IDENTITY, x500_name(NAME), read_key(keys, IDENTITY_KEY).public_key(), tls[0], now=NOW
     )
@@ -340,14 +342,14 @@ def test_openssl_verifies_each_chain_and_the_revocation_lists(tmp_path, keys, ki
         return done.returncode == 0
 
     assert verified("none"), "an unbroken chain, with fresh revocation lists"
-    assert verified("some") is (kind == "tls"), "what is revoked is refused"
+    assert verified("some") is (kind == "tls"), "a revoked certificate is refused"
 
 
 # --- Signing elsewhere ---------------------------------------------------------------------------------------------
 
 
 class Elsewhere:
-    """A signer whose key is not to be had."""
+    """A signer whose private key can't be read."""
 
     def __init__(self, key: ec.EllipticCurvePrivateKey) -> None:
         self._key, self.asked = key, 0
@@ -402,12 +404,12 @@ def test_openssl_reads_and_verifies_a_request(keys, tmp_path):
         text=True,
         check=True,
     )
-    assert "verify OK" in done.stdout + done.stderr, "the signature proves that the asker has the key"
-    assert "ops@bank-a.example" in done.stdout, "BCStyle.E, as Corda's own requests have it"
+    assert "verify OK" in done.stdout + done.stderr, "the signature proves possession of the key"
+    assert "ops@bank-a.example" in done.stdout, "BCStyle.E, as in Corda's own requests"
 
 
 @given(st.integers(0, 400), st.integers(0, 255))
-def test_a_request_that_was_changed_is_refused_or_the_same(position, value):
+def test_a_changed_request_is_refused_or_unchanged_in_meaning(position, value):
     key = ec.derive_private_key(7, ec.SECP256R1())
     whole = make_request(NAME, "ops@bank-a.example", CertificateRole.NODE_CA, key)
     changed = bytearray(whole)
@@ -424,7 +426,7 @@ def test_a_request_that_was_changed_is_refused_or_the_same(position, value):
     )
 
 
-def test_requests_for_what_an_authority_does_not_issue_are_refused(keys):
+def test_requests_for_certificates_that_an_authority_does_not_issue_are_refused(keys):
     key = read_key(keys, NODE_CA_KEY)
     with pytest.raises(CertificateError, match="a request for role DOORMAN_CA"):
         read_request(make_request(NAME, "a@b", CertificateRole.DOORMAN_CA, key))
@@ -442,7 +444,7 @@ def test_a_request_without_a_role_means_a_node_ca(keys):
     key = read_key(keys, NODE_CA_KEY)
     csr = x509.CertificateSigningRequestBuilder().subject_name(x500_name(NAME)).sign(key, SHA256())
     assert isinstance(read := read_request(csr.public_bytes(Encoding.DER)), Request)
-    assert read.role is CertificateRole.NODE_CA, "as Corda's first nodes asked"
+    assert read.role is CertificateRole.NODE_CA, "as Corda's first nodes did"
 
 
 # --- Documents and keys --------------------------------------------------------------------------------------------
@@ -457,7 +459,7 @@ def test_chains_are_kept_as_a_document_without_secrets(chains, keys):
             Chains.from_json(damaged)
 
 
-def test_keys_differ_and_are_in_no_message(keys):
+def test_keys_differ_and_appear_in_no_message(keys):
     assert set(keys) == set(IDENTITY_BLOBS)
     assert len({read_key(keys, name).private_numbers().private_value for name in IDENTITY_BLOBS}) == 4, (
         "one for each use"
@@ -466,22 +468,22 @@ def test_keys_differ_and_are_in_no_message(keys):
     rsa_like = {**keys, TLS_KEY: b"-----BEGIN PRIVATE KEY-----\nsecret\n-----END PRIVATE KEY-----\n"}
     with pytest.raises(CertificateError) as refused:
         read_key(rsa_like, TLS_KEY)
-    assert "secret\n" not in str(refused.value), "nothing of a key stands in a message"
+    assert "secret\n" not in str(refused.value), "no part of a key is in a message"
     p384 = ec.generate_private_key(ec.SECP384R1()).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     with pytest.raises(CertificateError, match="wanted a P-256 key"):
         read_key({TLS_KEY: p384}, TLS_KEY)
 
 
-def test_the_rpc_certificate_is_for_the_address_that_applications_dial(chains, keys):
+def test_the_rpc_certificate_has_the_address_that_applications_connect_to(chains, keys):
     assert serves(chains.rpc, "10.1.255.4")
     assert not serves(chains.rpc, "10.1.255.5")
     assert serves(issue_rpc(keys, NAME, "rpc.bank-a.example", now=NOW), "rpc.bank-a.example")
-    assert not serves(chains.tls[0], "10.1.255.4"), "it names no address"
+    assert not serves(chains.tls[0], "10.1.255.4"), "the other certificates name no address"
     chains.rpc.verify_directly_issued_by(chains.rpc)
     assert key_hash(chains.rpc.public_key()) == key_hash(read_key(keys, RPC_TLS_KEY).public_key())
 
 
-def test_a_fingerprint_is_what_configuration_pins(network):
+def test_a_fingerprint_has_the_form_that_the_configuration_pins(network):
     der = network.root.public_bytes(Encoding.DER)
     assert fingerprint(network.root) == f"sha256:{hashlib.sha256(der).hexdigest()}"
 
@@ -492,6 +494,6 @@ def test_a_fingerprint_is_what_configuration_pins(network):
 def test_key_stores_lack_the_node_cas_key(chains, keys):
     assert set(key_stores(keys, chains, PASSWORD)) == set(STORES)
     without = {name: blob for name, blob in keys.items() if name != NODE_CA_KEY}
-    assert set(key_stores(without, chains, PASSWORD)) == set(STORES), "the node CA's key is of no use to it"
+    assert set(key_stores(without, chains, PASSWORD)) == set(STORES), "a node does not need the node CA's key"
     secret = read_key(keys, IDENTITY_KEY).private_numbers().private_value.to_bytes(32, "big")
     assert all(secret not in content for content in key_stores(keys, chains, PASSWORD).values()), "protected"

@@ -1,4 +1,4 @@
-"""How nodes get certificates: from an authority that may lie, and from a zone that knows nothing of our proofs."""
+"""How nodes get certificates: from an authority that may be forged, and from a zone, which has no proofs."""
 
 import asyncio
 import base64
@@ -60,13 +60,13 @@ async def caught(work: Awaitable[Any]) -> BaseException:
 
 
 def plain(error: BaseException) -> bool:
-    """Whether it is an error that waiting does not mend."""
+    """Whether it is an error that waiting does not resolve."""
     return isinstance(error, SoftwareError) and not isinstance(error, WaitingError)
 
 
 @asynccontextmanager
 async def lying(made: Network, lie: Callable[[Respond, web.BaseRequest], Any]) -> AsyncIterator[str]:
-    """An authority in whose place somebody else answers, who may ask it first; gives its URL."""
+    """A server in place of the authority, which may forward requests to it; yields its URL."""
     async with made.authority() as authority:
         await authority.run_due_tasks()
         honest = Requests(authority).respond
@@ -80,18 +80,18 @@ async def lying(made: Network, lie: Callable[[Respond, web.BaseRequest], Any]) -
 
 
 def proven(made: Network, request: web.BaseRequest, status: int, body: bytes, **headers: str) -> web.Response:
-    """An answer of somebody who has bank B's enrolment key: the authority itself, gone wrong."""
-    told = proof.answer_proof(
+    """An authenticated answer: of an authority that is faulty or hostile."""
+    code = proof.answer_proof(
         bytes.fromhex(made.enrolment_keys["bank-b"]),
         member="bank-b",
         nonce=request.headers[proof.NONCE],
         status=status,
         body=body,
     )
-    return web.Response(status=status, body=body, headers={proof.ANSWER_PROOF: told, **headers})
+    return web.Response(status=status, body=body, headers={proof.ANSWER_PROOF: code, **headers})
 
 
-# --- An authority that is not what it seems ------------------------------------------------------------------------
+# --- A forged authority --------------------------------------------------------------------------------------------
 
 
 def test_an_answer_without_the_authoritys_proof_is_refused(play):
@@ -136,24 +136,24 @@ def test_an_answer_without_the_authoritys_proof_is_refused(play):
                 error = await caught(member.certificates())
                 assert plain(error), f"{what}: {error!r}"
                 assert "is not proven by our enrolment key" in str(error), what
-                assert not member.documents.content, f"{what}: nothing of it is kept"
+                assert not member.documents.content, f"{what}: nothing of it is stored"
         async with lying(made, replayed) as url:
             member = made.member("bank-b", url, BANK_B)
             assert await member.enrolment.trust_root()
             error = await caught(member.certificates())
-            assert "is not proven" in str(error), "an older answer answers no newer request"
+            assert "is not proven" in str(error), "an older answer is no answer to a newer request"
 
     play(history)
 
 
-def test_an_authority_that_does_not_know_our_key_is_waited_for(play):
+def test_a_node_waits_for_an_authority_that_does_not_accept_its_key_yet(play):
     async def history(made: Network) -> None:
         async with made.vm() as vm:
             member = made.member("bank-b", vm.url, BANK_B, key="d" * 64)
             with pytest.raises(WaitingError, match="does not take our enrolment key; wanted: bank-b known to it"):
                 await member.certificates()
             member.key = made.enrolment_keys["bank-b"]
-            assert await member.certificates(), "a generation of keys that both have by now"
+            assert await member.certificates(), "both now have this generation of keys"
             with pytest.raises(WaitingError, match="bank-c known to it"):
                 await made.member("bank-c", vm.url, BANK_B).certificates()
 
@@ -185,12 +185,12 @@ def test_answers_that_are_too_large_or_too_late_fail(play):
             member = made.member("bank-b", url, BANK_B)
             member.enrolment._answer_seconds = 1.0
             began = time.monotonic()
-            assert isinstance(await caught(member.certificates()), WaitingError), "an answer may yet come"
+            assert isinstance(await caught(member.certificates()), WaitingError), "an answer may come later"
             assert time.monotonic() - began < 2
         url = "https://127.0.0.1:1"
         error = await caught(made.member("bank-b", url, BANK_B).certificates())
         assert isinstance(error, WaitingError)
-        assert url in str(error), "who must act"
+        assert url in str(error), "the message says who must act"
 
     play(history)
 
@@ -287,12 +287,12 @@ def test_another_major_version_of_an_authority_is_refused(play):
             member = made.member("bank-b", url, BANK_B)
             with pytest.raises(SoftwareError, match=r"/network: schema: .*; wanted schema 1.x"):
                 await member.certificates()
-            assert not member.documents.content, "and nothing of it is kept"
+            assert not member.documents.content, "and nothing of it is stored"
 
     play(history)
 
 
-def test_certificates_that_prove_nothing_are_not_stored(play):
+def test_unverifiable_certificates_are_not_stored(play):
     async def history(made: Network) -> None:
         other = make_network(made.clock())
         async with made.vm() as vm:
@@ -324,13 +324,13 @@ def test_certificates_that_prove_nothing_are_not_stored(play):
                     liars = Member("bank-b", BANK_B, made, url)
                     liars.keys = member.keys
                     assert plain(await caught(liars.certificates())), what
-                    assert set(liars.documents.content) == {TRUST_ROOT}, f"{what}: not kept"
+                    assert set(liars.documents.content) == {TRUST_ROOT}, f"{what}: not stored"
 
     play(history)
 
 
 @pytest.mark.parametrize(("status", "waits"), [(401, True), (403, True), (404, True), (400, False), (418, False)])
-def test_what_an_authority_refuses_is_no_fault_of_the_vm(play, status, waits):
+def test_a_refusal_of_the_authority_is_no_fault_of_the_vm(play, status, waits):
     async def history(made: Network) -> None:
         async def lie(honest: Respond, request: web.BaseRequest) -> web.StreamResponse:
             if request.path == "/network":
@@ -339,8 +339,8 @@ def test_what_an_authority_refuses_is_no_fault_of_the_vm(play, status, waits):
 
         async with lying(made, lie) as url:
             error = await caught(made.member("bank-b", url, BANK_B).certificates())
-            assert isinstance(error, WaitingError) is waits, "another VM would be told the same"
-            assert f"{url}: certificate" in str(error), "who was asked"
+            assert isinstance(error, WaitingError) is waits, "another VM would get the same answer"
+            assert f"{url}: certificate" in str(error), "the message says who refused"
             assert "refused: no such name here" in str(error)
             assert ("wanted: whoever runs the network's authority" in str(error)) is waits
 
@@ -356,12 +356,12 @@ def test_the_first_proven_root_is_stored_and_no_other_accepted(play, tls):
             member = made.member("bank-b", vm.url, BANK_B)
             first = await member.certificates()
             assert member.documents.content[TRUST_ROOT].content == to_pem(first.trust_root).encode()
-            # The bank's authority is set up anew, with other keys: a person must say so to every member.
+            # The bank's authority is set up again with other keys: its operator must inform every member.
             moved = Member("bank-b", BANK_B, another, other.url)
             moved.documents, moved.keys = member.documents, member.keys
             moved.context = replace(moved.context, documents=member.documents)
             moved.enrolment = moved.vm()
-            assert await moved.certificates(1) == first, "what is kept needs no authority"
+            assert await moved.certificates(1) == first, "stored certificates need no authority"
             error = await caught(moved.certificates(2))
             assert plain(error)
             assert "does not end with the network's root" in str(error)
@@ -384,7 +384,7 @@ def test_no_root_but_the_pinned_one_is_accepted(play):
             assert plain(error)
             assert f"wanted the pinned sha256:{'0' * 64}" in str(error)
             assert not stranger.documents.content
-            # A pin that is set later than the root was kept.
+            # A pin that is set after the root was stored.
             member.context = replace(member.context, trust_root=f"sha256:{'0' * 64}")
             assert "document trust-root" in str(await caught(member.vm().trust_root()))
 
@@ -401,7 +401,7 @@ def test_vms_that_ask_at_the_same_time_store_one_root(play):
     play(history)
 
 
-# --- What is kept --------------------------------------------------------------------------------------------------
+# --- What is stored ------------------------------------------------------------------------------------------------
 
 
 def test_unusable_stored_certificates_are_requested_again(play):
@@ -411,8 +411,8 @@ def test_unusable_stored_certificates_are_requested_again(play):
             whole = await member.certificates()
             document = member.documents.content["certificates/node-1"]
             for damage in (b"", b"{}", document.content[:-40], Chains.to_json(await member.certificates(2))):
-                kept = member.documents.content["certificates/node-1"]
-                await member.documents.write("certificates/node-1", damage, kept.etag)
+                stored = member.documents.content["certificates/node-1"]
+                await member.documents.write("certificates/node-1", damage, stored.etag)
                 again = await member.certificates()
                 assert (again.node_ca, again.identity) == (whole.node_ca, whole.identity)
                 assert member.documents.content["certificates/node-1"].content == again.to_json()
@@ -420,7 +420,7 @@ def test_unusable_stored_certificates_are_requested_again(play):
     play(history)
 
 
-def test_another_frontend_needs_another_certificate_for_applications(play):
+def test_another_frontend_requires_another_rpc_certificate(play):
     async def history(made: Network) -> None:
         async with made.vm() as vm:
             member = made.member("bank-b", vm.url, BANK_B)
@@ -428,7 +428,7 @@ def test_another_frontend_needs_another_certificate_for_applications(play):
             member.context = replace(member.context, frontend="10.1.255.5")
             after = await member.vm().certificates(member.identity(1), member.keys["node-1"])
             assert after.rpc != before.rpc
-            assert after.identity == before.identity, "the party stays what it was"
+            assert after.identity == before.identity, "the legal identity stays"
 
     play(history)
 
@@ -445,26 +445,28 @@ def test_an_outage_of_the_documents_is_reported_as_such(play):
             member.documents.away = True
             with pytest.raises(UnavailableError):
                 await member.certificates()
-            assert not member.enrolment.renewal_due(chains), "a node that runs, runs on"
+            assert not member.enrolment.renewal_due(chains), "a running node keeps running"
 
     play(history)
 
 
-def test_a_renewal_that_fails_leaves_the_node_its_certificates(play):
+def test_a_failed_renewal_leaves_the_node_its_certificates(play):
     async def history(made: Network) -> None:
         async with made.vm() as vm:
             member = made.member("bank-b", vm.url, BANK_B)
             chains = await member.certificates()
         made.clock.ahead = timedelta(days=250)
-        assert await member.certificates() == chains, "the authority is away, and there are months left"
-        assert not member.enrolment.renewal_due(chains), "within the hour nobody is asked again"
+        assert await member.certificates() == chains, (
+            "the authority is unavailable, and the certificates are valid for months"
+        )
+        assert not member.enrolment.renewal_due(chains), "there is no further attempt within the hour"
         made.clock.ahead = timedelta(days=366)
-        assert isinstance(await caught(member.certificates()), WaitingError), "now they are of no use any more"
+        assert isinstance(await caught(member.certificates()), WaitingError), "now they have expired"
 
     play(history)
 
 
-def test_stored_parameters_serve_while_the_authority_is_away(play):
+def test_stored_parameters_are_used_while_the_authority_is_unavailable(play):
     async def history(made: Network) -> None:
         async with made.vm() as vm:
             bank_a, bank_b = made.member("bank-a", vm.url, BANK_A), made.member("bank-b", vm.url, BANK_B)
@@ -474,22 +476,24 @@ def test_stored_parameters_serve_while_the_authority_is_away(play):
             assert parameters
             assert bank_b.documents.content[NETWORK_DOCUMENT].content == parameters, "as nodes read them"
         assert await bank_b.enrolment.network_parameters(epoch_of) == parameters
-        assert isinstance(await caught(bank_a.vm().network_parameters(epoch_of)), WaitingError), "never told to it"
+        assert isinstance(await caught(bank_a.vm().network_parameters(epoch_of)), WaitingError), (
+            "they were never stored here"
+        )
 
     play(history)
 
 
-def telling(document: bytes, made: Network) -> Callable[[Respond, web.BaseRequest], Any]:
-    """An authority that tells this as the network's parameters, and the truth in all else."""
+def with_parameters(document: bytes, made: Network) -> Callable[[Respond, web.BaseRequest], Any]:
+    """An authority that answers with these network parameters, and else correctly."""
 
     async def lie(honest: Respond, request: web.BaseRequest) -> web.StreamResponse:
         answer = await honest(request)
         assert isinstance(answer, web.Response)
         if request.path != "/network":
             return answer
-        told = json.loads(bytes(answer.body or b""))  # type: ignore[arg-type]
-        told["networkParameters"] = base64.b64encode(document).decode()
-        return proven(made, request, 200, json.dumps(told).encode())
+        changed = json.loads(bytes(answer.body or b""))  # type: ignore[arg-type]
+        changed["networkParameters"] = base64.b64encode(document).decode()
+        return proven(made, request, 200, json.dumps(changed).encode())
 
     return lie
 
@@ -504,8 +508,8 @@ def test_a_wrong_answer_does_not_replace_stored_parameters_and_certificates(play
         async def no_base64(honest: Respond, request: web.BaseRequest) -> web.StreamResponse:
             answer = await honest(request)
             assert isinstance(answer, web.Response)
-            told = json.loads(bytes(answer.body or b"")) | {"networkParameters": "?"}  # type: ignore[arg-type]
-            return proven(made, request, 200, json.dumps(told).encode())
+            changed = json.loads(bytes(answer.body or b"")) | {"networkParameters": "?"}  # type: ignore[arg-type]
+            return proven(made, request, 200, json.dumps(changed).encode())
 
         lies: dict[str, Callable[[Respond, web.BaseRequest], Any]] = {
             "no network": lambda _, request: proven(made, request, 200, b"{}"),
@@ -513,8 +517,8 @@ def test_a_wrong_answer_does_not_replace_stored_parameters_and_certificates(play
             "not proven": lambda _, request: web.Response(status=404),
             "of another network": lambda _, request: proven(made, request, 200, another_root),
             "no base64": no_base64,
-            "not signed by the network": telling(b"nobody signed this", made),
-            "an older epoch": telling(b'{"epoch": 0}', made),
+            "not signed by the network": with_parameters(b"nobody signed this", made),
+            "an older epoch": with_parameters(b'{"epoch": 0}', made),
         }
         async with made.vm() as vm:
             bank_a, bank_b = made.member("bank-a", vm.url, BANK_A), made.member("bank-b", vm.url, BANK_B)
@@ -526,18 +530,20 @@ def test_a_wrong_answer_does_not_replace_stored_parameters_and_certificates(play
                 bank_b.context = replace(
                     bank_b.context, network=replace(bank_b.context.network, url=url)  # type: ignore[type-var]
                 )  # fmt: skip
-                told = await bank_b.vm().network_parameters(epoch_of)
-                assert told == parameters, f"{what}: what is kept is good"
-                assert bank_b.documents.content[NETWORK_DOCUMENT].content == parameters, f"{what}: not written over"
+                read = await bank_b.vm().network_parameters(epoch_of)
+                assert read == parameters, f"{what}: the stored parameters stay in use"
+                assert bank_b.documents.content[NETWORK_DOCUMENT].content == parameters, (
+                    f"{what}: the stored document is unchanged"
+                )
                 if what not in {"of another network", "an older epoch"}:
                     stranger = made.member("bank-b", url, BANK_B)
                     assert plain(await caught(stranger.enrolment.network_parameters(epoch_of))), what
-                    assert NETWORK_DOCUMENT not in stranger.documents.content, f"{what}: not kept"
-        async with lying(made, telling(b'{"epoch": 7}', made)) as url:
+                    assert NETWORK_DOCUMENT not in stranger.documents.content, f"{what}: not stored"
+        async with lying(made, with_parameters(b'{"epoch": 7}', made)) as url:
             bank_b.context = replace(
                 bank_b.context, network=replace(bank_b.context.network, url=url)  # type: ignore[type-var]
             )  # fmt: skip
-            assert await bank_b.vm().network_parameters(epoch_of) == b'{"epoch": 7}', "a later epoch is taken"
+            assert await bank_b.vm().network_parameters(epoch_of) == b'{"epoch": 7}', "a later epoch is accepted"
 
         async def damaged() -> bytes:
             raise DamagedError("secret enrolment-key is none")
@@ -546,10 +552,12 @@ def test_a_wrong_answer_does_not_replace_stored_parameters_and_certificates(play
             bank_b.context, network=replace(bank_b.context.network, key=damaged)  # type: ignore[type-var]
         )  # fmt: skip
         vm_b = bank_b.vm()
-        assert await vm_b.network_parameters(epoch_of) == b'{"epoch": 7}', "nor does a damaged enrolment key"
+        assert await vm_b.network_parameters(epoch_of) == b'{"epoch": 7}', (
+            "a damaged enrolment key does not replace them either"
+        )
         made.clock.ahead = timedelta(days=250)
-        kept = await vm_b.certificates(bank_b.identity(1), bank_b.keys["node-1"])
-        assert kept == chains, "it is time to renew, and there are months left"
+        stored = await vm_b.certificates(bank_b.identity(1), bank_b.keys["node-1"])
+        assert stored == chains, "they are due for renewal, and valid for months"
         await vm_b._renew(bank_b.identity(1), bank_b.keys["node-1"])
 
     play(history)
@@ -562,21 +570,21 @@ def test_damaged_stored_parameters_are_fetched_again(play):
             await bank_a.certificates(1)
             await vm.authority.run_due_tasks()
             parameters = await bank_a.enrolment.network_parameters(epoch_of)
-            kept = bank_a.documents.content[NETWORK_DOCUMENT]
-            await bank_a.documents.write(NETWORK_DOCUMENT, b"torn", kept.etag)
+            stored = bank_a.documents.content[NETWORK_DOCUMENT]
+            await bank_a.documents.write(NETWORK_DOCUMENT, b"torn", stored.etag)
             assert await bank_a.vm().network_parameters(epoch_of) == parameters
             assert bank_a.documents.content[NETWORK_DOCUMENT].content == parameters
 
     play(history)
 
 
-def test_parameters_that_are_no_base64_are_refused(play):
+def test_parameters_that_are_not_base64_are_refused(play):
     async def history(made: Network) -> None:
         async def lie(honest: Respond, request: web.BaseRequest) -> web.StreamResponse:
             answer = await honest(request)
             assert isinstance(answer, web.Response)
-            told = json.loads(bytes(answer.body or b"")) | {"networkParameters": "?", "epoch": 1}  # type: ignore[arg-type]
-            return proven(made, request, 200, json.dumps(told).encode())
+            changed = json.loads(bytes(answer.body or b"")) | {"networkParameters": "?", "epoch": 1}  # type: ignore[arg-type]
+            return proven(made, request, 200, json.dumps(changed).encode())
 
         async with lying(made, lie) as url:
             error = await caught(made.member("bank-b", url, BANK_B).enrolment.network_parameters(epoch_of))
@@ -601,7 +609,7 @@ def test_without_an_authority_or_zone_a_node_waits(play):
 
 
 class Doorman:
-    """A registration service as a zone has it: Corda's protocol, and nothing of ours."""
+    """A zone's registration service: Corda's protocol without this project's proofs."""
 
     def __init__(self, now: Any) -> None:
         self.network = make_network(now)
@@ -650,12 +658,14 @@ def test_a_zone_certifies_the_node_ca_which_certifies_the_identity(play):
             with pytest.raises(WaitingError):
                 await member.certificates()
             chains = await member.certificates()
-            assert len(doorman.posted) == 1, "asked once, whichever VM asks on"
+            assert len(doorman.posted) == 1, "requested once, whichever VM polls"
             asked = read_request(doorman.requests["C1.F0-1"])
             assert (asked.legal_name, asked.role) == (f"OU=node-1, {BANK_B}", CertificateRole.NODE_CA)
             headers = doorman.posted[0]
-            assert (headers["Platform-Version"], headers["Client-Version"]) == ("12", "4.10"), "as a node says it"
-            assert not {proof.MEMBER, proof.NONCE, proof.REQUEST_PROOF} & set(headers), "a zone has no key of ours"
+            assert (headers["Platform-Version"], headers["Client-Version"]) == ("12", "4.10"), "as a node sends it"
+            assert not {proof.MEMBER, proof.NONCE, proof.REQUEST_PROOF} & set(headers), (
+                "a zone shares no key with members"
+            )
             assert [role_of(each) for each in chains.identity] == [
                 CertificateRole.LEGAL_IDENTITY,
                 CertificateRole.NODE_CA,
@@ -666,7 +676,9 @@ def test_a_zone_certifies_the_node_ca_which_certifies_the_identity(play):
             key = read_key(member.keys["node-1"], IDENTITY_KEY).public_key()
             assert key_hash(chains.identity[0].public_key()) == key_hash(key)
             assert await member.certificates() == chains
-            assert await member.enrolment.network_parameters(epoch_of) is None, "the zone's network map tells them"
+            assert await member.enrolment.network_parameters(epoch_of) is None, (
+                "nodes get them from the zone's network map"
+            )
 
     play(history)
 
@@ -687,7 +699,7 @@ def test_a_request_that_a_zone_rejected_is_sent_again_at_the_next_start(play):
     play(history)
 
 
-def test_a_request_that_a_zone_forgot_is_sent_again(play):
+def test_a_request_that_a_zone_lost_is_sent_again(play):
     async def history(made: Network) -> None:
         doorman = Doorman(made.clock())
         doorman.pending = 1
@@ -713,7 +725,7 @@ def test_a_zone_with_another_root_than_configured_is_refused(play):
             error = await caught(member.certificates())
             assert plain(error)
             assert "does not end with the network's root" in str(error)
-            # Configuration that names another zone than the one whose root is kept.
+            # The configuration names another zone than the one whose root is stored.
             moved = zoned(made, doorman, port)
             moved.context = replace(moved.context, documents=member.documents)
             assert "wanted the root that this bank first took" in str(await caught(moved.vm().trust_root()))
@@ -722,7 +734,7 @@ def test_a_zone_with_another_root_than_configured_is_refused(play):
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504, 429])
-def test_a_zone_that_fails_is_waited_for(play, status):
+def test_a_node_waits_for_a_zone_that_fails(play, status):
     async def history(made: Network) -> None:
         async def respond(_: web.BaseRequest) -> web.StreamResponse:
             return web.Response(status=status)
@@ -736,10 +748,10 @@ def test_a_zone_that_fails_is_waited_for(play, status):
 
 
 @pytest.mark.parametrize("identifier", ["", "../admin", "a b", "x" * 200, "ü"])
-def test_an_invalid_request_id_of_a_zone_is_not_used(play, identifier):
+def test_an_invalid_request_id_of_a_zone_is_refused(play, identifier):
     async def history(made: Network) -> None:
         async def respond(request: web.BaseRequest) -> web.StreamResponse:
-            assert request.method == "POST", "nothing else is asked"
+            assert request.method == "POST", "nothing else is requested"
             return web.Response(text=identifier)
 
         async with serving_requests(respond, None, "127.0.0.1", 0) as port:
@@ -754,7 +766,7 @@ def test_an_invalid_request_id_of_a_zone_is_not_used(play, identifier):
 
 
 def test_no_text_can_move_from_one_part_of_an_authenticated_message_to_the_next():
-    told: dict[str, Any] = {
+    parts: dict[str, Any] = {
         "member": "bank-b",
         "method": "GET",
         "path": "/a",
@@ -762,7 +774,7 @@ def test_no_text_can_move_from_one_part_of_an_authenticated_message_to_the_next(
         "time": "1",
         "body": b"x",
     }
-    proofs = {proof.request_proof(b"k" * 32, **told)}
+    proofs = {proof.request_proof(b"k" * 32, **parts)}
     for changes in (
         {"member": "bank-bGET", "method": ""},
         {"path": "/a00", "nonce": ""},
@@ -770,22 +782,22 @@ def test_no_text_can_move_from_one_part_of_an_authenticated_message_to_the_next(
         {"body": b"y"},
         {"path": '/a","00'},
     ):
-        proofs.add(proof.request_proof(b"k" * 32, **told | changes))
-    proofs.add(proof.request_proof(b"l" * 32, **told))
+        proofs.add(proof.request_proof(b"k" * 32, **parts | changes))
+    proofs.add(proof.request_proof(b"l" * 32, **parts))
     proofs.add(proof.answer_proof(b"k" * 32, member="bank-b", nonce="00", status=200, body=b"x"))
-    assert len(proofs) == 8, "each is another"
+    assert len(proofs) == 8, "each message has another proof"
 
 
-def test_the_proof_of_a_request_stays_the_same_over_releases():
-    told = proof.request_proof(
+def test_the_form_of_a_requests_proof_is_stable_over_releases():
+    code = proof.request_proof(
         bytes(32), member="bank-b", method="GET", path="/network", nonce="00" * 16, time="1", body=b""
     )
-    assert told == "a1138a43d1502f29285282fa29184a7e32ebddcff817fc5fb3df2fd5c33fbe8e", (
-        "both sides run different releases for a while: the form stays"
+    assert code == "a1138a43d1502f29285282fa29184a7e32ebddcff817fc5fb3df2fd5c33fbe8e", (
+        "both sides may run different releases"
     )
 
 
-def test_a_trust_root_document_with_anything_else_is_refused(play):
+def test_a_trust_root_document_with_other_content_is_refused(play):
     async def history(made: Network) -> None:
         async with made.vm() as vm:
             member = made.member("bank-b", vm.url, BANK_B)
@@ -813,7 +825,7 @@ def test_a_revoked_name_is_certified_again_with_new_keys(play, tls, approval):
             bank = made.member("bank-b", vm.url, BANK_B)
 
             async def started(known: str | None) -> tuple[str, Chains]:
-                """What a holder's agent does, anew each time: the keys, then their certificates."""
+                """What a holder's agent does at each start: read the keys, then get their certificates."""
                 keys = await KeyVaultKeys(vault, settle_seconds=0).obtain(bank.identity(), make_keys, known)
                 enrolment = bank.vm()
                 try:
@@ -822,22 +834,22 @@ def test_a_revoked_name_is_certified_again_with_new_keys(play, tls, approval):
                     names = (NODE_CA_KEY, IDENTITY_KEY, TLS_KEY)
                     mine = {key_hash(read_key(keys.blobs, name).public_key()) for name in names}
                     waiting = [each for each in await vm.authority.pending() if each.key_hash in mine]
-                    assert len(waiting) == 3, "a person sees what is asked for the keys in use"
+                    assert len(waiting) == 3, "the waiting request is for the keys in use"
                     for each in waiting:
                         await vm.authority.approve(each.id, "alice")
                     return keys.fingerprint, await enrolment.certificates(bank.identity(), keys.blobs)
 
             old, before = await started(None)
-            assert await started(old) == (old, before), "a restart changes nothing"
+            assert await started(old) == (old, before), "a restart keeps the keys"
             await vm.authority.revoke(bank.identity().legal_name, "alice")
-            assert await started(old) == (old, before), "nor does a revocation alone: that takes the voice, no more"
+            assert await started(old) == (old, before), "a revocation alone does not replace the keys"
             await vault.update_secret_properties("node-1-keys", tags={"abandoned": "yes"})
             new, after = await started(old)
-            assert new != old, "the record follows"
+            assert new != old, "the record has the new fingerprint"
             for one, other in ((before.node_ca, after.node_ca), (before.identity, after.identity)):
                 assert key_hash(one[0].public_key()) != key_hash(other[0].public_key()), "another key"
                 assert one[0].subject == other[0].subject, "under the same name"
             assert after.trust_root == before.trust_root, "in the same network"
-            assert await started(new) == (new, after), "and it stays so"
+            assert await started(new) == (new, after), "and it stays the same"
 
     play(history)

@@ -1,4 +1,4 @@
-"""A Corda node's known nodes of a member: absence removes none, and old information is refused."""
+"""A node's stored information about a member's nodes: absence removes nothing, and old information is refused."""
 
 import asyncio
 import base64
@@ -58,15 +58,15 @@ def encoded(certificate: x509.Certificate) -> str:
 
 
 def info(legal_name: str, serial: int, **changes: Any) -> bytes:
-    """What a node publishes, as `tool` reads it; in earnest Corda's own code verifies its signature."""
-    told = {
+    """A node's published information, as the tool reads it; on a VM Corda's own code verifies its signature."""
+    fields = {
         "fileName": f"nodeInfo-{hashlib.sha256(legal_name.encode()).hexdigest().upper()}",
         "legalNames": [legal_name],
         "addresses": [ADDRESSES[legal_name]],
         "serial": serial,
         "chains": [[encoded(each) for each in (LEAVES[legal_name], NETWORK.ca, NETWORK.root)]],
     }
-    return json.dumps(told | changes).encode()
+    return json.dumps(fields | changes).encode()
 
 
 async def tool(_: str, given: Any, **__: Any) -> dict[str, Any]:
@@ -74,13 +74,13 @@ async def tool(_: str, given: Any, **__: Any) -> dict[str, Any]:
 
 
 class Node:
-    """A node of bank-a as far as it knows members; its information and its folder on the share are its own."""
+    """A node of bank-a with its own information and its own folder on the share."""
 
     def __init__(self, folder: Path, documents: MemoryDocuments) -> None:
-        for name in ("kept", "scratch", "secrets"):
+        for name in ("durable", "scratch", "secrets"):
             (folder / name).mkdir(parents=True)
         (identity,) = identities(CORDA, "O=Bank A, L=London, C=GB", 1)
-        self.place = Place(identity, 1, folder / "kept", folder / "scratch", folder / "secrets", None, None)
+        self.place = Place(identity, 1, folder / "durable", folder / "scratch", folder / "secrets", None, None)
         (self.place.scratch / "additional-node-infos").mkdir()
         self.software = CordaSoftware(software_context(documents=documents))
         start: Any = SimpleNamespace(
@@ -94,7 +94,7 @@ class Node:
         return SimpleNamespace(status=self.status)
 
     def revoke(self, certificate: x509.Certificate) -> None:
-        """Have the list of the certificate's issuer name it."""
+        """Add the certificate to its issuer's revocation list."""
         of_root = certificate.issuer == NETWORK.root.subject
         issuer, key = (NETWORK.root, NETWORK.root_key) if of_root else (NETWORK.ca, NETWORK.ca_key)
         builder = revocation_list(issuer, 1, {certificate.serial_number: NOW}, now=NOW, lifetime=timedelta(days=90))
@@ -108,7 +108,7 @@ class Node:
     def known(self) -> dict[str, int]:
         """The serial numbers of the nodes that Corda reads from its folder, by legal names."""
         files = (self.place.scratch / "additional-node-infos").iterdir()
-        return {(told := json.loads(each.read_bytes()))["legalNames"][0]: told["serial"] for each in files}
+        return {(fields := json.loads(each.read_bytes()))["legalNames"][0]: fields["serial"] for each in files}
 
 
 @pytest.fixture(autouse=True)
@@ -116,15 +116,17 @@ def _encoded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ledger.corda.software._encoded", lambda _: "")
 
 
-def test_a_node_that_an_answer_leaves_out_stays_known(tmp_path: Path) -> None:
+def test_a_node_that_an_answer_omits_stays_admitted(tmp_path: Path) -> None:
     async def story() -> None:
         node = Node(tmp_path, MemoryDocuments())
         await node.admit(info(NODE_1, 5), info(NODE_2, 7))
-        for told in ((), (info(NODE_2, 7),), (info(NODE_2, 8),)):
-            await node.admit(*told)
-            assert node.known == {NODE_1: 5, NODE_2: 8 if told == (info(NODE_2, 8),) else 7}, "silence removes nobody"
+        for fields in ((), (info(NODE_2, 7),), (info(NODE_2, 8),)):
+            await node.admit(*fields)
+            assert node.known == {NODE_1: 5, NODE_2: 8 if fields == (info(NODE_2, 8),) else 7}, (
+                "a missing node is not removed"
+            )
         await node.admit(info(NODE_1, 5), addresses={NODE_1: ADDRESSES[NODE_1]})
-        assert node.known == {NODE_1: 5}, "the card does"
+        assert node.known == {NODE_1: 5}, "a node that is missing on the card is removed"
 
     asyncio.run(story())
 
@@ -154,7 +156,7 @@ def test_old_node_information_is_refused_after_an_empty_answer(tmp_path: Path) -
                     return (await one.roster()).troubles.get("bank-b")
 
                 said = await until(trouble, "a word that the peer has fallen silent")
-                assert "bank-b: no longer publishes" in said, "whose nodes are missing"
+                assert "bank-b: no longer publishes" in said, "the message names the member"
                 assert NODE_1 in said
                 await node.admit(*await infos_of(one, "bank-b"))
                 assert node.known == {NODE_1: 5}
@@ -166,12 +168,12 @@ def test_old_node_information_is_refused_after_an_empty_answer(tmp_path: Path) -
                 await until(old, "the old information")
                 with pytest.raises(UntrustedError, match="with serial 4; wanted 5"):
                     await node.admit(*await infos_of(one, "bank-b"))
-                assert node.known == {NODE_1: 5}, "it is not forgotten either"
+                assert node.known == {NODE_1: 5}, "it is not removed either"
 
     asyncio.run(story())
 
 
-def test_the_highest_serial_number_outlives_the_member_and_the_node(tmp_path: Path) -> None:
+def test_the_highest_serial_number_is_stored_beyond_the_member_and_the_node(tmp_path: Path) -> None:
     async def story() -> None:
         documents = MemoryDocuments()
         node = Node(tmp_path / "one", documents)
@@ -183,55 +185,55 @@ def test_the_highest_serial_number_outlives_the_member_and_the_node(tmp_path: Pa
         another = Node(tmp_path / "two", documents)
         with pytest.raises(UntrustedError, match="with serial 4; wanted 5"):
             await another.admit(info(NODE_1, 4))
-        assert another.known == {}, "an identity that never saw the higher one refuses it too"
+        assert another.known == {}, "an identity that never got the higher one refuses the lower one too"
         await another.admit(info(NODE_1, 5))
         await another.admit(info(NODE_1, 6))
-        assert another.known == {NODE_1: 6}, "rejoining with what it was, or newer, is no replay"
+        assert another.known == {NODE_1: 6}, "rejoining with the same number, or a higher one, is no replay"
 
     asyncio.run(story())
 
 
-def test_a_node_with_a_revoked_certificate_is_forgotten_although_its_bank_publishes_it(tmp_path: Path) -> None:
+def test_a_node_with_a_revoked_certificate_is_removed_although_its_bank_publishes_it(tmp_path: Path) -> None:
     async def story() -> None:
-        told = info(NODE_1, 5), info(NODE_2, 7)
+        fields = info(NODE_1, 5), info(NODE_2, 7)
         node = Node(tmp_path, MemoryDocuments())
-        await node.admit(*told)
+        await node.admit(*fields)
         await node.software._forget_revoked(node.place)
-        assert node.known == {NODE_1: 5, NODE_2: 7}, "nobody is revoked yet"
+        assert node.known == {NODE_1: 5, NODE_2: 7}, "no certificate is revoked yet"
         first = min(each.not_valid_after_utc for each in (*LEAVES.values(), NETWORK.ca, NETWORK.root))
-        assert node.software._ends == {"bank-b": first}, "a person hears of a peer's certificate before it ends"
+        assert node.software._ends == {"bank-b": first}, "an operator is warned before a peer's certificate expires"
 
         node.revoke(LEAVES[NODE_1])
         await node.software._forget_revoked(node.place)
-        assert node.known == {NODE_2: 7}, "no change of its member is waited for"
-        await node.admit(*told)
-        assert node.known == {NODE_2: 7}, "and its bank's other nodes are admitted still"
+        assert node.known == {NODE_2: 7}, "no change of its member is required"
+        await node.admit(*fields)
+        assert node.known == {NODE_2: 7}, "its bank's other nodes stay admitted"
         await node.admit(info(NODE_1, 6), info(NODE_2, 8))
         assert node.known == {NODE_2: 8}
 
     asyncio.run(story())
 
 
-def test_nodes_below_a_revoked_ca_are_forgotten(tmp_path: Path) -> None:
+def test_nodes_below_a_revoked_ca_are_removed(tmp_path: Path) -> None:
     async def story() -> None:
         node = Node(tmp_path, MemoryDocuments())
         await node.admit(info(NODE_1, 5))
         node.revoke(NETWORK.ca)
         await node.software._forget_revoked(node.place)
-        assert node.known == {}, "a leaf stands on no list of its own: its CA does, on the root's"
+        assert node.known == {}, "no list names the leaf: the root's list names its CA"
 
     asyncio.run(story())
 
 
-def test_a_node_that_has_not_started_is_not_asked_to_forget(tmp_path: Path) -> None:
-    """Corda takes out of its network map whose file it has read and lost, and not whose file it never read."""
+def test_a_node_removes_no_member_before_it_has_started(tmp_path: Path) -> None:
+    """Corda removes a node from its network map if its file disappears after it was read, and never before."""
 
     async def story() -> None:
         node = Node(tmp_path, MemoryDocuments())
         await node.admit(info(NODE_1, 5), info(NODE_2, 7))
         node.status = "STARTING"
         await node.admit(info(NODE_1, 6))
-        assert node.known == {NODE_1: 6, NODE_2: 7}, "what is new it may learn at any time"
+        assert node.known == {NODE_1: 6, NODE_2: 7}, "new nodes may be added at any time"
         left = {NODE_1: ADDRESSES[NODE_1]}
         with pytest.raises(
             SoftwareError, match="node-1 has not started; wanted it to, before it forgets nodes of ba"
@@ -240,11 +242,11 @@ def test_a_node_that_has_not_started_is_not_asked_to_forget(tmp_path: Path) -> N
         node.revoke(LEAVES[NODE_1])
         with pytest.raises(SoftwareError, match="before it forgets revoked nodes of bank-b"):
             await node.software._forget_revoked(node.place)
-        assert node.known == {NODE_1: 6, NODE_2: 7}, "the files stay until it has read them"
+        assert node.known == {NODE_1: 6, NODE_2: 7}, "the files stay until the node has read them"
         node.status = "STARTED"
         await node.software._forget_revoked(node.place)
         await node.admit(addresses=left)
-        assert node.known == {}, "and go then"
+        assert node.known == {}, "then they are removed"
 
     asyncio.run(story())
 
@@ -259,7 +261,7 @@ def test_a_serial_number_more_than_a_day_ahead_is_refused(tmp_path: Path) -> Non
                 await node.admit(info(NODE_1, now + ahead))
         assert node.known == {}
         await node.admit(info(NODE_1, now))
-        assert node.known == {NODE_1: now}, "else no honest information would ever be newer: the name were locked out"
+        assert node.known == {NODE_1: now}, "otherwise no honest information would ever be newer"
 
     asyncio.run(story())
 
@@ -313,7 +315,7 @@ def test_without_its_serial_number_node_information_is_refused(tmp_path: Path, c
     asyncio.run(story())
 
 
-def test_while_the_documents_are_away_node_information_is_refused(tmp_path: Path) -> None:
+def test_during_an_outage_of_the_documents_node_information_is_refused(tmp_path: Path) -> None:
     class Away(MemoryDocuments):
         async def write(self, name: str, content: bytes, etag: str | None) -> str | None:
             raise UnavailableError(f"document {name}: no answer")
@@ -322,7 +324,7 @@ def test_while_the_documents_are_away_node_information_is_refused(tmp_path: Path
         node = Node(tmp_path, Away())
         with pytest.raises(UnavailableError):
             await node.admit(info(NODE_1, 5))
-        assert node.known == {}, "else an older one could be taken after it"
+        assert node.known == {}, "otherwise older information could be accepted after it"
 
     asyncio.run(story())
 
@@ -357,10 +359,10 @@ def bridge(names: str, seconds: float, reason: str = "") -> dict[str, Any]:
     ],
     ids=["all-connected", "a-takeover", "silent", "a-notary-with-two-names"],
 )
-def test_a_node_without_a_connection_for_long_is_named(
+def test_a_node_that_is_long_without_a_connection_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bridges: list[tuple[Any, ...]], cut_off: dict[str, str]
 ) -> None:
-    told = {
+    fields = {
         "identity": "node-1",
         "epoch": 1,
         "status": "STARTED",
@@ -374,18 +376,18 @@ def test_a_node_without_a_connection_for_long_is_named(
         node = Node(tmp_path, MemoryDocuments())
 
         async def ask(*_: object) -> bytes | None:
-            return json.dumps(told).encode() if told else None
+            return json.dumps(fields).encode() if fields else None
 
         monkeypatch.setattr(node.software, "_ask", ask)
         monkeypatch.delattr(node.software, "_report")
         assert await node.software.cut_off(node.place) == cut_off
-        told.clear()
-        assert await node.software.cut_off(node.place) == {}, "of a node that does not answer nothing is known"
+        fields.clear()
+        assert await node.software.cut_off(node.place) == {}, "a node that does not answer reports no connections"
 
     asyncio.run(story())
 
 
-def test_a_member_whose_bridge_is_down_is_named_though_its_agents_answer(
+def test_a_member_whose_bridge_is_down_is_named_although_its_agents_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     notes = dict[Note, bytes]()
@@ -407,7 +409,7 @@ def test_a_member_whose_bridge_is_down_is_named_though_its_agents_answer(
             return {None: datetime.now(UTC) + timedelta(days=200), "bank-b": datetime.now(UTC) + timedelta(days=40)}
 
         async def cut_off(_: Place) -> dict[str, str]:
-            # As Corda writes names; and one of a member that was dropped.
+            # Names as Corda writes them, one of a removed member.
             return {NODE_2.replace(", ", ","): "TLS failed", "O=Bank D, L=Rome, C=IT": "TLS failed"}
 
         network: Any = SimpleNamespace(roster=roster)
@@ -425,7 +427,7 @@ def test_a_member_whose_bridge_is_down_is_named_though_its_agents_answer(
             published=None,
         )
         troubles = await reconciler._once()
-        assert status.reached == {"bank-b": False, "bank-c": True}, "each member by its name"
+        assert status.reached == {"bank-b": False, "bank-c": True}, "each member is named"
         assert {key: round(days) for key, days in status.days_left.items()} == {
             ("node-certificates", None): 200,
             ("node-certificates", "bank-b"): 40,

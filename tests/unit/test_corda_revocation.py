@@ -30,7 +30,7 @@ Story = Callable[[Network], Awaitable[Any]]
 
 
 class Bank:
-    """Bank B, as its VMs are; the authority may be away."""
+    """Bank B's VMs; the authority may be unavailable."""
 
     def __init__(self, made: Network, vm: Served) -> None:
         self.made, self.away = made, False
@@ -43,14 +43,14 @@ class Bank:
         return await fetch(url.replace(AT, self._lists), client_context())
 
     def vm(self) -> Revocations:
-        """What another VM begins with."""
+        """Another VM of the bank, at its start."""
         return Revocations(
             self.member.documents, self.member.vm().revocation_lists, fetch=self.fetch, now=self.made.clock
         )
 
 
 async def served(lists: Revocations, url: str) -> tuple[int, bytes]:
-    """What a node gets: a client that asks its proxy."""
+    """A node's request for a list, through its proxy."""
     port = await lists.serve("127.0.0.1", 0)
     async with aiohttp.ClientSession() as session, session.get(url, proxy=f"http://127.0.0.1:{port}") as answer:
         return answer.status, await answer.read()
@@ -69,7 +69,7 @@ def test_every_certificate_that_a_connection_shows_names_its_list(play: Callable
             chains = await Bank(made, vm).member.certificates()
             for chain in (chains.tls, chains.identity, chains.node_ca):
                 assert [list_url(each) for each in chain] == [IDENTITY_LIST, ROOT_LIST, None], (
-                    "hard fail refuses a certificate that names none"
+                    "hard-fail checks refuse a certificate that names no list"
                 )
             assert {url: issuer.subject for url, issuer in sources_of(chains).items()} == {
                 IDENTITY_LIST: chains.tls[1].subject,
@@ -79,7 +79,7 @@ def test_every_certificate_that_a_connection_shows_names_its_list(play: Callable
     play(story)
 
 
-def test_a_node_gets_the_lists_from_its_own_vm_and_nothing_else(play: Callable[[Story], None]) -> None:
+def test_a_nodes_proxy_serves_the_lists_and_nothing_else(play: Callable[[Story], None]) -> None:
     async def story(made: Network) -> None:
         async with made.vm() as vm:
             bank = Bank(made, vm)
@@ -90,12 +90,14 @@ def test_a_node_gets_the_lists_from_its_own_vm_and_nothing_else(play: Callable[[
                 assert status == 200
                 assert x509.load_der_x509_crl(content).is_signature_valid(issuer.public_key())  # type: ignore[arg-type]
             for stranger in ("http://127.0.0.1:8445/", "http://10.9.9.9/identity-ca.crl", "http://127.0.0.1:1/x"):
-                assert (await served(lists, stranger))[0] == 404, "a peer's certificate sends a node nowhere"
+                assert (await served(lists, stranger))[0] == 404, (
+                    "a peer's certificate can't send a node to any other server"
+                )
 
     play(story)
 
 
-def test_a_revoked_certificate_is_known_after_one_refresh(play: Callable[[Story], None]) -> None:
+def test_one_refresh_finds_a_revocation(play: Callable[[Story], None]) -> None:
     async def story(made: Network) -> None:
         async with made.vm() as vm:
             bank = Bank(made, vm)
@@ -105,17 +107,19 @@ def test_a_revoked_certificate_is_known_after_one_refresh(play: Callable[[Story]
             assert not any(lists.revoked([each]) for each in leaves)
             await vm.authority.revoke(bank.member.identity().legal_name, "alice")
             await lists.refresh()
-            assert all(lists.revoked([each]) for each in leaves), "TLS too: a name loses its connections"
-            assert not lists.revoked(chains.tls[1:]), "of the same serial number there is one under each issuer"
+            assert all(lists.revoked([each]) for each in leaves), (
+                "the TLS certificate too: the name loses its connections"
+            )
+            assert not lists.revoked(chains.tls[1:]), "each issuer has a certificate of this serial number"
 
     play(story)
 
 
-# --- The authority away --------------------------------------------------------------------------------------------
+# --- Without the authority -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("days", [7, 80])
-def test_an_authority_that_is_away_changes_nothing(play: Callable[[Story], None], days: int) -> None:
+def test_an_outage_of_the_authority_has_no_effect(play: Callable[[Story], None], days: int) -> None:
     async def story(made: Network) -> None:
         async with made.vm() as vm:
             bank = Bank(made, vm)
@@ -131,20 +135,20 @@ def test_an_authority_that_is_away_changes_nothing(play: Callable[[Story], None]
         made.clock.ahead = timedelta(days=days)
         await running.refresh()
         assert [await served(running, url) for url in (IDENTITY_LIST, ROOT_LIST)] == before, (
-            "a node that runs goes on"
+            "a running node keeps running"
         )
         assert all(each.parsed.ends and each.parsed.ends > made.clock() for each in running._lists.values()), (
-            "with lists that are valid"
+            "the lists are valid"
         )
 
         enrolment, starting, identity = bank.member.vm(), bank.vm(), bank.member.identity()
         assert await enrolment.certificates(identity, bank.member.keys[identity.name]) == chains, (
-            "a start waits for none"
+            "a start waits for no list"
         )
         assert await enrolment.network_parameters(epoch_of) == parameters
         await starting.follow(chains)
-        assert [await served(starting, url) for url in (IDENTITY_LIST, ROOT_LIST)] == before, "on whatever VM"
-        assert starting.age, "and the age of what it has is reported"
+        assert [await served(starting, url) for url in (IDENTITY_LIST, ROOT_LIST)] == before, "on any VM"
+        assert starting.age, "the age of its list is reported"
         assert starting.age >= timedelta(days=days)
 
     play(story)
@@ -155,7 +159,7 @@ def test_lists_are_signed_each_day_and_valid_for_three_months() -> None:
     assert Lifetimes().revocation_list_renewal == timedelta(days=1)
 
 
-def test_without_any_list_a_node_waits(play: Callable[[Story], None]) -> None:
+def test_a_node_without_any_list_waits(play: Callable[[Story], None]) -> None:
     async def story(made: Network) -> None:
         async with made.vm() as vm:
             bank = Bank(made, vm)
@@ -167,7 +171,7 @@ def test_without_any_list_a_node_waits(play: Callable[[Story], None]) -> None:
     play(story)
 
 
-# --- Whose list is taken -------------------------------------------------------------------------------------------
+# --- Which list is accepted ----------------------------------------------------------------------------------------
 
 
 def signed(number: int, *, by: Any = None, days: int = 90) -> bytes:
@@ -185,7 +189,7 @@ OTHERS = {
     "nothing": (b"", "no revocation list"),
     "a page": (b"<html>", "no revocation list"),
     "torn": (OWN[:-4], "no revocation list"),
-    # Of one list: no two signatures are alike.
+    # The same list again, since each signature differs.
     "tampered with": (OWN[:-1] + bytes([OWN[-1] ^ 1]), "not signed by"),
 }
 
@@ -197,7 +201,7 @@ def test_a_list_that_its_issuer_did_not_sign_is_refused(content: bytes, said: st
 
 
 class Serving:
-    """A VM of a bank whose authority, or what stands in its place, serves what the test says."""
+    """A VM of a bank whose authority serves what the test sets."""
 
     def __init__(self, documents: Any) -> None:
         self.content = signed(5)
@@ -213,23 +217,23 @@ class Serving:
 
 def test_an_older_list_never_replaces_a_newer_one(caplog: pytest.LogCaptureFixture) -> None:
     async def story() -> None:
-        kept = MemoryDocuments()
-        one = Serving(kept)
+        documents = MemoryDocuments()
+        one = Serving(documents)
         await one.lists.refresh()
         assert numbers(one.lists) == {URL: 5}
         for content in (signed(4), signed(9, by=OTHER), b""):
             one.content = content
             await one.lists.refresh()
-            assert numbers(one.lists) == {URL: 5}, "an old list would take a revocation back"
+            assert numbers(one.lists) == {URL: 5}, "an old list would undo a revocation"
         assert "list 4; wanted 5, which was known, or a later one" in caplog.text
-        another = Serving(kept)
+        another = Serving(documents)
         another.content = signed(4)
         await another.lists.refresh()
-        assert numbers(another.lists) == {URL: 5}, "what one VM took, the others do not go behind"
+        assert numbers(another.lists) == {URL: 5}, "no VM falls behind a list that another one stored"
         one.content = signed(6)
         await one.lists.refresh()
         await another.lists.refresh()
-        assert numbers(another.lists) == {URL: 6}, "they tell each other, though the authority told one alone"
+        assert numbers(another.lists) == {URL: 6}, "they share lists, although the authority served one of them only"
 
     with caplog.at_level(logging.WARNING):
         asyncio.run(story())
@@ -251,21 +255,25 @@ def test_a_hostile_authority_names_no_more_than_one_list_of_an_issuer(caplog: py
             return self.content
 
     async def story() -> None:
-        kept = MemoryDocuments()
-        one = Hostile(kept)
+        documents = MemoryDocuments()
+        one = Hostile(documents)
         one.lists._named = {URL: NETWORK.ca}
         for _ in range(10):
             await one.lists.refresh()
-        assert one.fetched == [URL] * 10, "not 90 more each five minutes, by each VM, nor what is at another address"
-        assert list(kept.kept) == [LISTS_PREFIX + "10.1.255.30:8445-identity-ca.crl"], "nor stored for good"
-        assert numbers(one.lists) == {URL: 5}, "and what an issuer revoked stays so: the root's list has none of it"
+        assert one.fetched == [URL] * 10, (
+            "not 90 requests more every five minutes by each VM, and none to another address"
+        )
+        assert list(documents.stored) == [LISTS_PREFIX + "10.1.255.30:8445-identity-ca.crl"], (
+            "no further list is stored"
+        )
+        assert numbers(one.lists) == {URL: 5}, "a revocation by its issuer stays, although the root's list lacks it"
         assert "names 92 other revocation lists; wanted one of each issuer" in caplog.text
 
     with caplog.at_level(logging.WARNING):
         asyncio.run(story())
 
 
-def test_storage_can_not_replace_a_list_by_another_issuers() -> None:
+def test_storage_cannot_replace_a_list_with_another_issuers() -> None:
     async def story() -> None:
         builder = revocation_list(NETWORK.root, 99, {}, now=NOW, lifetime=timedelta(days=90))
         roots = builder.sign(NETWORK.root_key, SHA256()).public_bytes(Encoding.DER)
@@ -276,12 +284,12 @@ def test_storage_can_not_replace_a_list_by_another_issuers() -> None:
             await documents.write(LISTS_PREFIX + "x", content, None)
             one = Serving(documents)
             await one.lists.refresh()
-            assert numbers(one.lists) == {URL: 5}, "a list is its issuer's, and of this network"
+            assert numbers(one.lists) == {URL: 5}, "a list must be its issuer's, in this network"
 
     asyncio.run(story())
 
 
-def test_a_revocation_reaches_a_node_while_the_documents_are_away() -> None:
+def test_a_revocation_takes_effect_during_an_outage_of_the_documents() -> None:
     class Away:
         async def names(self, _: str) -> Any:
             raise UnavailableError("the documents are away")
@@ -292,7 +300,7 @@ def test_a_revocation_reaches_a_node_while_the_documents_are_away() -> None:
         one = Serving(Away())
         with pytest.raises(UnavailableError):
             await one.lists.refresh()
-        assert numbers(one.lists) == {URL: 5}, "what the authority serves counts at once"
+        assert numbers(one.lists) == {URL: 5}, "the authority's list takes effect at once"
 
     asyncio.run(story())
 
@@ -315,8 +323,8 @@ def test_only_daily_signed_lists_have_an_age(play: Callable[[Story], None]) -> N
             await vm.authority.run_due_tasks()
             await lists.refresh()
             assert set(lists._lists) == {IDENTITY_LIST, ROOT_LIST, f"{AT}/identity-ca-2.crl"}
-            assert lists.age < timedelta(minutes=1), "nobody signs the list of a CA that is revoked"
+            assert lists.age < timedelta(minutes=1), "a revoked CA signs no more lists"
             del lists._lists[f"{AT}/identity-ca-2.crl"]
-            assert lists.age is None, "the root's key is not at hand each day"
+            assert lists.age is None, "the root's key is not available each day"
 
     play(story)

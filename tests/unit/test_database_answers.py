@@ -1,4 +1,4 @@
-"""How the fence treats a database that is silent or refuses a sign-in, played by a server of a few bytes."""
+"""How the fence treats a database that does not answer or refuses a sign-in, with a minimal server."""
 
 import asyncio
 import struct
@@ -29,7 +29,7 @@ def refusal(code: str, text: str) -> bytes:
 async def asked(
     answer: bytes, ask: Callable[[PostgresFence], Awaitable[None]], roots: Path | None = None, then: bytes = b""
 ) -> None:
-    """Ask a server that gives every sign-in the same answer, and queries none where `then` is none."""
+    """Ask a server that gives every sign-in the same answer, and queries the answer `then`, if any."""
 
     serving = set[asyncio.Task[None] | None]()
 
@@ -70,7 +70,9 @@ async def close_older(fence: PostgresFence) -> None:
 
 
 @pytest.mark.parametrize("ask", [prove, close_older, PostgresFence.check])
-def test_a_time_limit_holds_although_the_server_is_silent(ask: Callable[[PostgresFence], Awaitable[None]]) -> None:
+def test_a_time_limit_holds_although_the_server_does_not_answer(
+    ask: Callable[[PostgresFence], Awaitable[None]],
+) -> None:
     async def bounded(fence: PostgresFence) -> None:
         async with asyncio.timeout(LIMIT):
             await ask(fence)
@@ -79,7 +81,7 @@ def test_a_time_limit_holds_although_the_server_is_silent(ask: Callable[[Postgre
     with pytest.raises(TimeoutError):
         asyncio.run(asked(_SIGNED_IN, bounded))
     took = time.monotonic() - began
-    assert took < LIMIT + 2, f"{took:.1f} s; wanted {LIMIT}: a proof that hangs must leave time for the next one"
+    assert took < LIMIT + 2, f"{took:.1f} s; wanted {LIMIT}: a hanging proof must leave time for the next one"
 
 
 @pytest.mark.parametrize(
@@ -113,7 +115,7 @@ def test_a_server_that_starts_stops_or_fails_is_no_refusal(code: str, text: str)
 
 
 def test_a_session_that_ends_during_a_proof_is_no_refusal() -> None:
-    """A server that fails over ends sessions as a fence does, which the next sign-in meets."""
+    """A server that fails over ends sessions as a fence does; the next sign-in gets this error."""
     ended = refusal("57P01", "terminating connection due to administrator command")
     with pytest.raises(UnavailableError, match="terminating connection"):
         asyncio.run(asked(_SIGNED_IN, prove, then=ended))

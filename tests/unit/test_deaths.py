@@ -15,7 +15,7 @@ NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 class Folder:
-    """Keeps one note."""
+    """Stores one note."""
 
     note: bytes | None = None
 
@@ -36,11 +36,11 @@ def test_the_note_of_deaths_does_not_grow() -> None:
         assert await Deaths(folder, BoundedCalls("share")).count() == 20
 
     asyncio.run(die())
-    kept = [each["why"] for each in json.loads(folder.note)]
-    assert kept == [f"death {each}" for each in range(180, 200)], "the last ones"
+    reasons = [each["why"] for each in json.loads(folder.note)]
+    assert reasons == [f"death {each}" for each in range(180, 200)], "the last deaths are recorded"
 
 
-def test_the_longest_pause_is_an_hour_and_a_steady_node_ends_the_count() -> None:
+def test_the_longest_pause_is_an_hour_and_a_steady_node_resets_the_count() -> None:
     folder: Any = Folder()
 
     async def die() -> None:

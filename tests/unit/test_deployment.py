@@ -1,4 +1,4 @@
-"""How the in-process front brings a stack to what a program registers: Pulumi's options, without Pulumi's engine."""
+"""How the in-process front updates a stack to a program's registrations: Pulumi's options, without its engine."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -49,7 +49,7 @@ def address(location: str, *, name: str = "address", of: str = "ledger", **optio
 
 
 def run(deployment: Deployment, *registrations: Registration) -> dict[str, Step]:
-    """One run of a program that registers these; what it did, by logical name."""
+    """Run a program that registers these; returns the steps by logical name."""
     deployment.begin()
     for each in registrations:
         deployment.apply(each)
@@ -59,7 +59,7 @@ def run(deployment: Deployment, *registrations: Registration) -> dict[str, Step]
 
 @contextmanager
 def noted_requests() -> Iterator[list[str]]:
-    """What is asked of Azure inside, in order."""
+    """The requests to Azure within the block, in order."""
     requests: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
         for kind in ("create", "delete"):
@@ -81,26 +81,26 @@ def deployment() -> Deployment:
 
 
 def test_a_run_makes_changes_and_then_nothing(deployment: Deployment) -> None:
-    assert run(deployment, group()) == {"ledger": Step.CREATE}, "what is new is made"
-    assert run(deployment, group()) == {"ledger": Step.SAME}, "what is as wanted is left alone"
-    assert run(deployment, group(tags={"a": "b"})) == {"ledger": Step.UPDATE}, "a tag changes in place"
-    assert deployment.changes == {"update": 1}, "what changed is counted by kind"
+    assert run(deployment, group()) == {"ledger": Step.CREATE}, "a new resource is created"
+    assert run(deployment, group()) == {"ledger": Step.SAME}, "an unchanged resource is not touched"
+    assert run(deployment, group(tags={"a": "b"})) == {"ledger": Step.UPDATE}, "a tag is changed in place"
+    assert deployment.changes == {"update": 1}, "changes are counted by kind"
 
 
 @pytest.mark.parametrize("first", [{}, {"a": "b"}], ids=["none", "one"])
-def test_what_is_ignored_stays_as_it_was_made(deployment: Deployment, first: dict[str, str]) -> None:
+def test_ignored_inputs_keep_their_first_value(deployment: Deployment, first: dict[str, str]) -> None:
     ignoring: dict[str, Any] = {"ignoreChanges": ["tags.a", "tags.c.d"]}
     run(deployment, group(tags=first, **ignoring))
     assert run(deployment, group(tags={"a": "other"}, **ignoring)) == {"ledger": Step.SAME}, "as Pulumi's engine does"
-    (kept,) = deployment.resources.values()
-    assert kept.inputs["tags"] == first
+    (resource,) = deployment.resources.values()
+    assert resource.inputs["tags"] == first
 
 
-def test_what_is_no_longer_wanted_goes_the_newest_first(deployment: Deployment) -> None:
+def test_removed_resources_are_deleted_in_reverse_order_of_creation(deployment: Deployment) -> None:
     run(deployment, group("one"), group("two"), group("three"))
     with noted_requests() as requests:
         run(deployment, group("two"))
-    assert requests == ["delete three", "delete one"], "what was made last may lean on what was made first"
+    assert requests == ["delete three", "delete one"], "later resources may depend on earlier ones"
 
 
 def test_a_protected_resource_is_neither_deleted_nor_replaced(deployment: Deployment) -> None:
@@ -109,22 +109,22 @@ def test_a_protected_resource_is_neither_deleted_nor_replaced(deployment: Deploy
         run(deployment)
     with pytest.raises(AzureError, match="ledger is protected and would be replaced, since location changed"):
         run(deployment, group(location="uksouth", protect=True))
-    assert len(deployment.azure.resources) == 1, "protection is there to lose nothing"
+    assert len(deployment.azure.resources) == 1, "protection prevents data loss"
 
 
-def test_protection_ends_with_the_run_that_lifts_it(deployment: Deployment) -> None:
+def test_a_run_that_removes_the_protection_allows_a_later_deletion(deployment: Deployment) -> None:
     run(deployment, group(protect=True))
     run(deployment, group())
-    assert run(deployment) == {"ledger": Step.DELETE}, "two runs: one lifts, one removes"
+    assert run(deployment) == {"ledger": Step.DELETE}, "two runs: one removes the protection, one the resource"
 
 
 def test_a_retained_resource_stays_in_azure(deployment: Deployment) -> None:
     run(deployment, group(retainOnDelete=True))
-    assert run(deployment) == {"ledger": Step.DELETE}, "the stack forgets it"
-    assert len(deployment.azure.resources) == 1, "Azure keeps it"
+    assert run(deployment) == {"ledger": Step.DELETE}, "it is no longer in the stack"
+    assert len(deployment.azure.resources) == 1, "it still exists in Azure"
 
 
-def test_a_replacement_of_the_same_name_wants_the_old_one_gone_first(deployment: Deployment) -> None:
+def test_a_replacement_of_the_same_name_is_made_after_the_deletion(deployment: Deployment) -> None:
     run(deployment, group())
     with pytest.raises(AzureError, match="already existing"):
         run(deployment, group(location="uksouth"))
@@ -132,70 +132,72 @@ def test_a_replacement_of_the_same_name_wants_the_old_one_gone_first(deployment:
     run(again, group())
     with noted_requests() as requests:
         assert run(again, group(location="uksouth", deleteBeforeReplace=True)) == {"ledger": Step.REPLACE}
-    assert requests == ["delete ledger", "create ledger"], "there is no time at which both could stand"
-    assert [each.inputs["location"] for each in again.azure.resources.values()] == ["uksouth"], "one is left"
+    assert requests == ["delete ledger", "create ledger"], "both can't exist at the same time"
+    assert [each.inputs["location"] for each in again.azure.resources.values()] == ["uksouth"], "one remains"
 
 
-def test_a_replacement_with_an_automatic_name_is_made_before_the_old_one_goes(deployment: Deployment) -> None:
+def test_a_replacement_with_an_automatic_name_is_made_before_the_deletion(deployment: Deployment) -> None:
     run(deployment, group(), address("swedencentral"))
     before = set(deployment.azure.resources)
     with noted_requests() as requests:
         steps = run(deployment, group(), address("uksouth"))
-    assert steps["address"] is Step.REPLACE, "a public address can't move"
-    assert requests == ["create address", "delete address"], "what leans on it is moved over in between"
+    assert steps["address"] is Step.REPLACE, "the address of a public IP can't be changed in place"
+    assert requests == ["create address", "delete address"], "dependants are updated in between"
     left = set(deployment.azure.resources)
-    assert len(left) == len(before), "the old one is gone in the end"
-    assert left != before, "the new one has a name of its own, so both could stand at once"
+    assert len(left) == len(before), "the old one is deleted in the end"
+    assert left != before, "the new one has another name, so both can exist at once"
 
 
-def test_a_run_that_is_cut_off_remembers_what_it_has_made_anew(deployment: Deployment, tmp_path: Path) -> None:
+def test_an_interrupted_run_remembers_its_replacements(deployment: Deployment, tmp_path: Path) -> None:
     path = tmp_path / "bank-a.json"
     run(deployment, group(), address("swedencentral"))
     with pytest.raises(AzureError, match="nowhere-group is not there"):
         run(deployment, group(), address("uksouth"), address("uksouth", name="other", of="nowhere"))
     deployment.save(path)
-    assert len(deployment.azure.resources) == 3, "both addresses stand until the run comes to its end"
+    assert len(deployment.azure.resources) == 3, "both addresses exist until a run ends"
 
     again = Deployment.load(deployment.azure, path)
-    assert run(again, group(), address("uksouth"))["address"] is Step.SAME, "it was made anew already"
-    assert len(again.azure.resources) == 2, "the old one goes with the next run, or it is paid for until found"
+    assert run(again, group(), address("uksouth"))["address"] is Step.SAME, "the replacement exists already"
+    assert len(again.azure.resources) == 2, "the next run deletes the old one, which otherwise stays and costs money"
 
     cut_off = Deployment.load(deployment.azure, path)
     cut_off.destroy()
-    assert not cut_off.azure.resources, "or with the whole stack"
+    assert not cut_off.azure.resources, "so does the deletion of the stack"
 
 
-def test_a_replacement_that_is_refused_loses_nothing(deployment: Deployment) -> None:
+def test_a_refused_replacement_has_no_effect(deployment: Deployment) -> None:
     run(deployment, group(), address("swedencentral"))
     before = set(deployment.azure.resources)
     with pytest.raises(AzureError, match="nowhere-group is not there"):
         run(deployment, group(), address("swedencentral", of="nowhere"))
     steps = run(deployment, group(), address("swedencentral"))
-    assert steps["address"] is Step.SAME, "who takes the change back has what there was"
-    assert set(deployment.azure.resources) == before, "in Azure too"
+    assert steps["address"] is Step.SAME, "after a revert the stack is unchanged"
+    assert set(deployment.azure.resources) == before, "so is Azure"
 
 
-def test_a_retained_resource_is_in_nobodys_way(deployment: Deployment) -> None:
+def test_a_retained_resource_blocks_no_replacement(deployment: Deployment) -> None:
     run(deployment, group(), address("swedencentral", retainOnDelete=True))
     assert run(deployment, group(), address("uksouth"))["address"] is Step.REPLACE
-    assert len(deployment.azure.resources) == 3, "what is retained stays in Azure when it is made anew too"
+    assert len(deployment.azure.resources) == 3, "a retained resource stays in Azure when it is replaced, too"
     run(deployment, group())
-    assert run(deployment, group(), address("swedencentral"))["address"] is Step.CREATE, "under a name that is free"
+    assert run(deployment, group(), address("swedencentral"))["address"] is Step.CREATE, (
+        "the replacement has a free name"
+    )
 
 
-def test_what_azure_lost_is_made_again(deployment: Deployment) -> None:
+def test_a_resource_that_was_deleted_by_hand_is_created_again(deployment: Deployment) -> None:
     run(deployment, group())
     deployment.azure.azure.resources.clear()
-    assert run(deployment, group()) == {"ledger": Step.CREATE}, "someone deleted it by hand"
+    assert run(deployment, group()) == {"ledger": Step.CREATE}, "it was deleted outside of Pulumi"
 
 
-def test_of_a_secret_input_a_digest_is_kept(deployment: Deployment, tmp_path: Path) -> None:
+def test_the_state_has_a_digest_of_a_secret_input(deployment: Deployment, tmp_path: Path) -> None:
     path = tmp_path / "bank-a.json"
     secret = group(tags={"key": "a-secret-value"}, secrets=("tags.key",))
     run(deployment, secret)
     deployment.save(path)
     assert "a-secret-value" not in path.read_text(), "a stack's file holds nothing secret"
     again = Deployment.load(deployment.azure, path)
-    assert run(again, secret) == {"ledger": Step.SAME}, "the digest tells that it is the same"
+    assert run(again, secret) == {"ledger": Step.SAME}, "an equal digest is no change"
     changed = group(tags={"key": "another"}, secrets=("tags.key",))
-    assert run(again, changed) == {"ledger": Step.UPDATE}, "and that it is not"
+    assert run(again, changed) == {"ledger": Step.UPDATE}, "another digest is a change"

@@ -13,7 +13,7 @@ from contract.users import CONFINED, NODE_USERS, PROGRAM, TOOL
 RULES = nftables([Egress(("10.1.1.64/27",), (5432,)), Egress(("10.0.0.0/8", "192.168.0.0/16"), range(10000, 10100))])
 
 
-def test_the_rules_accept_what_is_named_and_refuse_all_else() -> None:
+def test_the_rules_accept_the_named_destinations_and_refuse_all_others() -> None:
     confined = RULES.split("chain confined {")[1].split("}\n}")[0]
     lines = [line.strip() for line in confined.strip().splitlines()]
     refused = "counter reject with icmpx admin-prohibited"
@@ -24,7 +24,7 @@ def test_the_rules_accept_what_is_named_and_refuse_all_else() -> None:
         "ip daddr { 10.1.1.64/27 } tcp dport { 5432 } accept",
         "ip daddr { 10.0.0.0/8, 192.168.0.0/16 } tcp dport { 10000-10099 } accept",
         refused,
-    ], "a refusal ends a connection at once, where a dropped packet has the node wait"
+    ], "a rejected connection fails at once, while the node would wait for a dropped packet"
 
 
 def test_every_node_and_the_tool_are_confined_and_the_agent_is_not() -> None:
@@ -33,11 +33,11 @@ def test_every_node_and_the_tool_are_confined_and_the_agent_is_not() -> None:
     assert f"meta skuid {CONFINED[0]}-{CONFINED[-1]} jump confined" in RULES
 
 
-def test_the_internet_has_neither_azures_own_services_nor_private_addresses() -> None:
+def test_the_internet_excludes_azures_own_services_and_private_addresses() -> None:
     (rule,) = (line for line in nftables([Egress(ANY_PUBLIC, (443,))]).splitlines() if "daddr" in line)
     assert "ip daddr != {" in rule
     for block in ("169.254.0.0/16", "168.63.129.16", "10.0.0.0/8", "127.0.0.0/8"):
-        assert block in rule, f"{block} is not of the internet"
+        assert block in rule, f"{block} is not part of the internet"
 
 
 @pytest.mark.parametrize(("destinations", "ports"), [((), (443,)), ([], (443,)), (("10.1.1.64/27",), ())])

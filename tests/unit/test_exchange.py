@@ -50,10 +50,10 @@ FINGERPRINT = NetworkDocument("x").fingerprint
 
 
 def document(member: str = "bank-b", *nodes: tuple[str, bytes], **changes: Any) -> bytes:
-    """What a peer would answer."""
-    told = [{"legalName": name, "info": base64.b64encode(info).decode()} for name, info in nodes]
+    """A peer's answer."""
+    listed = [{"legalName": name, "info": base64.b64encode(info).decode()} for name, info in nodes]
     return json.dumps(
-        {"schema": "1.0", "member": member, "card": None, "nodes": told, "networkDocument": None} | changes
+        {"schema": "1.0", "member": member, "card": None, "nodes": listed, "networkDocument": None} | changes
     ).encode()
 
 
@@ -64,7 +64,7 @@ def card(member: str, url: str, count: int = 1) -> Card:
 
 @dataclass
 class Shared:
-    """The bank's secrets; they may be away."""
+    """The bank's secrets; the vault may be unavailable."""
 
     RANGE: ClassVar = IPv4Network("127.2.0.0/16")
     """Of the peers."""
@@ -182,9 +182,9 @@ def test_an_invalid_network_document_is_refused_with_a_reason(content: bytes, sa
 
 def test_a_newer_minor_version_is_accepted() -> None:
     content = document("bank-b", ("x", b"1"), schema="1.7", news={"of": "later"})
-    told = parse_network_info(content, "bank-b")
-    assert told.nodes == (NodeInfo(legal_name="x", info=b"1"),), "it only adds"
-    assert b"news" not in told.to_json(), "and what nobody understands is not kept"
+    parsed = parse_network_info(content, "bank-b")
+    assert parsed.nodes == (NodeInfo(legal_name="x", info=b"1"),), "it only adds"
+    assert b"news" not in parsed.to_json(), "and unknown properties are not stored"
 
 
 def test_a_document_is_read_as_it_was_written() -> None:
@@ -201,7 +201,7 @@ def test_a_document_is_read_as_it_was_written() -> None:
         "card": {"name": "bank-b"},
         "nodes": [{"legalName": "x", "info": "AP8="}],
         "networkDocument": "ZA==",
-    }, "other members' programs read it by these names"
+    }, "other members' programs use these names"
 
 
 # --- The server ----------------------------------------------------------------------------------------------------
@@ -220,7 +220,7 @@ def test_the_server_answers_one_path_and_method() -> None:
     async def story() -> None:
         content: bytes | None = None
         async with serving_requests(answering(lambda: content), server_context(), HOST, 0) as port:
-            assert (await ask(port))[0] == 503, "to have read nothing yet is not to have nothing"
+            assert (await ask(port))[0] == 503, "a server that has read nothing yet must not answer with nothing"
             content = document()
             assert await ask(port) == (200, content)
             for path, method, status in (
@@ -265,7 +265,9 @@ def test_a_slow_client_is_cut_and_delays_no_other() -> None:
             began = time.monotonic()
             assert (await ask(port))[0] == 200
             assert time.monotonic() - began < 0.7, "others are served at once"
-            assert max(await asyncio.gather(*slow)) < 3, "each is cut when its time is over, in the handshake too"
+            assert max(await asyncio.gather(*slow)) < 3, (
+                "each connection is closed at its time limit, in the handshake too"
+            )
 
     asyncio.run(story())
 
@@ -275,7 +277,7 @@ def test_a_slow_client_is_cut_and_delays_no_other() -> None:
 
 @asynccontextmanager
 async def peer(answer: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> AsyncIterator[str]:
-    """A peer that answers as it likes; gives its URL."""
+    """A peer with any answer; yields its URL."""
     application = web.Application()
     application.router.add_get(NETWORK_INFO_PATH, answer)
     runner = web.AppRunner(application, shutdown_timeout=0.1)
@@ -343,12 +345,12 @@ def test_an_improper_answer_fails_within_the_time_limit(answer: Any, said: str) 
 def test_a_compressed_answer_is_not_decompressed() -> None:
     async def story() -> None:
         async with peer(saying(PACKED, headers={"Content-Encoding": "gzip"})) as url:
-            assert await fetch(url, client_context()) == PACKED, "it can't become 50 MB, and is no document"
+            assert await fetch(url, client_context()) == PACKED, "it can't expand to 50 MB, and is no document"
 
     asyncio.run(story())
 
 
-def test_an_answer_of_the_largest_size_is_taken() -> None:
+def test_an_answer_of_the_largest_size_is_accepted() -> None:
     async def story() -> None:
         content = document().ljust(MAX_ANSWER_BYTES)
         async with peer(saying(content)) as url:
@@ -391,7 +393,7 @@ def test_two_banks_exchange_network_information() -> None:
 
 
 def test_a_faulty_peer_affects_no_other() -> None:
-    """Away, slow, lying, huge and newer ones, beside one that is well: it is heard at once."""
+    """Unavailable, slow, lying, huge and newer peers do not delay a healthy one."""
 
     async def story() -> None:
         vault = Shared()
@@ -413,8 +415,8 @@ def test_a_faulty_peer_affects_no_other() -> None:
             began = time.monotonic()
             async with following(a):
                 await until(lambda: infos_of(a, "bank-b"), "news of who is well")
-                print(f"who is well was heard after {time.monotonic() - began:.2f} s")
-                assert time.monotonic() - began < 1.5, "whoever dawdles delays himself alone"
+                print(f"the healthy peer's answer came after {time.monotonic() - began:.2f} s")
+                assert time.monotonic() - began < 1.5, "a slow peer delays only itself"
                 expected = {
                     "slow": "no answer in 2 s",
                     "huge": f"more than {MAX_ANSWER_BYTES} bytes",
@@ -428,18 +430,18 @@ def test_a_faulty_peer_affects_no_other() -> None:
                     trouble = await until(partial(trouble_of, a, name), f"a reason for {name}")
                     assert said in trouble, name
                 assert await trouble_of(a, "bank-b") is None
-                assert await infos_of(a, "bank-b") == (b"b1",), "nobody speaks for another"
-                assert await infos_of(a, "minor") == (b"m1",), "a newer minor version is understood"
-                assert await infos_of(a, "liar") == (b"l1",), "of its own nodes it may tell"
+                assert await infos_of(a, "bank-b") == (b"b1",), "no member publishes another's nodes"
+                assert await infos_of(a, "minor") == (b"m1",), "a newer minor version is accepted"
+                assert await infos_of(a, "liar") == (b"l1",), "it may publish its own nodes"
                 for name in ("slow", "huge", "newer", "another", "broken", "away"):
                     found = await member_of(a, name)
-                    assert found is not None, "a member all the same: its card stands in the vault"
+                    assert found is not None, "it is still a member: its card is in the vault"
                     assert found.infos == ()
 
     asyncio.run(story())
 
 
-def test_a_peers_last_information_outlives_its_silence_and_the_vm() -> None:
+def test_a_peers_last_information_outlives_its_outage_and_the_vm() -> None:
     async def story() -> None:
         documents, vault = MemoryDocuments(), Shared()
         said = document("bank-b", ("bank-b node-1", b"b1"))
@@ -450,19 +452,19 @@ def test_a_peers_last_information_outlives_its_silence_and_the_vm() -> None:
                 await until(lambda: infos_of(a, "bank-b"), "news")
                 said = b"<html>"
                 await until(lambda: trouble_of(a, "bank-b"), "a reason")
-                assert await infos_of(a, "bank-b") == (b"b1",), "the last good answer goes on"
-        kept = json.loads((await documents.read("peers/bank-b")).content)  # type: ignore[union-attr]
-        assert kept["nodes"][0]["info"] == base64.b64encode(b"b1").decode()
+                assert await infos_of(a, "bank-b") == (b"b1",), "the last good answer stays in use"
+        stored_document = json.loads((await documents.read("peers/bank-b")).content)  # type: ignore[union-attr]
+        assert stored_document["nodes"][0]["info"] == base64.b64encode(b"b1").decode()
         another = exchange("bank-a", vault, documents)
         async with following(another):
-            await until(lambda: infos_of(another, "bank-b"), "what was kept")
+            await until(lambda: infos_of(another, "bank-b"), "the stored information")
             assert "Cannot connect" in await until(lambda: trouble_of(another, "bank-b"), "a reason")
             vault.cards["bank-b"] = card("bank-b", url, 0)
 
             async def gone() -> bool:
                 return not await infos_of(another, "bank-b")
 
-            await until(gone, "what is kept of a node that stands on the card no more")
+            await until(gone, "the removal of a node that is no longer on the card")
 
     asyncio.run(story())
 
@@ -490,20 +492,20 @@ def test_an_unread_stored_answer_is_not_taken_for_an_empty_one() -> None:
 
             await until(away, "a reason")
             roster = await a.roster()
-            assert "bank-b" in roster.names, "it is a member, whom nobody expels"
-            assert [each.name for each in roster.members] == ["bank-a"], "and no node forgets what it knows of it"
+            assert "bank-b" in roster.names, "it stays a member"
+            assert [each.name for each in roster.members] == ["bank-a"], "and no node removes its information"
             documents.away = False
-            await until(lambda: infos_of(a, "bank-b"), "what was kept")
+            await until(lambda: infos_of(a, "bank-b"), "the stored information")
         await documents.write(PEERS_PREFIX + "bank-b", b"{torn", (await documents.read(PEERS_PREFIX + "bank-b")).etag)  # type: ignore[union-attr]
         another = exchange("bank-a", vault, documents)
         async with following(another):
             await until(lambda: trouble_of(another, "bank-b"), "a reason")
-            assert await member_of(another, "bank-b") is None, "what can't be read is not nothing either"
+            assert await member_of(another, "bank-b") is None, "an unreadable document is not an empty one either"
 
     asyncio.run(story())
 
 
-def test_answers_with_a_node_each_do_not_add_up_to_a_document_that_no_vm_can_read() -> None:
+def test_answers_with_a_node_each_do_not_add_up_to_an_unreadable_document() -> None:
     async def story() -> None:
         documents, vault = MemoryDocuments(), Shared()
         large = 600_000
@@ -518,12 +520,12 @@ def test_answers_with_a_node_each_do_not_add_up_to_a_document_that_no_vm_can_rea
             for _ in range(6):
                 with contextlib.suppress(NetworkInfoError):
                     await a._ask(hostile_peer)
-                kept = len(documents.kept[PEERS_PREFIX + "bank-b"].content)
-                assert kept <= MAX_ANSWER_BYTES, f"{kept} bytes are stored; a whole answer has no more"
+                size = len(documents.stored[PEERS_PREFIX + "bank-b"].content)
+                assert size <= MAX_ANSWER_BYTES, f"{size} bytes are stored; a whole answer is not larger"
             with pytest.raises(NetworkInfoError, match="bytes together; wanted 1048576 at most"):
                 await a._ask(hostile_peer)
             await a._ask(hostile_peer)
-            assert await infos_of(a, "bank-b") == (b"small",) * 40, "once it publishes all of them, it is heard again"
+            assert await infos_of(a, "bank-b") == (b"small",) * 40, "once it publishes all of them, they are accepted"
 
     asyncio.run(story())
 
@@ -536,9 +538,9 @@ def test_a_dropped_peer_is_no_longer_a_member() -> None:
         async with following(a):
             await until(lambda: member_of(a, "bank-b"), "a peer")
             vault.away = True
-            told = await until(lambda: trouble_of(a, "bank-a"), "a reason")
-            assert told == "the vault does not answer"
-            assert (await a.roster()).names == {"bank-a", "bank-b"}, "an outage drops nobody"
+            reason = await until(lambda: trouble_of(a, "bank-a"), "a reason")
+            assert reason == "the vault does not answer"
+            assert (await a.roster()).names == {"bank-a", "bank-b"}, "an outage removes no member"
             vault.away = False
             del vault.cards["bank-b"]
 
@@ -550,7 +552,7 @@ def test_a_dropped_peer_is_no_longer_a_member() -> None:
     asyncio.run(story())
 
 
-def test_before_the_vault_has_answered_the_members_are_unknown() -> None:
+def test_the_members_are_unknown_until_the_vault_has_answered() -> None:
     async def story() -> None:
         a = exchange("bank-a", Shared(away=True))
         async with following(a):
@@ -578,17 +580,17 @@ def test_vms_of_a_bank_that_write_at_once_agree() -> None:
             async def agreed() -> bool:
                 return {await infos_of(vm, "bank-b") for vm in vms} == {(b"40",)}
 
-            async def kept() -> bool:
+            async def is_stored() -> bool:
                 found = await documents.read("peers/bank-b")
                 return found is not None and parse_network_info(found.content, "bank-b").nodes[0].info == b"40"
 
             async with following(*vms):
                 await until(agreed, "all VMs know the same", 15)
-                await until(kept, "and have kept it")
+                await until(is_stored, "and stored it")
                 writings = (await documents.read("peers/bank-b")).etag  # type: ignore[union-attr]
                 await asyncio.sleep(0.5)
                 assert (await documents.read("peers/bank-b")).etag == writings, (  # type: ignore[union-attr]
-                    "what does not change is not written again"
+                    "unchanged content is not written again"
                 )
 
     asyncio.run(story())
@@ -602,13 +604,13 @@ def test_a_late_holder_publishes_nothing() -> None:
         await new.publish("node-1", b"2", await new.published("node-1"))
         with pytest.raises(SupersededError, match="document nodes/node-1: another VM wrote it"):
             await old.publish("node-1", b"1", before)
-        assert documents.kept["nodes/node-1"].content == b"2"
+        assert documents.stored["nodes/node-1"].content == b"2"
 
     asyncio.run(story())
 
 
 def test_a_delayed_write_of_an_older_epoch_is_overwritten() -> None:
-    """The newer one writes over it, but only once its lease was renewed after it read anew."""
+    """The newer holder overwrites it, but only after it has renewed its lease since its last read."""
 
     async def story() -> None:
         now, documents = 100.0, MemoryDocuments()
@@ -640,26 +642,28 @@ def test_a_delayed_write_of_an_older_epoch_is_overwritten() -> None:
         with pytest.raises(SupersededError):
             await acquaintance._publish()
         await acquaintance._publish()
-        assert documents.kept["nodes/node-1"].content == b"1", "it may be a newer epoch's for all that is known"
+        assert documents.stored["nodes/node-1"].content == b"1", "it may belong to a newer epoch"
         now += 5
         lease._sent = now
         await acquaintance._publish()
-        assert documents.kept["nodes/node-1"].content == b"2"
+        assert documents.stored["nodes/node-1"].content == b"2"
         await old.publish("node-1", b"3", await old.published("node-1"))
         acquaintance._published = Document(b"0", "of an older writing")
         with pytest.raises(SupersededError):
             await acquaintance._publish()
         now += 60
         await acquaintance._publish()
-        assert documents.kept["nodes/node-1"].content == b"3", "a late holder speaks for nobody"
+        assert documents.stored["nodes/node-1"].content == b"3", "a late holder publishes nothing"
         lease._sent = now
         fenced = True
         with pytest.raises(SupersededError, match="epoch 3"):
             await acquaintance._publish()
-        assert documents.kept["nodes/node-1"].content == b"3", "nor one whose lease a restored store renewed"
+        assert documents.stored["nodes/node-1"].content == b"3", (
+            "nor does a holder whose lease a restored store renewed"
+        )
         fenced = False
         await acquaintance._publish()
-        assert documents.kept["nodes/node-1"].content == b"2"
+        assert documents.stored["nodes/node-1"].content == b"2"
 
     asyncio.run(story())
 
@@ -681,7 +685,7 @@ def test_a_lost_answer_is_not_taken_for_another_vms_write() -> None:
         with pytest.raises(UnavailableError):
             await a.publish("node-1", b"1", None)
         published = await a.publish("node-1", b"1", None)
-        assert published == documents.kept["nodes/node-1"]
+        assert published == documents.stored["nodes/node-1"]
         assert (await a.publish("node-1", b"2", published)).content == b"2"
 
     asyncio.run(story())
@@ -707,7 +711,7 @@ def test_a_pinned_document_is_fetched_and_stored() -> None:
         async with peer(answer) as url, a.serving(HOST, 0) as port, following(a):
             vault.cards["bank-b"] = card("bank-b", url)
             assert await until(a.document, "the document") == RIGHT
-            assert documents.kept[NETWORK_DOCUMENT].content == RIGHT
+            assert documents.stored[NETWORK_DOCUMENT].content == RIGHT
 
             async def served() -> bool:
                 return json.loads((await ask(port))[1])["networkDocument"] == base64.b64encode(RIGHT).decode()
@@ -732,9 +736,9 @@ def test_a_document_with_another_hash_is_refused() -> None:
                 await a.document()
             assert str(waits.value).startswith(
                 f"network document: this bank has {FINGERPRINT(b'older')}, bank-b has {FINGERPRINT(b'forged')};"
-            ), "a pin that is wrong is found by whom it is compared with"
-            assert documents.kept[NETWORK_DOCUMENT].content == b"older"
-            assert json.loads((await ask(port))[1])["networkDocument"] is None, "nor handed on"
+            ), "the message has the peers' hashes, so that a wrong pin is found"
+            assert documents.stored[NETWORK_DOCUMENT].content == b"older"
+            assert json.loads((await ask(port))[1])["networkDocument"] is None, "the document is not served either"
 
     asyncio.run(story())
 
@@ -748,12 +752,12 @@ def test_a_changed_pin_replaces_the_stored_document() -> None:
         async with peer(answer) as url, following(a):
             vault.cards["bank-b"] = card("bank-b", url)
             assert await until(a.document, "the document") == RIGHT
-        assert documents.kept[NETWORK_DOCUMENT].content == RIGHT
+        assert documents.stored[NETWORK_DOCUMENT].content == RIGHT
 
     asyncio.run(story())
 
 
-def test_without_a_pin_no_document_is_wanted() -> None:
+def test_without_a_pin_no_document_is_fetched() -> None:
     async def story() -> None:
         documents = MemoryDocuments()
         await documents.write(NETWORK_DOCUMENT, b"whatever", None)
@@ -783,27 +787,27 @@ def test_a_refresh_reads_only_what_changed() -> None:
         bank = exchange("bank-a", documents=documents)
         await bank.refresh()
         assert asked == ["n*", "nodes/node-1", NETWORK_DOCUMENT], (
-            "its own nodes', and no identity that there is no more"
+            "the documents of its own nodes, and of no removed identity"
         )
         asked.clear()
         await bank.refresh()
         assert asked == ["n*"], "15 VMs that read 13 documents each 20 s are ten requests a second"
         asked.clear()
-        await documents.write("nodes/node-1", b"2", documents.kept["nodes/node-1"].etag)
+        await documents.write("nodes/node-1", b"2", documents.stored["nodes/node-1"].etag)
         await bank.refresh()
         assert asked == ["n*", "nodes/node-1"]
-        del documents.kept["nodes/node-1"], documents.kept[NETWORK_DOCUMENT]
+        del documents.stored["nodes/node-1"], documents.stored[NETWORK_DOCUMENT]
         await bank.refresh()
         served = json.loads(bank._answer or b"")
         assert [node["info"] for node in served["nodes"]] == [base64.b64encode(b"2").decode()], (
-            "absence drops no node"
+            "absence removes no node"
         )
         assert served["networkDocument"] is None
 
     asyncio.run(story())
 
 
-def test_a_member_is_reached_if_one_of_its_nodes_takes_a_connection() -> None:
+def test_a_member_is_reachable_if_one_of_its_nodes_accepts_a_connection() -> None:
     open_at = set[str]()
 
     async def listens(address: str) -> bool:
@@ -828,8 +832,8 @@ def test_a_member_is_reached_if_one_of_its_nodes_takes_a_connection() -> None:
     asyncio.run(story())
 
 
-def test_a_peer_is_followed_whatever_its_card_says_of_its_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The task of a peer must not end as long as it is one."""
+def test_a_peers_task_survives_any_list_of_nodes_on_its_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The task of a peer must run as long as it is a peer."""
     raised = 0
 
     async def listens(address: str) -> bool:
@@ -868,7 +872,7 @@ def test_a_check_whether_an_address_listens_never_raises(address: str) -> None:
     assert not asyncio.run(listens_at(address))
 
 
-def test_few_of_a_peers_nodes_are_dialled_at_once_and_none_after_one_that_answers() -> None:
+def test_few_nodes_of_a_peer_are_probed_at_once_and_none_after_one_that_answers() -> None:
     async def story() -> None:
         dialled, at_once, most = list[str](), 0, 0
 
@@ -883,8 +887,8 @@ def test_few_of_a_peers_nodes_are_dialled_at_once_and_none_after_one_that_answer
 
         a = exchange("bank-a", listens=listens)
         assert await a._reaches([str(number) for number in range(100)])
-        assert (most, len(dialled)) == (16, 32), "a card may name a hundred"
-        assert not await a._reaches([str(number) for number in range(50, 67)]), "each is dialled where none answers"
+        assert (most, len(dialled)) == (16, 32), "a card may list a hundred nodes"
+        assert not await a._reaches([str(number) for number in range(50, 67)]), "all are probed if none answers"
         assert len(dialled) == 32 + 17
 
     asyncio.run(story())

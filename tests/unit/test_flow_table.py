@@ -1,4 +1,4 @@
-"""The table of flows by itself: each row is whole, and the rules of all subnets follow from it."""
+"""The table of flows: each row is complete, and the rules of all subnets follow from it."""
 
 from itertools import pairwise
 from typing import Any
@@ -42,7 +42,7 @@ def ends(rule: Any) -> tuple[Any, ...]:
 # The rows
 
 
-def test_each_flow_has_a_name_of_its_own() -> None:
+def test_each_flow_has_a_unique_name() -> None:
     names = [flow.name for flow in FLOWS]
     assert len(set(names)) == len(names), "Azure refuses two rules of one name in a group"
 
@@ -50,20 +50,20 @@ def test_each_flow_has_a_name_of_its_own() -> None:
 @each_flow
 def test_a_flow_has_two_known_ends(flow: Flow) -> None:
     ends = (flow.source, flow.destination)
-    assert all(isinstance(end, Subnet | Remote | Tag) for end in ends), "nobody could resolve another end"
-    assert any(isinstance(end, Subnet) for end in ends), "a flow that touches no subnet would be in no group"
+    assert all(isinstance(end, Subnet | Remote | Tag) for end in ends), "another end could not be resolved"
+    assert any(isinstance(end, Subnet) for end in ends), "a flow without a subnet would be in no security group"
 
 
 @each_flow
-def test_an_auditor_reads_one_sentence(flow: Flow) -> None:
+def test_each_flow_is_described_by_one_sentence(flow: Flow) -> None:
     assert flow.description.endswith("."), "a whole sentence"
     assert ". " not in flow.description, "one sentence a row"
     assert len(flow.description) <= 140, "Azure takes 140 characters"
 
 
-def test_no_place_and_no_port_group_is_without_a_flow() -> None:
+def test_every_end_and_port_group_has_a_flow() -> None:
     used = {end for flow in FLOWS for end in (flow.source, flow.destination)} | {flow.ports for flow in FLOWS}
-    assert {*Subnet, *Remote, *PortGroup} <= used, "what no flow uses nobody needs to state"
+    assert {*Subnet, *Remote, *PortGroup} <= used, "an unused entry should be removed"
 
 
 def test_every_port_group_has_its_numbers() -> None:
@@ -75,7 +75,7 @@ def test_every_port_group_has_its_numbers() -> None:
 
 
 @each_flow
-def test_a_flow_is_let_out_of_its_source_and_into_its_destination(flow: Flow) -> None:
+def test_a_flow_is_allowed_out_of_its_source_and_into_its_destination(flow: Flow) -> None:
     halves = [
         allowed(FULLEST, end)[f"{flow.name}{suffix}"]
         for end, suffix in ((flow.source, "Out"), (flow.destination, "In"))
@@ -87,14 +87,14 @@ def test_a_flow_is_let_out_of_its_source_and_into_its_destination(flow: Flow) ->
 
 
 @pytest.mark.parametrize("subnet", Subnet)
-def test_a_subnet_has_no_rule_but_those_of_its_flows(subnet: Subnet) -> None:
+def test_a_subnet_has_only_the_rules_of_its_flows(subnet: Subnet) -> None:
     wanted = {f"{flow.name}In" for flow in FLOWS if flow.destination is subnet}
     wanted |= {f"{flow.name}Out" for flow in FLOWS if flow.source is subnet}
-    assert set(allowed(FULLEST, subnet)) == wanted, "what the table does not name stays closed"
+    assert set(allowed(FULLEST, subnet)) == wanted, "everything else is denied"
 
 
 @pytest.mark.parametrize("missing", [*Subnet, *Remote, *PortGroup])
-def test_a_flow_from_nobody_to_nobody_or_on_no_port_makes_no_rule(missing: Subnet | Remote | PortGroup) -> None:
+def test_a_flow_without_addresses_or_ports_makes_no_rule(missing: Subnet | Remote | PortGroup) -> None:
     flows = MemberFlows(
         addresses={end: [] if end is missing else blocks for end, blocks in FULLEST.addresses.items()},
         ports={group: [] if group is missing else ports for group, ports in FULLEST.ports.items()},
@@ -104,18 +104,18 @@ def test_a_flow_from_nobody_to_nobody_or_on_no_port_makes_no_rule(missing: Subne
         before, after = allowed(FULLEST, subnet), allowed(flows, subnet)
         assert before.keys() - after.keys() == {f"{name}{way}" for name in gone for way in ("In", "Out")} & set(
             before
-        ), "Azure reads a missing address or port as a mistake at best, as everything at worst"
+        ), "Azure refuses a rule without address or port, or applies it to all of them"
         for direction in ("Inbound", "Outbound"):
             priorities = [rule.priority for rule in after.values() if rule.direction == direction]
             assert priorities == [100 + 10 * place for place in range(len(priorities))], (
-                "priorities count the flows that are open"
+                "priorities are numbered by the open flows"
             )
 
 
-def test_a_tag_is_no_list_of_its_letters() -> None:
+def test_a_service_tag_is_not_split_into_letters() -> None:
     rule = allowed(FULLEST, Subnet.NODES)["ProbesToNodesIn"]
     assert rule.source_address_prefix == "AzureLoadBalancer"
-    assert rule.source_address_prefixes is None, "Azure takes either one tag or a list of prefixes"
+    assert rule.source_address_prefixes is None, "Azure accepts either one tag or a list of prefixes"
 
 
 @pytest.mark.parametrize("subnet", Subnet)
@@ -124,11 +124,11 @@ def test_rule_names_are_unique_in_their_group(subnet: Subnet) -> None:
     assert len(set(names)) == len(names), "Azure refuses two rules of one name in a group, in either direction"
 
 
-def test_the_internet_stays_closed_unless_a_subnet_asks() -> None:
+def test_the_internet_is_denied_unless_a_subnet_asks() -> None:
     closed = {rule.name for rule in FULLEST.security_rules(Subnet.DATABASE)}
     open_ = {rule.name for rule in FULLEST.security_rules(Subnet.DATABASE, deny_internet=False)}
-    assert closed - open_ == {"DenyInternetOut"}, "a caller that forgets the option gets the safe rule"
-    assert closed >= open_, "the option opens nothing by a rule"
+    assert closed - open_ == {"DenyInternetOut"}, "the default is the safe rule"
+    assert closed >= open_, "the option adds no allow rule"
 
 
 # Ranges of ports
@@ -146,7 +146,7 @@ def test_the_internet_stays_closed_unless_a_subnet_asks() -> None:
         (range(10000, 10100), ["10000-10099"]),
     ],
 )
-def test_neighbours_make_one_range(ports: list[int], written: list[str]) -> None:
+def test_adjacent_ports_make_one_range(ports: list[int], written: list[str]) -> None:
     assert port_ranges(ports) == written
 
 
@@ -156,6 +156,8 @@ def test_ranges_hold_exactly_the_ports_and_never_touch(ports: list[int]) -> None
         tuple(map(int, text.partition("-")[::2])) if "-" in text else (int(text),) * 2 for text in port_ranges(ports)
     ]
     assert [port for first, last in pairs for port in range(first, last + 1)] == sorted(set(ports)), (
-        "a port too many is a hole, a port too few an outage"
+        "a port too many is a hole in the firewall, a port too few an outage"
     )
-    assert all(one[1] + 1 < other[0] for one, other in pairwise(pairs)), "Azure counts ranges: two that touch are one"
+    assert all(one[1] + 1 < other[0] for one, other in pairwise(pairs)), (
+        "Azure limits the number of ranges: adjacent ones must be merged"
+    )

@@ -28,7 +28,7 @@ from tests.web import Handler, serving
 
 @pytest.fixture(autouse=True)
 def _no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    # The count is the process's: another test may have had its faults.
+    # The count is global: another test may have counted faults.
     monkeypatch.setattr(faults, "_faults", faults._Faults())
 
 
@@ -45,21 +45,21 @@ def ask(status: Status, path: str = HEALTH_PATH) -> tuple[int, Any]:
 
 
 @pytest.mark.parametrize("state", list(State))
-def test_a_living_agent_is_healthy_in_every_state(state: State) -> None:
+def test_a_running_agent_is_healthy_in_every_state(state: State) -> None:
     status, answer = ask(Status("vm-1", state=state, reason="the vault does not answer"))
     assert status == 200
-    assert answer["ApplicationHealthState"] == "Healthy", "Azure would replace the VM, and the next, and the next"
+    assert answer["ApplicationHealthState"] == "Healthy", "otherwise Azure would replace one VM after the other"
     assert answer["state"] == state.value
-    assert answer["reason"] == "the vault does not answer", "people are told what it waits for"
+    assert answer["reason"] == "the vault does not answer", "the report says what it waits for"
 
 
 def test_a_vm_that_alone_lacks_a_prerequisite_is_unhealthy() -> None:
     lacks = {"share": "not mounted"}
     _, answer = ask(Status("vm-1", State.STANDBY, lacks=lacks))
-    assert answer["ApplicationHealthState"] == "Healthy", "not at once, and not where others lack it too"
-    assert answer["lacks"] == lacks, "people are told why it takes nothing"
+    assert answer["ApplicationHealthState"] == "Healthy", "not at once, and not if other VMs lack it too"
+    assert answer["lacks"] == lacks, "the report says why it acquires no identity"
     status, answer = ask(Status("vm-1", State.STANDBY, lacks=lacks, unfit=True))
-    assert status == 200, "the extension reads the state from an answer, and takes silence for another fault"
+    assert status == 200, "the extension reads the state from the answer, and treats no answer as another fault"
     assert answer["ApplicationHealthState"] == "Unhealthy"
 
 
@@ -71,19 +71,19 @@ def test_health_reports_identity_and_epoch() -> None:
 def test_health_reports_the_nodes_figures() -> None:
     status = Status("vm-1", State.HOLDING, "node-1", 7, figures={Figure.TRANSACTIONS: 3.0}, reached={"bank-b": True})
     _, answer = ask(status)
-    assert answer["figures"] == {"transactions": 3}, "a person sees on the VM what the workbook will show"
+    assert answer["figures"] == {"transactions": 3}, "the VM shows the same values as the workbook"
     assert answer["reached"] == {"bank-b": True}
-    assert answer["impaired"] == [], "all is well"
+    assert answer["impaired"] == [], "nothing is impaired"
 
 
 def test_health_reports_the_nodes_deaths() -> None:
     _, answer = ask(Status("vm-1", State.HOLDING, "node-1", 7, deaths=3))
-    assert answer["deaths"] == 3, "a person sees what the next start may have to wait for"
+    assert answer["deaths"] == 3, "an operator sees why the next start may be delayed"
 
 
 @pytest.mark.parametrize("path", ["/", "/health/", "/healthy", "/../etc/passwd"])
 def test_no_other_path_is_answered(path: str) -> None:
-    assert ask(Status("vm-1"), path)[0] == 404, f"{path} tells nothing"
+    assert ask(Status("vm-1"), path)[0] == 404, f"{path} is no path"
 
 
 Reported = dict[str, dict[frozenset[tuple[str, Any]], float]]
@@ -110,11 +110,11 @@ def by(**dimensions: str) -> frozenset[tuple[str, Any]]:
 
 
 def causes(status: Status) -> set[str]:
-    """Why a VM says that it is impaired, by the metric and on the VM."""
+    """Why a VM is impaired, by its metric and its report."""
     found = reported(status).get(Metric.IMPAIRED, {})
     assert set(found.values()) <= {1}
     names = {dict(dimensions)[Dimension.CAUSE] for dimensions in found}
-    assert sorted(names) == ask(status)[1]["impaired"], "a person on the VM reads what the alert says"
+    assert sorted(names) == ask(status)[1]["impaired"], "the report on the VM agrees with the alert"
     return names
 
 
@@ -154,7 +154,7 @@ def test_a_holder_reports_every_metric() -> None:
         Metric.UNPROVEN: {by(): 9},
         Metric.LIST_AGE: {by(): 10},
     }
-    assert set(reported(status)) == set(Metric), "the workbook and the alerts ask for each of them by its name"
+    assert set(reported(status)) == set(Metric), "workbook and alerts query each of them by name"
 
 
 def test_the_agents_readme_lists_each_metric_with_its_dimensions_and_each_cause() -> None:
@@ -176,19 +176,19 @@ def test_the_agents_readme_lists_each_metric_with_its_dimensions_and_each_cause(
     for names, dimensions in re.findall(r"^\| (`ledger\.[^|]+) \| ([^|]+) \|", readme, re.MULTILINE):
         for name in re.findall(r"`(.+?)`", names):
             listed[name] = set(dimensions.split(", ")) - {"-"}
-    assert listed == sent, "who writes a query looks there"
+    assert listed == sent, "authors of queries look there"
     table = readme.partition("| Cause | Meaning |")[2].partition("\n\n")[0]
     causes_listed = re.findall(r"`(.+?)`", "".join(re.findall(r"^\| ([^|]+) \|", table, re.MULTILINE)))
-    assert sorted(causes_listed) == sorted(Cause), "and so does who is on call"
+    assert sorted(causes_listed) == sorted(Cause), "and so do operators on call"
 
 
-def test_a_standby_is_counted_as_one() -> None:
+def test_a_standby_is_counted_as_a_standby() -> None:
     assert reported(Status("vm-1", State.STANDBY)) == {
         Metric.NODES_AVAILABLE: {by(): 0},
         Metric.STANDBYS: {by(): 1},
         Metric.TAKEOVERS: {by(): 0},
         Metric.FAULTS: {by(): 0},
-    }, "what is not known is not reported as nought, and who is well is not impaired"
+    }, "an unknown value is not reported as 0, and a healthy VM reports no cause"
 
 
 @pytest.mark.parametrize(
@@ -213,22 +213,26 @@ def test_a_standby_is_counted_as_one() -> None:
 )
 def test_a_vm_reports_the_causes_of_its_impairment(changes: dict[str, Any], cause: str | None) -> None:
     status = Status("vm-1", State.HOLDING, "node-1", 7, Readiness.READY, **changes)
-    assert causes(status) == ({cause} if cause else set()), "own trouble, a peer's and a person's are not one alarm"
+    assert causes(status) == ({cause} if cause else set()), (
+        "own faults, a peer's and a missing approval raise different alerts"
+    )
 
 
-def test_a_peer_out_of_reach_hides_none_that_is_refused() -> None:
+def test_an_unreachable_peer_hides_no_refused_peer() -> None:
     status = Status("vm-1", members={"bank-b": "does not answer", "bank-c": "not trusted"})
     status.reached = {"bank-b": False, "bank-c": True}
-    assert {(Cause.PEER, "bank-b"), (Cause.REFUSED, "bank-c")} == status.causes(), "an alert is of one member"
-    assert causes(status) == {"peer", "refused"}, "one whose half of the link is waited for may never come"
+    assert {(Cause.PEER, "bank-b"), (Cause.REFUSED, "bank-c")} == status.causes(), "an alert names one member"
+    assert causes(status) == {"peer", "refused"}, (
+        "a peer whose half of the link is missing may never become reachable"
+    )
 
 
 def test_each_cause_is_reported_separately() -> None:
     status = Status("vm-1", State.STANDBY, lacks={"share": "not mounted", "disk": "full"}, lease="it was lost")
-    assert causes(status) == {"share", "disk", "leases"}, "one that is there hides no other"
+    assert causes(status) == {"share", "disk", "leases"}, "no cause hides another one"
 
 
-def test_a_fault_of_the_lease_ends_with_its_report() -> None:
+def test_the_cause_of_the_lease_ends_with_its_report() -> None:
     status = Status("vm-1", State.HOLDING, identity="node-1", epoch=2, readiness=Readiness.READY, lease="it was lost")
     assert ask(status)[1]["lease"] == "it was lost"
     status.clear_lease_fault("another fault")
@@ -252,16 +256,18 @@ def test_a_fault_is_counted_and_impairs_for_a_while(
         fails()
     except KeyError as error:
         reason = faults.unexpected("a round", error)
-    assert reason.startswith("a round: unexpected KeyError at unit/test_health.py:"), "a bug is found by its line"
-    assert "Traceback" in caplog.text, "and by its traceback"
-    assert said() == (1, {"fault"}), "it went on, and is not well"
+    assert reason.startswith("a round: unexpected KeyError at unit/test_health.py:"), (
+        "the report has the line of the bug"
+    )
+    assert "Traceback" in caplog.text, "the log has its traceback"
+    assert said() == (1, {"fault"}), "the agent goes on, but is impaired"
     now = time.monotonic()
     monkeypatch.setattr("host.faults.time.monotonic", lambda: now + faults.IMPAIRED_SECONDS + 1)
-    assert said() == (1, set()), "one that is over is no alarm"
+    assert said() == (1, set()), "an old fault raises no alert"
 
 
 class Ingestion:
-    """The track endpoint of Application Insights, and what it was sent."""
+    """The track endpoint of Application Insights, with what was sent to it."""
 
     def __init__(self) -> None:
         self.items: list[dict[str, Any]] = []
@@ -271,7 +277,9 @@ class Ingestion:
 
         class Track(Handler):
             def reply(self, body: bytes) -> None:
-                assert self.headers["Authorization"] == "Bearer of-vm-1", "the VM's identity, and no key"
+                assert self.headers["Authorization"] == "Bearer of-vm-1", (
+                    "it authenticates by the VM's identity, without a key"
+                )
                 text = gzip.decompress(body) if self.headers["Content-Encoding"] == "gzip" else body
                 ingestion.items += json.loads(text)
                 self.send_response(200)
@@ -281,7 +289,7 @@ class Ingestion:
         return Track
 
     def values(self, metric: Metric) -> list[tuple[float, dict[str, str]]]:
-        """Of a metric as it came: each value, with the dimensions."""
+        """The values of a metric as received, with their dimensions."""
         data = [each["data"]["baseData"] for each in self.items]
         return [
             (each["metrics"][0]["value"], each.get("properties", {}))
@@ -290,7 +298,7 @@ class Ingestion:
         ]
 
     def sums(self, metric: Metric, dimension: str) -> dict[str | None, float]:
-        """As a query adds them up."""
+        """The sums that a query would compute."""
         found: dict[str | None, float] = {}
         for value, properties in self.values(metric):
             name = properties.get(dimension)
@@ -302,7 +310,7 @@ class Ingestion:
 def ingestion(
     tls: tuple[ssl.SSLContext, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Iterator[tuple[Ingestion, str]]:
-    """It, and a connection string."""
+    """The endpoint and a connection string."""
 
     def token(*_: object, **__: object) -> AccessTokenInfo:
         return AccessTokenInfo("of-vm-1", int(time.time()) + 3600)
@@ -321,31 +329,31 @@ def ingestion(
         yield found, f"InstrumentationKey=00000000-0000-0000-0000-000000000001;IngestionEndpoint={url}/"
 
 
-def test_application_insights_gets_each_count_once_and_no_other_metric(ingestion: tuple[Ingestion, str]) -> None:
+def test_each_count_is_sent_once_and_no_other_metric_is_sent(ingestion: tuple[Ingestion, str]) -> None:
     found, connection_string = ingestion
     status = Status("vm-1", State.STANDBY)
     sending = _sending(connection_string, "client", status)
 
-    def tell(*held: Any, **figures: float) -> None:
+    def send(*held: Any, **figures: float) -> None:
         if held:
             status.state, (status.identity, status.epoch, status.takeovers) = State.HOLDING, held
         status.figures = {Figure(name): value for name, value in figures.items()}
         sending.force_flush()
 
-    tell()
-    tell("node-1", 7, 1, transactions=5, failures=1)
-    tell(transactions=8, failures=1)
+    send()
+    send("node-1", 7, 1, transactions=5, failures=1)
+    send(transactions=8, failures=1)
     # The node died and was started again.
-    tell()
-    tell(transactions=2, failures=0)
-    tell("node-2", 3, 2, transactions=4, failures=0)
-    tell("node-1", 9, 2, transactions=1, failures=0)
+    send()
+    send(transactions=2, failures=0)
+    send("node-2", 3, 2, transactions=4, failures=0)
+    send("node-1", 9, 2, transactions=1, failures=0)
     sending.shutdown()
     assert found.sums(Metric.TRANSACTIONS, "identity") == {"node-1": 11, "node-2": 4}, (
         "8, 2 and 1 of the one node's three runs, whatever the VM held meanwhile"
     )
     assert found.sums(Metric.FAILURES, "identity") == {"node-1": 1, "node-2": 0}
-    assert found.sums(Metric.TAKEOVERS, "identity") == {None: 2}, "two of them, whichever identity was taken over"
+    assert found.sums(Metric.TAKEOVERS, "identity") == {None: 2}, "two takeovers, whichever identity was taken over"
     assert found.sums(Metric.FAULTS, "identity") == {None: 0}
     assert (7, {"identity": "node-1"}) in found.values(Metric.LEASE_EPOCH)
     sent = {each["data"]["baseData"]["metrics"][0]["name"] for each in found.items}
@@ -358,36 +366,38 @@ def test_application_insights_gets_each_count_once_and_no_other_metric(ingestion
         Metric.FAILURES,
         Metric.TAKEOVERS,
         Metric.FAULTS,
-    }, "no figures of the exporter's own and no counters of the machine: nothing that nobody asked for is paid for"
+    }, "the exporter's own metrics and the machine's counters would cost money unused"
 
 
 def test_an_unauthenticated_request_is_counted_once(ingestion: tuple[Ingestion, str]) -> None:
     found, connection_string = ingestion
     for counts in ([0, 3, 3], [0, 1]):
-        # An authority's program, and the one that starts after it.
+        # An authority's program, and its next process.
         status = Status("vm-1", State.HOLDING)
         sending = _sending(connection_string, "client", status)
         for count in counts:
             status.figures = {Figure.UNPROVEN: float(count)}
             sending.force_flush()
         sending.shutdown()
-    assert found.sums(Metric.UNPROVEN, "identity") == {None: 4}, "a gauge that falls to nought looked like new ones"
+    assert found.sums(Metric.UNPROVEN, "identity") == {None: 4}, (
+        "a gauge that falls to 0 would look like new requests"
+    )
 
 
-def test_a_vm_is_one_instance_by_its_host_name_whenever_its_agent_starts(ingestion: tuple[Ingestion, str]) -> None:
+def test_a_vms_instance_is_its_host_name_at_each_start_of_its_agent(ingestion: tuple[Ingestion, str]) -> None:
     found, connection_string = ingestion
     for _ in range(2):
         _sending(connection_string, "client", Status("vm-1")).shutdown()
     tags = {(each["tags"]["ai.cloud.roleInstance"], each["tags"]["ai.cloud.role"]) for each in found.items}
-    assert tags == {("vm-1", "decentralized-trust")}, "a runbook and az name a VM by its host name"
+    assert tags == {("vm-1", "decentralized-trust")}, "runbooks and the az command name a VM by its host name"
 
 
-def test_a_vm_knows_its_model_from_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_vms_model_is_read_from_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metrics, "MODEL_FILE", tmp_path / "model")
     monkeypatch.setattr(metrics, "_sending", lambda *_: None)
     status = Status("vm-1")
     metrics.send("", "", status)
-    assert status.model is None, "a VM that was made otherwise has none"
+    assert status.model is None, "a VM that was created otherwise has none"
     (tmp_path / "model").write_text("0123456789ab")
     metrics.send("", "", status)
     assert status.model == "0123456789ab"

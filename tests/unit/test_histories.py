@@ -1,4 +1,4 @@
-"""The check of histories: answers that can't come from one order of commits are found."""
+"""The check of histories: it finds answers that no order of commits explains."""
 
 from collections.abc import Sequence
 
@@ -41,19 +41,21 @@ def test_a_possible_history_passes_the_check(answers: Sequence[Answered]) -> Non
     ids=["doubled", "lost", "out of order", "out of order behind one that still runs"],
 )
 def test_an_impossible_history_fails_the_check(answers: Sequence[Answered], found: str) -> None:
-    assert found in list(breaches(answers)), "sums of what was sent and committed would not show it"
+    assert found in list(breaches(answers)), "sums of requests and commits would not show it"
 
 
 @given(st.lists(st.floats(0.01, 5), min_size=1, max_size=30), st.randoms(use_true_random=False))
-def test_a_sequential_history_passes_and_any_lost_write_shows(seconds, random) -> None:
+def test_a_sequential_history_passes_and_any_lost_write_is_found(seconds, random) -> None:
     clock, answers = 0.0, []
     for version, took in enumerate(seconds, start=1):
         answers.append(Answered("p", version, clock, clock + took))
         clock += took
     random.shuffle(answers)
-    assert list(breaches(answers)) == [], "whatever order the lines came in"
+    assert list(breaches(answers)) == [], "in any order of the lines"
     newest = max(answers, key=lambda answer: answer.version)
     lost = random.choice(answers)
     if lost is not newest:
-        assert list(breaches([answer for answer in answers if answer is not lost])), "a version in the middle is gone"
-    assert list(breaches([*answers, lost])), "a version is there twice"
+        assert list(breaches([answer for answer in answers if answer is not lost])), (
+            "a version in the middle is missing"
+        )
+    assert list(breaches([*answers, lost])), "a version is committed twice"

@@ -58,7 +58,7 @@ def hash_of(text: str) -> str:
 
 
 class Bank:
-    """A served vault, the VMs that come and go, and a person with rights."""
+    """A vault, its VMs, and an operator with rights."""
 
     def __init__(self, vault: Vault, url: str, certificate: Path) -> None:
         self.vault, self.url, self._certificate = vault, url, certificate
@@ -84,7 +84,7 @@ class Bank:
             yield client
 
     async def write(self, text: str) -> str:
-        """A version that a person, or a VM that was late, writes; returns its id."""
+        """Write a version as an operator or a late VM; returns its id."""
         async with self.person() as person:
             return str((await person.set_secret(SECRET, text)).properties.version)
 
@@ -134,7 +134,7 @@ def at_bank(tls):
 
 @pytest.fixture
 def each_second(at_bank):
-    """The same, where no two versions are of one second."""
+    """The same vault, in which no two versions have one second."""
 
     def run(history: Callable[[Bank], Any]) -> Any:
         clock = itertools.count(START)
@@ -148,13 +148,15 @@ def test_the_first_holder_makes_keys_and_each_later_one_restores_them(at_bank):
         first = await bank.obtain()
         before_recorded = await bank.obtain()
         later = await bank.obtain(first.fingerprint)
-        assert first.made, "there were none"
+        assert first.made, "no keys existed before"
         assert not before_recorded.made, "a crash before the record was written leaves the keys valid"
         assert not later.made, "the identity has its keys"
         assert first.blobs == before_recorded.blobs == later.blobs == bank.made[0], "one identity, one set of keys"
-        assert first.fingerprint == before_recorded.fingerprint == later.fingerprint, "it stands for the keys"
-        assert len(bank.made) == 1, "nobody made others"
-        assert set(bank.vault.secrets) == {SECRET}, "one secret, of the name that people look for"
+        assert first.fingerprint == before_recorded.fingerprint == later.fingerprint, (
+            "the fingerprint identifies the keys"
+        )
+        assert len(bank.made) == 1, "no other keys were made"
+        assert set(bank.vault.secrets) == {SECRET}, "one secret, under the documented name"
         assert [each for each in bank.vault.served if "GET" not in each] == [f"PUT /secrets/{SECRET}"], "one write"
 
     at_bank(history)
@@ -169,16 +171,16 @@ def test_identities_do_not_share_keys(at_bank):
     at_bank(history)
 
 
-def test_a_person_can_find_and_restore_the_secret(at_bank):
+def test_an_operator_can_find_and_restore_the_secret(at_bank):
     async def history(bank: Bank):
         keys = await bank.obtain()
         stored = bank.versions[only(bank)]
-        assert stored["tags"] == {"identity": "node-1"}, "people find an identity's secret"
-        assert stored["contentType"] == "application/json", "the portal shows it"
+        assert stored["tags"] == {"identity": "node-1"}, "the secret's tags name its identity"
+        assert stored["contentType"] == "application/json", "the portal shows the content type"
         assert json.loads(stored["value"]) == {
             "identity": "node-1",
             "blobs": {name: base64.b64encode(blob).decode() for name, blob in bank.made[0].items()},
-        }, "a person can restore it with jq and base64 alone"
+        }, "an operator can restore it with jq and base64 alone"
         assert keys.fingerprint == hash_of(stored["value"]), "the record's hash is that of the value"
 
     at_bank(history)
@@ -205,12 +207,12 @@ def test_a_crash_at_any_request_of_the_first_write_leaves_all_or_nothing(at_bank
                     break
                 keys = await holder.obtain(NODE, bank.make, None) if lives_on else await bank.obtain()
             outcomes.append("made" if keys.made else "restored")
-            assert keys.blobs == bank.made[-1], "what was stored first is what counts"
+            assert keys.blobs == bank.made[-1], "the first stored version is in use"
             # The HTTP client repeats a write whose answer was lost.
-            assert len(bank.texts) == 1, "what was cut off left nothing, or all"
-            assert (await bank.obtain(keys.fingerprint)).blobs == keys.blobs, "and it stays so"
+            assert len(bank.texts) == 1, "an interrupted write stored nothing, or everything"
+            assert (await bank.obtain(keys.fingerprint)).blobs == keys.blobs, "and it stays the same"
         assert outcomes == ["made"] * made + ["restored"] * (6 - made), (
-            "list, look for a value, look for a deleted one, write, list, read back: each was tried"
+            "list, look for a value, look for a deleted one, write, list, read back: each was interrupted"
         )
 
     at_bank(history)
@@ -237,12 +239,12 @@ def test_a_crash_at_any_request_of_a_replacement_is_continued(each_second, fault
                     holder.obtain(NODE, bank.make, old.fingerprint) if lives_on else bank.obtain(old.fingerprint)
                 )
             steps += 1
-            assert keys.blobs == bank.made[-1] != old.blobs, "never the old ones"
-            assert kept(bank, before), "which stay as they were"
+            assert keys.blobs == bank.made[-1] != old.blobs, "the replaced keys are never returned"
+            assert unchanged(bank, before), "the old version is unchanged"
             assert len(bank.texts) == 2, "one replacement"
             for known in (old.fingerprint, keys.fingerprint, None):
-                assert (await bank.obtain(known)).fingerprint == keys.fingerprint, "however far the record is behind"
-        assert steps == 6, "list, read, write, list, read both: each was tried"
+                assert (await bank.obtain(known)).fingerprint == keys.fingerprint, "with any older record"
+        assert steps == 6, "list, read, write, list, read both: each request was interrupted once"
 
     each_second(history)
 
@@ -286,7 +288,7 @@ def only(bank: Bank) -> str:
         (alter, "has no version of fingerprint", "does not hold the keys of node-1"),
     ],
 )
-def test_damage_is_recognised_and_never_answered_with_new_keys(at_bank, harm, known, unknown):
+def test_damaged_keys_are_reported_and_never_replaced(at_bank, harm, known, unknown):
     async def history(bank: Bank):
         keys = await bank.obtain()
         await harm(bank)
@@ -296,8 +298,8 @@ def test_damage_is_recognised_and_never_answered_with_new_keys(at_bank, harm, kn
                 continue
             with pytest.raises(KeysDamagedError, match=f"secret {SECRET}.*{reason}.*; wanted") as caught:
                 await bank.obtain(fingerprint)
-            assert isinstance(caught.value, DamagedError), "the agent waits for a person"
-            assert bank.state == there, "evidence stays as it was"
+            assert isinstance(caught.value, DamagedError), "the agent waits for an operator"
+            assert bank.state == there, "the damaged version is unchanged"
         assert len(bank.made) == 1, "no new keys, not even in memory"
 
     at_bank(history)
@@ -326,7 +328,7 @@ FOREIGN = {
 
 
 @pytest.mark.parametrize(("text", "reason"), FOREIGN.values(), ids=FOREIGN)
-def test_a_value_without_the_identitys_keys_is_refused(each_second, text, reason):
+def test_a_secret_without_the_identitys_keys_is_refused(each_second, text, reason):
     async def history(bank: Bank):
         version = await bank.write(text)
         there = bank.state
@@ -337,25 +339,27 @@ def test_a_value_without_the_identitys_keys_is_refused(each_second, text, reason
             ) as caught:
                 await bank.obtain(known)
             assert "; wanted: the secret restored from its backup, or the tag abandoned=yes" in str(caught.value), (
-                "a person is told both ways out"
+                "the message names both remedies"
             )
-            assert bank.state == there, "nobody writes over it in silence"
+            assert bank.state == there, "it is not overwritten silently"
         await bank.give_up(version)
         keys = await bank.obtain()
-        assert keys.made, "a person said that it is nobody's keys"
-        assert version in bank.versions, "it stays"
-        assert (await bank.obtain()).blobs == (await bank.obtain(keys.fingerprint)).blobs == keys.blobs, "for good"
+        assert keys.made, "an operator has abandoned it"
+        assert version in bank.versions, "it is unchanged"
+        assert (await bank.obtain()).blobs == (await bank.obtain(keys.fingerprint)).blobs == keys.blobs, (
+            "the result is permanent"
+        )
 
     each_second(history)
 
 
 @pytest.mark.parametrize("text", [each for each, _ in FOREIGN.values()], ids=FOREIGN)
-def test_later_versions_change_nothing(each_second, text):
+def test_later_versions_have_no_effect(each_second, text):
     async def history(bank: Bank):
         keys = await bank.obtain()
         await bank.write(text)
         for known in (None, keys.fingerprint):
-            assert (await bank.obtain(known)).blobs == keys.blobs, "an older version counts"
+            assert (await bank.obtain(known)).blobs == keys.blobs, "the oldest version is in use"
 
     each_second(history)
 
@@ -368,7 +372,7 @@ def test_a_recovered_secret_is_used_again(at_bank):
             await bank.obtain(keys.fingerprint)
         async with bank.person() as person:
             await person.recover_deleted_secret(SECRET, _polling_interval=0.01)
-        assert (await bank.obtain(keys.fingerprint)).blobs == keys.blobs, "recovered is as it was before"
+        assert (await bank.obtain(keys.fingerprint)).blobs == keys.blobs, "a recovered secret is as before"
 
     at_bank(history)
 
@@ -383,7 +387,7 @@ def test_a_secret_deleted_just_before_the_write_is_reported(at_bank):
         bank.vault.judge = judge
         with pytest.raises(KeysDamagedError, match=f"{SECRET} is soft-deleted"):
             await bank.obtain()
-        assert not bank.vault.secrets, "keys that a person may recover are not written over"
+        assert not bank.vault.secrets, "keys that an operator can recover are not replaced"
 
     at_bank(history)
 
@@ -396,7 +400,7 @@ def test_a_disabled_version_is_skipped_only_if_the_record_names_another(each_sec
         newer = await bank.write(late)
         await bank.change(newer, enabled=False)
         for known in (None, first.fingerprint):
-            assert (await bank.obtain(known)).blobs == first.blobs, "a disabled version that is younger never counted"
+            assert (await bank.obtain(known)).blobs == first.blobs, "a younger disabled version was never in use"
         await bank.change(newer, enabled=True)
         await bank.change(oldest, enabled=False)
         assert (await bank.obtain(hash_of(late))).fingerprint == hash_of(late), "the record's hash decides"
@@ -404,25 +408,23 @@ def test_a_disabled_version_is_skipped_only_if_the_record_names_another(each_sec
             with pytest.raises(KeysDamagedError, match=f"version {oldest} is disabled; wanted: enabled"):
                 await bank.obtain(known)
         await bank.change(oldest, enabled=True)
-        assert (await bank.obtain()).blobs == first.blobs, "as before"
+        assert (await bank.obtain()).blobs == first.blobs, "the same keys as before"
 
     each_second(history)
 
 
-def test_keys_outlive_an_expiry_date(at_bank):
+def test_keys_stay_in_use_beyond_an_expiry_date(at_bank):
     async def history(bank: Bank):
         keys = await bank.obtain()
         await bank.change(only(bank), expires_on=datetime(2020, 1, 1, tzinfo=UTC))
         for known in (None, keys.fingerprint):
-            assert (await bank.obtain(known)).blobs == keys.blobs, (
-                "a key lives as long as its name; the vault shows it"
-            )
-        assert len(bank.made) == 1, "expired is not absent"
+            assert (await bank.obtain(known)).blobs == keys.blobs, "keys have no expiry date, as the vault shows"
+        assert len(bank.made) == 1, "an expired secret is not absent"
 
     at_bank(history)
 
 
-def test_a_value_that_differs_from_what_was_written_is_not_used(at_bank):
+def test_a_value_that_differs_from_the_written_one_is_not_used(at_bank):
     async def history(bank: Bank):
         async def judge(request: web.Request) -> Fault:
             for versions in bank.vault.secrets.values():
@@ -432,18 +434,18 @@ def test_a_value_that_differs_from_what_was_written_is_not_used(at_bank):
         bank.vault.judge = judge
         with pytest.raises(KeysDamagedError, match=f"{SECRET}, version .* is not what was stored a moment ago"):
             await bank.obtain()
-        assert len(bank.made) == 1, "nor are others made"
+        assert len(bank.made) == 1, "no other keys are made"
 
     at_bank(history)
 
 
-def test_a_version_that_can_not_be_seen_yet_is_waited_for(at_bank):
+def test_the_agent_waits_for_a_version_that_is_not_listed_yet(at_bank):
     async def history(bank: Bank):
         stored = await bank.obtain()
         hidden = bank.vault.secrets.pop(SECRET)
 
         async def judge(request: web.Request) -> Fault:
-            # The vault lists nothing yet, but gives the value.
+            # The vault lists nothing yet, but returns the value.
             bank.vault.secrets = {} if request.path.endswith("/versions") else {SECRET: hidden}
             return None
 
@@ -459,40 +461,40 @@ def test_a_version_that_can_not_be_seen_yet_is_waited_for(at_bank):
         for known in (None, stored.fingerprint):
             with pytest.raises(UnavailableError, match="is listed but can't be read yet"):
                 await bank.obtain(known)
-        assert len(bank.made) == 1, "what is not seen yet is no reason for new keys"
+        assert len(bank.made) == 1, "a version that is not listed yet is no reason for new keys"
 
     at_bank(history)
 
 
-# --- Given up ------------------------------------------------------------------------------------------------------
+# --- Abandoned -----------------------------------------------------------------------------------------------------
 
 
-def kept(bank: Bank, before: dict[str, dict[str, Any]]) -> bool:
-    """Whether each version of before is still there, with its value."""
+def unchanged(bank: Bank, before: dict[str, dict[str, Any]]) -> bool:
+    """Whether each earlier version still exists with its value."""
     return all(bank.versions[version]["value"] == each["value"] for version, each in before.items())
 
 
-def test_keys_that_a_person_gives_up_are_replaced_once(each_second):
+def test_keys_that_an_operator_abandons_are_replaced_once(each_second):
     async def history(bank: Bank):
         old = await bank.obtain()
         before = copy.deepcopy(bank.versions)
         await bank.give_up()
         new = await bank.obtain(old.fingerprint)
-        assert new.made, "the old ones are not wanted any more"
-        assert new.fingerprint != old.fingerprint, "the record is to follow"
-        assert new.blobs == bank.made[1], "none of the old ones"
-        assert kept(bank, before), "what was signed with them may have to be proven"
+        assert new.made, "the old keys are abandoned"
+        assert new.fingerprint != old.fingerprint, "the record has to be updated"
+        assert new.blobs == bank.made[1], "none of the old keys is used"
+        assert unchanged(bank, before), "earlier signatures may have to be verified"
         for known in (old.fingerprint, new.fingerprint, None, new.fingerprint):
             later = await bank.obtain(known)
             assert (later.blobs, later.fingerprint, later.made) == (new.blobs, new.fingerprint, False), (
-                "whether the record was written, was not, or is lost"
+                "with an updated, an old or a lost record"
             )
-        assert len(bank.made) == 2, "once"
+        assert len(bank.made) == 2, "they are replaced once"
         await bank.give_up()
         third = await bank.obtain(new.fingerprint)
-        assert third.blobs == bank.made[2], "a name may lose its key again"
+        assert third.blobs == bank.made[2], "the new keys can be abandoned too"
         for known in (old.fingerprint, new.fingerprint, None, third.fingerprint):
-            assert (await bank.obtain(known)).blobs == third.blobs, "however far the record is behind"
+            assert (await bank.obtain(known)).blobs == third.blobs, "with any older record"
 
     each_second(history)
 
@@ -517,7 +519,7 @@ async def tag_a_newer_one(bank: Bank) -> None:
 
 
 async def write_over_it_late(bank: Bank) -> None:
-    """A version that says to replace the one in use, which nobody gave up."""
+    """A version that claims to replace the one in use, which was not abandoned."""
     await bank.write(document(new_blobs(), replaces=hash_of(bank.versions[only(bank)]["value"])))
 
 
@@ -537,19 +539,19 @@ async def write_over_it_late_and_tag(bank: Bank) -> None:
         write_over_it_late_and_tag,
     ],
 )
-def test_keys_are_given_up_by_the_tag_on_the_version_in_use_alone(each_second, tag):
+def test_keys_are_abandoned_only_by_the_tag_on_the_version_in_use(each_second, tag):
     async def history(bank: Bank):
         keys = await bank.obtain()
         await tag(bank)
         there = bank.state
         for known in (keys.fingerprint, None):
-            assert (await bank.obtain(known)).fingerprint == keys.fingerprint, "nobody gave it up"
+            assert (await bank.obtain(known)).fingerprint == keys.fingerprint, "the version in use has no tag"
         assert bank.state == there, "nothing is written"
 
     each_second(history)
 
 
-def test_a_tag_on_an_older_version_changes_nothing(each_second, caplog):
+def test_a_tag_on_an_older_version_has_no_effect(each_second, caplog):
     caplog.set_level(logging.INFO)
 
     async def history(bank: Bank):
@@ -558,20 +560,20 @@ def test_a_tag_on_an_older_version_changes_nothing(each_second, caplog):
         await bank.give_up()
         keys = await bank.obtain(first.fingerprint)
         _, in_use = bank.versions
-        # The record knows the second; a late VM's lies over it, and the first has had its tag for long.
+        # The record names the second version; a late VM's is newer, and the first one was tagged long ago.
         late = await bank.write(document(new_blobs()))
         await bank.give_up(older)
         await bank.give_up(late)
         caplog.clear()
-        assert (await bank.obtain(keys.fingerprint)).blobs == keys.blobs, "it is not in use"
+        assert (await bank.obtain(keys.fingerprint)).blobs == keys.blobs, "the tagged version is not in use"
         assert f"secret {SECRET}, version {in_use}, fingerprint {keys.fingerprint}, is in use" in caplog.text, (
-            "a person finds where the tag has to be, and which version a fingerprint is of"
+            "the message says which version needs the tag, and which fingerprint it has"
         )
         (warning,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-        assert f"version {late} has the tag" in warning, "that leaked keys stay in use is reported"
-        assert f"wanted on version {in_use}" in warning, "and where the tag has to be"
+        assert f"version {late} has the tag" in warning, "the continued use of abandoned keys is reported"
+        assert f"wanted on version {in_use}" in warning, "the report says which version needs the tag"
         await bank.give_up(in_use)
-        assert (await bank.obtain(keys.fingerprint)).blobs == bank.made[2], "that one"
+        assert (await bank.obtain(keys.fingerprint)).blobs == bank.made[2], "that version has the tag now"
 
     each_second(history)
 
@@ -583,13 +585,13 @@ def test_first_keys_that_lost_the_race_are_never_used(each_second):
         await bank.give_up(next(iter(bank.versions)))
         for known in (first.fingerprint, None):
             new = await bank.obtain(known)
-            assert new.blobs == bank.made[1], "what leaked with the first keys is as old as they are"
-        assert len(bank.made) == 2, "with and without a record the same"
+            assert new.blobs == bank.made[1], "keys that lost the race may have leaked too"
+        assert len(bank.made) == 2, "with and without a record"
 
     each_second(history)
 
 
-def test_purged_keys_can_be_given_up(each_second):
+def test_purged_keys_can_be_abandoned(each_second):
     async def history(bank: Bank):
         old = await bank.obtain()
         await delete(bank)
@@ -597,15 +599,15 @@ def test_purged_keys_can_be_given_up(each_second):
             await person.purge_deleted_secret(SECRET)
         with pytest.raises(KeysDamagedError, match=f"no version of fingerprint {old.fingerprint}"):
             await bank.obtain(old.fingerprint)
-        # As the runbook says.
+        # As in the runbook.
         await bank.write(document({}, replaces=old.fingerprint))
         with pytest.raises(KeysDamagedError, match=f"no version of fingerprint {old.fingerprint}"):
             await bank.obtain(old.fingerprint)
         await bank.give_up()
         new = await bank.obtain(old.fingerprint)
-        assert new.made, "a person said that they do not come back"
+        assert new.made, "an operator has declared them lost"
         for known in (old.fingerprint, new.fingerprint):
-            assert (await bank.obtain(known)).blobs == new.blobs, "whether the record follows at once or not"
+            assert (await bank.obtain(known)).blobs == new.blobs, "with and without an updated record"
 
     each_second(history)
 
@@ -654,15 +656,15 @@ def test_two_vms_that_store_at_once_end_with_the_same_keys(at_bank, seed, second
         assert one.fingerprint == hash_of(bank.versions[oldest[1]]["value"]), (
             "the older; in a tie the smaller version id"
         )
-        assert kept(bank, before), "the old ones stay"
+        assert unchanged(bank, before), "the old versions are unchanged"
         for known in {old, one.fingerprint, None}:
-            assert (await bank.obtain(known)).blobs == one.blobs, "and it stays so"
+            assert (await bank.obtain(known)).blobs == one.blobs, "and it stays the same"
 
     at_bank(history, now=lambda: stamps.pop(0))
 
 
 @pytest.mark.parametrize("recorded", [False, True])
-def test_a_vm_that_stores_late_takes_the_keys_in_use(each_second, recorded):
+def test_a_vm_that_stores_keys_late_uses_the_keys_in_use(each_second, recorded):
     async def history(bank: Bank):
         arrived, released = asyncio.Event(), asyncio.Event()
 
@@ -680,8 +682,10 @@ def test_a_vm_that_stores_late_takes_the_keys_in_use(each_second, recorded):
             released.set()
             lost = await late
         assert len(bank.versions) == 2, "both stored"
-        assert (lost.blobs, lost.made) == (keys.blobs, False), "it had looked before there were any"
-        assert (await bank.obtain(keys.fingerprint if recorded else None)).blobs == keys.blobs, "and it stays so"
+        assert (lost.blobs, lost.made) == (keys.blobs, False), "it had looked before any keys existed"
+        assert (await bank.obtain(keys.fingerprint if recorded else None)).blobs == keys.blobs, (
+            "and it stays the same"
+        )
 
     each_second(history)
 
@@ -690,20 +694,20 @@ def test_a_vm_that_stores_late_takes_the_keys_in_use(each_second, recorded):
 def test_versions_of_one_second_are_ordered_by_their_ids(at_bank, seed):
     async def history(bank: Bank):
         written = {await bank.write(text): text for text in (document(new_blobs()) for _ in range(5))}
-        assert (await bank.obtain()).fingerprint == hash_of(written[min(written)]), "each VM comes to the same"
+        assert (await bank.obtain()).fingerprint == hash_of(written[min(written)]), "each VM chooses the same version"
         for text in written.values():
             assert (await bank.obtain(hash_of(text))).fingerprint == hash_of(text), "the record's hash decides"
-        assert not bank.made, "there are keys"
+        assert not bank.made, "keys exist"
 
     at_bank(history, now=lambda: START)
 
 
-def test_the_oldest_of_more_versions_than_a_page_counts(each_second):
+def test_the_oldest_of_more_than_a_page_of_versions_is_in_use(each_second):
     async def history(bank: Bank):
         oldest = await bank.obtain()
         for _ in range(30):
             await bank.write(document(new_blobs()))
-        assert (await bank.obtain()).blobs == oldest.blobs, "whoever was first may have announced it"
+        assert (await bank.obtain()).blobs == oldest.blobs, "the first version may have been used already"
 
     each_second(history)
 
@@ -713,7 +717,7 @@ def test_a_record_with_another_fingerprint_is_no_reason_for_new_keys(at_bank):
         await bank.obtain()
         with pytest.raises(KeysDamagedError, match=f"{SECRET} has no version of fingerprint {'0' * 64}"):
             await bank.obtain("0" * 64)
-        assert len(bank.made) == 1, "the known ones may come back from a backup"
+        assert len(bank.made) == 1, "the recorded keys may be restored from a backup"
 
     at_bank(history)
 
@@ -722,7 +726,7 @@ def test_a_record_with_another_fingerprint_is_no_reason_for_new_keys(at_bank):
 
 
 @pytest.mark.parametrize("fault", ["401", "403", "404", "408", "409", "429", "500", "503", "cut", "hang", "garble"])
-def test_an_outage_is_waited_for(at_bank, fault):
+def test_the_agent_waits_during_an_outage(at_bank, fault):
     async def history(bank: Bank):
         keys = await bank.obtain()
         bank.options = {"settle_seconds": 0, "request_seconds": 0.3}
@@ -731,14 +735,14 @@ def test_an_outage_is_waited_for(at_bank, fault):
             with pytest.raises(UnavailableError, match=SECRET):
                 await bank.obtain(known)
         bank.heals()
-        # A busy machine may take longer than that.
+        # A busy machine may take longer.
         bank.options = {"settle_seconds": 0}
-        assert (await bank.obtain(keys.fingerprint)).blobs == keys.blobs, "nothing was harmed"
+        assert (await bank.obtain(keys.fingerprint)).blobs == keys.blobs, "the keys are unchanged"
 
     at_bank(history)
 
 
-def test_a_missing_vault_is_waited_for(at_bank):
+def test_the_agent_waits_for_a_missing_vault(at_bank):
     async def history(bank: Bank):
         bank.url = "https://localhost:1"
         with pytest.raises(UnavailableError, match="localhost:1"):
@@ -747,7 +751,7 @@ def test_a_missing_vault_is_waited_for(at_bank):
     at_bank(history)
 
 
-def test_a_write_that_the_sdk_repeats_does_no_harm(at_bank):
+def test_a_write_that_the_sdk_repeats_is_harmless(at_bank):
     async def history(bank: Bank):
         async def judge(request: web.Request) -> Fault:
             first = request.method == "PUT" and request.path not in seen
@@ -759,13 +763,15 @@ def test_a_write_that_the_sdk_repeats_does_no_harm(at_bank):
         async with bank.holder(retry_total=2, retry_backoff_factor=0.01) as holder:
             keys = await holder.obtain(NODE, bank.make, None)
         bank.heals()
-        assert keys.made, "an answer that was lost is not an outage"
-        assert keys.blobs == bank.made[0], "nor another holder"
-        assert len(bank.versions) == 2, "it was written twice"
-        assert (await bank.obtain()).fingerprint == keys.fingerprint, "whichever version counts"
+        assert keys.made, "a lost answer is no outage"
+        assert keys.blobs == bank.made[0], "nor a sign of another holder"
+        assert len(bank.versions) == 2, "the secret was written twice"
+        assert (await bank.obtain()).fingerprint == keys.fingerprint, "either version may be in use"
         await bank.give_up()
         for known in (keys.fingerprint, None):
-            assert (await bank.obtain(known)).blobs == bank.made[1], "a tag on either gives up the keys of both"
+            assert (await bank.obtain(known)).blobs == bank.made[1], (
+                "a tag on either version abandons the keys of both"
+            )
 
     at_bank(history)
 
@@ -787,7 +793,7 @@ def test_blobs_other_than_the_roles_are_refused_before_the_write(at_bank, blobs,
         async with bank.holder() as holder:
             with pytest.raises(ValueError, match=wanted):
                 await holder.obtain(NODE, lambda: blobs, None)
-        assert not bank.vault.secrets, "a node could not start with it"
+        assert not bank.vault.secrets, "a node could not start with other blobs"
 
     at_bank(history)
 
@@ -805,15 +811,15 @@ def test_the_largest_keys_that_a_platform_may_declare_are_stored(at_bank):
             async with bank.person() as person:
                 await person.update_secret_properties(secret, tags={"abandoned": "yes"})
             keys = await holder.obtain(largest, lambda: {"keys": random.randbytes(size)}, old.fingerprint)
-        assert keys.made, "the vault takes it"
+        assert keys.made, "the vault accepts it"
         assert max(len(each["value"]) for each in bank.vault.secrets[secret].values()) == role.max_document_bytes, (
-            "what the platform was checked for"
+            "the size is that of the platform's check"
         )
 
     at_bank(history)
 
 
-def test_nothing_that_is_logged_or_raised_holds_a_secret(at_bank, caplog):
+def test_no_secret_is_logged_or_raised(at_bank, caplog):
     caplog.set_level(logging.DEBUG)
     said = []
 
@@ -839,8 +845,8 @@ def test_nothing_that_is_logged_or_raised_holds_a_secret(at_bank, caplog):
 
     secrets = at_bank(history)
     logged = caplog.text + "".join(str(record.__dict__) for record in caplog.records) + "".join(said)
-    assert SECRET in logged, "the SDK does log requests at this level"
-    assert not [secret for secret in secrets if secret[:24] in logged], "logs go where keys must not"
+    assert SECRET in logged, "the SDK logs requests at this level"
+    assert not [secret for secret in secrets if secret[:24] in logged], "logs must not have keys"
 
 
 # --- Files ---------------------------------------------------------------------------------------------------------
@@ -858,10 +864,10 @@ def test_files_are_for_the_agent_and_its_group_alone(tmp_path):
     finally:
         os.umask(before)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == {"identity": b"one", "tls": b"two"}, (
-        "nothing else is left"
+        "no other file is there"
     )
     assert stat.S_IMODE(folder.stat().st_mode) == 0o750, "the agent's group is that of its node's user"
-    assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o640}, "and writes nothing here"
+    assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o640}, "the node's user cannot write"
 
 
 def test_an_open_folder_is_closed_and_old_files_are_replaced(tmp_path):
@@ -870,7 +876,7 @@ def test_an_open_folder_is_closed_and_old_files_are_replaced(tmp_path):
     tmp_path.chmod(0o755)
     write_files(tmp_path, {"tls": b"new"}, in_memory)
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"new"], "a restarted agent writes them again"
-    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o750, "nobody else looks in"
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o750, "no other user may read"
 
 
 def test_links_are_not_followed(tmp_path):
@@ -880,7 +886,7 @@ def test_links_are_not_followed(tmp_path):
     for name in ("tls", ".tls.new"):
         (folder / name).symlink_to(elsewhere)
     write_files(folder, {"tls": b"new"}, in_memory)
-    assert elsewhere.read_bytes() == b"mine", "a link leads out of memory"
+    assert elsewhere.read_bytes() == b"mine", "a link could lead out of memory"
     assert (folder / "tls").read_bytes() == b"new", "it is replaced"
     (tmp_path / "link").symlink_to(folder)
     with pytest.raises(OSError, match="link"):
@@ -891,7 +897,7 @@ def test_links_are_not_followed(tmp_path):
 def test_keys_are_written_only_to_memory(tmp_path, kind):
     with pytest.raises(ValueError, match=f"is on {kind}; wanted one of ramfs, tmpfs"):
         write_files(tmp_path, {"tls": b"secret"}, lambda descriptor: kind)
-    assert not list(tmp_path.iterdir()), "not for a moment"
+    assert not list(tmp_path.iterdir()), "the file never exists"
 
 
 @pytest.mark.parametrize("name", ["../tls", "a/b", "", ".", "tls.jks"])
@@ -940,7 +946,7 @@ def test_the_next_start_writes_the_new_keys_fingerprint_to_the_record(at_bank, t
         records = Records()
 
         async def start() -> tuple[str | None, dict[str, bytes]]:
-            """What a holder's node gets, and what the record knows then."""
+            """The keys of a holder's node, and the record after it."""
             unpacked: dict[str, bytes] = {}
             async with bank.holder() as holder:
                 lease = await Lease.acquire(records, Clock(), NODE.name, "vm")  # type: ignore[arg-type]
@@ -965,11 +971,11 @@ def test_the_next_start_writes_the_new_keys_fingerprint_to_the_record(at_bank, t
             return IdentityRecord.from_json(NODE.name, records.content).keys, unpacked
 
         old = await start()
-        assert await start() == old, "as ever"
+        assert await start() == old, "the same keys as before"
         await bank.give_up()
         new = await start()
-        assert (old[1], new[1]) == (bank.made[0], bank.made[1]), "others"
-        assert new[0] not in {None, old[0]}, "the record knows them"
-        assert await start() == new, "and it stays so"
+        assert (old[1], new[1]) == (bank.made[0], bank.made[1]), "other keys"
+        assert new[0] not in {None, old[0]}, "the record has their fingerprint"
+        assert await start() == new, "and it stays the same"
 
     at_bank(history)

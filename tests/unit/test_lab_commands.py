@@ -1,4 +1,4 @@
-"""What the scenario's commands refuse at once, and not after half an hour."""
+"""Options that the scenario's commands refuse at once, and not after half an hour."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ Main = Callable[[Sequence[str]], int]
 
 @pytest.fixture(autouse=True)
 def no_play(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever a machine has: nothing is missing, and nothing is played."""
+    """On any machine: nothing is missing, and no scenario is run."""
     monkeypatch.setattr(links, "missing", lambda: None)
     for module in (banks, links):
         monkeypatch.setattr(module, "show", lambda _: 0)
@@ -23,7 +23,7 @@ def no_play(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_file_for_rows_that_cant_be_written_is_refused(
     main: Main, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["--record", str(tmp_path / "rows.json.gz")]) == 0, "it is written in the end"
+    assert main(["--record", str(tmp_path / "rows.json.gz")]) == 0, "the file is written at the end"
     for file in (tmp_path / "nowhere" / "rows.json.gz", tmp_path):
         with pytest.raises(SystemExit):
             main(["--record", str(file)])

@@ -1,4 +1,4 @@
-"""The layout that import-linter can't see: `__main__`, imports inside functions, names that stand twice."""
+"""Rules that import-linter can't check: `__main__`, imports inside functions, names that exist twice."""
 
 import ast
 from collections import defaultdict
@@ -40,15 +40,15 @@ def imported(tree: ast.AST) -> Iterator[tuple[ast.stmt, str]]:
 def test_the_program_is_composed_of_rows_alone() -> None:
     ours = {name for _, name in imported(parsed(ROOT / "__main__.py")) if name.split(".")[0] in OURS}
     assert {name.split(".")[0] for name in ours} <= {"stack", "contract"}, (
-        "what a row is made of is the business of its function"
+        "the content of a row belongs to its function"
     )
     lines = (ROOT / "__main__.py").read_text(encoding="utf-8").splitlines()
     assert len(lines) <= 130, "it reads like the table in docs/architecture.md"
 
 
-def test_no_module_stands_beside_the_packages() -> None:
+def test_there_is_no_module_outside_of_the_packages() -> None:
     assert [path.name for path in ROOT.glob("*.py")] == ["__main__.py"], (
-        "import-linter judges packages: a single module would escape it"
+        "import-linter checks packages, and would miss a single module"
     )
 
 
@@ -63,23 +63,25 @@ def test_no_import_hides_in_a_function(path: Path) -> None:
     }
     late = [name for node, name in imported(tree) if node not in top]
     if relative(path) in LATE:
-        assert late, f"{relative(path)} imports nothing late any more: take it off the list"
-        assert not [name for name in late if name.split(".")[0] in PACKAGES], "a late import of ours dodges a circle"
+        assert late, f"{relative(path)} has no late import any more: remove it from the list"
+        assert not [name for name in late if name.split(".")[0] in PACKAGES], (
+            "a late import of an own module hides a circle"
+        )
     else:
-        assert late == [], "a circle, or a weight that should be said in LATE"
+        assert late == [], "a circle, or an expensive import that belongs in LATE"
 
 
 def twice(names: dict[str, list[str]]) -> dict[str, list[str]]:
     return {name: places for name, places in names.items() if len(set(places)) > 1}
 
 
-def test_each_class_has_a_name_of_its_own() -> None:
+def test_each_class_has_a_unique_name() -> None:
     places = defaultdict(list)
     for path in PRODUCT:
         for node in ast.walk(parsed(path)):
             if isinstance(node, ast.ClassDef):
                 places[node.name].append(relative(path))
-    assert twice(places) == {}, "a reader finds a thing by its name at the first guess"
+    assert twice(places) == {}, "a reader must find a class by its name"
 
 
 def constants(path: Path) -> Iterator[tuple[str, str]]:
@@ -107,4 +109,4 @@ def test_no_constant_has_two_values() -> None:
         for name, found in values.items()
         if len({value for _, value in found}) > 1
     }
-    assert differing == {}, "who greps for a number must not find two"
+    assert differing == {}, "a constant must have one value"

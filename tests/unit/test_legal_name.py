@@ -1,4 +1,4 @@
-"""Legal names are compared in one way, by whoever deploys and by whoever certifies."""
+"""Legal names are compared in the same way by deployers and by authorities."""
 
 import json
 from typing import Any
@@ -24,15 +24,15 @@ TWO_NAMES = {
 
 
 @pytest.mark.parametrize("vector", VECTORS["accepted"], ids=lambda each: each["text"])
-def test_what_a_node_accepts_has_one_spelling(vector: dict[str, str]) -> None:
+def test_each_name_that_a_node_accepts_has_one_canonical_form(vector: dict[str, str]) -> None:
     assert str(LegalName.parse(vector["text"])) == vector["canonical"], "banks are compared by this text"
 
 
 @pytest.mark.parametrize("vector", VECTORS["refused"], ids=lambda each: each["what"])
-def test_what_may_pass_for_another_name_is_refused(vector: dict[str, str]) -> None:
+def test_names_that_look_like_another_are_refused(vector: dict[str, str]) -> None:
     with pytest.raises(ValueError, match="; wanted ") as refused:
         LegalName.parse(vector["text"])
-    assert str(refused.value).isascii(), "a message that shows the character as it is shows a look-alike"
+    assert str(refused.value).isascii(), "the message must escape a look-alike character"
 
 
 def test_a_look_alike_is_refused_by_one_clear_message() -> None:
@@ -40,35 +40,35 @@ def test_a_look_alike_is_refused_by_one_clear_message() -> None:
         LegalName.parse("O=\u202eA knaB, L=London, C=GB")
     assert str(refused.value) == (
         "'O=\\u202eA knaB, L=London, C=GB' has U+202E (RIGHT-TO-LEFT OVERRIDE); wanted printable basic Latin only"
-    ), "the character is named, since nobody sees it"
+    ), "the message names the character, which can't be seen"
 
 
 @pytest.mark.parametrize(("one", "other"), ONE_NAME.values(), ids=ONE_NAME)
-def test_spellings_of_one_name_are_one(one: str, other: str) -> None:
-    assert same_name(one, other), "two members with it would both be certified"
+def test_spellings_of_one_name_are_equal(one: str, other: str) -> None:
+    assert same_name(one, other), "otherwise two members could be certified with it"
 
 
 @pytest.mark.parametrize(("one", "other"), TWO_NAMES.values(), ids=TWO_NAMES)
-def test_names_that_differ_are_not_the_same_name(one: str, other: str) -> None:
-    assert not same_name(one, other), "nobody is kept out for another's name"
+def test_different_names_are_not_equal(one: str, other: str) -> None:
+    assert not same_name(one, other), "a name must not be refused because of another one"
 
 
 def test_equal_legal_names_compare_and_hash_equal() -> None:
     one, other = (LegalName.parse(text) for text in ("O=Bank A, L=London, C=GB", "O=BANK A, L=LONDON, C=GB"))
     assert one == other
-    assert len({one, other}) == 1, "a set of names has each once"
-    assert str(one) != str(other), "and each keeps its spelling, which a certificate shows"
+    assert len({one, other}) == 1, "a set has each name once"
+    assert str(one) != str(other), "each name keeps its spelling, which a certificate shows"
     assert name_key(str(one)) == one.key
 
 
-def test_a_node_is_its_bank_with_a_unit() -> None:
+def test_a_nodes_name_is_its_banks_name_with_a_unit() -> None:
     bank = LegalName.of_bank("O=Bank A, L=London, C=GB")
     assert str(bank.of_node("node-1")) == "OU=node-1, O=Bank A, L=London, C=GB"
     with pytest.raises(ValueError, match="OU is set; wanted none"):
         LegalName.of_bank("OU=node-1, O=Bank A, L=London, C=GB")
 
 
-def test_a_node_names_its_bank() -> None:
+def test_the_banks_name_follows_from_a_nodes_name() -> None:
     assert str(LegalName.bank_of("OU=node-1, O=Bank A, L=London, C=GB")) == "O=Bank A, L=London, C=GB"
     for name in ("O=Bank A, L=London, C=GB", "CN=Ledger, OU=node-1, O=Bank A, L=London, C=GB"):
         with pytest.raises(ValueError, match="is no name of a node; wanted its bank's name and an OU"):

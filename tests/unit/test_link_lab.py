@@ -1,4 +1,4 @@
-"""What the links' lab tells strongSwan, nftables and FRR, for what a plan may hold."""
+"""The links' lab configures strongSwan, nftables and FRR for each plan."""
 
 from ipaddress import IPv4Address, IPv4Network
 from itertools import product
@@ -40,7 +40,7 @@ def test_every_policy_has_proposals_or_is_refused() -> None:
         try:
             policy = IpsecPolicy(ike_encryption=encryption, ike_integrity=integrity, dh_group=group)
         except ValueError:
-            assert integrity.startswith("GCM"), "only a cipher is no hash function"
+            assert integrity.startswith("GCM"), "a cipher must be no hash function"
             continue
         if integrity.startswith("GCM"):
             with pytest.raises(ValueError, match="wanted SHA384 or SHA256"):
@@ -51,7 +51,7 @@ def test_every_policy_has_proposals_or_is_refused() -> None:
         try:
             policy = IpsecPolicy(ipsec_encryption=encryption, ipsec_integrity=integrity, pfs_group=pfs)
         except ValueError:
-            assert "GCM" in encryption + integrity, "a GCM cipher is its own integrity"
+            assert "GCM" in encryption + integrity, "a GCM cipher has its own integrity"
             continue
         assert esp_proposal(policy).startswith("aes")
 
@@ -70,7 +70,7 @@ def rule(**changes: Any) -> dict[str, Any]:
     }
 
 
-def test_rules_decide_in_the_order_of_their_priorities_and_azures_own_come_last() -> None:
+def test_rules_apply_in_the_order_of_their_priorities_and_azures_default_rules_come_last() -> None:
     denied = rule(
         priority=4096,
         access="Deny",
@@ -87,14 +87,14 @@ def test_rules_decide_in_the_order_of_their_priorities_and_azures_own_come_last(
         "ip saddr @virtual_network drop",
         "ip saddr @virtual_network ip daddr @virtual_network return",
     ]
-    assert "elements = { 168.63.129.16, 10.1.0.0/16, 10.2.0.0/16 }" in text, "what is routed belongs to the tag"
+    assert "elements = { 168.63.129.16, 10.1.0.0/16, 10.2.0.0/16 }" in text, "routed ranges belong to the tag"
 
 
-def test_a_gateway_takes_no_part_of_its_own_network_from_anybody() -> None:
+def test_a_gateway_accepts_no_route_within_its_own_network() -> None:
     speaker = Speaker(
         IPv4Address("10.1.1.228"), 64512, IPv4Network("10.1.0.0/16"), (Neighbor(IPv4Address("10.3.1.228"), 64514),)
     )
     lines = speaker.configuration().splitlines()
     assert lines[0] == "ip prefix-list foreign deny 10.1.0.0/16 le 32"
     assert "  neighbor 10.3.1.228 prefix-list foreign in" in lines
-    assert " timers bgp 60 180" in lines, "Azure's, which nobody can change"
+    assert " timers bgp 60 180" in lines, "Azure's own rule, which can't be changed"

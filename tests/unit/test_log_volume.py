@@ -1,4 +1,4 @@
-"""What a member sends to Log Analytics stays within what it may cost, by the code's own intervals."""
+"""A member's logs stay within their limit, computed from the code's own intervals."""
 
 import pytest
 
@@ -34,26 +34,28 @@ def senders(size: Size, authority_vms: int) -> Senders:
 def test_a_month_of_logs_is_small(size: Size, most: float):
     sent = senders(size, authority_vms=2)
     largest = sorted(volumes(sent).items(), key=lambda each: -each[1].gb_a_month)
-    told = ", ".join(f"{table} {volume.gb_a_month:.1f}" for table, volume in largest[:3])
-    assert gb_a_month(sent) <= most, f"{size}: {gb_a_month(sent):.1f} GB a month; wanted {most} at most; most: {told}"
+    text = ", ".join(f"{table} {volume.gb_a_month:.1f}" for table, volume in largest[:3])
+    assert gb_a_month(sent) <= most, f"{size}: {gb_a_month(sent):.1f} GB a month; wanted {most} at most; most: {text}"
 
 
 def test_a_loud_day_fits_below_the_cap_and_a_flood_does_not():
     sent = Senders(vms=60, identities=56, peers=PEERS)
     day = gb_a_month(sent) / DAYS_A_MONTH
-    assert 3 * day < daily_cap_gb(sent) < 5 * day + 0.1, "at the cap alerts go blind; above it nobody pays"
+    assert 3 * day < daily_cap_gb(sent) < 5 * day + 0.1, "at the cap alerts stop, and above it nothing is stored"
 
 
 def test_an_incident_of_a_small_member_fits_below_the_cap():
-    assert daily_cap_gb(Senders(vms=2, identities=1, peers=0)) == 2, "a VM in a loop is as loud wherever it runs"
+    assert daily_cap_gb(Senders(vms=2, identities=1, peers=0)) == 2, "a VM in a loop logs as much at any size"
 
 
-def test_strangers_requests_do_not_fill_the_workspace():
+def test_unauthenticated_requests_do_not_fill_the_workspace():
     reads = DAY / LOOK_AGAIN_SECONDS
     mb = reads * BYTES["AZKVAuditLogs"] / 1e6
     assert 2 * mb < CAP_FLOOR_GB * 1000 / 100, "at both VMs of an authority, all day: alerts stay far from the cap"
-    told = (ROOT / "docs" / "threat-model.md").read_text("utf-8")
-    assert f"{reads:,.0f} reads a day on each of its VMs, {mb:.0f} MB of logs" in told, "as the risk owner reads it"
+    text = (ROOT / "docs" / "threat-model.md").read_text("utf-8")
+    assert f"{reads:,.0f} reads a day on each of its VMs, {mb:.0f} MB of logs" in text, (
+        "the threat model states these numbers"
+    )
 
 
 @pytest.mark.parametrize("table", BYTES)
@@ -72,7 +74,7 @@ def test_rows_have_the_columns_that_queries_read():
 def test_each_table_that_is_collected_is_counted():
     free = {"Heartbeat", "Usage", "_LogOperation"}
     read = {each.table for each in LOG_TABLES.values()}
-    assert read - free == BYTES.keys(), "what is not counted has no limit"
+    assert read - free == BYTES.keys(), "an uncounted table has no limit"
     assert set(TABLES.values()) <= BYTES.keys()
 
 

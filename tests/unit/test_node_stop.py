@@ -1,4 +1,4 @@
-"""The stop of a node: each step is taken, even if another one fails or hangs."""
+"""The stop of a node: each step runs, even if another one fails or hangs."""
 
 import asyncio
 import os
@@ -23,7 +23,7 @@ USER = 64200
 
 
 def held(*, fails: bool = False, hangs: threading.Event | None = None) -> tuple[Node, list[str]]:
-    """A node that runs, and the steps of its end as they are taken."""
+    """A running node, and the recorded steps of its stop."""
     taken = list[str]()
 
     def step(name: str) -> Callable[..., None]:
@@ -66,8 +66,8 @@ EVERY = ["stop", "stop", "end", "close", "wipe", "leave"]
 def test_a_failed_step_of_a_stop_does_not_prevent_the_next(caplog: pytest.LogCaptureFixture) -> None:
     ending, taken = held(fails=True)
     asyncio.run(ending.stop(1))
-    assert taken == EVERY, "a lock, a key or a group would stay as they were"
-    assert not ending.ended, "what may still run is no secret"
+    assert taken == EVERY, "otherwise a lock, a key or a process group would remain"
+    assert not ending.ended, "processes that may still run are reported"
     for name in ("stop", "end", "close", "wipe"):
         assert f"{name} fails" in caplog.text, "each failure is logged"
 
@@ -81,14 +81,14 @@ def test_a_hanging_share_or_disk_does_not_delay_a_stop(monkeypatch: pytest.Monke
     async def stop() -> None:
         async with asyncio.timeout(10):
             await ending.stop(1)
-        assert taken == EVERY, "the lease would lapse meanwhile"
+        assert taken == EVERY, "the lease would lapse in the meantime"
         released.set()
 
     asyncio.run(stop())
     assert ending.ended
 
 
-def test_a_cancelled_stop_takes_each_step() -> None:
+def test_a_cancelled_stop_runs_each_step() -> None:
     ending, taken = held()
 
     async def stop() -> None:
@@ -104,7 +104,7 @@ def test_a_cancelled_stop_takes_each_step() -> None:
         assert task.cancelled()
 
     asyncio.run(stop())
-    assert taken == EVERY[1:], "the lease ended while there seemed to be time"
+    assert taken == EVERY[1:], "the lease ended earlier than planned"
 
 
 def test_a_start_kills_processes_that_an_earlier_stop_left() -> None:
@@ -114,16 +114,16 @@ def test_a_start_kills_processes_that_an_earlier_stop_left() -> None:
     async def start_and_stop() -> None:
         with pytest.raises(UnavailableError, match="end fails"):
             await ending.start()
-        assert taken == ["end"], "before anything else: it would be the new node's equal"
+        assert taken == ["end"], "first of all: the old process has the new node's rights"
         await ending.stop(1)
 
     asyncio.run(start_and_stop())
-    assert not ending.ended, "also where this lease has started nothing yet"
+    assert not ending.ended, "even if this lease has not started a node yet"
 
 
 @pytest.fixture
 def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder whose programs are found before the system's."""
+    """A folder whose programs replace the system's."""
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setattr(os, "defpath", f"{folder}:{os.defpath}")
@@ -147,7 +147,7 @@ def put(folder: Path, name: str, script: str) -> None:
 def test_processes_that_may_still_run_are_reported(
     tools: Path, monkeypatch: pytest.MonkeyPatch, script: str, said: str
 ) -> None:
-    # In place of the program that becomes the user.
+    # Replaces the program that switches to the user.
     put(tools, "setpriv", script)
     monkeypatch.setattr(processes, "RUN_SECONDS", 0.2)
     with pytest.raises(UnavailableError, match=f"^processes of user {USER}: {said}; wanted all of them killed$"):
@@ -173,4 +173,4 @@ def test_after_a_stop_the_status_has_no_network() -> None:
     status.members, status.reached = {"bank-b": "no answer"}, {"bank-b": True}
     status.days_left = {("node-certificates", "bank-b"): 12}
     asyncio.run(ending.stop(1))
-    assert status == Status("vm-1"), "a metric that keeps its last value says that peers are in reach"
+    assert status == Status("vm-1"), "a metric with its last value would say that peers are reachable"

@@ -1,4 +1,4 @@
-"""Every parser of what others wrote: its seeds, what was found once, and a few mutations; `make fuzz` tries many."""
+"""Every parser of untrusted input: its seeds, its corpus, and a few mutations; `make fuzz` tries many."""
 
 from collections.abc import Iterator
 
@@ -21,9 +21,9 @@ def made() -> Iterator[dict[str, Target]]:
         yield found
 
 
-def test_every_target_has_its_name(made: dict[str, Target]) -> None:
-    assert sorted(made) == list(NAMES), "a target without a name would never be tried"
-    assert {path.name for path in CORPUS.glob("*")} <= set(NAMES), "what was found belongs to a target"
+def test_every_target_is_named(made: dict[str, Target]) -> None:
+    assert sorted(made) == list(NAMES), "an unnamed target would never run"
+    assert {path.name for path in CORPUS.glob("*")} <= set(NAMES), "each input of the corpus belongs to a target"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -39,13 +39,13 @@ def test_a_mutation_gives_a_value_or_a_documented_error(made: dict[str, Target],
     few()
 
 
-# --- What was found, each by its reason ----------------------------------------------------------------------------
+# --- Earlier findings ----------------------------------------------------------------------------------------------
 
 _ROOT = make_network().root.public_bytes(Encoding.DER)
 
 
 def _certificate(part: bytes, other: bytes) -> bytes:
-    assert part in _ROOT, "a case that changes nothing proves nothing"
+    assert part in _ROOT, "the case must change the certificate"
     return _ROOT.replace(part, other)
 
 
@@ -59,24 +59,24 @@ ODD_CERTIFICATES = {
 
 
 @pytest.mark.parametrize("what", ODD_CERTIFICATES)
-def test_an_odd_certificate_is_refused_where_it_is_read(made: dict[str, Target], what: str) -> None:
+def test_a_malformed_certificate_is_refused_when_it_is_read(made: dict[str, Target], what: str) -> None:
     with pytest.raises(CertificateError, match=r"wanted X\.509 in DER"):
         from_der(ODD_CERTIFICATES[what])
     attempt(made["zipped-certificate"], ODD_CERTIFICATES[what])
 
 
 @pytest.mark.parametrize("entry", [b"{}", b"1", b'{"legalName": "O=B"}'])
-def test_a_megabyte_of_mistakes_is_one_mistake(made: dict[str, Target], entry: bytes) -> None:
+def test_a_megabyte_of_mistakes_is_reported_as_one(made: dict[str, Target], entry: bytes) -> None:
     entries = b",".join([entry] * (1_000_000 // (len(entry) + 1)))
     attempt(made["network-info"], b'{"schema": "1.0", "member": "bank-b", "nodes": [' + entries + b"]}")
 
 
-def test_a_mapping_of_mistakes_is_one_mistake(made: dict[str, Target]) -> None:
+def test_a_mapping_of_mistakes_is_reported_as_one(made: dict[str, Target]) -> None:
     urls = b",".join(b'"%d": 1' % number for number in range(90_000))
     attempt(
         made["network-answer"], b'{"trustRoot": "", "epoch": 1, "networkParameters": null, "crl": {' + urls + b"}}"
     )
 
 
-def test_a_proof_that_is_no_text_is_no_proof() -> None:
-    assert not proof.equal("\udcff", "0" * 64), "a header's bytes that are no UTF-8: neither a TypeError nor a proof"
+def test_a_proof_that_is_no_text_is_refused() -> None:
+    assert not proof.equal("\udcff", "0" * 64), "header bytes that are not UTF-8 must not raise a TypeError"

@@ -1,4 +1,4 @@
-"""The platform seam: legal names, roles, ports, state and runtime of the ledger nodes; and a second platform."""
+"""The platform interface: legal names, roles, ports, state and runtime of the ledger nodes; and a second platform."""
 
 import base64
 import json
@@ -48,7 +48,7 @@ def test_a_legal_name_has_one_canonical_form(written: str) -> None:
     assert check_bank_legal_name(written) == BANK, "banks are compared by this text"
 
 
-def test_attributes_come_in_cordas_order() -> None:
+def test_attributes_are_in_cordas_order() -> None:
     name = LegalName.parse("C=US, ST=New York, L=New York, O=Bank A, OU=IT, CN=Ledger")
     assert list(name.attributes) == [
         ("CN", "Ledger"),
@@ -106,7 +106,7 @@ def test_names_that_no_node_accepts_are_refused(name: str, reason: str) -> None:
 
 
 @pytest.mark.parametrize("character", list("=+$\"'\\<>;#\t\n"), ids=lambda character: f"{ord(character):#04x}")
-def test_characters_with_a_meaning_are_refused(character: str) -> None:
+def test_characters_with_a_meaning_in_x500_are_refused(character: str) -> None:
     with pytest.raises(ValueError, match=r"^O=.*; wanted 1 to \d+ characters, none of"):
         LegalName.parse(f"O=Bank{character}A, L=London, C=GB")
 
@@ -137,7 +137,7 @@ def test_names_that_corda_refuses_are_refused(name: str) -> None:
     ("name", "taken"),
     [(f"OU=IT, {BANK}", "OU"), (f"CN=Ledger, {BANK}", "CN"), (f"CN=Ledger, OU=IT, {BANK}", "CN, OU")],
 )
-def test_a_bank_leaves_its_nodes_their_attributes(name: str, taken: str) -> None:
+def test_a_banks_name_may_not_have_attributes_of_its_nodes(name: str, taken: str) -> None:
     with pytest.raises(ValueError, match=f"^{taken} is set; wanted none, since each node gets its own OU$"):
         check_bank_legal_name(name)
 
@@ -150,24 +150,26 @@ MOST = identities(CORDA, BANK, MAX_IDENTITIES)
 def test_identities_are_numbered_from_one() -> None:
     first, second = identities(CORDA, BANK, 2)
     assert (first.index, first.name, first.ports["p2p"], first.ports["rpc"]) == (0, "node-1", 10000, 10100), (
-        "names and ports stand on the membership card: a change cuts a member off"
+        "names and ports are on the membership card: a change would disconnect a member"
     )
     assert (second.index, second.name, second.ports["p2p"], second.ports["rpc"]) == (1, "node-2", 10001, 10101), (
         "each identity has the next port"
     )
 
 
-def test_a_node_is_its_bank_and_an_organisational_unit() -> None:
+def test_a_nodes_name_is_its_banks_name_and_an_organisational_unit() -> None:
     node = identities(CORDA, "C=GB, L=London, O=Bank A", 1)[0]
     assert node.legal_name == "OU=node-1, O=Bank A, L=London, C=GB", "the node's name in Corda's order"
     names = [LegalName.parse(identity.legal_name) for identity in MOST]
-    assert len({name.get("OU") for name in names}) == MAX_IDENTITIES, "nodes differ by their OU"
-    assert {name.attributes[1:] for name in names} == {LegalName.parse(BANK).attributes}, "and by nothing else"
+    assert len({name.get("OU") for name in names}) == MAX_IDENTITIES, "nodes have different OUs"
+    assert {name.attributes[1:] for name in names} == {LegalName.parse(BANK).attributes}, (
+        "everything else is the same"
+    )
 
 
 @pytest.mark.parametrize("count", [1, 2, MAX_IDENTITIES])
 def test_bounds_of_identities_are_accepted(count: int) -> None:
-    assert len(identities(CORDA, BANK, count)) == count, "every number within the bounds can be had"
+    assert len(identities(CORDA, BANK, count)) == count, "every number within the bounds is accepted"
 
 
 @pytest.mark.parametrize("count", [-1, 0, MAX_IDENTITIES + 1])
@@ -182,11 +184,15 @@ def test_no_two_listeners_share_a_port_or_a_name(platform: Platform) -> None:
     members = identities(platform, BANK, MAX_IDENTITIES, chosen)
     every = (*listeners(members, ApplicationPorts.EACH), NETWORK_INFO)
     assert len({listener.port for listener in every} | {HEALTH_PORT}) == len(every) + 1, (
-        "all identities of a member, for every purpose, live behind one address, and the agent on every VM"
+        "all identities of a member have one address, and the agent runs on every VM"
     )
-    assert len({listener.name for listener in every}) == len(every), "a rule of the load balancer goes by its name"
+    assert len({listener.name for listener in every}) == len(every), (
+        "a rule of the load balancer has the listener's name"
+    )
     numbers = [number for identity in members for number in identity.ports.values()]
-    assert len(set(numbers)) == len(numbers), "nor may two share a local port, where tests run them on one machine"
+    assert len(set(numbers)) == len(numbers), (
+        "local ports must differ too, since tests run several nodes on one machine"
+    )
 
 
 @given(count=st.integers(1, MAX_IDENTITIES))
@@ -203,36 +209,34 @@ def test_each_identity_may_serve_peers_and_applications(count: int) -> None:
         "besides them only the RPC port that all nodes share, which no peer may reach"
     )
     assert all(listener.probe == Probe(listener.port, ProbeProtocol.TCP) for listener in every), (
-        "only the VM that holds the identity listens, so the port itself must be asked"
+        "only the VM that holds the identity listens, so the probe must use the port itself"
     )
 
 
 @given(count=st.integers(1, MAX_IDENTITIES))
-def test_applications_share_one_rule_of_the_balancer_unless_each_node_is_to_have_its_own(count: int) -> None:
+def test_applications_share_one_rule_of_the_balancer_unless_each_node_has_its_own(count: int) -> None:
     every = listeners(identities(CORDA, BANK, count, {"node-1": "notary"}))
     ports = [listener.port for listener in every if Audience.APPLICATIONS in listener.audiences]
     assert ports == ([10200] if count > 1 else [10100]), (
-        "a rule is paid for by the hour, and any node answers for the bank's records; a notary alone has its own port"
+        "each rule costs money, and any node can process requests; only a notary has its own port"
     )
     assert len([listener for listener in every if Audience.PEERS in listener.audiences]) == count, (
-        "peers must reach the very node"
+        "peers must reach a specific node"
     )
 
 
-def test_the_name_of_the_spread_listener() -> None:
+def test_the_name_of_the_shared_listener() -> None:
     members = identities(CORDA, BANK, 1)
     assert listeners(members)[-1] == Listener("rpc", 10200, frozenset({Audience.APPLICATIONS}), Probe(10200)), (
-        "applications are told this port"
+        "applications use this port"
     )
-    assert application_port(members) == 10200, "by the stack's output"
-    assert members[0].role.shared_ports == {"rpc": 10200}, "and the node must know that it listens there too"
+    assert application_port(members) == 10200, "the stack's output states it"
+    assert members[0].role.shared_ports == {"rpc": 10200}, "the node must listen there too"
 
 
-def test_peers_may_be_reached_on_every_p2p_port_and_no_other() -> None:
+def test_peers_use_every_p2p_port_and_no_other() -> None:
     offered = {listener.port for listener in listeners(MOST) if Audience.PEERS in listener.audiences}
-    assert set(peer_ports(CORDA)) == offered, (
-        "a firewall that follows it opens what peers listen on, and nothing else"
-    )
+    assert set(peer_ports(CORDA)) == offered, "a firewall rule opens exactly the ports of peers' nodes"
 
 
 # --- Roles ---------------------------------------------------------------------------------------------------------
@@ -240,9 +244,11 @@ def test_peers_may_be_reached_on_every_p2p_port_and_no_other() -> None:
 
 def test_an_identity_has_the_first_role_by_default() -> None:
     members = identities(CORDA, BANK, 3, {"node-2": "notary"})
-    assert [identity.role.name for identity in members] == ["node", "notary", "node"], "a bank says who is a notary"
+    assert [identity.role.name for identity in members] == ["node", "notary", "node"], (
+        "the configuration says which identity is a notary"
+    )
     assert [identity.ports["p2p"] for identity in members] == [10000, 10001, 10002], (
-        "a role changes nothing of where peers find the identity"
+        "a role does not change the identity's p2p port"
     )
 
 
@@ -254,32 +260,30 @@ def test_an_identity_has_the_first_role_by_default() -> None:
         ({"notary": "node-1"}, "roles of notary; wanted identities from node-1 to node-2"),
     ],
 )
-def test_a_role_or_identity_that_is_not_there_is_refused(roles: dict[str, str], reason: str) -> None:
+def test_an_unknown_role_or_identity_is_refused(roles: dict[str, str], reason: str) -> None:
     with pytest.raises(ValueError, match=f"^{reason}$"):
         identities(CORDA, BANK, 2, roles)
 
 
-def test_a_spread_port_leads_to_the_identities_that_serve_it() -> None:
+def test_a_shared_port_exists_if_an_identity_serves_it() -> None:
     mixed = identities(CORDA, BANK, 2, {"node-1": "notary"})
-    assert [listener.name for listener in listeners(mixed)] == ["p2p-node-1", "p2p-node-2", "rpc"], (
-        "a node is there that serves it"
-    )
+    assert [listener.name for listener in listeners(mixed)] == ["p2p-node-1", "p2p-node-2", "rpc"], "a node serves it"
     alone = identities(CORDA, BANK, 1, {"node-1": "notary"})
     assert [listener.name for listener in listeners(alone)] == ["p2p-node-1", "rpc-node-1"], (
-        "a listener that nobody serves would take connections for nothing"
+        "a listener without a node would accept connections in vain"
     )
-    assert application_port(alone) is None, "and applications are not told of it"
+    assert application_port(alone) is None, "and the output does not state it"
 
 
-def test_a_local_port_is_known_to_the_node_alone() -> None:
+def test_a_local_port_has_no_listener() -> None:
     node = identities(CORDA, BANK, 2)[1]
     assert node.ports == {"p2p": 10001, "rpc": 10101, "rpc-admin": 10301, "monitoring": 10401}
     assert not {10301, 10401} & {listener.port for listener in listeners([node])}, (
-        "whoever reaches the administrators' port rules the node"
+        "access to the administrators' port is control of the node"
     )
 
 
-# --- What can't be a platform --------------------------------------------------------------------------------------
+# --- Invalid platforms ---------------------------------------------------------------------------------------------
 
 PEERS, BOTH = frozenset({Audience.PEERS}), frozenset(Audience)
 P2P_PORT = Port("p2p", 20000, PEERS)
@@ -317,7 +321,7 @@ CLASHES = {
 def test_ports_that_clash_are_refused(ports: list[tuple[Port, ...]], other: str) -> None:
     with pytest.raises(ValueError, match=r"^platform x: .* clash; wanted numbers of its own for each") as refused:
         of_roles(*ports)
-    assert f" and {other} clash" in str(refused.value), "whoever defines the platform must learn which two"
+    assert f" and {other} clash" in str(refused.value), "the message names both ports"
 
 
 @pytest.mark.parametrize(
@@ -411,31 +415,31 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("define", "reason"), REFUSED.values(), ids=REFUSED)
-def test_an_impossible_platform_is_refused_at_its_definition(define: Callable[[], object], reason: str) -> None:
+def test_an_invalid_platform_is_refused_at_its_definition(define: Callable[[], object], reason: str) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(reason)}"):
         define()
 
 
 @pytest.mark.parametrize("base", [1024, 32668])
 def test_bounds_of_a_port_are_accepted(base: int) -> None:
-    assert len(Port("p2p", base, PEERS).numbers) == MAX_IDENTITIES, "one for each identity that there may be"
+    assert len(Port("p2p", base, PEERS).numbers) == MAX_IDENTITIES, "one for each possible identity"
 
 
-# --- What a node keeps ---------------------------------------------------------------------------------------------
+# --- Durable state -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("role", CORDA.roles, ids=lambda role: role.name)
 def test_the_state_of_a_corda_node_that_must_survive_its_vm(role: Role) -> None:
     must = [each.path for each in role.state if each.durability is Durability.MUST]
-    assert must == ["artemis"], "messages received and not yet processed stand nowhere else; flows wait for them"
+    assert must == ["artemis"], "unprocessed messages are stored nowhere else, and flows wait for them"
     rebuilt = {each.path for each in role.state if each.durability is Durability.REBUILT}
-    assert {"additional-node-infos", "nodeInfo-*", "logs"} <= rebuilt, "a node writes these anew"
+    assert {"additional-node-infos", "nodeInfo-*", "logs"} <= rebuilt, "a node rewrites these"
     assert not {"certificates", "network-parameters"} & {each.path for each in role.state}, (
         "keys come from the vault, and parameters from the network's document"
     )
 
 
-def test_an_identitys_secrets_are_its_roles() -> None:
+def test_an_identitys_secrets_are_those_of_its_role() -> None:
     role = Role("x", (P2P_PORT,), secrets=(SecretBlob("key", 4), SecretBlob("password", 8)))
     role.check_secrets({"key": b"1234", "password": b"1"})
     for blobs, reason in (
@@ -452,32 +456,32 @@ def with_blobs(role: str, *sizes: int) -> Role:
     return Role(role, CORDA.roles[1].ports, secrets=tuple(SecretBlob(f"b{i}", size) for i, size in enumerate(sizes)))
 
 
-def test_an_identitys_secrets_may_fill_one_secret_of_the_vault() -> None:
+def test_an_identitys_secrets_may_fill_one_vault_secret() -> None:
     for sizes in ((18_642,), (9_300, 9_336), (18_500, 1), tuple([240] * 70)):
         role = with_blobs("notary", *sizes)
-        assert replace(CORDA, roles=(CORDA.roles[0], role)).role("notary") is role, "what fits is no mistake"
+        assert replace(CORDA, roles=(CORDA.roles[0], role)).role("notary") is role, "secrets that fit are accepted"
 
 
 @pytest.mark.parametrize("platform", EVERY, ids=lambda platform: platform.name)
-def test_an_identitys_secrets_fit_one_secret_of_the_vault(platform: Platform) -> None:
+def test_the_size_check_matches_the_stored_json(platform: Platform) -> None:
     for role in platform.roles:
         blobs = {each.name: base64.b64encode(bytes(each.max_bytes)).decode() for each in role.secrets}
         name = max((identity_name(index) for index in range(MAX_IDENTITIES)), key=len)
         text = json.dumps({"identity": name, "blobs": blobs, "replaces": "0" * 64}, separators=(",", ":"))
-        assert len(text) <= role.max_document_bytes <= 25_000, "what is stored, whoever writes the JSON"
+        assert len(text) <= role.max_document_bytes <= 25_000, "the computed size is that of the stored JSON"
 
 
 def test_the_network_document_is_pinned_by_its_hash() -> None:
     document = CORDA.network_document
     assert document is not None, "a node without parameters does not start"
-    assert document.name == "network-parameters", "the name that a node looks for"
+    assert document.name == "network-parameters", "the file name that a node expects"
     assert document.fingerprint(b"abc") == (
         "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    ), "the form of the card's fingerprint, of the published test vector"
+    ), "the form of a fingerprint, for the published test vector"
 
 
 def test_transactions_are_counted_at_their_initiator() -> None:
-    assert CORDA.transactions is Counted.OWN, "a Corda node's vault has only what concerns it"
+    assert CORDA.transactions is Counted.OWN, "a Corda node's vault has only its own transactions"
 
 
 # --- Versions ------------------------------------------------------------------------------------------------------
@@ -490,8 +494,8 @@ def test_transactions_are_counted_at_their_initiator() -> None:
         *((f"4.{minor}", "openjdk-17-jdk-headless") for minor in (12, 13, 14)),
     ],
 )
-def test_java_by_version(version: str, package: str) -> None:
-    assert version in CORDA.versions, "a version that has a runtime can be chosen"
+def test_each_version_has_its_java(version: str, package: str) -> None:
+    assert version in CORDA.versions, "each version with a runtime can be chosen"
     assert CORDA.packages(version) == (package, "maven"), (
         "Corda moved from Java 8 to Java 17 with 4.12; its compiler and Maven install the rest"
     )
@@ -500,33 +504,35 @@ def test_java_by_version(version: str, package: str) -> None:
 @pytest.mark.parametrize("platform", EVERY, ids=lambda platform: platform.name)
 def test_each_platform_is_complete(platform: Platform) -> None:
     numbers = [tuple(int(part) for part in version.split(".")) for version in platform.versions]
-    assert numbers == sorted(set(numbers)), "versions stand oldest first, each once"
-    assert platform.default_version in platform.versions, "the default can be chosen"
+    assert numbers == sorted(set(numbers)), "versions are listed once, oldest first"
+    assert platform.default_version in platform.versions, "the default is one of the versions"
     assert all(platform.packages(version) for version in platform.versions), "each version has a runtime"
 
 
 # --- The dictionary of platforms -----------------------------------------------------------------------------------
 
 
-def test_each_platform_is_in_the_dictionary_under_its_own_name() -> None:
+def test_each_platform_is_registered_under_its_name() -> None:
     assert PLATFORMS["corda"] is CORDA
-    assert all(name == platform.name for name, platform in PLATFORMS.items()), "configuration chooses it by that name"
+    assert all(name == platform.name for name, platform in PLATFORMS.items()), (
+        "the configuration chooses it by that name"
+    )
 
 
 @pytest.mark.parametrize("platform", EVERY, ids=lambda platform: platform.name)
 def test_code_that_a_platform_names_as_text_exists(platform: Platform) -> None:
     for named in filter(None, (platform.software, platform.install)):
-        assert callable(resolve_name(named)), f"{named} is loaded on VMs alone: no other test would miss it"
+        assert callable(resolve_name(named)), f"{named} is loaded only on VMs: no other test would notice its absence"
 
 
-def test_the_program_loads_no_code_that_only_a_vm_runs() -> None:
+def test_the_program_does_not_load_a_platforms_software() -> None:
     program = "import sys; from ledger import PLATFORMS; print(*sorted(sys.modules))"
     loaded = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.split()
     ours = {name for name in loaded if name.split(".")[0] in {"ledger", "host", "agent", "contract"}}
     assert {name for name in ours if not name.startswith("contract")} == {"ledger", "ledger.corda"}, (
-        "a platform is data to whoever deploys it"
+        "to a deployment a platform is data"
     )
 
 
@@ -541,19 +547,21 @@ def test_a_second_platforms_stack_has_its_listeners() -> None:
     }
     nodes = {f"p2p-node-{number}": 19999 + number for number in range(1, 7)}
     assert rules == {**nodes, "any": 20200, "network-info": 8443}, "its own ports, and no local one"
-    assert run.outputs["rpcAddress"] == "10.1.0.254:20200", "where its applications connect"
+    assert run.outputs["rpcAddress"] == "10.1.0.254:20200", "the port of its applications"
     card = run.outputs["member"]["nodes"]
     assert card[0] == {
         "legalName": "Bank A node-1",
         "p2pAddress": "10.1.0.254:20000",
         "role": "echo",
-    }, "the card is as ever"
+    }, "the card's form is the same"
 
 
 def test_a_second_platforms_stack_has_no_database() -> None:
     run = runs.echo()
-    assert not [each.name for each in run.registrations.values() if "dbforpostgresql" in each.type], "it needs none"
-    assert not all_of(run, "LedgerDatabase"), "nor the component"
+    assert not [each.name for each in run.registrations.values() if "dbforpostgresql" in each.type], (
+        "it declares no database"
+    )
+    assert not all_of(run, "LedgerDatabase"), "nor is there a component"
 
 
 def test_a_port_for_both_audiences_is_open_to_both() -> None:
@@ -563,24 +571,24 @@ def test_a_port_for_both_audiences_is_open_to_both() -> None:
     def reached(source: str) -> set[int]:
         return {port for port in traffic.boundaries() if traffic.allows(source, nodes, port)}
 
-    door, sides, network_info, any_of_them = {20000, 20005}, {19999, 20006}, 8443, 20200
+    p2p, sides, network_info, any_of_them = {20000, 20005}, {19999, 20006}, 8443, 20200
     peer, application, node = reached("10.2.0.20"), reached("10.50.3.4"), reached(nodes)
-    assert door | {network_info} <= peer, "peers trade over it"
-    assert door | {any_of_them} <= application, "applications use the same port"
-    assert any_of_them not in peer, "what is for applications is not for peers"
-    assert network_info not in application, "nor the other way round"
-    assert node == peer, "this member's nodes are peers of each other"
-    assert not (peer | application) & {*sides, 20100, 20105}, "local ports have no rule"
+    assert p2p | {network_info} <= peer, "peers are allowed on it"
+    assert p2p | {any_of_them} <= application, "applications use the same port"
+    assert any_of_them not in peer, "a port for applications is denied to peers"
+    assert network_info not in application, "a port for peers is denied to applications"
+    assert node == peer, "this member's nodes connect to each other"
+    assert not (peer | application) & {*sides, 20100, 20105}, "no rule allows local ports"
 
 
 # --- A second platform: its node -----------------------------------------------------------------------------------
 
 
-def test_the_echo_node_is_a_software() -> None:
+def test_the_echo_software_is_loaded_by_its_name() -> None:
     assert ECHO.software is not None
-    assert resolve_name(ECHO.software) is EchoSoftware, "how an agent comes by it"
+    assert resolve_name(ECHO.software) is EchoSoftware, "the agent loads it by this name"
     software: Software = EchoSoftware(software_context())
     for role in ECHO.roles:
         (identity,) = identities(ECHO, "Bank A", 1, {"node-1": role.name})
         role.check_secrets(software.make_secrets(identity))
-        assert software.make_secrets(identity) != software.make_secrets(identity), "keys are made, not kept"
+        assert software.make_secrets(identity) != software.make_secrets(identity), "keys are generated each time"

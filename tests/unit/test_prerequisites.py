@@ -1,4 +1,4 @@
-"""What a VM needs before it serves an identity."""
+"""The prerequisites of a VM for serving an identity."""
 
 import asyncio
 import errno
@@ -55,13 +55,13 @@ class Vm:
         asyncio.run(once())
 
 
-def test_a_vm_that_was_not_checked_is_not_fit() -> None:
+def test_an_unchecked_vm_is_not_fit() -> None:
     vm = Vm()
-    assert not vm.all.met(holding=False), "it could take an identity before anything was looked at"
+    assert not vm.all.met(holding=False), "it could acquire an identity before the first check"
     vm.run()
     assert vm.all.met(holding=False)
     vm.now += STANDBY.check_seconds + STANDBY.answer_seconds + STANDBY.recheck_seconds + 1
-    assert not vm.all.met(holding=False), "a VM that was suspended does not know how it is"
+    assert not vm.all.met(holding=False), "after a suspension the results are outdated"
 
 
 def test_checks_of_standbys_are_repeated_after_the_vm_held_an_identity() -> None:
@@ -74,7 +74,7 @@ def test_checks_of_standbys_are_repeated_after_the_vm_held_an_identity() -> None
     assert vm.all.met(holding=False)
 
 
-def test_a_lack_counts_from_its_first_failed_check() -> None:
+def test_a_missing_prerequisite_counts_from_its_first_failed_check() -> None:
     vm = Vm()
     vm.faults["share"] = "not mounted"
     vm.run()
@@ -82,7 +82,7 @@ def test_a_lack_counts_from_its_first_failed_check() -> None:
     vm.faults["share"] = "stale file handle"
     vm.run()
     assert vm.all.lacks == {"share": "stale file handle"}
-    assert vm.all.lacking_since(50) == {"share"}, "another reason is no recovery"
+    assert vm.all.lacking_since(50) == {"share"}, "a changed reason is no recovery"
     vm.faults.clear()
     vm.run()
     assert not vm.all.lacks
@@ -99,13 +99,13 @@ def test_a_lack_counts_from_its_first_failed_check() -> None:
         ("vault", False, True, False),
     ],
 )
-def test_a_vm_is_unfit_only_if_others_fare_better(fault: str, standbys: bool, holders: bool, unfit: bool) -> None:
+def test_a_vm_is_unfit_only_if_other_vms_lack_less(fault: str, standbys: bool, holders: bool, unfit: bool) -> None:
     vm = Vm()
     vm.faults[fault] = "away"
     vm.run()
-    assert not vm.all.unfit(standbys=True, holders=True), "not at once"
+    assert not vm.all.unfit(standbys=True, holders=True), "a VM is not unfit at once"
     vm.now += STANDBY.unhealthy_seconds
-    assert vm.all.unfit(standbys=standbys, holders=holders) is unfit, "a holder does not look at the vault"
+    assert vm.all.unfit(standbys=standbys, holders=holders) is unfit, "a holder does not check the vault"
 
 
 def test_any_exception_of_a_check_is_a_reason() -> None:
@@ -117,7 +117,7 @@ def test_any_exception_of_a_check_is_a_reason() -> None:
     async def once() -> None:
         task = asyncio.create_task(vm.keep_checking(lambda: False))
         await asyncio.sleep(0.01)
-        assert not task.done(), "no check ends the others"
+        assert not task.done(), "a failed check does not end the others"
         task.cancel()
         await asyncio.wait({task})
 
@@ -125,10 +125,10 @@ def test_any_exception_of_a_check_is_a_reason() -> None:
     assert "KeyError" in vm.lacks["odd"]
 
 
-# --- The checks themselves ---
+# --- The checks themselves -----------------------------------------------------------------------------------------
 
 
-def test_a_share_must_take_a_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_share_must_accept_a_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     share = LedgerShare(tmp_path, mount=False)
     share.check("vm-1")
     assert list(tmp_path.iterdir()) == [], "nothing is left on the share"
@@ -159,7 +159,9 @@ def test_a_disk_must_have_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         disk.check()
 
 
-def test_a_leftover_folder_is_a_lack_until_it_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_leftover_folder_is_a_missing_prerequisite_until_it_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("state", "runtime"):
         (tmp_path / name).mkdir()
     disk = LocalDisk(tmp_path / "state", tmp_path / "runtime")
@@ -177,12 +179,12 @@ def test_a_leftover_folder_is_a_lack_until_it_is_removed(tmp_path: Path, monkeyp
         for fails in (disk.wipe, disk.check, disk.check):
             with pytest.raises(UnavailableError, match=r"^disk: .*secrets can't be removed$"):
                 fails()
-    assert not scratch.exists(), "the one folder goes though the other does not"
+    assert not scratch.exists(), "one folder is removed although the other can't be"
     disk.check()
-    assert not secrets.exists(), "a standby keeps no identity's keys"
+    assert not secrets.exists(), "a standby must have no identity's keys"
     scratch = disk.scratch()
     disk.check()
-    assert scratch.exists(), "but a holder does"
+    assert scratch.exists(), "a holder has them"
 
 
 @pytest.mark.parametrize(

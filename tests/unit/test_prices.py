@@ -1,4 +1,4 @@
-"""The price list: what it holds, what it refuses, and how `make prices` brings it up to date."""
+"""The price list: its content, its checks, and how `make prices` updates it."""
 
 import json
 import re
@@ -88,7 +88,7 @@ class TestPrice:
         assert tiers.of(Decimal(units)) == Decimal(cost), "5 free, 95 at 2.30, the rest at 1.00"
 
     @pytest.mark.parametrize("verified", EXACT, ids=str)
-    def test_one_that_is_verified_has_no_range(self, verified: Verified):
+    def test_a_verified_price_has_no_range(self, verified: Verified):
         assert price(verified=verified).range_of(Decimal(730)) == (Decimal(73), Decimal(73))
 
     @given(
@@ -108,11 +108,11 @@ class TestPrice:
         )
         assert more - fewer == one_by_one
 
-    def test_one_that_is_not_has_a_range(self):
+    def test_an_unverified_price_has_a_range(self):
         assert price(verified="one source").range_of(Decimal(100)) == (Decimal(9), Decimal(11))
         assert price(verified="estimate").range_of(Decimal(100)) == (Decimal("7.5"), Decimal("12.5"))
         known = price(verified="estimate", range=[0.1, 0.3])
-        assert known.range_of(Decimal(100)) == (Decimal(10), Decimal(30)), "what the sources say, where they say it"
+        assert known.range_of(Decimal(100)) == (Decimal(10), Decimal(30)), "the range follows from the kind of source"
 
     @pytest.mark.parametrize(
         ("changes", "wanted"),
@@ -128,13 +128,13 @@ class TestPrice:
         ],
         ids=str,
     )
-    def test_a_wrong_one_is_refused(self, changes: dict[str, Any], wanted: str):
+    def test_an_invalid_price_is_refused(self, changes: dict[str, Any], wanted: str):
         with pytest.raises(ValueError, match=wanted):
             Price.model_validate({**price().model_dump(), **changes})
 
 
-class TestBook:
-    def test_each_price_says_what_it_rests_on(self):
+class TestPriceList:
+    def test_each_price_states_its_source(self):
         known = read_price_list()
         for name, meter in known.meters.items():
             for each in meter.prices:
@@ -143,14 +143,16 @@ class TestBook:
                     f"{name} in {each.region}: the price list is of its newest price's day"
                 )
                 if each.verified is Verified.TWO:
-                    assert re.search(r"; | and |\btwo\b", each.source), f"{name} in {each.region}: which two?"
+                    assert re.search(r"; | and |\btwo\b", each.source), (
+                        f"{name} in {each.region}: a price from two regions must name both"
+                    )
                     named = {word for word in re.findall(r"\w+", each.source) if word in REGIONS}
                     wide = each.region not in REGIONS
                     assert wide or named <= {each.region}, (
-                        f"{name} in {each.region}: a reading of elsewhere is no second"
+                        f"{name} in {each.region}: a price read from another region is not a second source"
                     )
 
-    def test_its_regions_are_azures(self):
+    def test_every_region_is_one_of_azures(self):
         known = read_price_list()
         regions = {*known.regions, *(region for zone in known.zones.values() for region in zone)}
         assert regions <= REGIONS.keys(), "a misspelt region would never be found"
@@ -163,9 +165,9 @@ class TestBook:
                     found.tiers[0][1] / size for size in sizes if (found := known.price(kind.format(size), region))
                 ]
                 for one, other in pairwise(each):
-                    assert abs(one / other - 1) < Decimal("0.005"), f"{kind} in {region}: a slip of the pen"
+                    assert abs(one / other - 1) < Decimal("0.005"), f"{kind} in {region}: probably a typing error"
 
-    def test_a_price_of_everywhere_holds_in_each_region_and_one_of_a_zone_in_its_own(self):
+    def test_a_global_price_holds_in_each_region_and_a_zones_price_in_its_zone(self):
         known = price_list(
             here=(VM, price("eastus")), everywhere=(BALANCER, price(GLOBAL)), zone=(LOGS, price("Zone 1"))
         )
@@ -173,11 +175,11 @@ class TestBook:
         assert known.without(names, "eastus") == ["none"]
         assert known.without(names, "japaneast") == ["here", "none", "zone"], "no price is guessed"
 
-    def test_is_written_as_it_is_read(self, tmp_path: Path):
+    def test_the_price_list_is_written_as_it_is_read(self, tmp_path: Path):
         path = tmp_path / "prices.json"
         write_price_list(read_price_list(), path)
         assert path.read_text(encoding="utf-8") == PRICE_LIST_FILE.read_text(encoding="utf-8"), (
-            "a refresh changes the lines of the prices that changed, and no others"
+            "a refresh must change only the lines of changed prices"
         )
 
     @pytest.mark.parametrize(
@@ -192,7 +194,7 @@ class TestBook:
             ),
         ],
     )
-    def test_a_damaged_one_is_refused(self, tmp_path: Path, text: str, wanted: str):
+    def test_a_damaged_price_list_is_refused(self, tmp_path: Path, text: str, wanted: str):
         path = tmp_path / "prices.json"
         path.write_text(text, encoding="utf-8")
         with pytest.raises(PriceError, match=wanted):
@@ -232,7 +234,7 @@ def row(identity: Mapping[str, str], **changes: Any) -> dict[str, Any]:
 
 
 class Prices(Handler):
-    """Answers as `answer` says, to a question's filter and place."""
+    """Answers by `answer`, from a request's filter and page."""
 
     answer: Callable[[str, int], tuple[int, dict[str, str], Any]]
     asked: list[str]
@@ -294,7 +296,7 @@ class TestRefresh:
             " and meterName eq 'D4s v5' and armRegionName eq 'eastus'"
         )
 
-    def test_tells_linux_from_windows_and_spot_whatever_the_capitals(self):
+    def test_linux_is_distinguished_from_windows_and_spot_in_any_case(self):
         rows = [
             row(VM, productName="Virtual Machines Dsv5 Series Windows", retailPrice=0.376),
             row(VM, skuName="D4s v5 Spot", meterName="D4s v5 Spot", retailPrice=0.04),
@@ -304,7 +306,7 @@ class TestRefresh:
             done = refresh(price_list(vm=(VM, price())), Api(url), TODAY)
         assert done.price_list.meters["vm"].prices[0].tiers == ((Decimal(0), Decimal("0.192")),)
 
-    def test_follows_the_pages_and_takes_the_meters_rows_alone(self):
+    def test_all_pages_are_read_and_only_the_meters_rows_used(self):
         others = [
             row(LOGS, skuName="Basic Logs", retailPrice=0.5),
             row(LOGS, armRegionName="westus", retailPrice=9),
@@ -326,7 +328,7 @@ class TestRefresh:
         assert done.price_list.meters["logs"].prices[0].tiers == (
             (Decimal(0), Decimal(0)),
             (Decimal(5), Decimal("2.76")),
-        ), "tiers, free ones among them"
+        ), "free tiers are among them"
 
     def test_the_next_page_may_name_the_default_port(self, monkeypatch: pytest.MonkeyPatch):
         following = "https://prices.azure.com:443/api/retail/prices?$filter=x&$skip=1"
@@ -337,14 +339,12 @@ class TestRefresh:
 
         monkeypatch.setattr("urllib.request.urlopen", opened)
         done = refresh(price_list(logs=(LOGS, price())), Api(), TODAY)
-        assert done.read == 1, "the API's own links have :443"
+        assert done.read == 1, "the API's links have :443"
 
-    def test_what_holds_everywhere_is_asked_for_without_a_region(self):
+    def test_a_global_price_is_requested_without_a_region(self):
         with api(lambda asked, _: page(row(BALANCER, armRegionName="Global"))) as (url, asked):
             done = refresh(price_list(lb=(BALANCER, price(GLOBAL))), Api(url), TODAY, ["eastus", "japaneast"])
-        assert [each.region for each in done.price_list.meters["lb"].prices] == [GLOBAL], (
-            "one price, whatever the region"
-        )
+        assert [each.region for each in done.price_list.meters["lb"].prices] == [GLOBAL], "one price for all regions"
         assert "armRegionName" not in asked[0]
 
     def test_adds_a_region(self):
@@ -357,7 +357,7 @@ class TestRefresh:
         assert done.price_list.price("vm", "japaneast")
 
     @pytest.mark.parametrize("has", [True, False], ids=["its own price", "none"])
-    def test_a_region_outside_of_the_books_zones_gets_a_price_of_a_zones_meter(self, has: bool):
+    def test_a_region_outside_of_the_price_lists_zones_gets_its_zones_price(self, has: bool):
         rows = [row(LOGS, armRegionName="centralus")] if has else []
 
         def answer(asked: str, _: int) -> Any:
@@ -365,21 +365,23 @@ class TestRefresh:
 
         with api(answer) as (url, _):
             done = refresh(price_list(logs=(LOGS, price("Zone 1"))), Api(url), TODAY, ["centralus", "eastus"])
-        assert (done.price_list.price("logs", "centralus") is not None) is has, "else the region is never complete"
+        assert (done.price_list.price("logs", "centralus") is not None) is has, (
+            "otherwise the region would never be complete"
+        )
         assert {each.region for each in done.price_list.meters["logs"].prices} <= {"Zone 1", "centralus"}
         why = "logs in centralus: no row; wanted one, or the region in a zone of the price list"
         assert done.unread == ([] if has else [why])
 
     @pytest.mark.parametrize("before", [0, 0.2])
     @pytest.mark.parametrize("region", ["eastus", "japaneast"])
-    def test_a_first_tier_that_is_left_out_is_free_only_where_it_was(self, before: float, region: str):
+    def test_a_missing_first_tier_is_free_only_if_it_was_free_before(self, before: float, region: str):
         rows = [row(LOGS, tierMinimumUnits=5.0, armRegionName=region)]
         with api(lambda asked, _: page(*(rows if f"'{region}'" in asked else []))) as (url, _):
             done = refresh(price_list(logs=(LOGS, price("eastus", (0, before), (5, 2.3)))), Api(url), TODAY, [region])
         found = done.price_list.price("logs", region)
         if before:
             assert f"logs in {region}: the first tier is from 5.0 units on; wanted one from 0" in done.unread
-            assert found is None or found.tiers[0][1], "nothing that costs becomes free"
+            assert found is None or found.tiers[0][1], "a price never becomes free by an omission"
         else:
             assert found
             assert found.tiers == ((Decimal(0), Decimal(0)), (Decimal(5), Decimal("0.2")))
@@ -394,25 +396,25 @@ class TestRefresh:
         ],
         ids=["none", "unit", "currency", "contradiction"],
     )
-    def test_what_is_no_price_of_the_meter_leaves_the_old_one(self, rows: list[dict[str, Any]], why: str):
+    def test_an_answer_without_a_valid_price_keeps_the_old_price(self, rows: list[dict[str, Any]], why: str):
         old = price_list(logs=(LOGS, price()))
         with api(lambda *_: page(*rows)) as (url, _):
             done = refresh(old, Api(url), TODAY)
         assert done.unread == [f"logs in eastus: {why}"]
-        assert done.price_list == old, "not a price of today, so not a price list of today"
+        assert done.price_list == old, "without a new price, the date stays"
 
     @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
-    def test_waits_as_long_as_it_is_told(self, status: int):
+    def test_the_retry_waits_as_long_as_the_answer_says(self, status: int):
         slept: list[float] = []
         waits: tuple[dict[str, str], ...] = ({"Retry-After": "7"}, {}, {"Retry-After": "86400"})
         answers = iter([*((status, each, {}) for each in waits), page(row(LOGS))])
         with api(lambda *_: next(answers)) as (url, _):
             done = refresh(price_list(logs=(LOGS, price())), Api(url, slept.append), TODAY)
         assert done.read == 1
-        assert slept == [7, 10, 120], "what the answer says, ten seconds where it says nothing, never a day"
+        assert slept == [7, 10, 120], "the stated time, ten seconds without one, and never a day"
 
     @pytest.mark.parametrize("error", [TimeoutError("read"), URLError(TimeoutError("connect"))], ids=str)
-    def test_asks_again_after_an_answer_that_takes_too_long(self, error: OSError, monkeypatch: pytest.MonkeyPatch):
+    def test_a_request_is_repeated_after_a_timeout(self, error: OSError, monkeypatch: pytest.MonkeyPatch):
         answers: list[Any] = [error, BytesIO(json.dumps(page(row(LOGS))[2]).encode())]
         slept: list[float] = []
         monkeypatch.setattr("urllib.request.urlopen", Mock(side_effect=answers))
@@ -433,11 +435,11 @@ class TestRefresh:
         ],
         ids=["too often", "an error", "no JSON", "no row", "no page", "no tier", "no port", "elsewhere"],
     )
-    def test_an_answer_that_is_none_ends_it(self, answer: Any, wanted: str):
+    def test_an_invalid_answer_ends_the_refresh(self, answer: Any, wanted: str):
         with api(lambda *_: answer) as (url, _), pytest.raises(RefreshError, match=wanted):
             refresh(price_list(logs=(LOGS, price())), Api(url, lambda _: None), TODAY)
 
-    def test_pages_without_an_end_are_no_answer(self):
+    def test_endless_pages_are_refused(self):
         urls: list[str] = []
         with api(lambda *_: page(following=f"{urls[0]}/api/retail/prices?$filter=x")) as (url, asked):
             urls.append(url)
@@ -462,7 +464,7 @@ class TestCommand:
         assert "not refreshed: lb in Global: no row" in capsys.readouterr().out
 
     @pytest.mark.parametrize("late", [False, True], ids=["unreachable", "gone half way"])
-    def test_without_an_answer_the_price_list_stays_as_it_was(
+    def test_without_an_answer_the_price_list_is_unchanged(
         self, path: Path, capsys: pytest.CaptureFixture[str], late: bool
     ):
         before = path.read_bytes()

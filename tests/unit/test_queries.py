@@ -1,4 +1,4 @@
-"""Queries are filled with quoted values, and hold where no table is there."""
+"""Queries get quoted values, and run without their tables."""
 
 import re
 from datetime import datetime, timedelta
@@ -22,9 +22,9 @@ def stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_rows_come_in_one_order():
+def test_rows_have_one_order():
     (found,) = workspace().execute("SELECT current_setting('threads')").fetchall()
-    assert found == (1,), "with more, the workbook's picture differs from run to run where a query orders rows alike"
+    assert found == (1,), "with equal sort keys the workbook's picture would differ from run to run"
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_a_value_in_a_query_is_one_literal(stored: Path, value: str):
         ({"Bank B": ["192.0.2.1"]}, 'dynamic({"Bank B": ["192.0.2.1"]})'),
     ],
 )
-def test_each_kind_of_value_has_its_literal(value: queries.Value, text: str):
+def test_each_type_of_value_has_its_literal(value: queries.Value, text: str):
     assert literal(value) == text
 
 
@@ -65,7 +65,7 @@ def test_values_and_placeholders_must_match(stored: Path, values: dict[str, int]
         query("one", **values)
 
 
-def test_a_source_without_its_table_has_no_rows(stored: Path):
+def test_a_query_runs_without_its_tables(stored: Path):
     for name in LOG_TABLES:
         (stored / "all.kql").write_text(f"{name} | count")
         assert rows_of(query("all"), now=NOW) == [{"Count": 0}], f"{name} fails in a new workspace"
@@ -75,10 +75,10 @@ def test_each_column_is_read_by_a_query():
     queries = ROOT / "components" / "queries"
     words = {word for each in queries.glob("*.kql") for word in re.findall(r"\w+", each.read_text("utf-8"))}
     unread = {name: table.columns.keys() - words for name, table in LOG_TABLES.items()}
-    assert not any(unread.values()), f"{unread}: a column that no query reads is carried along for nothing"
+    assert not any(unread.values()), f"{unread}: a column that no query reads is superfluous"
 
 
-def test_a_source_has_its_tables_rows(stored: Path):
+def test_a_query_gets_its_tables_rows(stored: Path):
     (stored / "all.kql").write_text(
         "Metrics | where TimeGenerated > ago(1h) | project Name, Node = Properties.identity"
     )

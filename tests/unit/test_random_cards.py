@@ -1,4 +1,4 @@
-"""Whatever peers sign is accepted, or refused line by line: a few examples, before anything is planned."""
+"""Random cards of peers are accepted, or refused line by line: a few examples, without a plan."""
 
 import pytest
 from hypothesis import event, given
@@ -17,7 +17,7 @@ def test_each_card_is_accepted_or_refused_by_its_key(tmp_path_factory: pytest.Te
 def test_honest_cards_are_accepted(tmp_path_factory: pytest.TempPathFactory) -> None:
     peers = [Peer.of(make_card(name, tenant_id=TENANT)) for name in PEERS]
     outcome = read(Case(peers, {}), tmp_path_factory.getbasetemp(), OWN_CARD)
-    assert outcome == "accepted", "else every card could be refused unnoticed"
+    assert outcome == "accepted", "otherwise every card might be refused unnoticed"
 
 
 @pytest.mark.parametrize(
@@ -30,6 +30,6 @@ def test_honest_cards_are_accepted(tmp_path_factory: pytest.TempPathFactory) -> 
         (f"peer bank-b: gateway.asn is {'1' * 2000}; wanted 1", "characters"),
     ],
 )
-def test_a_line_that_says_too_little_is_noticed(line: str, missing: str) -> None:
+def test_an_unclear_line_is_detected(line: str, missing: str) -> None:
     with pytest.raises(AssertionError, match=missing):
         judge(f"the peers of bank-a can't be linked:\n{line}")

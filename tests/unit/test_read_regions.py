@@ -1,4 +1,4 @@
-"""The table of regions is written from pages of Microsoft's form; these are our own."""
+"""The table of regions is written from pages in the form of Microsoft's documentation."""
 
 import json
 from pathlib import Path
@@ -77,9 +77,9 @@ def test_each_open_region_is_read_with_what_it_offers(written) -> None:
     assert north.postgresql == regions.PostgresqlOffer((3, 5, 6), regions.ZoneRedundancy.CLOSED, False)
     assert (north.premium_zrs, east.premium_zrs, old.premium_zrs) == (True, True, False), "LRS alone is not enough"
     assert (east.is_open, east.pair, east.postgresql) == (False, None, None)
-    assert (old.zones, old.pair) == ((), "westland"), "a pair that has no row is named as Azure would"
+    assert (old.zones, old.pair) == ((), "westland"), "a paired region without a row gets Azure's name"
     assert old.postgresql == regions.PostgresqlOffer((4,), regions.ZoneRedundancy.NONE, True)
-    assert table.postgresql_date.isoformat() == "2026-02-01", "who reads a warning sees how old it is"
+    assert table.postgresql_date.isoformat() == "2026-02-01", "a warning shows the table's date"
 
 
 @pytest.mark.parametrize(
@@ -102,16 +102,16 @@ def test_a_page_of_another_form_changes_nothing(written, capsys, pages, wanted) 
     status, file = written(*pages)
     assert status == 1
     assert wanted in capsys.readouterr().err
-    assert not file.exists(), "half a table would refuse regions that there are"
+    assert not file.exists(), "half a table would refuse existing regions"
 
 
-def test_a_page_that_is_not_there_is_named(capsys) -> None:
+def test_a_missing_page_is_named(capsys) -> None:
     assert read_regions.main(["no-such-page", "b", "c"]) == 1
     assert "no-such-page can't be read" in capsys.readouterr().err
     assert read_regions.main(["one"]) == 2, "three pages or none"
 
 
-def test_the_table_here_is_of_the_published_pages() -> None:
+def test_the_committed_table_is_from_the_published_pages() -> None:
     document = json.loads(regions.TABLE_FILE.read_text(encoding="utf-8"))
     assert {key: each["page"] for key, each in document["sources"].items()} == read_regions.SOURCES
-    assert regions.TABLE_FILE.read_text(encoding="utf-8") == read_regions._write(document), "written by the command"
+    assert regions.TABLE_FILE.read_text(encoding="utf-8") == read_regions._write(document), "the command wrote it"

@@ -8,4 +8,4 @@ from lab.recording import MetricRows
 def test_an_exporter_for_rows_leaves_this_process_as_it_was() -> None:
     before = dict(os.environ)
     MetricRows(lambda _: None).shutdown()
-    assert dict(os.environ) == before, "later tests, and what they start, would not measure what a VM does"
+    assert dict(os.environ) == before, "otherwise later tests would measure other metrics than a VM's"

@@ -28,7 +28,7 @@ IPSEC = {"bank-b": LinkKind.IPSEC, "bank-c": LinkKind.IPSEC}
 
 
 def learned(network: str, path: str = "", origin: str = "EBgp", source: str = "10.2.1.228") -> dict[str, Any]:
-    """As Azure lists a route; from bank-b, where nothing else is said."""
+    """A route in Azure's form, by default from bank-b."""
     return {
         "asPath": path,
         "localAddress": "10.1.1.4",
@@ -53,7 +53,7 @@ def foreign(*routes: dict[str, Any]) -> list[str]:
     return found(*routes).foreign
 
 
-def test_what_every_member_announces_of_itself_is_no_news() -> None:
+def test_a_members_own_ranges_are_no_foreign_routes() -> None:
     assert not foreign(
         learned("10.1.0.0/16", origin="Network"),
         learned("10.2.1.4/32", origin="Network"),
@@ -63,7 +63,7 @@ def test_what_every_member_announces_of_itself_is_no_news() -> None:
     )
 
 
-def test_a_way_over_a_peer_is_what_every_gateway_offers() -> None:
+def test_routes_over_a_peer_are_expected() -> None:
     direct = learned("10.3.0.0/20", "64514", source=C_SENDS)
     offered = [
         learned("10.3.0.0/20", "64513-64514"),
@@ -71,7 +71,7 @@ def test_a_way_over_a_peer_is_what_every_gateway_offers() -> None:
         learned("10.3.0.0/20", "64513-64514", origin="IBgp", source="10.1.1.229"),
     ]
     assert found(direct, *offered) == Findings([], [], in_transit=3), (
-        "or the check would complain wherever three members are linked"
+        "otherwise the check would fail for any three linked members"
     )
 
 
@@ -85,18 +85,18 @@ def test_a_way_over_a_peer_is_what_every_gateway_offers() -> None:
     ],
     ids=["is away", "is made longer", "is not from its gateway"],
 )
-def test_a_way_over_a_peer_is_foreign_where_the_direct_one_of_an_ipsec_link(
+def test_a_route_over_a_peer_is_foreign_if_an_ipsec_links_direct_one_is_missing(
     direct: list[dict[str, Any]], c: MembershipCard
 ) -> None:
-    told = found(OVER_B, *direct, c=c)
-    assert "carries bank-c's traffic; wanted a shorter route from bank-c itself" in told.foreign[0], (
-        "BGP prefers the shorter path, so the peer carries what is not its own"
+    findings = found(OVER_B, *direct, c=c)
+    assert "carries bank-c's traffic; wanted a shorter route from bank-c itself" in findings.foreign[0], (
+        "BGP prefers the shorter path, so the peer carries another member's traffic"
     )
-    assert (told.unclear, told.in_transit) == ([], 0), "each route is counted once"
+    assert (findings.unclear, findings.in_transit) == ([], 0), "each route is counted once"
 
 
 @pytest.mark.parametrize("kind", [LinkKind.VNET_TO_VNET, LinkKind.EXPRESS_ROUTE])
-def test_a_way_over_a_peer_is_in_transit_beside_a_link_without_bgp(kind: LinkKind) -> None:
+def test_a_route_over_a_peer_is_transit_beside_a_link_without_bgp(kind: LinkKind) -> None:
     links = IPSEC | {"bank-c": kind}
     assert found(OVER_B, c=NEAR_C, links=links) == Findings([], [], in_transit=1), (
         "the VPN gateway never learns the direct route there"
@@ -106,14 +106,14 @@ def test_a_way_over_a_peer_is_in_transit_beside_a_link_without_bgp(kind: LinkKin
 
 
 @pytest.mark.parametrize("c", [C, NEAR_C], ids=["in another tenant", "in the own tenant"])
-def test_a_way_over_a_peer_is_unclear_where_the_kind_of_the_link_is_unknown(c: MembershipCard) -> None:
-    told = found(OVER_B, c=c, links={"bank-b": LinkKind.IPSEC})
-    (line,) = told.unclear
+def test_a_route_over_a_peer_is_unclear_if_the_kind_of_the_link_is_unknown(c: MembershipCard) -> None:
+    findings = found(OVER_B, c=c, links={"bank-b": LinkKind.IPSEC})
+    (line,) = findings.unclear
     assert line == (
         "10.3.0.0/20 from 10.2.1.228, AS path 64513 (bank-b) 64514 (bank-c); carries bank-c's traffic if bank-c is "
         "linked by ipsec; wanted the kind of that link in output `links`"
     )
-    assert (told.foreign, told.in_transit) == ([], 0), "neither a fault nor harmless, as far as anybody knows"
+    assert (findings.foreign, findings.in_transit) == ([], 0), "it may be a fault or harmless"
     direct = learned("10.3.0.0/20", "64514", source=C_SENDS)
     assert found(OVER_B, direct, c=c, links={}) == Findings([], [], in_transit=1), "a direct route came by BGP"
 
@@ -157,18 +157,18 @@ FOREIGN = {
 
 
 @pytest.mark.parametrize(("route", "said"), FOREIGN.values(), ids=FOREIGN)
-def test_a_route_that_no_card_entitles_to_is_foreign(route: dict[str, Any], said: str) -> None:
+def test_a_route_outside_of_all_cards_ranges_is_foreign(route: dict[str, Any], said: str) -> None:
     (line,) = foreign(route)
     assert said in line
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"value": 1}', '{"value": [{"network": "x", "origin": "EBgp"}]}'])
-def test_what_is_no_list_of_routes_is_refused(text: str) -> None:
+def test_invalid_lists_of_routes_are_refused(text: str) -> None:
     with pytest.raises(RoutesError, match="wanted what `az network vnet-gateway list-learned-routes` prints"):
         read_routes(text)
 
 
-def test_the_command_says_what_is_foreign(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_lists_foreign_routes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = ("routes", "own", "bank-b", "bank-c")
     routes, own, bank_b, bank_c = files = [tmp_path / f"{name}.json" for name in names]
     card_a, card_b, card_c = (
@@ -206,5 +206,5 @@ def test_the_command_says_what_is_foreign(tmp_path: Path, capsys: pytest.Capture
         assert (status, reason in error) == (65, True), error
     bank_b.write_text(json.dumps(card_b | {"addressSpace": "10.2.0.0/17"}))
     status, _, error = run(outputs=kinds)
-    assert status == 65, "a card that its member did not sign entitles to nothing"
+    assert status == 65, "an unsigned card permits no route"
     assert "the signature does not fit" in error

@@ -1,4 +1,4 @@
-"""What is deployed of others' software, what OSV knows of it, and which of that is waived."""
+"""The third-party software that is deployed, OSV's vulnerabilities of it, and the waived ones."""
 
 import json
 import re
@@ -27,8 +27,8 @@ H2 = "pkg:maven/com.h2database/h2"
 TODAY = datetime.now(UTC).date()
 
 
-class TestBill:
-    def test_has_each_package_that_is_deployed(self):
+class TestBom:
+    def test_the_bom_has_each_deployed_package(self):
         purls = {str(each.purl) for each in deployed()}
         for file in ("requirements.txt", "delivery/requirements.txt", "policy/requirements.txt"):
             pinned = re.findall(r"^(\S+)==(\S+)", (ROOT / file).read_text(encoding="utf-8"), flags=re.MULTILINE)
@@ -37,20 +37,20 @@ class TestBill:
                 assert f"pkg:pypi/{name.lower().replace('_', '-')}@{version}" in purls, f"{name} of {file}"
         for artifact in (*KNOWN.values(), DRIVER):
             group, name, version = artifact.coordinates.split(":")
-            assert f"pkg:maven/{group}/{name}@{version}" in purls, "what a VM installs for its ledger"
-        assert f"{H2}@1.4.199" in purls, "a library inside of Corda's jar counts: it runs on the VM"
+            assert f"pkg:maven/{group}/{name}@{version}" in purls, "a VM installs it for its ledger"
+        assert f"{H2}@1.4.199" in purls, "libraries inside of Corda's jar run on the VM too"
 
-    def test_names_the_files_that_are_accepted(self):
+    def test_the_bom_has_the_hashes_of_accepted_files(self):
         assert all(each.digests for each in deployed()), "a package without a hash could be any file"
 
-    def test_lists_what_the_installed_jar_contains(self):
+    def test_the_bom_lists_the_content_of_the_installed_jar(self):
         for version, artifact in KNOWN.items():
             listed = json.loads((ROOT / "sbom" / f"corda-{version}.json").read_text(encoding="utf-8"))
             assert (listed["coordinates"], listed["sha256"]) == (artifact.coordinates, artifact.sha256), (
-                "a new release wants a new list: python -m sbom.contents"
+                "a new release requires a new list: python -m sbom.contents"
             )
 
-    def test_is_cyclonedx(self):
+    def test_the_bom_is_valid_cyclonedx(self):
         folder = files("cyclonedx.schema") / "_res"
         schemas = {
             name: json.loads((folder / f"{name}.SNAPSHOT.schema.json").read_text(encoding="utf-8"))
@@ -62,11 +62,11 @@ class TestBill:
         content = json.loads(bill(deployed()))
         jsonschema.Draft7Validator(schemas["bom-1.6"], registry=registry).validate(content)
         references = Counter(each["bom-ref"] for each in content["components"])
-        assert set(references.values()) == {1}, "a package that two programs use stands once"
+        assert set(references.values()) == {1}, "a package that two programs use is listed once"
         assert len(references) > 200, "Python's and Java's"
 
-    def test_is_the_same_for_the_same_versions(self):
-        assert bill(deployed()) == bill(deployed()[::-1]), "only what changed shows in a comparison"
+    def test_the_bom_is_the_same_for_the_same_versions(self):
+        assert bill(deployed()) == bill(deployed()[::-1]), "a comparison must show only changes"
 
 
 Answer = Callable[[str, Any], Any]
@@ -120,25 +120,25 @@ GHSA = {"aliases": ["CVE-2021-42392"], "summary": "RCE in H2 Console"}
 
 
 class TestOsv:
-    def test_a_known_vulnerability_fails(self, server, capsys):
+    def test_an_unwaived_vulnerability_fails_the_check(self, server, capsys):
         url = server(documented({f"{H2}@1.4.199": ["GHSA-h376-j262-vhq6"]}, {"GHSA-h376-j262-vhq6": GHSA}))
-        assert osv.main([url]) == 1, "nobody has waived it"
+        assert osv.main([url]) == 1, "it is not waived"
         shown = capsys.readouterr().out
         for wanted in ("CVE-2021-42392", "com.h2database/h2@1.4.199", "net.corda:corda:4.10"):
-            assert wanted in shown, "who reads it knows what, where and which"
+            assert wanted in shown, "the message has the package, its file and the vulnerability"
 
     def test_all_pages_are_read(self, server):
         url = server(documented({f"{H2}@1": ["A", "B", "C"]}, {"A": {}, "B": {}, "C": {"withdrawn": "2026-01-01"}}))
         found = osv.known([PackageURL.from_string(f"{H2}@1")], url)
         ids = [each.id for vulnerabilities in found.values() for each in vulnerabilities]
-        assert ids == ["A", "B"], "a second page counts as the first does; what was withdrawn does not"
+        assert ids == ["A", "B"], "the second page counts too; withdrawn entries do not"
 
-    def test_a_package_of_one_platform_is_asked_for_by_name_and_version(self, server):
+    def test_a_package_of_one_platform_is_queried_by_name_and_version(self, server):
         purl = PackageURL.from_string("pkg:maven/io.netty/netty@4?classifier=linux-x86_64")
         url = server(documented({"pkg:maven/io.netty/netty@4": ["A"]}, {"A": {}}))
-        assert osv.known([purl], url), "OSV knows no classifiers: the library would pass unseen"
+        assert osv.known([purl], url), "OSV knows no classifiers, so the library would be missed"
 
-    def test_more_than_a_batch_is_asked_in_several(self, server):
+    def test_more_packages_than_a_batch_are_queried_in_several(self, server):
         sizes: list[int] = []
 
         def answer(path: str, body: Any) -> Any:
@@ -146,33 +146,35 @@ class TestOsv:
             return {"results": [{}] * len(body["queries"])}
 
         osv.known([PackageURL("pypi", None, f"p{place}", "1") for place in range(1001)], server(answer))
-        assert sizes == [1000, 1], "OSV takes a thousand at once"
+        assert sizes == [1000, 1], "OSV accepts a thousand at once"
 
     @pytest.mark.parametrize(
         "given", [None, b"<html>", b"[]", b"{}", {"results": []}, {"results": [{"vulns": [{}]}]}]
     )
-    def test_an_odd_answer_is_no_all_clear(self, server, given, capsys):
-        assert osv.main([server(lambda *_: given)]) == 2, "a check that was not made has not passed"
-        assert capsys.readouterr().err.startswith("error: "), "one line says why"
+    def test_a_malformed_answer_fails_the_check(self, server, given, capsys):
+        assert osv.main([server(lambda *_: given)]) == 2, "without an answer the check must not pass"
+        assert capsys.readouterr().err.startswith("error: "), "the message is one line"
 
-    def test_an_osv_that_can_not_be_asked_is_an_error(self, capsys):
+    def test_an_unreachable_osv_fails_the_check(self, capsys):
         assert osv.main(["http://127.0.0.1:9"]) == 2
         assert "can't be asked" in capsys.readouterr().err
 
-    def test_a_waiver_covers_its_vulnerability_and_no_other(self, server, monkeypatch, tmp_path, capsys):
+    def test_a_waiver_covers_only_its_vulnerability(self, server, monkeypatch, tmp_path, capsys):
         monkeypatch.setattr(osv, "read_waivers", lambda today: read_waivers(today, write(tmp_path, waiver())))
         one = documented({f"{H2}@1.4.199": ["GHSA-h376-j262-vhq6"]}, {"GHSA-h376-j262-vhq6": GHSA})
-        assert osv.main([server(one)]) == 0, "by its CVE: OSV names the same by another id"
+        assert osv.main([server(one)]) == 0, "it is matched by its CVE, an alias in OSV"
         two = documented({f"{H2}@1.4.199": ["X"], "pkg:pypi/idna@3.20": ["X"]}, {"X": {}})
         assert osv.main([server(two)]) == 1
-        assert "2 vulnerabilities without a waiver" in capsys.readouterr().out, "another one of the package is open"
+        assert "2 vulnerabilities without a waiver" in capsys.readouterr().out, (
+            "another vulnerability of the package is not waived"
+        )
 
     def test_a_waiver_covers_the_package_of_each_platform(self):
         entry = Waiver.model_validate(waiver(since=TODAY.isoformat(), until=(TODAY + timedelta(days=30)).isoformat()))
         purl = PackageURL.from_string(f"{H2}@1.4.199?classifier=linux-x86_64")
         assert entry.covers(purl, frozenset({"CVE-2021-42392"})), "a waiver names no platform, and can't"
 
-    def test_an_answer_that_is_no_http_is_no_all_clear(self, capsys):
+    def test_an_answer_that_is_no_http_fails_the_check(self, capsys):
         class Torn(Handler):
             def reply(self, _: bytes) -> None:
                 self.wfile.write(b"no HTTP\r\n")
@@ -181,10 +183,10 @@ class TestOsv:
             assert osv.main([url]) == 2
         assert "can't be asked" in capsys.readouterr().err, "one line, no traceback"
 
-    def test_a_waiver_that_waives_nothing_is_reported(self, server, monkeypatch, tmp_path, capsys):
+    def test_an_unused_waiver_is_reported(self, server, monkeypatch, tmp_path, capsys):
         monkeypatch.setattr(osv, "read_waivers", lambda today: read_waivers(today, write(tmp_path, waiver())))
         assert osv.main([server(documented({}, {}))]) == 0
-        assert "nothing to waive any more" in capsys.readouterr().out, "else the list only grows"
+        assert "nothing to waive any more" in capsys.readouterr().out, "otherwise the list would only grow"
 
 
 def waiver(**changed: object) -> dict[str, object]:

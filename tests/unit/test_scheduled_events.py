@@ -86,20 +86,20 @@ class Listener:
         self.azure = ScheduledEvents(
             session, f"http://127.0.0.1:{port}", poll_seconds=0.01, first_answer_seconds=2, answer_seconds=0.2
         )
-        self.heard: list[Event] = []
+        self.received: list[Event] = []
 
     async def __aenter__(self) -> "Listener":
         self._task = asyncio.create_task(self._listen())
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        assert not self._task.done(), "listening never ends by itself"
+        assert not self._task.done(), "the listener must run until it is cancelled"
         self._task.cancel()
         await asyncio.wait({self._task})
 
     async def _listen(self) -> None:
         async for each in self.azure.releases():
-            self.heard.append(each)
+            self.received.append(each)
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -118,12 +118,14 @@ def test_a_termination_of_this_vm_is_reported_once_and_approved():
         service = MetadataService([event(1, "Terminate", "bank-a_1", "bank-a_00")])
         async with service.serving() as port, aiohttp.ClientSession() as session, Listener(session, port) as listener:
             await polls(service)
-            assert not listener.heard, "another VM's end is none of ours"
+            assert not listener.received, "another VM's event is ignored"
             service.events.append(event(2, "Terminate", "bank-a_1", VM.upper()))
-            await until(lambda: listener.heard)
+            await until(lambda: listener.received)
             await polls(service)
-            assert [each.event_id for each in listener.heard] == ["event-2"], "said once, though it stays listed"
-            assert listener.heard[0].not_before.startswith("Mon"), "there is time until then"
+            assert [each.event_id for each in listener.received] == ["event-2"], (
+                "it is logged once although it stays listed"
+            )
+            assert listener.received[0].not_before.startswith("Mon"), "there is time until then"
             await listener.azure.approve("event-2")
             assert service.approved == ["event-2"], "Azure need not wait any longer"
 
@@ -134,14 +136,14 @@ def test_a_termination_of_this_vm_is_reported_once_and_approved():
     ("kind", "releases"),
     [("Terminate", True), ("Preempt", True), ("Redeploy", True), ("Reboot", True), ("Freeze", False), ("New", False)],
 )
-def test_only_what_ends_the_node_is_a_reason_to_give_up_the_identity(kind, releases):
+def test_only_events_that_end_the_node_release_the_identity(kind, releases):
     async def history() -> None:
         service = MetadataService([event(1, kind), event(2, status="Started")])
         async with service.serving() as port, aiohttp.ClientSession() as session, Listener(session, port) as listener:
-            await until(lambda: listener.heard)
-            heard = [each.event_id for each in listener.heard]
-            assert ("event-1" in heard) == releases, "a frozen VM goes on a few seconds later"
-            assert "event-2" in heard, "failing hardware does not wait to be scheduled"
+            await until(lambda: listener.received)
+            received = [each.event_id for each in listener.received]
+            assert ("event-1" in received) == releases, "a frozen VM continues after a few seconds"
+            assert "event-2" in received, "failing hardware starts the event at any time"
 
     asyncio.run(history())
 
@@ -150,17 +152,17 @@ def test_the_first_answer_may_take_long():
     async def history() -> None:
         service = MetadataService([event(1)], slow=0.5)
         async with service.serving() as port, aiohttp.ClientSession() as session, Listener(session, port) as listener:
-            await until(lambda: listener.heard)
-            assert service.asked <= 4, "it is waited for, not asked again"
+            await until(lambda: listener.received)
+            assert service.asked <= 4, "a slow answer is awaited, not requested again"
             service.slow = 10
             service.events.append(event(2))
-            await until(lambda: len(listener.heard) > 1)
+            await until(lambda: len(listener.received) > 1)
 
     asyncio.run(history())
 
 
 @pytest.mark.parametrize("fault", ["503", "nonsense"])
-def test_an_outage_is_survived_and_logged_once(fault, caplog):
+def test_an_outage_is_logged_once_and_then_recovered_from(fault, caplog):
     caplog.set_level(logging.INFO, "agent.scheduled_events")
 
     async def history() -> None:
@@ -172,14 +174,14 @@ def test_an_outage_is_survived_and_logged_once(fault, caplog):
             service.fault = fault
             await polls(service, 10)
             service.fault, service.events = None, [event(1)]
-            await until(lambda: listener.heard)
+            await until(lambda: listener.received)
 
     asyncio.run(history())
     said = [record.getMessage() for record in caplog.records if "/metadata/scheduledevents" in record.getMessage()]
     assert len(said) == 2, "once when it stopped answering, once when it answered again"
 
 
-def test_a_service_that_is_not_there_is_waited_for():
+def test_the_listener_waits_for_a_missing_service():
     async def history() -> None:
         service = MetadataService()
         async with service.serving() as port:
@@ -191,12 +193,12 @@ def test_a_service_that_is_not_there_is_waited_for():
             await asyncio.sleep(0.05)
             service.events = [event(1)]
             async with service.serving(port):
-                await until(lambda: listener.heard)
+                await until(lambda: listener.received)
 
     asyncio.run(history())
 
 
-def test_an_approval_outlives_a_short_outage_and_gives_up_in_a_long_one():
+def test_an_approval_is_retried_through_a_short_outage_and_abandoned_in_a_long_one():
     async def history() -> None:
         service = MetadataService(fault="503")
         async with service.serving() as port, aiohttp.ClientSession() as session:
@@ -205,10 +207,10 @@ def test_an_approval_outlives_a_short_outage_and_gives_up_in_a_long_one():
             await polls(service, 2)
             service.fault = None
             await approving
-            assert service.approved == ["event-1"], "it went on trying"
+            assert service.approved == ["event-1"], "it kept trying"
             service.fault = "503"
             await azure.approve("event-2")
-            assert service.approved == ["event-1"], "Azure starts the other one at its time"
+            assert service.approved == ["event-1"], "Azure starts the other event at its time"
 
     asyncio.run(history())
 
@@ -223,8 +225,8 @@ def test_an_approval_outlives_a_short_outage_and_gives_up_in_a_long_one():
         ("soon", 0),
     ],
 )
-def test_an_events_seconds_left(not_before: str, seconds: float) -> None:
+def test_the_seconds_until_an_event(not_before: str, seconds: float) -> None:
     now = datetime(2026, 9, 21, 18, 19, 47, tzinfo=UTC)
     assert Event.model_validate(event(1) | {"NotBefore": not_before}).seconds_left(now) == seconds, (
-        "where nothing is said there is no time to lose"
+        "without a time the event may start at once"
     )

@@ -20,7 +20,7 @@ from tests.authority import network
 
 
 async def sent(port: int, request: bytes, *, encrypted: bool = False) -> bytes:
-    """What a server answers to bytes."""
+    """A server's answer to raw bytes."""
     context = client_context() if encrypted else None
     reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
     writer.write(request)
@@ -62,7 +62,7 @@ def test_a_malformed_request_is_refused_with_400(tls: tuple[ssl.SSLContext, Path
                 for what, request in ODD.items():
                     answer = await sent(port, request, encrypted=server == "requests")
                     status = answer.split(b" ", 2)[1] if answer else b"none"
-                    # The lists' server and that of network information read no body, so they know no wrong one.
+                    # The servers of lists and of network information read no body, so no body is wrong.
                     wanted = {b"400"} if server == "requests" or "chunk" not in what else {b"400", b"404"}
                     assert status in wanted, f"{what}: {answer[:200]!r}; wanted 400"
 
@@ -106,7 +106,7 @@ def test_a_fault_of_a_handler_is_answered_with_500_and_counted(caplog: pytest.Lo
             return await sent(port, head(b"/"))
 
     assert b" 500 " in asyncio.run(asked())[:15]
-    assert "unexpected KeyError" in caplog.text, "it is this program's, and stays visible"
+    assert "unexpected KeyError" in caplog.text, "a fault of this program is counted"
 
 
 # --- Ids in blobs' names -------------------------------------------------------------------------------------------
@@ -140,7 +140,7 @@ def proven(path: str, method: str = "GET") -> bytes:
 def test_an_id_leads_to_no_other_blob(tls: tuple[ssl.SSLContext, Path], identifier: str) -> None:
     async def asked() -> tuple[bytes, list[str]]:
         async with network(tls, None) as made, made.vm() as vm:
-            # Something is there: what exists must not be told from what does not.
+            # Existing and missing blobs must get the same answer.
             await made.member("bank-b", vm.url, "O=Bank B, L=New York, C=US").certificates()
             store = made.store()
             name = next(each for each in await store.names("names/")).removeprefix("names/")
@@ -156,5 +156,5 @@ def test_an_id_leads_to_no_other_blob(tls: tuple[ssl.SSLContext, Path], identifi
             return await sent(int(vm.url.rsplit(":", 1)[1]), proven(path), encrypted=True), read
 
     answer, read = asyncio.run(asked())
-    assert answer.startswith(b"HTTP/1.1 404"), f"{identifier!r} is no id: {answer[:200]!r}"
+    assert answer.startswith(b"HTTP/1.1 404"), f"{identifier!r} is not a valid id: {answer[:200]!r}"
     assert not read, f"no blob is read for it: {read}"

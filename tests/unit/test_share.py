@@ -21,7 +21,7 @@ from host.processes import remove
 @pytest.fixture
 def share(tmp_path: Path) -> Iterator[LedgerShare]:
     yield LedgerShare(tmp_path, mount=False)
-    # Too deep for pytest, which would fail in each run to come.
+    # Too deep for pytest to remove: each later run would fail.
     remove(tmp_path / "node-1")
 
 
@@ -31,12 +31,12 @@ def test_an_epoch_continues_from_the_last_epochs_state(share: LedgerShare) -> No
     (first.path / "journal" / "1").write_text("one")
     first.close()
     second = share.open("node-1", 2, "vm-2")
-    assert (second.path / "journal" / "1").read_text() == "one", "messages not yet processed are there again"
+    assert (second.path / "journal" / "1").read_text() == "one", "unprocessed messages are there again"
     (first.path / "journal" / "1").write_text("late")
-    assert (second.path / "journal" / "1").read_text() == "one", "what an older epoch writes late, nobody reads"
+    assert (second.path / "journal" / "1").read_text() == "one", "late writes of an older epoch are never read"
     second.close()
     again = share.open("node-1", 2, "vm-2")
-    assert again.path == second.path, "the same epoch finds its own folder again"
+    assert again.path == second.path, "the same epoch gets its own folder again"
     again.close()
 
 
@@ -47,7 +47,7 @@ def test_an_older_epoch_is_refused(share: LedgerShare) -> None:
     share.open("node-1", 7, "vm-7").close()
 
 
-def test_only_one_process_has_the_folder(share: LedgerShare) -> None:
+def test_only_one_process_locks_the_folder(share: LedgerShare) -> None:
     held = share.open("node-1", 1, "vm-1")
     program = f"""
 from pathlib import Path
@@ -59,8 +59,8 @@ except UnavailableError as error:
     print(error)
 """
     other = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30)
-    assert "its last holder's node still runs" in other.stdout, f"another process must not get in: {other}"
-    assert not (held.path.parent / "epoch-2").exists(), "nor copy what is still being written"
+    assert "its last holder's node still runs" in other.stdout, f"another process must not get the lock: {other}"
+    assert not (held.path.parent / "epoch-2").exists(), "nor copy a folder that is being written"
     share.open("node-2", 1, "vm-1").close()
     held.close()
 
@@ -93,15 +93,15 @@ def test_a_partial_copy_is_never_used(share: LedgerShare, monkeypatch: pytest.Mo
         with pytest.raises(UnavailableError, match="no space left"):
             share.open("node-1", 2, "vm-2")
     second = share.open("node-1", 2, "vm-2")
-    assert (second.path / "journal").read_text() == "one", "the copy is made anew, whole"
+    assert (second.path / "journal").read_text() == "one", "the copy is repeated completely"
     second.close()
 
 
-def test_old_epochs_are_cleared_away(share: LedgerShare) -> None:
+def test_folders_of_old_epochs_are_removed(share: LedgerShare) -> None:
     for epoch in range(1, 6):
         share.open("node-1", epoch, f"vm-{epoch}").close()
     left = sorted(path.name for path in (share.root / "node-1").iterdir())
-    assert left == ["epoch-4", "epoch-5", "lock"], "the one in use, and the one that it was made from"
+    assert left == ["epoch-4", "epoch-5", "lock"], "the one in use and its source stay"
 
 
 def test_a_share_that_is_not_mounted_is_an_outage(tmp_path: Path) -> None:
@@ -113,11 +113,11 @@ def test_a_share_that_is_not_mounted_is_an_outage(tmp_path: Path) -> None:
 def test_the_folder_is_for_the_agent_and_its_group_alone(share: LedgerShare) -> None:
     held = share.open("node-1", 1, "vm-1")
     modes = [stat.S_IMODE(path.stat().st_mode) & 0o027 for path in (held.path, held.path.parent)]
-    assert modes == [0, 0], "no other user of the VM reads it, and its node writes only where it is let"
+    assert modes == [0, 0], "no other user of the VM reads it, and the node writes only to its own part"
     held.close()
 
 
-def test_a_folder_proves_that_no_newer_epoch_has_one(share: LedgerShare) -> None:
+def test_a_proof_fails_once_a_newer_epoch_has_a_folder(share: LedgerShare) -> None:
     held = share.open("node-1", 9, "vm-1")
     held.prove()
     held.prove()
@@ -130,14 +130,14 @@ def test_a_folder_proves_that_no_newer_epoch_has_one(share: LedgerShare) -> None
     held.close()
 
 
-def test_the_same_epoch_of_another_lease_is_a_newer_one(share: LedgerShare) -> None:
+def test_the_same_epoch_of_another_lease_is_a_newer_epoch(share: LedgerShare) -> None:
     share.open("node-1", 1, "vm-1").close()
     with pytest.raises(
         NewerEpochError, match="epoch 1 has a folder of another holder; wanted none from 1 on"
     ) as newer:
         share.open("node-1", 1, "vm-2")
     assert newer.value.epoch == 1
-    assert share.known("node-1"), "an identity whose record is new has a past"
+    assert share.known("node-1"), "an identity with a new record may have older folders"
     assert not share.known("node-2")
 
 
@@ -148,14 +148,14 @@ def test_special_files_are_not_copied(share: LedgerShare) -> None:
     first.close()
     second = share.open("node-1", 2, "vm-2")
     assert {path.name for path in second.path.iterdir()} == {"agent-holder", "secret"}, (
-        "to read a pipe would never end"
+        "reading a pipe would never end"
     )
-    assert (second.path / "secret").is_symlink(), "a link's file may be one that the node could not read"
+    assert (second.path / "secret").is_symlink(), "the link may lead to a file that the node could not read"
     second.close()
 
 
 def deepen(folder: Path, levels: int, name: str = "d") -> None:
-    """Folders below each other, whose paths together no call would take."""
+    """Nested folders whose path is too long for a system call."""
     at = os.open(folder, os.O_RDONLY)
     for _ in range(levels):
         os.mkdir(name, dir_fd=at)
@@ -170,7 +170,7 @@ def deepen(folder: Path, levels: int, name: str = "d") -> None:
     [(1100, "d"), (500, "d"), (30, 200 * "d"), (4, 200 * "d")],
     ids=["too-deep-to-remove", "too-deep-to-copy", "too-long-to-name", "long"],
 )
-def test_a_path_that_can_not_be_copied_waits_for_a_person(
+def test_a_path_that_can_not_be_copied_requires_an_operator(
     share: LedgerShare, monkeypatch: pytest.MonkeyPatch, levels: int, name: str
 ) -> None:
     first = share.open("node-1", 1, "vm-1")
@@ -179,7 +179,7 @@ def test_a_path_that_can_not_be_copied_waits_for_a_person(
     with monkeypatch.context() as patch:
         patch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_blocks=100, f_bavail=1, f_frsize=1))
         why = first.over_quota()
-    assert why, "nor does it hide from being measured"
+    assert why, "it is measured all the same"
     assert re.match(wanted, why), why
     first.close()
     with pytest.raises(DamagedError, match=wanted):
@@ -189,7 +189,7 @@ def test_a_path_that_can_not_be_copied_waits_for_a_person(
     assert sorted(path.name for path in first.path.parent.iterdir()) == ["epoch-1", "epoch-2", "lock"]
 
 
-def test_an_old_epoch_is_cleared_away_however_deep_and_a_half_copied_one_too(share: LedgerShare) -> None:
+def test_an_old_epochs_folder_of_any_depth_and_a_partial_copy_are_removed(share: LedgerShare) -> None:
     first = share.open("node-1", 1, "vm-1")
     first.close()
     share.open("node-1", 2, "vm-2").close()
@@ -198,10 +198,12 @@ def test_an_old_epoch_is_cleared_away_however_deep_and_a_half_copied_one_too(sha
     (share.root / "node-1" / "d").rename(share.root / "node-1" / "epoch-3.unfinished")
     share.open("node-1", 4, "vm-4").close()
     left = sorted(path.name for path in first.path.parent.iterdir())
-    assert left == ["epoch-2", "epoch-4", "lock"], "what a late holder wrote, or what a VM was copying as it died"
+    assert left == ["epoch-2", "epoch-4", "lock"], "a late holder's writes and an interrupted copy are removed"
 
 
-def test_an_undeletable_old_epoch_stops_nobody(share: LedgerShare, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_undeletable_old_epoch_does_not_prevent_a_start(
+    share: LedgerShare, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuses(folder: Path) -> None:
         raise OSError(f"{folder} can't be removed")
 
@@ -217,7 +219,7 @@ MIB = 1 << 20
 @pytest.mark.parametrize(
     ("free", "used", "stopped"), [(30, 60, False), (10, 41, True), (10, 39, False)], ids=["room", "over", "within"]
 )
-def test_one_identity_can_not_fill_the_others_part(
+def test_one_identity_can_not_use_the_others_part(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, used: int, stopped: bool
 ) -> None:
     share = LedgerShare(tmp_path, mount=False, identities=2)
@@ -229,7 +231,7 @@ def test_one_identity_can_not_fill_the_others_part(
     why = held.over_quota()
     held.close()
     if not stopped:
-        assert why is None, "while there is room each may use what the others leave"
+        assert why is None, "while there is room each identity may use the free space"
         share.open("node-1", 1, "vm-1").close()
         return
     assert why == f"share: node-1 takes {used} MiB of 100, of which 10 are free; wanted 40 at most, or a larger share"
@@ -238,7 +240,7 @@ def test_one_identity_can_not_fill_the_others_part(
     share.open("node-2", 1, "vm-1").close()
 
 
-def test_an_epoch_that_finds_no_room_begins_no_copy(share: LedgerShare, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_epoch_without_room_begins_no_copy(share: LedgerShare, monkeypatch: pytest.MonkeyPatch) -> None:
     first = share.open("node-1", 1, "vm-1")
     with (first.path / "queue").open("wb") as queue:
         queue.truncate(5 * MIB)
@@ -246,4 +248,4 @@ def test_an_epoch_that_finds_no_room_begins_no_copy(share: LedgerShare, monkeypa
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=MIB))
     with pytest.raises(DamagedError, match="needs 5 MiB for its next epoch; wanted them free, and not 1"):
         share.open("node-1", 2, "vm-2")
-    assert sorted(path.name for path in first.path.parent.iterdir()) == ["epoch-1", "lock"], "and fills the rest"
+    assert sorted(path.name for path in first.path.parent.iterdir()) == ["epoch-1", "lock"], "it may fill the rest"

@@ -1,4 +1,4 @@
-"""The seconds of the lease: each order in which an old holder could outlive its lease is refused."""
+"""The timing of the lease: values with which an old holder could outlive its lease are refused."""
 
 import re
 from dataclasses import replace
@@ -18,7 +18,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("changes", "wanted"), WRONG.values(), ids=WRONG)
-def test_a_wrong_order_is_refused(changes: dict[str, int], wanted: str) -> None:
+def test_an_unsafe_order_is_refused(changes: dict[str, int], wanted: str) -> None:
     with pytest.raises(ValueError, match=f"^seconds out of order; wanted: .*{re.escape(wanted)}"):
         replace(LEASE, **changes)
 
@@ -33,12 +33,12 @@ WITHOUT_STORE = {
 
 
 @pytest.mark.parametrize(("changes", "wanted"), WITHOUT_STORE.values(), ids=WITHOUT_STORE)
-def test_a_wrong_order_without_the_store_is_refused(changes: dict[str, int], wanted: str) -> None:
+def test_an_unsafe_order_for_outages_of_the_store_is_refused(changes: dict[str, int], wanted: str) -> None:
     with pytest.raises(ValueError, match=f"^seconds out of order; wanted: .*{re.escape(wanted)}"):
         replace(FAILSAFE, **changes)
 
 
-def test_every_wrong_order_is_reported_at_once() -> None:
+def test_every_unsafe_order_is_reported_at_once() -> None:
     with pytest.raises(ValueError, match=r"two renewals before the stop; stop before kill"):
         LeaseTiming(stop_seconds=10, kill_seconds=9)
 
@@ -46,4 +46,6 @@ def test_every_wrong_order_is_reported_at_once() -> None:
 def test_a_stop_that_outlasts_azures_notice_is_refused() -> None:
     with pytest.raises(ValueError, match="stop within the notice"):
         replace(PLANNED_STOP, drain_seconds=511)
-    assert replace(PLANNED_STOP, drain_seconds=510).total_seconds == PLANNED_STOP.notice_seconds, "the most that fits"
+    assert replace(PLANNED_STOP, drain_seconds=510).total_seconds == PLANNED_STOP.notice_seconds, (
+        "the longest stop that fits"
+    )

@@ -1,4 +1,4 @@
-"""A peer's stack that can't be read: the message says why, in what Pulumi and Azure really answer."""
+"""An unreadable peer's stack: the message for answers that Pulumi and Azure really give."""
 
 import asyncio
 from typing import Any
@@ -13,7 +13,7 @@ from stack.settings import parse_settings
 from tests.configuration import configuration
 
 STACK = "organization/decentralized-trust/bank-b"
-# What Pulumi's SDK puts before it, and what the engine does: seen with 3.260.
+# Prefixes of Pulumi's SDK and engine, as seen with 3.260.
 OF_SDK = "invoke of pulumi:pulumi:readStackOutputs failed: {}"
 WRAPPED = OF_SDK.format("invocation of pulumi:pulumi:readStackOutputs returned an error: {}")
 RULE = "-" * 80
@@ -92,12 +92,14 @@ def refused(text: str, monkeypatch: pytest.MonkeyPatch, wrapped: str = WRAPPED) 
         ),
     ],
 )
-def test_a_state_whose_key_is_anothers_is_named_as_such(text: str, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_state_encrypted_with_another_key_is_named_as_such(
+    text: str, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     said = refused(text, monkeypatch)
     assert f"peer bank-b: stack {STACK}: Pulumi wants the right to decrypt its secrets" in said
-    assert why in said, "and what was answered, since that may also be the vault's network"
+    assert why in said, "the answer is quoted, since the vault's network may be the reason"
     assert said.endswith("wanted its card as a file, since that right opens them all"), (
-        "who asks for the right to decrypt asks for the peer's private keys"
+        "the right to decrypt would include the peer's private keys"
     )
 
 
@@ -110,15 +112,15 @@ def test_a_state_whose_key_is_anothers_is_named_as_such(text: str, why: str, mon
         ("x" * 100_000, "..."),
     ],
 )
-def test_any_other_reason_is_given_from_its_beginning(text: str, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_any_other_reason_is_quoted_from_its_beginning(text: str, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
     said = refused(text, monkeypatch)
     assert f"peer bank-b: stack {STACK}: can't be read (" in said
-    assert why in said, "the end of Azure's answers is a scrap of JSON or XML"
+    assert why in said, "the end of Azure's answers is a fragment of JSON or XML"
     assert "decrypt" not in said
-    assert len(said) < 1000, "a message is read by a person"
+    assert len(said) < 1000, "the message must be short"
 
 
 def test_no_reason_begins_with_names_of_pulumis_functions(monkeypatch: pytest.MonkeyPatch) -> None:
     for wrapped in (WRAPPED, OF_SDK):
         said = refused(f'unknown stack "{STACK}"', monkeypatch, wrapped)
-        assert f'can\'t be read (unknown stack "{STACK}")' in said, "without an engine there is one wrapping less"
+        assert f'can\'t be read (unknown stack "{STACK}")' in said, "without an engine there is one prefix less"

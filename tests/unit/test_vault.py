@@ -1,4 +1,4 @@
-"""The secrets of a bank's VMs in its vault: cached, used through outages, quoted in no message."""
+"""The secrets of a bank's VMs in its vault: cached, used during outages, quoted in no message."""
 
 import asyncio
 import json
@@ -24,7 +24,7 @@ from tests.vaults import Clock, Secrets, not_found
 KEY = "0f" * 32
 
 
-def test_a_404_that_is_not_the_vaults_removes_nothing() -> None:
+def test_a_404_of_another_server_removes_nothing() -> None:
     secrets = Secrets()
     secrets.fault = not_found("ResourceNotFound")
     with pytest.raises(UnavailableError, match="404 Not Found"):
@@ -55,10 +55,10 @@ def test_peers_are_read_from_their_signed_cards() -> None:
         network_info_url="https://10.98.0.254:8443/networkinfo",
         address_space=IPv4Network("10.98.0.0/16"),
         document=signed.encode(),
-    ), "a later minor version of the card only adds"
+    ), "a later minor version of the card is accepted"
 
 
-def test_an_unreadable_card_affects_that_peer_alone() -> None:
+def test_an_unreadable_card_affects_only_its_peer() -> None:
     secrets = Secrets(
         peers='{"bank-b": "b", "bank-c": "c", "bank-d": "d", "bank-e": "e"}',
         b=json.dumps(make_card("bank-b")),
@@ -66,7 +66,7 @@ def test_an_unreadable_card_affects_that_peer_alone() -> None:
         d="{",
     )
     known = run(of(secrets).peers())
-    assert known.names == {"bank-b", "bank-c", "bank-d", "bank-e"}, "nobody is dropped for it"
+    assert known.names == {"bank-b", "bank-c", "bank-d", "bank-e"}, "no member is removed for it"
     assert set(known.cards) == {"bank-b"}
 
 
@@ -116,7 +116,7 @@ def test_a_damaged_secret_is_reported_without_its_content(
     with pytest.raises(SecretDamagedError, match="; wanted ") as damaged:
         run(ask(of(Secrets(**secrets))))
     shown = "".join(traceback.format_exception(damaged.value, limit=0)) + caplog.text
-    assert "s3cret" not in shown, "what pydantic says quotes it"
+    assert "s3cret" not in shown, "pydantic's message quotes it"
 
 
 def test_a_value_is_asked_for_once_a_minute() -> None:
@@ -131,7 +131,7 @@ def test_a_value_is_asked_for_once_a_minute() -> None:
         assert await bank.card() == b"1"
         clock.now = SECRET_POLL_SECONDS
         assert list(await asyncio.gather(bank.card(), bank.card())) == [b"2", b"2"]
-        assert secrets.asked == ["card", "card"], "whoever asks at once waits for one answer"
+        assert secrets.asked == ["card", "card"], "concurrent callers wait for one answer"
 
     asyncio.run(story())
 
@@ -151,10 +151,10 @@ def test_an_outage_changes_nothing(fault: Exception, caplog: pytest.LogCaptureFi
         secrets.fault = fault
         asked = len(secrets.asked)
         assert (await bank.peers(), await bank.card()) == before
-        assert len(secrets.asked) == asked + 1, "one silence is enough: the rest is not asked"
+        assert len(secrets.asked) == asked + 1, "after one failure the other secrets are not requested"
         clock.now += vault.SECRET_RETRY_SECONDS
         assert await bank.card() == b"1"
-        assert len(secrets.asked) == asked + 2, "but it is, before long"
+        assert len(secrets.asked) == asked + 2, "but they are requested soon"
         with pytest.raises(UnavailableError, match="secret enrolment-key") as unknown:
             await bank.enrolment_key()
         assert "s3cret" not in str(unknown.value)
@@ -169,7 +169,7 @@ def test_an_outage_changes_nothing(fault: Exception, caplog: pytest.LogCaptureFi
     assert "s3cret" not in caplog.text
 
 
-def test_a_deleted_secrets_last_value_is_still_used() -> None:
+def test_the_last_value_of_a_deleted_secret_stays_in_use() -> None:
     clock, secrets = Clock(), Secrets(peers="{}")
     bank = of(secrets, clock)
 
@@ -177,17 +177,19 @@ def test_a_deleted_secrets_last_value_is_still_used() -> None:
         await bank.peers()
         del secrets.values["peers"]
         clock.now += SECRET_POLL_SECONDS
-        assert (await bank.peers()).names == frozenset(), "deleted by mistake: a person will restore it"
+        assert (await bank.peers()).names == frozenset(), (
+            "an operator can restore a secret that was deleted by mistake"
+        )
 
     asyncio.run(story())
 
 
-def test_the_secret_names_are_the_infrastructures(tmp_path: Path) -> None:
-    """Read by the SDK's client over HTTPS."""
-    kept = key_vault.Vault()
+def test_the_secret_names_are_those_of_the_deployment(tmp_path: Path) -> None:
+    """They are read by the SDK's client over HTTPS."""
+    served = key_vault.Vault()
 
     async def story() -> None:
-        async with key_vault.serving(kept, key_vault.write_certificate(tmp_path)) as url:
+        async with key_vault.serving(served, key_vault.write_certificate(tmp_path)) as url:
             client = key_vault.client_of(url, tmp_path / "certificate.pem")
             async with client:
                 for name, value in (

@@ -8,7 +8,7 @@ import pytest
 from host.watchdog import Watchdog
 
 
-def tell(watchdog: Watchdog) -> None:
+def notify_all(watchdog: Watchdog) -> None:
     watchdog.ready()
     watchdog.status("holds node-1,\n epoch 3")
     watchdog.alive()
@@ -22,38 +22,38 @@ def test_systemd_gets_each_notification(tmp_path, monkeypatch, abstract):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind("\0" + path[1:] if abstract else path)
         systemd.settimeout(5)
-        tell(Watchdog())
-        heard = [systemd.recv(1000) for _ in range(4)]
-    assert heard == [b"READY=1", b"STATUS=holds node-1, epoch 3", b"WATCHDOG=1", b"STOPPING=1"], (
-        "one datagram a word, and a status is one line"
+        notify_all(Watchdog())
+        received = [systemd.recv(1000) for _ in range(4)]
+    assert received == [b"READY=1", b"STATUS=holds node-1, epoch 3", b"WATCHDOG=1", b"STOPPING=1"], (
+        "one datagram for each state, and a status is one line"
     )
 
 
-def test_a_reason_that_can_not_be_encoded_ends_no_agent(tmp_path, monkeypatch):
+def test_a_reason_that_can_not_be_encoded_does_not_end_the_agent(tmp_path, monkeypatch):
     path = str(tmp_path / "notify")
     monkeypatch.setenv("NOTIFY_SOCKET", path)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(path)
         systemd.settimeout(5)
         Watchdog().status("half a character: \ud800")
-        assert systemd.recv(1000) == b"STATUS=half a character: ?", "the next sign is what keeps the node alive"
+        assert systemd.recv(1000) == b"STATUS=half a character: ?", "the next notification keeps the node running"
 
 
 @pytest.mark.parametrize("address", ["", "/nowhere/notify", "@nobody-listens"])
 def test_without_systemd_nothing_happens(monkeypatch, address):
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
-    tell(Watchdog())
-    tell(Watchdog(address))
+    notify_all(Watchdog())
+    notify_all(Watchdog(address))
 
 
-def test_a_systemd_that_does_not_read_delays_nothing(tmp_path):
+def test_a_systemd_that_does_not_read_does_not_block_the_agent(tmp_path):
     path = str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(path)
         watchdog = Watchdog(path)
         for _ in range(5000):
             watchdog.alive()
-        assert systemd.recv(100) == b"WATCHDOG=1", "the first ones fit"
+        assert systemd.recv(100) == b"WATCHDOG=1", "the first datagrams fit into the buffer"
 
 
 def test_an_address_of_another_kind_is_refused():

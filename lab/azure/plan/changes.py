@@ -99,13 +99,13 @@ def changes_between(before: Plan, after: Plan, refusals: Mapping[str, str] = Map
         for urn, each in was.items()
         if urn not in will
     ]
-    kept = [
+    unchanged = [
         _change(was[urn], will[urn], properties, refusals.get(urn, ""))
         for urn, properties in changed.items()
         if properties
     ]
     resources = sorted(
-        [*made, *gone, *kept],
+        [*made, *gone, *unchanged],
         key=lambda each: (_LOSSES_FIRST.index(each.step), each.resource.short_type, each.resource.name),
     )
     return Changes(tuple(resources), tuple(_differences(before.outputs, after.outputs, "")))

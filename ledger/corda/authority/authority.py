@@ -214,7 +214,7 @@ class Authority:
         """Whether this VM could use the root key at its last check."""
         return self._root is not None
 
-    # --- The authority's own certificates ---
+    # --- The authority's own certificates --------------------------------------------------------------------------
 
     async def open(self) -> OwnCertificates:
         """The authority's own certificates; the first VM that asks makes them.
@@ -319,7 +319,7 @@ class Authority:
     def _subject(self, common_name: str) -> x509.Name:
         return x500_name(f"CN={common_name}, {self._configuration.subject}")
 
-    # --- The root, which is open only for hours ---
+    # --- The root, which is open only for hours --------------------------------------------------------------------
 
     async def _tend_root(self, own: OwnCertificates) -> tuple[OwnCertificates, list[str]]:
         """Do what needs the root key if it is open; returns the certificates, and what still waits or failed."""
@@ -446,7 +446,7 @@ class Authority:
     def _crl_url(self, issuer: str) -> str:
         return f"{self._configuration.crl_url}/{issuer}.crl"
 
-    # --- Requests ---
+    # --- Requests --------------------------------------------------------------------------------------------------
 
     async def accept_nonce(self, nonce: str, member: str, time: int) -> bool:
         """Whether a member's nonce, of that time in seconds since 1970, was not used before at any of the VMs.
@@ -618,8 +618,8 @@ class Authority:
                     issuer=own.record.issuing,
                 )
                 # Expired certificates need no revocation.
-                kept = [each for each in record.issued if datetime.fromisoformat(each.expires) > self.now()]
-                held = held.model_copy(update={"issued": (*kept, issued)})
+                unexpired = [each for each in record.issued if datetime.fromisoformat(each.expires) > self.now()]
+                held = held.model_copy(update={"issued": (*unexpired, issued)})
             if held != record:
                 if not await self._store.write(blob, held.to_json(), etag):
                     continue
@@ -692,7 +692,7 @@ class Authority:
         )
         raise RequestRefusedError(reason)
 
-    # --- What people decide ---
+    # --- What people decide ----------------------------------------------------------------------------------------
 
     async def pending(self) -> Sequence[RequestRecord]:
         """Requests that wait for a person, oldest first."""
@@ -874,7 +874,7 @@ class Authority:
 
         await change(self._store, RevocationsRecord, REVOCATIONS, RevocationsRecord(), step)
 
-    # --- Answers to members ---
+    # --- Answers to members ----------------------------------------------------------------------------------------
 
     async def network(self) -> NetworkAnswer:
         """The answer to `GET /network`."""
@@ -1077,7 +1077,7 @@ class Authority:
         )
         self._recorded = record.epoch
 
-    # --- The record of decisions ---
+    # --- The record of decisions -----------------------------------------------------------------------------------
 
     def _time(self) -> str:
         return self.now().astimezone(UTC).isoformat(timespec="seconds")

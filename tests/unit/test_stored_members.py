@@ -1,4 +1,4 @@
-"""Untrusted input: members' files on the share, and the running node's report."""
+"""Untrusted input: members' files on the share."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ INFO = software._Info(
 )
 
 
-def kept(folder: Path, content: bytes) -> object:
+def stored_members(folder: Path, content: bytes) -> object:
     (folder / "members").mkdir()
     (folder / "members" / "bank-b.json").write_bytes(content)
     return software._known_members(folder)
@@ -19,7 +19,7 @@ def kept(folder: Path, content: bytes) -> object:
 
 def test_a_stored_member_is_read_again(tmp_path: Path) -> None:
     document = software._StoredMember(member="bank-b", infos=(software._StoredInfo(**vars(INFO)),))
-    assert kept(tmp_path, document.model_dump_json(by_alias=True).encode()) == {"bank-b": (INFO,)}
+    assert stored_members(tmp_path, document.model_dump_json(by_alias=True).encode()) == {"bank-b": (INFO,)}
 
 
 @pytest.mark.parametrize(
@@ -28,11 +28,13 @@ def test_a_stored_member_is_read_again(tmp_path: Path) -> None:
 def test_a_file_name_with_a_path_is_refused(tmp_path: Path, name: str) -> None:
     document = software._StoredMember(member="bank-b", infos=(software._StoredInfo(**vars(INFO)),))
     content = document.model_copy(update={"infos": (document.infos[0].model_copy(update={"file_name": name}),)})
-    assert kept(tmp_path, content.model_dump_json(by_alias=True).encode()) == {}, f"{name!r} is no node's information"
+    assert stored_members(tmp_path, content.model_dump_json(by_alias=True).encode()) == {}, (
+        f"{name!r} is no name of node information"
+    )
 
 
 @pytest.mark.parametrize(
     "content", [b"[" * 100_000, b'{"member": "b", "infos": [null]}', b'{"member": 1e999}', b"\xff"]
 )
-def test_a_garbled_member_is_left_out(tmp_path: Path, content: bytes) -> None:
-    assert kept(tmp_path, content) == {}, "its agent tells it again"
+def test_an_unreadable_members_file_is_ignored(tmp_path: Path, content: bytes) -> None:
+    assert stored_members(tmp_path, content) == {}, "the member's agent publishes it again"
