@@ -1,4 +1,4 @@
-"""Stands in for Azure's CLI where the guide is followed: answers from the offline Azure in the file AZURE."""
+"""Stands in for Azure's CLI in tests of the guide: answers from the offline Azure in the file AZURE."""
 
 import os
 import sys
@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> int:
             assert read is not None
             print(read[1]["connectionStatus"])
         case "vm run-command invoke":
-            # No VM runs here: what it would say is tests/unit/test_health.py's.
+            # No VM runs here: tests/unit/test_health.py tests its report.
             print(named["--name"], named["--scripts"])
         case _:
             print(f"az {command}: unknown here", file=sys.stderr)

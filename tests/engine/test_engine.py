@@ -35,7 +35,7 @@ pytestmark = [
     pytest.mark.skipif(find_cli() is None, reason="no Pulumi CLI on PATH or in ~/.pulumi/bin"),
 ]
 
-KEPT = {
+DURABLE = {
     "azure-native:keyvault:Vault",
     "azure-native:storage:StorageAccount",
     "azure-native:dbforpostgresql:Server",
@@ -95,7 +95,9 @@ def test_a_bank_changes_its_size_in_place(tmp_path: Path) -> None:
 
     member(engine, "bank", size="medium", deletionProtection=True, nodes=nodes)
     gone = [step for step in steps(engine, "bank") if step[0] != "update"]
-    assert not [step for step in gone if step[1] in KEPT], "an identity that is added again needs its keys and ledger"
+    assert not [step for step in gone if step[1] in DURABLE], (
+        "an identity that is added again needs its keys and ledger"
+    )
     up(engine, "bank")
 
 
@@ -275,12 +277,12 @@ _REFERENCE = {
 }
 
 
-def test_a_stack_that_is_nowhere_is_no_name_of_a_file(tmp_path: Path) -> None:
+def test_a_missing_stack_is_not_taken_for_a_file(tmp_path: Path) -> None:
     path = str(tmp_path / "Pulumi.bank-x.yaml")
     with pytest.raises(EngineError) as refused:
         Engine(root=tmp_path).prepare(path)
     assert str(refused.value).startswith(f"stack {path[:200]} is not deployed, and no sample has that name; wanted")
-    assert f"Pulumi.{path}" not in str(refused.value), "there is no such name of a file"
+    assert f"Pulumi.{path}" not in str(refused.value), "the message names no file"
 
 
 def test_a_resource_among_a_peers_outputs_does_not_end_an_update(tmp_path: Path) -> None:
@@ -289,7 +291,7 @@ def test_a_resource_among_a_peers_outputs_does_not_end_an_update(tmp_path: Path)
     peer = {"name": "bank-b", "legalName": "O=Bank B, L=London, C=GB", "stack": f"organization/{PROJECT}/bank-b"}
     member(engine, "bank", peers=[{**peer, "link": "ipsec"}])
     up(engine, "bank")
-    assert steps(engine, "bank") == [], "nobody looks up in our stack what is in the peer's"
+    assert steps(engine, "bank") == [], "the peer's resources must not be looked up in the own stack"
     engine.stand_in("bank-b", {"member": _REFERENCE})
     with pytest.raises(EngineError) as failed:
         up(engine, "bank")
@@ -391,7 +393,7 @@ def inside(folder: Path) -> list[str]:
 def await_condition(holds: Callable[[], bool], what: str) -> None:
     deadline = time.monotonic() + 60
     while not holds():
-        assert time.monotonic() < deadline, f"waited in vain: {what}"
+        assert time.monotonic() < deadline, f"not in time: {what}"
         time.sleep(0.2)
 
 

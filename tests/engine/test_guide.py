@@ -25,7 +25,7 @@ BACKEND = "azblob://pulumi?storage_account=bankxstate"
 
 
 class Clone(Engine):
-    """The engine in a copy of the project, as somebody has it who cloned it."""
+    """The engine in a copy of the project, as in a clone."""
 
     @property
     def project(self) -> Path:
@@ -58,7 +58,7 @@ class Walk:
         }
 
     def section(self, name: str) -> str:
-        """Write its settings into the stack's file, and run its commands in one shell; what they printed."""
+        """Write its settings into the stack's file, and run its commands in one shell; returns their output."""
         file = self.engine.configuration_of(STACK)
         document = yaml.safe_load(file.read_text()) if file.exists() else {"config": {}}
         document["config"] |= settings(name)
@@ -80,10 +80,10 @@ def test_the_guide_works_word_for_word(tmp_path: Path) -> None:
     walk.front.up("bank-b", bank_b, [])
 
     walk.section("The first bank")
-    assert walk.outputs()["waitsFor"] == {}, "a bank alone waits for nobody"
+    assert walk.outputs()["waitsFor"] == {}, "a bank without peers waits for nobody"
     walk.section("Joining")
     sent = json.loads((walk.engine.project / f"{STACK}.json").read_text())
-    assert sent == walk.outputs()["member"], "the file that the newcomer sends is its card"
+    assert sent == walk.outputs()["member"], "the file that the new member sends is its card"
     newcomer = {
         "name": STACK,
         "legalName": settings("The first bank")["decentralized-trust:bank"]["legalName"],
@@ -97,23 +97,23 @@ def test_the_guide_works_word_for_word(tmp_path: Path) -> None:
         "ledger-authority pending",
         "ledger-authority approve ID --by alice@bank-x.example",
         "ledger-authority list",
-    ], f"one of the authority's VMs runs each: {said}"
-    assert len({vm for vm, _ in asked}) == 1, "and the same VM"
+    ], f"one of the authority's VMs runs each command: {said}"
+    assert len({vm for vm, _ in asked}) == 1, "it is the same VM"
     said = walk.section("After `pulumi up`")
-    assert '"approval of each node\'s request"' in said, "it says what waits for whom"
-    assert said.count("Connected\n") == 1, f"bank-b's half is there: {said}"
-    assert said.count("Connecting\n") + said.count("NotConnected\n") == 2, f"and bank-c's halves are not: {said}"
-    assert said.count("curl --silent localhost:8080/health") == 7, "each VM of a medium bank is asked"
+    assert '"approval of each node\'s request"' in said, "the output says what other members have to do"
+    assert said.count("Connected\n") == 1, f"bank-b's half exists: {said}"
+    assert said.count("Connecting\n") + said.count("NotConnected\n") == 2, f"and bank-c's halves do not: {said}"
+    assert said.count("curl --silent localhost:8080/health") == 7, "each VM of a medium bank answers"
 
     walk.section("Replacing a leaked key")
     assert walk.outputs()["member"]["keyGenerations"]["link"] == 2
     walk.front.up("bank-b", bank_b, [])
     walk.section("Leaving")
     walk.section("Teardown")
-    assert not walk.engine.has(STACK), "the stack is gone"
+    assert not walk.engine.has(STACK), "the stack is deleted"
     groups = [
         each.inputs["resourceGroupName"]
         for each in OfflineAzure(walk.engine.folder / "azure.json").resources.values()
         if each.short == "resources:ResourceGroup"
     ]
-    assert [group.startswith("bank-b") for group in groups] == [True], f"bank-b alone has anything left: {groups}"
+    assert [group.startswith("bank-b") for group in groups] == [True], f"only bank-b has resources left: {groups}"

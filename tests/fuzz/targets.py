@@ -438,13 +438,13 @@ def _files(folder: Path) -> Iterator[Target]:
         chains=((b"x",),),
         content=b"x",
     )
-    kept = software._StoredMember(member="bank-b", infos=(info,))
+    stored = software._StoredMember(member="bank-b", infos=(info,))
     # An unreadable file is skipped, so no error is documented.
     yield Target(
-        "kept-member",
+        "stored-member",
         written(lambda path: software._known_members(path.parent.parent), "members/bank-b.json"),
         (),
-        [kept.model_dump_json(by_alias=True).encode()],
+        [stored.model_dump_json(by_alias=True).encode()],
     )
 
 
@@ -586,12 +586,14 @@ def _answers(runner: asyncio.Runner, network: _Network) -> Iterator[Target]:
         await made.network_parameters(verify)
 
     root = to_pem(make_network().root)
-    told = enrolment.NetworkAnswer(trust_root=root, epoch=1, network_parameters=base64.b64encode(b"signed").decode())
+    answer = enrolment.NetworkAnswer(
+        trust_root=root, epoch=1, network_parameters=base64.b64encode(b"signed").decode()
+    )
     yield Target(
         "network-answer",
         asking.body(enrolled),
         (SoftwareError, *_REFUSED),
-        [told.model_dump_json(by_alias=True).encode()],
+        [answer.model_dump_json(by_alias=True).encode()],
     )
 
     yield from _azure(asking, network)
@@ -708,7 +710,7 @@ NAMES = (
     "http-request-networkinfo",
     "http-request-requests",
     "identity-record",
-    "kept-member",
+    "stored-member",
     "key-document",
     "legal-name",
     "network-answer",

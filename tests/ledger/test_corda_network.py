@@ -83,7 +83,7 @@ def consortium(tmp_path: Path) -> Iterator[Consortium]:
 
 def held(bank: LabBank, identity: str) -> VmProcess:
     vm = bank.holder(identity)
-    assert vm, f"{bank.name}: nobody holds {identity}, or its node is not ready"
+    assert vm, f"{bank.name}: no VM holds {identity}, or its node is not ready"
     return vm
 
 

@@ -118,7 +118,7 @@ class Vm:
     def __post_init__(self) -> None:
         self.software = software_of(self.context, self.network)
         self.keys = self.software.make_secrets(self.identity)
-        (self.folder / "kept").mkdir(parents=True)
+        (self.folder / "durable").mkdir(parents=True)
 
     @property
     def database(self) -> str:
@@ -141,7 +141,7 @@ class Vm:
         self.place = Place(
             identity=self.identity,
             epoch=self.epoch,
-            durable=self.folder / "kept",
+            durable=self.folder / "durable",
             scratch=self.folder / "scratch",
             secrets=self.folder / "secrets",
             database=await fence.close_older(self.database, self.epoch, "vm-1", known=self.epoch > 1),
@@ -583,9 +583,9 @@ def test_a_node_notices_a_silently_cut_path_to_its_database(vm: Vm, mallory: "Ma
     finally:
         vm.path.mend()
     assert vm.running
-    mended = time.monotonic()
+    repaired = time.monotonic()
     vm.run(follow(vm, 120))
-    print("not ready after", round(seen[Readiness.UP], 1), "ended after", round(time.monotonic() - mended, 1))
+    print("not ready after", round(seen[Readiness.UP], 1), "ended after", round(time.monotonic() - repaired, 1))
     assert vm.run(vm.running.wait()) == RESTART_STATUS, "work that got no connection waits for the next start"
     assert vm.run(vm.software.readiness(vm.place)) is Readiness.DOWN
     vm.run(vm.prepare())
@@ -774,11 +774,11 @@ def unstarted(vm: Vm, installed: Installed, tmp_path: Path) -> Vm:
 def replace_vm(vm: Vm, folder: Path) -> Vm:
     made = object.__new__(Vm)
     made.__dict__.update(vm.__dict__)
-    for name in ("kept", "scratch", "secrets"):
+    for name in ("durable", "scratch", "secrets"):
         (folder / name).mkdir()
     for name, blob in vm.keys.items():
         (folder / "secrets" / name).write_bytes(blob)
-    made.place = replace(vm.place, durable=folder / "kept", scratch=folder / "scratch", secrets=folder / "secrets")
+    made.place = replace(vm.place, durable=folder / "durable", scratch=folder / "scratch", secrets=folder / "secrets")
     return made
 
 

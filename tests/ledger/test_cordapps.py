@@ -1,4 +1,4 @@
-"""The examples' CorDapps: how they are built; and runs of their own tests of contracts, flows and clients."""
+"""The examples' CorDapps: their build, and runs of their own tests of contracts, flows and clients."""
 
 import re
 import shutil

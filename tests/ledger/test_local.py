@@ -1,4 +1,4 @@
-"""The banks on this machine: a load balancer with the rules of Azure's, and the scenario's five steps."""
+"""The banks on this machine: a load balancer with Azure's rules, and the scenario's five steps."""
 
 import re
 import signal

@@ -1,4 +1,4 @@
-"""What the runbook's command says of the routes that a gateway in the mesh has learned."""
+"""The runbook's command, run on the routes that a gateway in the mesh has learned."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from stack import routes
 
 
 def judged(member: RunningMember, mesh: Mesh, folder: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
-    """Status and output of the command, with the files that the runbook has its reader save in a folder."""
+    """Status and output of the command, with the runbook's files in a folder."""
     peers = [each.plan for each in mesh.members.values() if each is not member]
     for plan in peers:
         (folder / f"{plan.name}.json").write_text(json.dumps(plan.card))

@@ -1,4 +1,4 @@
-"""Packets that a router holds back, and lets through all the same."""
+"""Packets that a router delays."""
 
 import os
 import socket
@@ -19,12 +19,12 @@ SECONDS = 0.1
 
 
 def descriptors() -> list[str]:
-    """Of devices like the delaying one."""
+    """The file descriptors of delaying devices."""
     opened = [os.readlink(each) for each in Path("/proc/self/fd").iterdir() if each.is_symlink()]
     return [each for each in opened if each == "/dev/net/tun"]
 
 
-def test_an_answer_takes_both_ways_longer_and_nothing_is_lost() -> None:
+def test_an_answer_is_delayed_both_ways_and_nothing_is_lost() -> None:
     with ExitStack() as stack:
         router, near, far = (Namespace(name) for name in ("router", "near", "far"))
         for each in (router, near, far):
@@ -43,9 +43,9 @@ def test_an_answer_takes_both_ways_longer_and_nothing_is_lost() -> None:
 
         threads = threading.active_count()
         with delayed(router, ["near", "far"], SECONDS):
-            assert descriptors(), "it is held open"
+            assert descriptors(), "the device is open"
             calling, took = call()
-            assert 2 * SECONDS <= took < 20 * SECONDS, "a connection is there once an answer is"
+            assert 2 * SECONDS <= took < 20 * SECONDS, "a connection takes one answer"
             answering, _ = server.accept()
             stack.enter_context(answering)
             sent = b"x" * 1_000_000
@@ -54,12 +54,12 @@ def test_an_answer_takes_both_ways_longer_and_nothing_is_lost() -> None:
             received = 0
             while received < len(sent):
                 received += len(answering.recv(1 << 16))
-            assert received == len(sent), "each packet comes out once"
+            assert received == len(sent), "each packet is delivered once"
             sender.join()
-        # The least of several: a busy machine may delay any of them.
-        assert min(call()[1] for _ in range(20)) < 2 * SECONDS, "nothing is held back any more"
+        # The minimum of several: a busy machine may delay any of them.
+        assert min(call()[1] for _ in range(20)) < 2 * SECONDS, "nothing is delayed any more"
         assert threading.active_count() == threads, "its thread has ended"
-        assert not descriptors(), "the kernel would keep the router's namespace for it"
+        assert not descriptors(), "the open device would keep the router's namespace"
 
 
 def test_a_negative_delay_is_refused() -> None:
@@ -67,6 +67,6 @@ def test_a_negative_delay_is_refused() -> None:
     try:
         with pytest.raises(ValueError, match=r"a delay of -0\.1 s; wanted 0 or more"), delayed(router, [], -SECONDS):
             pass
-        assert "delay" not in router.run("ip", "link"), "before anything is made"
+        assert "delay" not in router.run("ip", "link"), "before anything is created"
     finally:
         router.end()

@@ -1,4 +1,4 @@
-"""The five steps of the scenario, between nodes whose banks are linked by tunnels alone."""
+"""The five steps of the scenario, between nodes whose banks are linked only by tunnels."""
 
 from contextlib import ExitStack
 from pathlib import Path
@@ -26,6 +26,4 @@ def test_records_are_shared_and_payments_made_through_the_tunnels(tmp_path: Path
         assert outcome.committed > 0, "updates were made during the takeover"
         assert outcome.whole, f"no record may be lost or duplicated, and each request must be answered: {outcome}"
         carried = {(one, other): megabytes for one, other, megabytes in mesh.carried()}
-    assert min(carried.values()) > 0.1, (
-        f"each two banks' nodes speak with each other, and there is no other way: {carried}"
-    )
+    assert min(carried.values()) > 0.1, f"each two banks' nodes are connected, and only through tunnels: {carried}"

@@ -1,6 +1,6 @@
-"""Three banks whose gateways speak IKEv2 and BGP with each other, each as its own plan says.
+"""Three banks whose gateways speak IKEv2 and BGP with each other, each configured from its own plan.
 
-Wants root, strongSwan and FRR.
+Requires root, strongSwan and FRR.
 """
 
 import secrets
@@ -63,13 +63,13 @@ def mesh(plans: dict[str, MemberPlan]) -> Iterator[Mesh]:
 def dialled(
     namespace: Namespace, source: IPv4Address, listeners: Iterable[tuple[IPv4Address, int]]
 ) -> dict[tuple[IPv4Address, int], str | None]:
-    """Who answers at each of them."""
+    """The banks that answer at each address."""
     listeners = sorted(listeners)
     return dict(zip(listeners, at_once(lambda each: dial(namespace, source, *each), listeners), strict=True))
 
 
 def at_once(ask: Callable[[Any], Any], each: Iterable[Any]) -> list[Any]:
-    """All answers. What a security group drops is waited for."""
+    """All answers; dropped packets take the full timeout."""
     with ThreadPoolExecutor(32) as pool:
         return list(pool.map(ask, each))
 
@@ -83,20 +83,20 @@ def listening(member: RunningMember) -> set[tuple[IPv4Address, int]]:
 
 
 def reached(member: RunningMember, other: RunningMember) -> set[tuple[IPv4Address, int]]:
-    """What a member's node VM reaches of another member."""
+    """Addresses of another member that a member's node VM reaches."""
     nodes = member.hosts["nodes"]
     answers = dialled(nodes.namespace, nodes.address, listening(other))
-    assert set(answers.values()) <= {other.plan.name, None}, "nobody answers in another's place"
+    assert set(answers.values()) <= {other.plan.name, None}, "each answer comes from the right member"
     return {listener for listener, answer in answers.items() if answer}
 
 
 def frontend(member: RunningMember) -> IPv4Address:
-    """Where its nodes listen."""
+    """The address of its nodes."""
     return IPv4Address(urlsplit(member.plan.card["networkInfoUrl"]).hostname or "")
 
 
 def on_card(plan: MemberPlan) -> set[tuple[IPv4Address, int]]:
-    """What a member's card tells its peers of."""
+    """The addresses and ports on a member's card."""
     card = plan.card
     urls = [card["networkInfoUrl"], *(f"//{node['p2pAddress']}" for node in card["nodes"])]
     if card["authority"]:
@@ -115,7 +115,7 @@ def test_both_plans_agree_on_each_tunnel(plans: dict[str, MemberPlan]) -> None:
     }
     assert len(ends) == 24, "each of the three pairs has a full mesh of four tunnels, from both sides"
     for (one, other), said in ends.items():
-        assert ends[other, one] == said, f"{one} and {other} got the same key and policy"
+        assert ends[other, one] == said, f"{one} and {other} have the same key and policy"
     keys = {frozenset(pair): key for pair, (key, _, _) in ends.items()}
     assert len(set(keys.values())) == 3, "no two pairs of members share a key"
 
@@ -123,45 +123,45 @@ def test_both_plans_agree_on_each_tunnel(plans: dict[str, MemberPlan]) -> None:
 def test_every_tunnel_has_exactly_the_policys_algorithms(mesh: Mesh) -> None:
     found = {each.namespace.name: each.association for each in mesh.tunnels}
     assert {name: each for name, each in found.items() if each not in (AGREED, RENEWED)} == {}, (
-        "IKEv2, and the strongest that a gateway offers"
+        "IKEv2, with the strongest algorithms of a gateway"
     )
     tunnel = mesh.members["bank-b"].tunnels[0]
     tunnel.renew()
     until(lambda: tunnel.association == RENEWED, 10, "renewed keys, from the policy's own group")
 
 
-def test_no_profile_of_apparmor_keeps_daemons_from_their_files(mesh: Mesh) -> None:
+def test_no_apparmor_profile_denies_the_daemons_their_files(mesh: Mesh) -> None:
     running = [each.resolve() for each in Path("/proc").glob("[0-9]*/exe") if each.exists()]
     ours = [each for each in running if each.name == CHARON.name and each.is_relative_to(mesh.folder)]
     assert len(ours) == len(mesh.tunnels), (
-        f"Debian and Ubuntu have a profile for {CHARON}, by which a daemon reads /etc and writes /run alone"
+        f"Debian and Ubuntu have a profile for {CHARON}, by which a daemon reads only /etc and writes only /run"
     )
 
 
-def test_peers_reach_what_a_card_names_and_no_rpc(mesh: Mesh) -> None:
+def test_peers_reach_the_cards_addresses_and_no_rpc(mesh: Mesh) -> None:
     found = at_once(lambda pair: reached(*pair), pairs(mesh))
     for (one, other), opened in zip(pairs(mesh), found, strict=True):
         revocation = {each for each in listening(other) if each[1] == REVOCATION}
-        assert opened == on_card(other.plan) | revocation, f"{one.plan.name} at {other.plan.name}: as the card says"
+        assert opened == on_card(other.plan) | revocation, f"{one.plan.name} at {other.plan.name}: as on the card"
         assert {port for _, port in listening(other) - opened} == {RPC}, "RPC is for the bank's own applications"
 
 
 def test_a_banks_own_rules_keep_a_hostile_peer_from_its_rpc(mesh: Mesh) -> None:
     def answers(pair: tuple[RunningMember, RunningMember]) -> list[str | None]:
         hostile, bank = pair
-        # Not from its nodes' subnet, whose rules would stop it there already.
+        # Not from its nodes' subnet, whose own rules would deny it.
         return [dial(hostile.namespace, hostile.bgp_ip, frontend(bank), port) for port in (P2P, RPC)]
 
     for (_, bank), found in zip(pairs(mesh), at_once(answers, pairs(mesh)), strict=True):
         assert found == [bank.plan.name, None], "P2P is for peers, RPC is not"
 
 
-# --- What must not connect, and what comes back ---------------------------------------------------------------------
+# --- Refused connections and recovery ------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def healed(mesh: Mesh, plans: dict[str, MemberPlan]) -> Iterator[Mesh]:
-    """The mesh, to be changed at will: each member has its own plan again afterwards."""
+    """The mesh, which a test may change: afterwards each member has its own plan again."""
     yield mesh
     for name, member in mesh.members.items():
         member.change(plans[name])
@@ -170,7 +170,7 @@ def healed(mesh: Mesh, plans: dict[str, MemberPlan]) -> Iterator[Mesh]:
 
 @pytest.fixture
 def front(consortium: Consortium, tmp_path: Path) -> InProcess:
-    """The same three banks elsewhere, to be changed at will."""
+    """A copy of the three banks, which a test may change."""
     shutil.copytree(consortium.front.folder, tmp_path / "banks")
     return InProcess(tmp_path / "banks")
 
@@ -187,7 +187,7 @@ def changed(front: InProcess, bank: str, folder: Path, **changes: Any) -> Member
 
 
 def between(mesh: Mesh, one: str, other: str) -> list[Association | None]:
-    """What is established between two members, as each end of each tunnel says."""
+    """The established security associations between two members, from both ends."""
     ends = [{each.public_ip for each in mesh.members[name].plan.instances} for name in (one, other)]
     found = [each for each in mesh.tunnels if all(each.public_ips & end for end in ends)]
     assert len(found) == 8, "four tunnels"
@@ -198,8 +198,10 @@ def are(mesh: Mesh, one: str, other: str, what: Association | None) -> None:
     until(lambda: between(mesh, one, other) == [what] * 8, 20, f"{one} and {other}: {what}")
 
 
-def test_who_has_both_cards_and_the_address_does_not_connect(healed: Mesh, plans: dict[str, MemberPlan]) -> None:
-    """Somebody in bank C's place on the internet, with all that is public."""
+def test_a_stranger_with_both_cards_and_the_address_does_not_connect(
+    healed: Mesh, plans: dict[str, MemberPlan]
+) -> None:
+    """A host at bank C's public address, with all public information."""
     secret, bank_c = secrets.token_bytes(32), plans["bank-c"]
 
     def party(card: Mapping[str, Any], key: str | None = None) -> Party:
@@ -213,23 +215,23 @@ def test_who_has_both_cards_and_the_address_does_not_connect(healed: Mesh, plans
     for each in healed.members["bank-a"].tunnels:
         each.initiate()
     are(healed, "bank-a", "bank-c", None)
-    assert None not in between(healed, "bank-a", "bank-b"), "the others' link has another key"
-    assert not reached(healed.members["bank-c"], healed.members["bank-a"]), "without a tunnel there is no way"
+    assert None not in between(healed, "bank-a", "bank-b"), "the other members' link has another key"
+    assert not reached(healed.members["bank-c"], healed.members["bank-a"]), "without a tunnel nothing is reachable"
 
 
-def test_a_changed_policy_is_down_until_the_other_side_follows(
+def test_with_a_changed_policy_a_link_is_down_until_the_other_side_follows(
     healed: Mesh, front: InProcess, tmp_path: Path
 ) -> None:
     policy = {"connectivity": {"vpn": {"ipsecPolicy": {"dhGroup": "ECP256", "pfsGroup": "ECP256"}}}}
     bank_a, bank_b = (healed.members[name] for name in ("bank-a", "bank-b"))
     bank_a.change(changed(front, "bank-a", tmp_path, **policy))
     are(healed, "bank-a", "bank-b", None)
-    assert None not in between(healed, "bank-b", "bank-c"), "the others' link stays as it was"
+    assert None not in between(healed, "bank-b", "bank-c"), "the other members' link is unchanged"
     bank_b.change(changed(front, "bank-b", tmp_path, **policy))
     are(healed, "bank-a", "bank-b", replace(AGREED, suite=IKE.replace("384/ECP_384", "384/ECP_256")))
 
 
-def test_a_raised_generation_is_down_until_the_other_side_follows(
+def test_with_a_raised_generation_a_link_is_down_until_the_other_side_follows(
     healed: Mesh, front: InProcess, tmp_path: Path
 ) -> None:
     bank_a, bank_b = (healed.members[name] for name in ("bank-a", "bank-b"))
@@ -237,8 +239,8 @@ def test_a_raised_generation_is_down_until_the_other_side_follows(
     are(healed, "bank-a", "bank-b", None)
     bank_a.change(changed(front, "bank-a", tmp_path))
     are(healed, "bank-a", "bank-b", AGREED)
-    assert set(between(healed, "bank-b", "bank-c")) == {None}, "bank C has not run yet"
-    assert None not in between(healed, "bank-a", "bank-c"), "a key is one pair's"
+    assert set(between(healed, "bank-b", "bank-c")) == {None}, "bank C has not updated yet"
+    assert None not in between(healed, "bank-a", "bank-c"), "each pair of members has a separate key"
 
 
 def test_traffic_moves_when_an_instance_is_lost(healed: Mesh) -> None:
@@ -246,14 +248,14 @@ def test_traffic_moves_when_an_instance_is_lost(healed: Mesh) -> None:
     nodes = bank_a.hosts["nodes"]
 
     def answers() -> set[str | None]:
-        """Of connections that take different ways."""
+        """The answers of connections over different tunnels."""
         return set(at_once(lambda _: dial(nodes.namespace, nodes.address, frontend(bank_c), P2P), range(32)))
 
     assert answers() == {"bank-c"}
     bank_c.lose(0)
     try:
-        assert None in answers(), "a part of the connections took that way"
-        # BGP forgets a silent peer after so long; the probe of a dead tunnel is faster.
+        assert None in answers(), "some connections used that instance"
+        # BGP drops a silent peer after this time; dead peer detection is faster.
         until(lambda: answers() == {"bank-c"}, HOLD_SECONDS, "traffic over the other instance")
     finally:
         bank_c.restore(0)
@@ -261,22 +263,22 @@ def test_traffic_moves_when_an_instance_is_lost(healed: Mesh) -> None:
     until(lambda: answers() == {"bank-c"}, 30, "traffic over both again")
 
 
-# --- Routes ---------------------------------------------------------------------------------------------------------
+# --- Routes --------------------------------------------------------------------------------------------------------
 
 
-def test_what_gateways_announce_to_each_other_is_not_foreign(
+def test_routes_that_gateways_announce_to_each_other_are_not_foreign(
     mesh: Mesh, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for member in mesh.members.values():
         status, said = judged(member, mesh, tmp_path, capsys)
         assert (status, "0 foreign, 0 unclear" in said) == (0, True), (
-            f"{member.plan.name}: a check that always complains: {said}"
+            f"{member.plan.name}: a check that always fails: {said}"
         )
         spaces = {each.plan.space for each in mesh.members.values()}
         assert {IPv4Network(each["network"]) for each in member.learned_routes()} == spaces
 
 
-def test_a_peer_that_announces_a_part_of_a_third_banks_range_is_seen(
+def test_a_peer_that_announces_a_part_of_a_third_banks_range_is_found(
     mesh: Mesh, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bank_a, thief, stolen = mesh.members["bank-a"], mesh.members["bank-c"].instances[0], IPv4Network("10.2.0.0/24")

@@ -1,6 +1,6 @@
 """Two banks of one Entra tenant that are linked by `ipsec`, beside a third bank: direct routes come by BGP.
 
-Wants root, strongSwan and FRR.
+Requires root, strongSwan and FRR.
 """
 
 import shutil
@@ -37,11 +37,13 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
         yield made
 
 
-def test_the_direct_route_of_an_ipsec_link_is_wanted_in_one_tenant_too(
+def test_the_direct_route_of_an_ipsec_link_is_required_in_one_tenant_too(
     mesh: Mesh, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bank_a, bank_b, bank_c = (mesh.members[name] for name in ("bank-a", "bank-b", "bank-c"))
-    assert bank_a.plan.card["tenantId"] == bank_b.plan.card["tenantId"], "or this would be the sample's other link"
+    assert bank_a.plan.card["tenantId"] == bank_b.plan.card["tenantId"], (
+        "otherwise it would be the sample's default link"
+    )
 
     def over(*paths: str) -> bool:
         """Whether the routes to bank B have these AS paths, and no others."""
@@ -60,7 +62,7 @@ def test_the_direct_route_of_an_ipsec_link_is_wanted_in_one_tenant_too(
         until(lambda: over(over_c), 30, "the way over bank C alone")
         status, said = judged(bank_a, mesh, tmp_path, capsys)
         assert (status, "carries bank-b's traffic; wanted a shorter route from bank-b itself" in said) == (1, True), (
-            f"the tunnels are up, but bank C carries what they should: {said}"
+            f"the tunnels are up, but bank C carries their traffic: {said}"
         )
     finally:
         for mine, theirs in sessions:

@@ -51,7 +51,7 @@ from tests.vaults import not_found
 
 
 class Committing(echo.EchoSoftware):
-    """The echo platform with a database, where a second process leaves a row as often as it can."""
+    """The echo platform with a database, into which a second process writes rows as fast as it can."""
 
     def processes(self, place: Place) -> Sequence[Process]:
         """`echo`, and `writer`."""
@@ -88,7 +88,7 @@ def write(epoch: int) -> None:
 
 
 class FileVault(IdentityVault):
-    """Keys in a file of each identity: what Key Vault does with them is tested by itself."""
+    """Keys in a file of each identity; Key Vault has separate tests."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -99,14 +99,14 @@ class FileVault(IdentityVault):
     async def obtain(self, identity: Identity, make: Callable[[], Mapping[str, bytes]], known: str | None) -> Any:
         path = self._folder / identity.name
         if not path.exists():
-            assert known is None, "new keys over old ones"
+            assert known is None, "new keys must not overwrite old ones"
             path.write_text(json.dumps({name: blob.hex() for name, blob in make().items()}))
         blobs = {name: bytes.fromhex(blob) for name, blob in json.loads(path.read_text()).items()}
         return SimpleNamespace(blobs=blobs, fingerprint=hashlib.sha256(path.read_bytes()).hexdigest())
 
 
 class FileSecrets:
-    """The client of a vault whose secrets are files: what the infrastructure wrote."""
+    """The client of a vault whose secrets are files."""
 
     def __init__(self, folder: Path) -> None:
         self._folder, self.vault_url = folder, folder.as_uri()
@@ -119,7 +119,7 @@ class FileSecrets:
 
 
 def configured(given: Mapping[str, Any]) -> AgentConfiguration:
-    """What the infrastructure would tell the VM's agent."""
+    """The agent's configuration, as a deployment writes it."""
     return AgentConfiguration(
         member=given["member"],
         address_space=IPv4Network(f"{given['host']}/32"),
@@ -160,7 +160,7 @@ async def run(given: Mapping[str, Any]) -> None:
         vault = BankVault(secrets, poll_seconds=0.5)
         network = exchange(configuration, echo.ECHO, every, documents, vault)
         network.intervals = ExchangeIntervals(fetch=0.5, refresh=0.5, peers=0.5)
-        told = software_context(configuration, documents, vault, host)
+        context = software_context(configuration, documents, vault, host)
         database = given.get("postgres")
         share, disk = (
             LedgerShare(configuration.share, mount=False, users=NODE_USERS if given["separate"] else {}),
@@ -170,7 +170,7 @@ async def run(given: Mapping[str, Any]) -> None:
         presence = BlobPresence(leases, given["vm"])
         fence = PostgresFence("127.0.0.1", database, administrator, None) if database else None
         resources = Resources(
-            software=Committing(told) if database else echo.EchoSoftware(told),
+            software=Committing(context) if database else echo.EchoSoftware(context),
             share=share,
             vault=FileVault(folder / "keys"),
             disk=disk,

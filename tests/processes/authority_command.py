@@ -22,7 +22,7 @@ def main(options: list[str], module: str, arguments: list[str]) -> int:
     assert options == ["-B", "-m"], "root leaves no bytecode among the sources"
     given = json.loads(Path(os.environ["CLOUDS"]).read_text())
     commands: Any = import_module(f"{module}.__main__")
-    assert Path(commands.__file__).is_relative_to(Path.cwd()), "what the VM has is run, and nothing of the checkout"
+    assert Path(commands.__file__).is_relative_to(Path.cwd()), "the VM's sources must run, and not the checkout's"
     vm = import_module(f"{module}.vm")
     keys_of = import_module(f"{module}.keys").VaultKeys
     commands.AUTHORITY_FILE = Path(given["file"])

@@ -30,7 +30,7 @@ _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
 
 
 def restrictable() -> bool:
-    """Whether this machine has what it takes."""
+    """Whether this machine has the requirements."""
     return bool(NUMBERS and platform.machine() == "x86_64" and shutil.which("systemd-analyze"))
 
 
@@ -48,7 +48,7 @@ def group(name: str) -> set[str]:
 
 
 def allowed(unit: str) -> set[str]:
-    """What a unit allows: its lines add, those with a tilde take away."""
+    """The system calls that a unit allows: its lines add calls, those with a tilde remove them."""
     calls: set[str] = set()
     for line in re.findall(r"^SystemCallFilter=(.*)$", unit, re.MULTILINE):
         for name in line.removeprefix("~").split():
@@ -69,11 +69,11 @@ def apply(unit: str) -> None:
         code.append(struct.pack("HBBI", _RETURN, 0, 0, _ALLOW))
     code.append(struct.pack("HBBI", _RETURN, 0, 0, _ERRNO | getattr(errno, refusal)))
     program = ctypes.create_string_buffer(b"".join(code))
-    told = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(code), ctypes.addressof(program)))
+    argument = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(code), ctypes.addressof(program)))
     libc = ctypes.CDLL(None, use_errno=True)
     for arguments in (
         (_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0),
-        (_PR_SET_SECCOMP, _MODE_FILTER, ctypes.addressof(told), 0, 0),
+        (_PR_SET_SECCOMP, _MODE_FILTER, ctypes.addressof(argument), 0, 0),
     ):
         if libc.prctl(*(ctypes.c_ulong(each) for each in arguments)):
             raise OSError(ctypes.get_errno(), f"prctl{arguments[:2]}")

@@ -1,4 +1,4 @@
-"""Two banks' real agents with echo nodes: they learn of each other from cards alone, drain, follow, and forget.
+"""Two banks' real agents with echo nodes: they learn of each other from cards, drain, restart, and remove members.
 
 Where the kernel's header and systemd-analyze are there they run under the unit's filter of system calls.
 """
@@ -74,7 +74,7 @@ def status_of(vm: Vm) -> dict[str, Any]:
 
 
 def epochs_known(bank: Bank, member: str) -> list[int]:
-    """Of a member's nodes, as the bank's node knows them."""
+    """The epochs of a member's nodes, as the bank's node knows them."""
     return [node["epoch"] for node in bank.members().get(member, {"nodes": []})["nodes"]]
 
 
@@ -89,11 +89,11 @@ def test_two_banks_admit_and_expel_each_other(banks: tuple[Bank, Bank]) -> None:
     a.tell_peers({"bank-b": card("bank-b", b.frontend)})
     b.tell_peers({"bank-a": card("bank-a", a.frontend), "bank-c": card("bank-c", AWAY)})
 
-    # Nobody has the pinned document yet: everyone waits, and says for what.
+    # No bank has the pinned document yet: all wait for it, and report so.
     first = b.start(b.frontend)
     reason = eventually(lambda: status_of(first).get("reason"), "a reason")
-    assert reason.startswith(f"network document: nobody has one yet; wanted {PINNED}"), "a person knows what to do"
-    assert status_of(first)["identity"] == IDENTITY, "it holds its identity: no other VM would fare better"
+    assert reason.startswith(f"network document: nobody has one yet; wanted {PINNED}"), "the reason says what to do"
+    assert status_of(first)["identity"] == IDENTITY, "it keeps its identity: another VM would not help"
     a.put(NETWORK_DOCUMENT, b"an older one")
     holder = a.start(a.frontend)
     reason = eventually(lambda: "this bank has sha256:" in str(status_of(holder).get("reason")), "another document")
@@ -104,18 +104,22 @@ def test_two_banks_admit_and_expel_each_other(banks: tuple[Bank, Bank]) -> None:
     print(f"with the document: both nodes ready after {time.monotonic() - began:.1f} s")
     assert b.documents()[NETWORK_DOCUMENT] == DOCUMENT, "stored for the next holder"
 
-    # Each learns of the other over its link.
-    eventually(lambda: epochs_known(a, "bank-b") == [1] and epochs_known(b, "bank-a") == [1], "news of each other")
-    print(f"news of each other after {time.monotonic() - began:.1f} s")
-    assert a.members()["bank-b"]["card"]["name"] == "bank-b", "with the card"
+    # Each gets the other's network information over its link.
+    eventually(
+        lambda: epochs_known(a, "bank-b") == [1] and epochs_known(b, "bank-a") == [1], "each other's information"
+    )
+    print(f"each other's information after {time.monotonic() - began:.1f} s")
+    assert a.members()["bank-b"]["card"]["name"] == "bank-b", "with the member's card"
     assert epochs_known(a, "bank-a") == [1], "a bank's own nodes are its members too"
-    assert json.loads(a.documents()["peers/bank-b"])["member"] == "bank-b", "what a peer told outlives the VM"
-    troubles = eventually(lambda: status_of(first)["members"], "word of who is away")
-    assert "Cannot connect" in troubles["bank-c"], "only who is away is reported"
+    assert json.loads(a.documents()["peers/bank-b"])["member"] == "bank-b", (
+        "a peer's information is stored beyond the VM"
+    )
+    troubles = eventually(lambda: status_of(first)["members"], "the report of the unreachable member")
+    assert "Cannot connect" in troubles["bank-c"], "only unreachable members are reported"
     assert set(troubles) == {"bank-c"}
-    assert status_of(holder)["members"] == {}, "all is well there"
+    assert status_of(holder)["members"] == {}, "no cause is reported there"
 
-    # A standby serves the same, asks nobody, and goes on when the holder goes.
+    # A standby serves the same document, requests nothing, and goes on when the holder ends.
     standby = b.start(loopback(12))
     eventually(lambda: status_of(standby).get("state") == "standby", "a standby")
     first.process.send_signal(signal.SIGTERM)
@@ -125,19 +129,19 @@ def test_two_banks_admit_and_expel_each_other(banks: tuple[Bank, Bank]) -> None:
     eventually(lambda: "bank-c" not in b.members(), "an expulsion")
     eventually(lambda: status_of(standby)["members"] == {}, "nothing is wrong")
 
-    # The frontend leads to where the balancer says: here to a new VM at the old address.
+    # The balancer's frontend leads to a new VM at the old address.
     again = b.start(b.frontend, "vm-3")
-    eventually(lambda: epochs_known(a, "bank-b") == [2], "news of the next epoch")
-    assert status_of(again)["state"] == "standby", "told by one that holds nothing"
+    eventually(lambda: epochs_known(a, "bank-b") == [2], "information of the next epoch")
+    assert status_of(again)["state"] == "standby", "the answer comes from a standby"
 
-    # Who is dropped while no node runs is expelled at the next start.
+    # A member that is removed while no node runs is expelled at the next start.
     holder.process.send_signal(signal.SIGTERM)
     assert holder.process.wait(20) == 0
     assert "bank-b" in a.members()
     a.tell_peers({})
     second = a.start(loopback(2))
     eventually(lambda: ready(second), "bank-a's node again")
-    eventually(lambda: set(a.members()) == {"bank-a"}, "the other bank is forgotten")
+    eventually(lambda: set(a.members()) == {"bank-a"}, "the removal of the other bank")
 
 
 def running(bank: Bank) -> Vm:
@@ -156,8 +160,8 @@ def test_a_stale_node_restarts_in_the_same_epoch(banks: tuple[Bank, Bank]) -> No
     a.put(echo.REVISION, b"2")
     eventually(lambda: node_pids(holder) not in ([], before), "another process")
     eventually(lambda: ready(holder), "the node again")
-    assert status_of(holder)["epoch"] == epoch, "nobody else could take it meanwhile"
-    assert len(a.record().history) == epoch, "and the record shows no other holder"
+    assert status_of(holder)["epoch"] == epoch, "no other VM could acquire it meanwhile"
+    assert len(a.record().history) == epoch, "the record shows no other holder"
 
 
 def connected(vm: Vm) -> socket.socket:
@@ -181,10 +185,10 @@ def test_a_planned_stop_drains_the_node(banks: tuple[Bank, Bank]) -> None:
     with connected(holder) as connection:
         holder.process.send_signal(signal.SIGTERM)
         eventually(lambda: status_of(holder).get("state") == "draining", "draining")
-        eventually(lambda: refuses(holder), "the node takes nothing new")
+        eventually(lambda: refuses(holder), "the node accepts no new work")
         time.sleep(2)
         connection.sendall(b"ended\n")
-        assert connection.recv(100) == b"ended\n", "and ends what it has begun"
+        assert connection.recv(100) == b"ended\n", "it ends its work first"
         assert holder.process.poll() is None
     assert holder.process.wait(10) == 0
     assert a.record().history[-1].why == "SIGTERM"
@@ -197,10 +201,10 @@ def test_a_second_signal_ends_a_drain(banks: tuple[Bank, Bank]) -> None:
         holder.process.send_signal(signal.SIGTERM)
         eventually(lambda: status_of(holder).get("state") == "draining", "draining")
         holder.process.send_signal(signal.SIGTERM)
-        told = time.monotonic()
+        began = time.monotonic()
         assert holder.process.wait(15) == 0
-        print(f"stopped {time.monotonic() - told:.1f} s after the second signal")
-    assert a.record().history[-1].until is not None, "given back in order all the same"
+        print(f"stopped {time.monotonic() - began:.1f} s after the second signal")
+    assert a.record().history[-1].until is not None, "the identity is still released in order"
 
 
 def test_documents_of_a_bank_are_written_once(banks: tuple[Bank, Bank]) -> None:
@@ -210,15 +214,15 @@ def test_documents_of_a_bank_are_written_once(banks: tuple[Bank, Bank]) -> None:
             assert await documents.read("peers/bank-x") is None
             first = await documents.write("peers/bank-x", b"1", None)
             assert first
-            assert await documents.write("peers/bank-x", b"2", None) is None, "it is there already"
+            assert await documents.write("peers/bank-x", b"2", None) is None, "it exists already"
             second = await documents.write("peers/bank-x", b"2", first)
             assert second
             assert await documents.write("peers/bank-x", b"3", first) is None, "it has changed since"
-            kept = await documents.read("peers/bank-x")
-            assert kept
-            assert (kept.content, kept.etag) == (b"2", second)
-            assert await documents.write("peers/gone", b"1", first) is None, "it is not there any more"
-            assert await documents.names("peers/") == {"peers/bank-x": second}, "its ETag says whether it changed"
+            stored = await documents.read("peers/bank-x")
+            assert stored
+            assert (stored.content, stored.etag) == (b"2", second)
+            assert await documents.write("peers/gone", b"1", first) is None, "it does not exist any more"
+            assert await documents.names("peers/") == {"peers/bank-x": second}, "its ETag shows whether it changed"
             assert await documents.names("nothing/") == {}
 
     asyncio.run(story())

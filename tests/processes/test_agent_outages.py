@@ -1,6 +1,6 @@
-"""What an agent says while what it needs is away: it is healthy, gives the reason, and goes on by itself.
+"""An agent's report during outages: it is healthy, has the reason, and recovers by itself.
 
-Azure replaces VMs that say anything else, one after the other, and none of them would fare better.
+Azure would replace unhealthy VMs one after the other, and no new VM would help.
 """
 
 import asyncio
@@ -39,8 +39,8 @@ def bank(tmp_path: Path) -> Iterator[tuple[Bank, Any]]:
         made.end()
 
 
-def told(vm: Vm, key: str, word: str) -> None:
-    """Wait until a VM's health has a word under a key; whatever it says meanwhile, it is healthy."""
+def await_health(vm: Vm, key: str, word: str) -> None:
+    """Wait until a VM's health has a word under a key; the VM must stay healthy meanwhile."""
 
     def look() -> bool:
         health = vm.health()
@@ -54,33 +54,33 @@ def told(vm: Vm, key: str, word: str) -> None:
         raise
 
 
-def test_a_share_and_a_database_that_are_away_are_waited_for(bank: tuple[Bank, Any]) -> None:
+def test_an_agent_waits_for_a_share_and_a_database_in_an_outage(bank: tuple[Bank, Any]) -> None:
     made, _ = bank
     assert made.server
     share, aside = made.folder / "share", made.folder / "aside"
     made.server.crash()
     share.rename(aside)
     vm = made.start(HOST)
-    told(vm, "lacks", "share")
-    told(vm, "lacks", "database")
-    assert vm.health()["identity"] is None, "a VM that could not serve an identity takes none"
+    await_health(vm, "lacks", "share")
+    await_health(vm, "lacks", "database")
+    assert vm.health()["identity"] is None, "a VM that could not serve an identity acquires none"
     made.server.start()
     aside.rename(share)
-    eventually(lambda: ready(vm), "the node, once both are there")
+    eventually(lambda: ready(vm), "the node, once both are available")
 
-    # A holder whose node starts again meets them one after the other.
+    # A holder that restarts its node finds these faults one after the other.
     made.server.crash()
     share.rename(aside)
     made.put(echo.REVISION, b"2")
-    told(vm, "reason", "database")
+    await_health(vm, "reason", "database")
     made.server.start()
-    told(vm, "reason", "share")
+    await_health(vm, "reason", "share")
     aside.rename(share)
-    eventually(lambda: ready(vm), "the node, once the share is there")
-    assert vm.health()["epoch"] == 1, "the outage gave the identity to nobody else"
+    eventually(lambda: ready(vm), "the node, once the share is available")
+    assert vm.health()["epoch"] == 1, "no other VM has acquired the identity"
 
 
-def test_a_node_goes_on_without_storage_until_the_database_knows_another_holder(bank: tuple[Bank, Any]) -> None:
+def test_a_node_runs_without_storage_until_the_database_has_another_holder(bank: tuple[Bank, Any]) -> None:
     made, storage = bank
     assert made.server
     vm = made.start(HOST)
@@ -89,10 +89,10 @@ def test_a_node_goes_on_without_storage_until_the_database_knows_another_holder(
     time.sleep(LEASE.lease_seconds + 5)
     before = made.commits()[1]
     eventually(lambda: made.commits()[1] > before, "commits after the lease has lapsed")
-    until(lambda: vm.health().get("lease"), FAILSAFE.report_seconds + 20, "a word of it")
-    assert ready(vm), "the lease store alone is away"
+    until(lambda: vm.health().get("lease"), FAILSAFE.report_seconds + 20, "the report of the outage")
+    assert ready(vm), "only the lease store is unavailable"
 
-    # What a standby does that still has the store, down to the fence.
+    # What a standby does that still reaches the store, including the fence.
     async def administrator() -> tuple[str, str]:
         return postgres.ADMINISTRATOR, postgres.PASSWORD
 
@@ -101,25 +101,25 @@ def test_a_node_goes_on_without_storage_until_the_database_knows_another_holder(
     fenced = made.commits()[1]
     until(lambda: not ready(vm), FAILSAFE.kill_seconds + LEASE.watchdog_seconds, "the end of the node")
     assert vm.health()["ApplicationHealthState"] == "Healthy", "Azure would replace the VM"
-    assert made.commits() == {1: fenced}, "not one commit after the fence"
+    assert made.commits() == {1: fenced}, "no commit after the fence"
 
-    # The record is behind now, as one that was restored: the next holder raises it above what the database knows.
+    # The record is outdated now, like a restored one: the next holder raises it above the database's epoch.
     storage.send_signal(signal.SIGCONT)
     until(lambda: ready(vm), LEASE.lease_seconds + 60, "the node, once storage answers again")
     assert made.record().epoch == 3
     assert "lost, restored or edited" in vm.health()["lease"]
 
 
-def test_a_peer_that_is_away_is_reported_and_harms_nothing(bank: tuple[Bank, Any]) -> None:
+def test_an_unavailable_peer_is_reported_and_affects_nothing_else(bank: tuple[Bank, Any]) -> None:
     made, _ = bank
-    # Nobody listens there.
+    # Nothing listens there.
     made.tell_peers({"bank-b": make_card("bank-b", networkInfoUrl=f"https://{loopback(99)}:8443/networkinfo")})
     vm = made.start(HOST)
-    told(vm, "members", "bank-b")
+    await_health(vm, "members", "bank-b")
     eventually(lambda: ready(vm), "the node")
 
 
-def test_a_lost_record_costs_seconds_and_no_commit(bank: tuple[Bank, Any]) -> None:
+def test_a_lost_record_costs_seconds_and_no_commits(bank: tuple[Bank, Any]) -> None:
     made, _ = bank
     vms = [made.start(HOST), made.start(loopback(2))]
     eventually(lambda: any(ready(vm) for vm in vms), "the first node")
@@ -132,10 +132,10 @@ def test_a_lost_record_costs_seconds_and_no_commit(bank: tuple[Bank, Any]) -> No
     print(f"in service again after {time.monotonic() - lost:.1f} s")
     first = made.commits()[1]
     time.sleep(LEASE.renew_seconds + LEASE.request_seconds)
-    assert made.commits().keys() == {1, 2}, "nobody fights over it"
-    assert made.commits()[1] == first, "beside the second holder the first one commits nothing"
+    assert made.commits().keys() == {1, 2}, "no VM competes for it"
+    assert made.commits()[1] == first, "the first holder commits nothing beside the second"
     record = made.record()
     assert [each.epoch for each in record.history] == [1, 2], "the new record began at 1, and was raised"
     assert record.history[0].why
-    assert "epoch 1 has a role of another holder" in record.history[0].why, "the record says why"
+    assert "epoch 1 has a role of another holder" in record.history[0].why, "the record has the reason"
     assert any("lost, restored or edited" in str(vm.health().get("lease")) for vm in vms)

@@ -1,4 +1,4 @@
-"""The documents' commands for an authority's VM, run by a shell there as Azure's run command runs them."""
+"""The documents' commands for an authority's VM, run by a shell as Azure's run command does."""
 
 import asyncio
 import json
@@ -97,24 +97,24 @@ def test_the_documents_command_revokes_a_name(tls, blobs, vm) -> None:
         async with network(tls, blobs) as made, made.vm() as serving:
             request = new_request(name)
             asked = await serving.authority.request("bank-b", request)
-            assert await serving.authority.answer("bank-b", asked), "approved by itself"
+            assert await serving.authority.answer("bank-b", asked), "the certificates are issued"
             done = await asyncio.to_thread(vm, made, command.replace(documented, name))
             assert done.returncode == 0, f"{document}: {done.stderr}"
             assert done.stdout.startswith("revoked: "), f"{document}: {done.stdout}"
             again = await asyncio.to_thread(vm, made, command.replace(documented, name))
-            assert again.returncode == 1, "nothing of the name is valid any more"
+            assert again.returncode == 1, "no certificate of the name is valid any more"
 
     asyncio.run(history())
 
 
-def test_a_command_says_what_is_wrong_with_it(tls, blobs, vm) -> None:
+def test_a_wrong_command_is_explained(tls, blobs, vm) -> None:
     async def history() -> None:
         async with network(tls, blobs) as made, made.vm():
-            nobody = await asyncio.to_thread(vm, made, "ledger-authority approve 0 --by root")
-            assert (nobody.returncode, nobody.stdout) == (1, "")
-            assert "wanted a user principal name" in nobody.stderr
+            unnamed = await asyncio.to_thread(vm, made, "ledger-authority approve 0 --by root")
+            assert (unnamed.returncode, unnamed.stdout) == (1, "")
+            assert "wanted a user principal name" in unnamed.stderr
             unknown = await asyncio.to_thread(vm, made, "ledger-authority grant")
             assert unknown.returncode == 2
-            assert unknown.stderr.startswith("usage: ledger-authority "), "help names the command that there is"
+            assert unknown.stderr.startswith("usage: ledger-authority "), "the help names the installed command"
 
     asyncio.run(history())

@@ -41,7 +41,7 @@ def test_the_installed_programs_run_with_only_the_locked_libraries(
     run = subprocess.run(
         [sys.executable, "-m", module, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
     )
-    assert run.returncode == (2 if module == "ledger.install" else 78), f"EX_CONFIG: systemd shows it\n{run.stderr}"
+    assert run.returncode == (2 if module == "ledger.install" else 78), f"EX_CONFIG, as systemd shows\n{run.stderr}"
     assert said in run.stderr
 
 
@@ -66,9 +66,9 @@ def test_a_vm_gets_every_module_that_its_program_may_import(tmp_path: Path, modu
     assert run.returncode == 0, run.stderr
     got = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.suffix in {".py", ".java"}}
     assert got == set(files_of(module, "corda"))
-    assert {path for path in every_file() if path.endswith(".java")} <= got, "compiled on the VM"
+    assert {path for path in every_file() if path.endswith(".java")} <= got, "they are compiled on the VM"
     other = "ledger/corda/authority/server.py" if module == "agent" else "agent/lease.py"
-    assert other not in got, "and nothing that it does not run"
+    assert other not in got, "and no module that it does not run"
 
 
 def script(folder: Path, name: str, body: str = ":") -> None:
@@ -81,7 +81,7 @@ def script(folder: Path, name: str, body: str = ":") -> None:
 @pytest.mark.skipif(not shutil.which("curl"), reason="no curl here")
 @pytest.mark.parametrize("fault", [None, "late", "altered", "repository away", "repository gone"])
 def test_the_boot_joins_both_parts_of_the_archive_and_installs_the_ledger(tmp_path: Path, fault: str | None) -> None:
-    """The very script, with another prefix; what only a VM has is played."""
+    """The real script with another prefix; VM-specific programs are stand-ins."""
     prefix, bin_folder, asked = tmp_path / "opt", tmp_path / "bin", list[str]()
     second = user_data(installation=INSTALLS)
     for each in document_of(config())["write_files"]:
@@ -123,24 +123,26 @@ def test_the_boot_joins_both_parts_of_the_archive_and_installs_the_ledger(tmp_pa
                 check=False,
             )
     if fault == "altered":
-        assert run.returncode != 0, "what is not the very archive is not unpacked"
+        assert run.returncode != 0, "another archive must not be unpacked"
         assert "FAILED" in run.stdout
         assert not (prefix / "source").exists()
         return
     ran = (tmp_path / "ran").read_text().splitlines()
     if fails:
-        assert (tmp_path / "slept").read_text().splitlines() == ["30"] * 19, "a repository has ten minutes to be back"
+        assert (tmp_path / "slept").read_text().splitlines() == ["30"] * 19, (
+            "an outage of a repository may last ten minutes"
+        )
     if fault == "repository gone":
-        assert run.returncode == 1, "the boot says that it failed"
-        assert len(ran) == 20, "then Azure replaces the VM"
+        assert run.returncode == 1, "the boot reports the failure"
+        assert len(ran) == 20, "so that Azure replaces the VM"
         return
     assert run.returncode == 0, run.stderr
     assert (tmp_path / "users").read_text().splitlines() == [
         f"u {user.name} {user.number}" for user in (PROGRAM, *NODE_USERS.values(), TOOL)
-    ], "the users of a VM are those that the programs know"
-    assert len(asked) == (2 if fault == "late" else 1), "what is there is not fetched again"
+    ], "the VM's users are those of the programs"
+    assert len(asked) == (2 if fault == "late" else 1), "an installed file is not fetched again"
     assert asked[0] == "/metadata/instance/compute/userData?api-version=2021-02-01&format=text"
     assert (prefix / "source" / "agent" / "__main__.py").exists()
     assert ran == [f"{prefix}/source -m ledger.install corda {CORDA.default_version} {INSTALLATION}"] * (fails + 2), (
-        "run again at will"
+        "the script can be run again"
     )

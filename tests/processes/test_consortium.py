@@ -27,11 +27,11 @@ from tests.configuration import SSH_PUBLIC_KEY
 from tests.runs import stack_of
 
 QUIET = Console(quiet=True)
-KEPT = {"keyvault:Vault", "storage:StorageAccount", "dbforpostgresql:Server", "network:VirtualNetworkGateway"}
+DURABLE = {"keyvault:Vault", "storage:StorageAccount", "dbforpostgresql:Server", "network:VirtualNetworkGateway"}
 
 
 def write(folder: Path, stack: str, source: Path, **changes: Any) -> Path:
-    """A bank's configuration made from another one's file, with changes to its keys; None leaves one out."""
+    """A bank's configuration, made from another one's file with changes to its keys; None omits a key."""
     document = yaml.safe_load(source.read_text())
     config = document["config"] | {f"{PROJECT}:{key}": value for key, value in changes.items()}
     path = folder / f"Pulumi.{stack}.yaml"
@@ -41,7 +41,7 @@ def write(folder: Path, stack: str, source: Path, **changes: Any) -> Path:
 
 
 def copied(consortium: Consortium, folder: Path) -> Consortium:
-    """The same consortium elsewhere, to be changed at will."""
+    """A copy of the consortium that a test may change."""
     shutil.copytree(consortium.front.folder, folder)
     return Consortium(InProcess(folder), QUIET)
 
@@ -64,14 +64,14 @@ def tracked() -> str:
 
 def test_three_banks_are_linked_from_both_sides(three: Consortium) -> None:
     statuses = three.links()
-    assert set(statuses.values()) == {"Connected"}, f"a half alone carries nothing: {statuses}"
+    assert set(statuses.values()) == {"Connected"}, f"one half alone is not connected: {statuses}"
     assert len(statuses) == 10, "one connection each way inside a tenant, two to each instance across tenants"
 
 
 def test_a_further_run_changes_nothing_and_no_tracked_file(three: Consortium) -> None:
     before = tracked()
-    assert three.settled(), "a bank that changed nothing must be told that nothing changes"
-    assert tracked() == before, "a sample is never changed by a run"
+    assert three.settled(), "an unchanged bank must have no changes"
+    assert tracked() == before, "a run must not change a sample"
 
 
 def test_a_founders_root_is_open_in_its_first_run_alone(three: Consortium, tmp_path: Path) -> None:
@@ -80,36 +80,36 @@ def test_a_founders_root_is_open_in_its_first_run_alone(three: Consortium, tmp_p
         roles = [each for each in resources(front) if each.short == "authorization:RoleAssignment"]
         return [each.id for each in roles if each.inputs["roleDefinitionId"].endswith(crypto_user)]
 
-    assert opened(three.front) == [], "the next run of the founder has taken the right back"
+    assert opened(three.front) == [], "the founder's next run has removed the role"
     founder = Consortium(InProcess(tmp_path / "banks"), QUIET)
     founder.front.up("bank-a", SAMPLE_CONSORTIUM / "Pulumi.bank-a.yaml", [], first=True)
     (scope,) = opened(founder.front)
-    assert "/vaults/authority-root-v" in scope, "and in the first one it could make the network's root"
+    assert "/vaults/authority-root-v" in scope, "in the first run the root could be signed"
     founder.front.up("bank-a", SAMPLE_CONSORTIUM / "Pulumi.bank-a.yaml", [])
     assert opened(founder.front) == []
 
 
-def test_state_holds_no_link_key_in_clear(three: Consortium) -> None:
+def test_the_state_has_no_link_key_in_plain_text(three: Consortium) -> None:
     azure = json.loads((three.front.folder / "azure.json").read_text())
     connections = [
         each for each in azure["resources"].values() if each["token"].endswith("VirtualNetworkGatewayConnection")
     ]
     assert connections, "the three banks are connected"
     assert all(each["inputs"]["sharedKey"].startswith("sha256:") for each in connections), (
-        "of a pre-shared key a digest is kept, never the key"
+        "the state has the digest of a pre-shared key, never the key"
     )
 
 
-def test_a_peer_that_is_not_up_is_named_and_nothing_is_made(tmp_path: Path) -> None:
+def test_a_peer_that_is_not_deployed_is_named_and_nothing_is_created(tmp_path: Path) -> None:
     front = InProcess(tmp_path / "banks")
     with pytest.raises(pulumi.RunError, match=r"peer bank-b: stack .*bank-b: can't be read"):
         front.up(
             "bank-a", SAMPLE_CONSORTIUM / "Pulumi.bank-a.yaml", [reference(SAMPLE_CONSORTIUM / "Pulumi.bank-b.yaml")]
         )
-    assert not (front.folder / "azure.json").exists(), "a refused bank makes nothing"
+    assert not (front.folder / "azure.json").exists(), "a refused bank creates nothing"
 
 
-def test_a_gateway_stays_while_the_other_half_points_at_it(three: Consortium) -> None:
+def test_a_gateway_stays_while_the_other_half_refers_to_it(three: Consortium) -> None:
     azure = OfflineAzure(three.front.folder / "azure.json")
     bank_a = azure.account(Account.of("bank-a", "north"))
     (gateway,) = [
@@ -121,7 +121,7 @@ def test_a_gateway_stays_while_the_other_half_points_at_it(three: Consortium) ->
         bank_a.delete(gateway.token, "network-vpn-gateway", gateway.id)
 
 
-# A peer that is not what it should be -----------------------------------------------------------------------------
+# Invalid peers ---------------------------------------------------------------------------------------------------
 
 
 def emptied(outputs: dict[str, Any]) -> None:
@@ -159,7 +159,7 @@ def same_asn(outputs: dict[str, Any]) -> None:
         (same_asn, "bank-b.*64512"),
     ],
 )
-def test_a_peer_that_is_not_right_is_named_and_nothing_is_touched(
+def test_an_invalid_peer_is_named_and_nothing_is_changed(
     three: Consortium, tmp_path: Path, spoil: Any, said: str
 ) -> None:
     consortium = copied(three, tmp_path / "banks")
@@ -171,14 +171,14 @@ def test_a_peer_that_is_not_right_is_named_and_nothing_is_touched(
     before = (front.folder / "azure.json").read_bytes()
     with pytest.raises(pulumi.RunError, match=f"(?s){said}") as refused:
         front.up("bank-a", SAMPLE_CONSORTIUM / "Pulumi.bank-a.yaml", consortium.banks["bank-a"].peers)
-    assert str(refused.value).count("the peers of bank-a can't be linked") == 1, "one message, whatever is wrong"
+    assert str(refused.value).count("the peers of bank-a can't be linked") == 1, "one message for any mistake"
     assert (front.folder / "azure.json").read_bytes() == before, "a refused run changes nothing"
 
 
 # Joining and leaving ------------------------------------------------------------------------------------------------
 
 
-def test_a_bank_leaves_after_its_peers_let_go_and_may_come_back(three: Consortium, tmp_path: Path) -> None:
+def test_a_bank_leaves_after_its_peers_removed_it_and_may_return(three: Consortium, tmp_path: Path) -> None:
     consortium = copied(three, tmp_path / "banks")
     front, banks = consortium.front, consortium.banks
     source = Path(banks["bank-b"].source)
@@ -187,23 +187,23 @@ def test_a_bank_leaves_after_its_peers_let_go_and_may_come_back(three: Consortiu
     with pytest.raises(AzureError, match="InUse"):
         front.destroy("bank-b", source)
     assert json.loads((front.folder / "stacks" / "bank-b.json").read_text())["resources"], (
-        "a removal that is cut off forgets nothing that is still there"
+        "an interrupted removal forgets no existing resource"
     )
 
     account = Account.of("bank-b", "north")
     for stack in others:
         front.up(stack, Path(banks[stack].source), [peer for peer in banks[stack].peers if peer["name"] != "bank-b"])
-    # What was cut off is finished: a run in between would find the secrets that stay in the vault in its way.
+    # The removal is completed: a run before that would find the names of the retained secrets in use.
     front.destroy("bank-b", source)
     left = [each for each in resources(front) if each.subscription_id == account.subscription_id]
-    assert left == [], "a bank that left pays for nothing any more"
+    assert left == [], "a bank that left pays for nothing"
 
     del consortium.banks["bank-b"]
     consortium.join(source)
-    assert set(consortium.links().values()) == {"Connected"}, "a bank that comes back is linked as before"
+    assert set(consortium.links().values()) == {"Connected"}, "a returning bank is linked as before"
 
 
-def test_a_fourth_bank_joins_by_hand_and_all_is_taken_down(three: Consortium, tmp_path: Path) -> None:
+def test_a_fourth_bank_joins_by_hand_and_everything_is_deleted(three: Consortium, tmp_path: Path) -> None:
     consortium = copied(three, tmp_path / "banks")
     source = write(
         tmp_path / "by-hand",
@@ -219,29 +219,27 @@ def test_a_fourth_bank_joins_by_hand_and_all_is_taken_down(three: Consortium, tm
     assert len(links) == 10 + 2 * (1 + 1 + 2), f"bank-d is linked to each of the three, from both sides: {links}"
     assert set(links.values()) == {"Connected"}, links
     consortium.sample()
-    assert consortium.links() == links, "what is up is not torn down by bringing the sample up once more"
+    assert consortium.links() == links, "deploying the sample again must not delete existing banks"
     consortium.down()
-    assert not consortium.front.folder.exists(), (
-        "nothing of the consortium is left, nor of the bank that came by hand"
-    )
+    assert not consortium.front.folder.exists(), "nothing is left of the consortium or of the added bank"
 
 
-def test_a_peer_that_was_dropped_may_be_added_again(three: Consortium, tmp_path: Path) -> None:
+def test_a_removed_peer_may_be_added_again(three: Consortium, tmp_path: Path) -> None:
     consortium = copied(three, tmp_path / "banks")
     front, bank = consortium.front, consortium.banks["bank-a"]
     front.up("bank-a", Path(bank.source), [])
     front.up("bank-a", Path(bank.source), bank.peers)
-    assert set(consortium.links().values()) == {"Connected"}, "the secrets that stay in the vault are in nobody's way"
+    assert set(consortium.links().values()) == {"Connected"}, "the retained secrets block nothing"
 
 
-def test_two_consortia_stand_side_by_side(three: Consortium, tmp_path: Path) -> None:
+def test_two_consortia_exist_side_by_side(three: Consortium, tmp_path: Path) -> None:
     def everything() -> dict[str, bytes]:
         return {str(path): path.read_bytes() for path in three.front.folder.rglob("*") if path.is_file()}
 
     before = everything()
     other = Consortium(InProcess(tmp_path / "other"), QUIET)
     other.join(SAMPLE_CONSORTIUM / "Pulumi.bank-a.yaml")
-    assert everything() == before, "what one consortium does is not seen in another"
+    assert everything() == before, "a consortium is not affected by another"
 
 
 # Changing a bank ----------------------------------------------------------------------------------------------------
@@ -267,15 +265,15 @@ def ids(front: InProcess, kinds: set[str]) -> set[str]:
 def test_a_bank_changes_its_size_in_place(tmp_path: Path) -> None:
     front = InProcess(tmp_path / "banks")
     grown(front, tmp_path, "small")
-    kept = ids(front, KEPT)
+    durable = ids(front, DURABLE)
     for size in ("medium", "large"):
         changes = grown(front, tmp_path, size)
-        assert set(changes) <= {"create", "update"}, f"growing to {size} takes nothing away: {changes}"
-        assert kept <= ids(front, KEPT), "what holds keys, ledger or addresses stays what it is"
+        assert set(changes) <= {"create", "update"}, f"growing to {size} deletes nothing: {changes}"
+        assert durable <= ids(front, DURABLE), "resources with keys, ledger or addresses are not replaced"
 
     for size in ("medium", "small"):
         grown(front, tmp_path, size)
-        assert kept <= ids(front, KEPT), "an identity that comes back finds its keys and its ledger"
+        assert durable <= ids(front, DURABLE), "an identity that is added again has its keys and ledger"
 
 
 def test_a_changed_model_rolls_every_vm(tmp_path: Path) -> None:
@@ -302,14 +300,14 @@ def test_a_rotated_key_replaces_the_connection_on_both_sides(three: Consortium, 
         tmp_path / "rotated", "bank-a", Path(banks["bank-a"].source), keyGenerations={"link": 2, "signing": 1}
     )
     changes = front.up("bank-a", rotated, banks["bank-a"].peers)
-    assert changes.get("replace") == 3 + 1, "each connection, since a PUT leaves an old key in force, and the key"
-    assert "Connecting" in set(consortium.links().values()), "one side alone has the new key"
+    assert changes.get("replace") == 3 + 1, "each connection, since a PUT does not change a key, and the key"
+    assert "Connecting" in set(consortium.links().values()), "only one side has the new key"
     for stack in ("bank-b", "bank-c"):
         front.up(stack, Path(banks[stack].source), banks[stack].peers)
     assert set(consortium.links().values()) == {"Connected"}, "the others derive the new key from the new card"
 
 
-def test_what_azure_refused_is_said_once_and_the_next_run_completes_it(
+def test_a_refusal_of_azure_is_reported_once_and_the_next_run_completes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     create = Subscription.create
@@ -332,14 +330,14 @@ def test_what_azure_refused_is_said_once_and_the_next_run_completes_it(
         patch.setattr(asyncio.BaseEventLoop, "close", closing)
         with pytest.raises(AzureError, match="VaultQuotaExceeded"):
             grown(front, tmp_path, "small")
-    assert waiting == [], "nothing still waits for the vault once the run has ended"
+    assert waiting == [], "no resource waits for the vault after the run"
     made = {each.id for each in resources(front)}
-    assert made, "what had been made by then is there"
+    assert made, "resources that were created before are there"
     gc.collect()
-    assert caplog.messages == [], "what waited for the vault fails of the same, which nobody needs to read again"
-    assert set(grown(front, tmp_path, "small")) == {"create"}, "the next run makes the rest"
-    assert made < {each.id for each in resources(front)}, "and nothing anew"
-    assert grown(front, tmp_path, "small") == {}, "then nothing is left to do"
+    assert caplog.messages == [], "resources that depend on the vault are not reported"
+    assert set(grown(front, tmp_path, "small")) == {"create"}, "the next run creates the rest"
+    assert made < {each.id for each in resources(front)}, "and replaces nothing"
+    assert grown(front, tmp_path, "small") == {}, "then nothing is left to change"
 
 
 # The command --------------------------------------------------------------------------------------------------------
@@ -349,29 +347,29 @@ def run_command(*arguments: str) -> int:
     return command.main([*arguments, "--without-engine"])
 
 
-def test_the_command_says_how_it_ended(
+def test_the_commands_exit_status_says_how_it_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(command, "STATE", tmp_path)
     source = SAMPLE_CONSORTIUM / "Pulumi.bank-a.yaml"
     alone = write(tmp_path / "alone", "bank-a", source, peers=None)
-    assert run_command("join", str(alone)) == 0, "a bank that stands alone is a consortium of one"
-    assert "no change" in capsys.readouterr().out, "it says that a further run finds nothing to do"
+    assert run_command("join", str(alone)) == 0, "a bank without peers is a consortium of one"
+    assert "no change" in capsys.readouterr().out, "it says that a further run has no changes"
 
     with pytest.raises(SystemExit) as usage:
         run_command("join")
     assert usage.value.code == 2, "a missing file is a mistake in the command"
     assert run_command("down") == 0
-    assert not (tmp_path / "sample").exists(), "nothing is left of it"
+    assert not (tmp_path / "sample").exists(), "everything is deleted"
 
 
-def test_options_stand_before_and_after_a_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_options_may_be_before_and_after_a_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "STATE", tmp_path)
     source = str(write(tmp_path / "alone", "bank-a", SAMPLE_CONSORTIUM / "Pulumi.bank-a.yaml", peers=None))
     assert command.main(["join", "--without-engine", "--name", "t", source]) == 0, "options before a file"
     assert command.main(["--name", "t", "--without-engine", "leave", "bank-a"]) == 0, "and before the command"
     assert (tmp_path / "t").is_dir()
-    assert not (tmp_path / "sample").exists(), "each consortium is in a folder of its own"
+    assert not (tmp_path / "sample").exists(), "each consortium has a separate folder"
 
 
 def test_the_commands_share_one_consortium(
@@ -381,7 +379,7 @@ def test_the_commands_share_one_consortium(
     copied(three, tmp_path / "sample")
     assert run_command("card", "bank-c") == 0
     tracked = json.loads((SAMPLE_CONSORTIUM / "bank-c.json").read_text())
-    assert json.loads(capsys.readouterr().out) == tracked, "what it prints is the card alone, and the tracked one"
+    assert json.loads(capsys.readouterr().out) == tracked, "it prints only the card, which is the tracked one"
 
     source = write(
         tmp_path / "elsewhere",
@@ -395,21 +393,23 @@ def test_the_commands_share_one_consortium(
         ],
     )
     assert run_command("join", str(source), "--organization", "south") == 0
-    assert "bank-q is left out, since it is not up here" in capsys.readouterr().out, "nothing is dropped in silence"
+    assert "bank-q is left out, since it is not up here" in capsys.readouterr().out, "nothing is ignored silently"
     consortium = Consortium(InProcess(tmp_path / "sample"), QUIET)
     ends = {name: status for name, status in consortium.links().items() if name.startswith("bank-d")}
-    assert len(ends) == 2 + 2 + 1, f"bank-d is of bank-c's organisation, whose links to the others are IPsec: {ends}"
+    assert len(ends) == 2 + 2 + 1, (
+        f"bank-d belongs to bank-c's organisation, whose links to the others are IPsec: {ends}"
+    )
     assert run_command("join", str(source), "--organization", "north") == 1, "a live bank keeps its tenant"
     assert "bank-d is of organisation south here" in capsys.readouterr().err
 
     assert run_command("leave", "bank-a") == 0
-    told = capsys.readouterr().out
-    assert "bank-b     its nodes wait without a network: bank-a, which certifies their names, is no peer" in told
+    output = capsys.readouterr().out
+    assert "bank-b     its nodes wait without a network: bank-a, which certifies their names, is no peer" in output
     assert run_command("leave", "bank-a") == 1
     assert "no bank bank-a is up; wanted one of bank-b, bank-c, bank-d" in capsys.readouterr().err
 
 
-def test_a_link_that_waits_says_for_whom(three: Consortium, tmp_path: Path) -> None:
+def test_an_incomplete_link_says_who_has_to_act(three: Consortium, tmp_path: Path) -> None:
     consortium = copied(three, tmp_path / "banks")
     bank_b = consortium.banks["bank-b"]
     consortium.front.up("bank-b", Path(bank_b.source), [peer for peer in bank_b.peers if peer["name"] != "bank-a"])
@@ -420,14 +420,14 @@ def test_a_link_that_waits_says_for_whom(three: Consortium, tmp_path: Path) -> N
     assert consortium.waiting() == ["bank-a waits for bank-b: it is not up here, so its file joins first"]
 
 
-# What a person does to Azure ----------------------------------------------------------------------------------------
+# Manual changes in Azure --------------------------------------------------------------------------------------------
 
 
 def interfere(*arguments: str) -> int:
     return run_command(arguments[0], "bank-b", *arguments[1:])
 
 
-def test_a_person_has_a_resource_drift_and_a_request_refused(
+def test_drift_and_a_refused_request_can_be_simulated(
     three: Consortium, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(command, "STATE", tmp_path)
@@ -450,7 +450,7 @@ def test_a_person_has_a_resource_drift_and_a_request_refused(
     with pytest.raises(AzureError, match="network-nat: SkuNotAvailable: none left"):
         up()
     assert interfere("allow", "NatGateway/network-nat") == 0
-    assert up()["create"] >= 1, "what is gone is made again"
+    assert up()["create"] >= 1, "the deleted resource is created again"
 
     for arguments, said in [
         (("drift", "nodes-vmx", "sku.capacity=9"), "no resource is called nodes-vmx; wanted a logical name"),
@@ -462,7 +462,7 @@ def test_a_person_has_a_resource_drift_and_a_request_refused(
         assert said in capsys.readouterr().err
 
 
-def test_two_processes_do_not_write_over_each_other(tmp_path: Path) -> None:
+def test_two_processes_do_not_overwrite_each_others_state(tmp_path: Path) -> None:
     one, other = (OfflineAzure(tmp_path / "azure.json") for _ in range(2))
     group = ("azure-native:resources:ResourceGroup", "group", {"resourceGroupName": "one", "location": "here"})
     one.account(Account.of("bank-a", "north")).create(*group)
@@ -471,15 +471,15 @@ def test_two_processes_do_not_write_over_each_other(tmp_path: Path) -> None:
     other = OfflineAzure(tmp_path / "azure.json")
     other.account(Account.of("bank-b", "north")).create(*group)
     one.read_file()
-    assert len(one.resources) == 2, "a run begins with what others have left"
+    assert len(one.resources) == 2, "a run begins with the state of the last one"
 
 
-def test_the_command_brings_up_what_is_up_already(
+def test_the_command_runs_again_without_changes(
     three: Consortium, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(command, "STATE", tmp_path)
     copied(three, tmp_path / "sample")
-    assert run_command("up") == 0, "all banks are up and linked"
+    assert run_command("up") == 0, "all banks are deployed and linked"
     assert "Connected" in capsys.readouterr().out, "it shows the state of each link"
 
 
@@ -492,18 +492,18 @@ def test_the_command_brings_up_what_is_up_already(
         (f"config: {{{PROJECT}:size: huge}}", "huge"),
     ],
 )
-def test_the_command_names_what_is_wrong_with_a_file(
+def test_the_command_says_what_is_wrong_with_a_file(
     text: str | None, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(command, "STATE", tmp_path)
     source = tmp_path / "Pulumi.bank-x.yaml"
     if text is not None:
         source.write_text(text)
-    assert run_command("join", str(source)) == 1, "a bank that can't come up is a failure"
-    told = capsys.readouterr().err
-    assert said in told, f"it says what is wrong: {told}"
-    assert told.count("error:") == 1, f"in one message: {told}"
-    assert "Traceback" not in told, "an operator reads sentences, not Python"
+    assert run_command("join", str(source)) == 1, "a refused bank is a failure"
+    output = capsys.readouterr().err
+    assert said in output, f"it says what is wrong: {output}"
+    assert output.count("error:") == 1, f"in one message: {output}"
+    assert "Traceback" not in output, "an operator reads sentences, not Python"
 
 
 @pytest.mark.parametrize(
@@ -515,5 +515,5 @@ def test_the_command_names_what_is_wrong_with_a_file(
         ("create-replacement", "created-replacement"),
     ],
 )
-def test_what_was_done_is_said_in_words(kind: str, said: str) -> None:
-    assert command._done(kind) == said, "people read it while they wait"
+def test_progress_is_printed_in_words(kind: str, said: str) -> None:
+    assert command._done(kind) == said, "users read it while they wait"

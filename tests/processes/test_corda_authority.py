@@ -98,9 +98,9 @@ def play(tls, blobs):
 async def decisions(made: Network) -> list[dict[str, Any]]:
     store = made.store()
     found = [await store.read(name) for name in await store.names("decisions/")]
-    told = [json.loads(each.content) for each in found if each]
-    assert [each["decision"] for each in told].count("founded") == 1, "a network has one root"
-    return sorted((each for each in told if each["decision"] != "founded"), key=lambda each: each["decision"])
+    recorded = [json.loads(each.content) for each in found if each]
+    assert [each["decision"] for each in recorded].count("founded") == 1, "a network has one root"
+    return sorted((each for each in recorded if each["decision"] != "founded"), key=lambda each: each["decision"])
 
 
 @asynccontextmanager
@@ -109,33 +109,35 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
         yield made
 
 
-async def ask(url: str, path: str, *, method: str = "GET", body: bytes = b"", **told: str) -> tuple[int, bytes, bool]:
-    """Ask as a member; what stands in `told` is told otherwise than it was proven. Status, body, whether proven."""
-    key = bytes.fromhex(told.pop("key", "b" * 64))
-    member, nonce = told.pop("member", "bank-b"), told.pop("nonce", secrets.token_hex(16))
-    now = told.pop("time", str(int(time.time())))
+async def ask(
+    url: str, path: str, *, method: str = "GET", body: bytes = b"", **changes: str
+) -> tuple[int, bytes, bool]:
+    """Send a request as a member; `changes` replace parts of it, or of what is proven. Status, body, proven?"""
+    key = bytes.fromhex(changes.pop("key", "b" * 64))
+    member, nonce = changes.pop("member", "bank-b"), changes.pop("nonce", secrets.token_hex(16))
+    now = changes.pop("time", str(int(time.time())))
     given = proof.request_proof(
         key,
         member=member,
-        method=told.pop("proven_method", method),
-        path=told.pop("proven_path", path),
+        method=changes.pop("proven_method", method),
+        path=changes.pop("proven_path", path),
         nonce=nonce,
-        time=told.pop("proven_time", now),
-        body=told.pop("proven_body", body.decode("latin1")).encode("latin1"),
+        time=changes.pop("proven_time", now),
+        body=changes.pop("proven_body", body.decode("latin1")).encode("latin1"),
     )
     headers = {proof.MEMBER: member, proof.NONCE: nonce, proof.TIME: now, proof.REQUEST_PROOF: given}
     async with session() as client, client.request(method, url + path, data=body or None, headers=headers) as answer:
         content = await answer.read()
         proven = answer.headers.get(proof.ANSWER_PROOF, "")
         wanted = proof.answer_proof(key, member=member, nonce=nonce, status=answer.status, body=content)
-        assert not proven or proven == wanted, "a wrong proof is told by nobody"
+        assert not proven or proven == wanted, "an answer must not have a wrong proof"
         return answer.status, content, bool(proven)
 
 
 # --- A first network -----------------------------------------------------------------------------------------------
 
 
-def test_all_material_of_a_first_network_comes_from_nothing(play, tmp_path):
+def test_a_first_network_is_made_from_nothing_but_keys_in_the_vault(play, tmp_path):
     async def history(made: Network) -> None:
         began = time.monotonic()
         async with made.vm() as vm:
@@ -147,15 +149,17 @@ def test_all_material_of_a_first_network_comes_from_nothing(play, tmp_path):
                 for number in numbers
             }
             assert vm.authority.due.is_set(), "parameters are signed as soon as the notary is certified"
-            assert await vm.authority.run_due_tasks() is None, "nothing is left to do"
+            assert await vm.authority.run_due_tasks() is None, "no task is left"
             parameters = await bank_b.enrolment.network_parameters(epoch_of)
             seconds = time.monotonic() - began
             print(f"a first network of four identities: {seconds:.2f} s")
             assert parameters is not None
-            told = json.loads(parameters)
-            assert told["epoch"] == 1
-            assert told["notaries"] == ["OU=node-1,O=Bank A,L=London,C=GB"], "the notary by its certificate"
-            assert parameters == await bank_a.enrolment.network_parameters(epoch_of), "one file for all"
+            read = json.loads(parameters)
+            assert read["epoch"] == 1
+            assert read["changed notaries"] == ["OU=node-1,O=Bank A,L=London,C=GB"], (
+                "the notary has the name in its certificate"
+            )
+            assert parameters == await bank_a.enrolment.network_parameters(epoch_of), "all nodes get the same file"
             roots = {chain.trust_root for chain in chains.values()}
             assert len(roots) == 1, "one network"
             for (member, number), chain in chains.items():
@@ -174,49 +178,53 @@ def test_all_material_of_a_first_network_comes_from_nothing(play, tmp_path):
                         trust_root=chain.trust_root,
                         now=made.clock(),
                     )
-                assert len({key_hash(each.public_key()) for each in chain.node_ca}) == 3, "three keys"
+                assert len({key_hash(each.public_key()) for each in chain.node_ca}) == 3, "the keys differ"
             recorded = await decisions(made)
             assert [each["decision"] for each in recorded] == ["approved"] * 12 + ["issued"] * 12 + ["parameters"], (
                 "each decision is recorded"
             )
             issued = next(each for each in recorded if each["decision"] == "issued" and each["member"] == "bank-b")
             assert set(issued) == {
-                "when", "decision", "member", "legal_name", "role", "key", "by", "serial", "expires"
-            }, "who, which name, which key, when"  # fmt: skip
+                "with the time", "decision", "member", "legal_name", "role", "key", "by", "serial", "expires"
+            }, "member, name, key and time are recorded"  # fmt: skip
             asked = len(made.vault.served)
             for number in (1, 2):
-                assert await bank_b.certificates(number) == chains["bank-b", number], "kept as documents"
-                assert await bank_b.vm().certificates(bank_b.identity(number), bank_b.keys[f"node-{number}"]), (
-                    "whichever VM holds the identity next"
+                assert await bank_b.certificates(number) == chains["bank-b", number], (
+                    "certificates are stored as documents"
                 )
-            assert len(made.vault.served) == asked, "nobody was asked"
-            assert not any(key.startswith("PUT /keys") for key in made.vault.served), "keys sign, and that is all"
+                assert await bank_b.vm().certificates(bank_b.identity(number), bank_b.keys[f"node-{number}"]), (
+                    "the next holder uses them"
+                )
+            assert len(made.vault.served) == asked, "the authority was not asked again"
+            assert not any(key.startswith("PUT /keys") for key in made.vault.served), "keys are used for signing only"
 
     play(history)
 
 
-def test_two_vms_that_start_at_once_agree_on_one_root_and_one_certificate_a_key(play):
+def test_two_vms_that_start_at_once_agree_on_one_root_and_one_certificate_for_each_key(play):
     async def history(made: Network) -> None:
         async with made.vm(tended=False) as one, made.vm(tended=False) as other:
             opened = await asyncio.gather(one.authority.open(), other.authority.open())
-            assert opened[0].certificates == opened[1].certificates, "whoever was later takes what is there"
+            assert opened[0].certificates == opened[1].certificates, "the later VM uses the existing root"
             await asyncio.gather(one.authority.run_due_tasks(), other.authority.run_due_tasks())
             members = [made.member("bank-a", url) for url in (one.url, other.url)]
             members[1].keys = members[0].keys
             chains = await asyncio.gather(*(member.certificates(1) for member in members))
-            assert chains[0].node_ca == chains[1].node_ca, "two VMs of a bank that ask both VMs of the authority"
+            assert chains[0].node_ca == chains[1].node_ca, (
+                "two VMs of a bank that send requests to both VMs of the authority"
+            )
             assert chains[0].identity == chains[1].identity
             await asyncio.gather(one.authority.run_due_tasks(), other.authority.run_due_tasks())
             parameters = await asyncio.gather(*(member.enrolment.network_parameters(epoch_of) for member in members))
             assert parameters[0] == parameters[1] is not None, "one file"
             recorded = [each["decision"] for each in await decisions(made)]
-            assert recorded.count("issued") == 3, "one of each role: what lost the race was told to nobody"
+            assert recorded.count("issued") == 3, "one of each role: a certificate that lost the race was not issued"
             assert recorded.count("parameters") == 1
 
     play(history)
 
 
-def test_a_vm_of_the_authority_that_dies_leaves_nothing_undone(play):
+def test_after_a_vm_of_the_authority_died_the_next_one_completes_its_work(play):
     async def history(made: Network) -> None:
         async with made.vm() as vm:
             member = made.member("bank-a", vm.url)
@@ -225,7 +233,7 @@ def test_a_vm_of_the_authority_that_dies_leaves_nothing_undone(play):
             request = make_request(identity.legal_name, "a@b", CertificateRole.NODE_CA, key)
             asked = await vm.authority.request("bank-a", request)
         async with made.vm() as after:
-            assert await after.authority.request("bank-a", request) == asked, "the id is the request's own"
+            assert await after.authority.request("bank-a", request) == asked, "the id is derived from the request"
             chain = await after.authority.answer("bank-a", asked)
             assert chain is not None
             assert role_of(chain[0]) is CertificateRole.NODE_CA
@@ -233,13 +241,15 @@ def test_a_vm_of_the_authority_that_dies_leaves_nothing_undone(play):
     play(history)
 
 
-# --- Who may ask ---------------------------------------------------------------------------------------------------
+# --- Authentication ------------------------------------------------------------------------------------------------
 
 
 def test_an_unauthenticated_request_gets_no_proven_answer(play):
     async def history(made: Network) -> None:
         async with made.vm() as vm:
-            assert await ask(vm.url, "/network") == (200, (await ask(vm.url, "/network"))[1], True), "a proven one"
+            assert await ask(vm.url, "/network") == (200, (await ask(vm.url, "/network"))[1], True), (
+                "an authenticated request gets a proven answer"
+            )
             lies: list[dict[str, Any]] = [
                 {"key": "d" * 64},
                 {"member": "bank-c"},
@@ -254,9 +264,9 @@ def test_an_unauthenticated_request_gets_no_proven_answer(play):
                 {"time": "-1"},
                 {"time": "9" * 40},
             ]
-            for told in lies:
-                status, _, proven = await ask(vm.url, "/network", **told)
-                assert (status, proven) == (401, False), f"{told}: nobody is proven to have asked"
+            for changes in lies:
+                status, _, proven = await ask(vm.url, "/network", **changes)
+                assert (status, proven) == (401, False), f"{changes}: the request is not authenticated"
 
     play(history)
 
@@ -275,45 +285,47 @@ async def ask_as_bank_c(vm: Served, key: str = "c" * 64) -> tuple[int, bool]:
 
 @pytest.fixture
 def seconds() -> Clock:
-    """The clock by which the authority caches what it read from its vault."""
+    """The clock of the authority's cache of its vault."""
     return Clock()
 
 
 @pytest.fixture
 def cached(seconds: Clock) -> dict[str, Any]:
-    """Changes to a network whose authority caches what it read from its vault, as it does at a bank."""
+    """Changes to a network whose authority caches its vault, as on a real VM."""
     return {"vault_options": {"poll_seconds": SECRET_POLL_SECONDS, "now": seconds}}
 
 
-def test_a_member_that_has_just_joined_is_no_stranger(play, seconds, cached):
+def test_a_member_that_has_just_joined_is_authenticated(play, seconds, cached):
     async def history(made: Network) -> None:
         async with made.vm() as vm:
             assert (await ask(vm.url, "/network"))[0] == 200
-            assert await vm.authority.members.entitlement("bank-b"), "what the vault has is known from now on"
+            assert await vm.authority.members.entitlement("bank-b"), "the vault's members are cached from now on"
             await bank_c_joins(made)
-            assert await ask_as_bank_c(vm) == (200, True), "the vault is read again before anybody is refused"
+            assert await ask_as_bank_c(vm) == (200, True), "the vault is read again before a refusal"
             found = await vm.authority.members.entitlement("bank-c")
-            assert found.refusal("OU=node-1, O=Bank C, L=Oslo, C=NO") is None, "so are its card and its bank's name"
-            assert vm.authority.unproven == 0, "or each member that joins would raise an alert"
+            assert found.refusal("OU=node-1, O=Bank C, L=Oslo, C=NO") is None, (
+                "its card and its bank's name are read too"
+            )
+            assert vm.authority.unproven == 0, "otherwise each new member would raise an alert"
             seconds.now = LOOK_AGAIN_SECONDS
             assert await ask_as_bank_c(vm, "d" * 64) == (401, False)
-            assert vm.authority.unproven == 1, "another key proves nothing, however often the vault is read"
+            assert vm.authority.unproven == 1, "another key is refused, however often the vault is read"
 
     play(history, **cached)
 
 
-def test_a_member_that_joins_beside_a_stranger_raises_no_alert(play, seconds, cached):
+def test_a_new_member_beside_unauthenticated_requests_raises_no_alert(play, seconds, cached):
     async def history(made: Network) -> None:
         async with made.vm() as vm:
             assert await ask_as_bank_c(vm, "d" * 64) == (401, False)
-            assert vm.authority.unproven == 1, "a stranger"
+            assert vm.authority.unproven == 1, "an unknown member"
             await bank_c_joins(made)
             reads = len(made.vault.served)
             seconds.now = LOOK_AGAIN_SECONDS - 0.1
             for _ in range(3):
-                assert await ask_as_bank_c(vm) == (401, False), "it asks again later"
-            assert vm.authority.unproven == 1, "what the vault has now is unknown, so it may have joined"
-            assert len(made.vault.served) == reads, "or strangers could have the vault read without end"
+                assert await ask_as_bank_c(vm) == (401, False), "it tries again later"
+            assert vm.authority.unproven == 1, "the vault is not read now, so the member may be new"
+            assert len(made.vault.served) == reads, "otherwise unauthenticated requests could cause reads without end"
             seconds.now = LOOK_AGAIN_SECONDS
             assert await ask_as_bank_c(vm) == (200, True)
             assert vm.authority.unproven == 1
@@ -321,7 +333,7 @@ def test_a_member_that_joins_beside_a_stranger_raises_no_alert(play, seconds, ca
     play(history, **cached)
 
 
-def test_known_members_wait_for_no_read_that_a_stranger_causes(play, cached):
+def test_members_do_not_wait_for_a_read_that_an_unauthenticated_request_caused(play, cached):
     async def history(made: Network) -> None:
         reading, answers = asyncio.Event(), asyncio.Event()
 
@@ -336,11 +348,11 @@ def test_known_members_wait_for_no_read_that_a_stranger_causes(play, cached):
             strangers = [asyncio.create_task(ask_as_bank_c(vm)) for _ in range(3)]
             async with asyncio.timeout(5):
                 await reading.wait()
-                assert (await ask(vm.url, "/network"))[0] == 200, "its key is known, and the vault is slow"
+                assert (await ask(vm.url, "/network"))[0] == 200, "its key is cached, and the vault is slow"
             assert not any(each.done() for each in strangers), "they wait"
             answers.set()
             assert await asyncio.gather(*strangers) == [(401, False)] * 3
-            assert vm.authority.unproven == 1, "the one that had the vault read; it is enough for the alert"
+            assert vm.authority.unproven == 1, "only the request that caused the read; one is enough for the alert"
 
     play(history, **cached)
 
@@ -354,12 +366,12 @@ def test_a_member_gets_its_answer_from_an_authority_whose_vault_hangs(play, seco
             assert (await ask(vm.url, "/network"))[0] == 200
             seconds.now = SECRET_POLL_SECONDS
             made.vault.judge = judge
-            assert (await ask(vm.url, "/network"))[0] == 200, "before the connection's time is over"
+            assert (await ask(vm.url, "/network"))[0] == 200, "before the connection's time limit"
 
     play(history, **cached)
 
 
-def test_nobody_is_called_a_stranger_while_the_vault_is_away(play, cached):
+def test_no_request_is_called_unauthenticated_during_an_outage_of_the_vault(play, cached):
     async def history(made: Network) -> None:
         async def judge(_: web.Request) -> str:
             return "500"
@@ -369,7 +381,7 @@ def test_nobody_is_called_a_stranger_while_the_vault_is_away(play, cached):
             await bank_c_joins(made)
             made.vault.judge = judge
             assert await ask_as_bank_c(vm) == (503, False)
-            assert (await ask(vm.url, "/network"))[0] == 200, "known members are served"
+            assert (await ask(vm.url, "/network"))[0] == 200, "members are served from the cache"
             assert vm.authority.unproven == 0
 
     play(history, **cached)
@@ -378,14 +390,16 @@ def test_nobody_is_called_a_stranger_while_the_vault_is_away(play, cached):
 def test_a_request_counts_once_at_all_vms(play):
     async def history(made: Network) -> None:
         async with made.vm() as one, made.vm() as other:
-            told: dict[str, Any] = {"nonce": "0" * 32, "time": str(int(time.time()))}
-            assert (await ask(one.url, "/network", **told))[0] == 200
+            fixed: dict[str, Any] = {"nonce": "0" * 32, "time": str(int(time.time()))}
+            assert (await ask(one.url, "/network", **fixed))[0] == 200
             for url in (one.url, other.url):
-                assert await ask(url, "/network", **told) == (409, b"this nonce was used before", False), "replayed"
+                assert await ask(url, "/network", **fixed) == (409, b"this nonce was used before", False), (
+                    "a replay is refused"
+                )
             answers = await asyncio.gather(
-                *(ask(url, "/network", nonce="1" * 32, time=told["time"]) for url in (one.url, other.url) * 4)
+                *(ask(url, "/network", nonce="1" * 32, time=fixed["time"]) for url in (one.url, other.url) * 4)
             )
-            assert sorted(status for status, _, _ in answers) == [200] + [409] * 7, "at once too"
+            assert sorted(status for status, _, _ in answers) == [200] + [409] * 7, "concurrent requests too"
 
     play(history)
 
@@ -395,7 +409,7 @@ def test_an_old_request_is_refused(play):
         async with made.vm() as vm:
             for apart in (-330, 330):
                 status, body, proven = await ask(vm.url, "/network", time=str(int(time.time()) + apart))
-                assert (status, proven) == (400, True), "told, since a clock can be set right"
+                assert (status, proven) == (400, True), "the member must learn it, since a clock can be corrected"
                 assert b"the clocks are 3" in body
             assert (await ask(vm.url, "/network", time=str(int(time.time()) - 200)))[0] == 200
             made.clock.ahead = timedelta(hours=1)
@@ -407,7 +421,7 @@ def test_an_old_request_is_refused(play):
     play(history)
 
 
-def test_nonces_are_deleted_when_no_request_can_use_them_any_more(play):
+def test_nonces_are_deleted_once_no_request_can_use_them(play):
     async def history(made: Network) -> None:
         async with made.vm() as vm:
             store = made.store()
@@ -416,7 +430,7 @@ def test_nonces_are_deleted_when_no_request_can_use_them_any_more(play):
             assert len(await store.names("nonces/")) == 3
             made.clock.ahead = timedelta(minutes=10)
             await vm.authority.run_due_tasks()
-            assert len(await store.names("nonces/")) == 3, "a request of a clock that is ahead is in time still"
+            assert len(await store.names("nonces/")) == 3, "a request of a clock that is ahead is still accepted"
             made.clock.ahead = timedelta(minutes=17)
             await vm.authority.run_due_tasks()
             assert not await store.names("nonces/"), "the register does not grow"
@@ -438,7 +452,7 @@ def test_a_request_that_is_too_large_is_not_read(play):
                 with contextlib.suppress(aiohttp.ClientError):
                     async with client.post(f"{vm.url}/certificate", data=endless()) as answer:
                         assert answer.status == 413
-            assert (await ask(vm.url, "/network"))[0] == 200, "it serves on"
+            assert (await ask(vm.url, "/network"))[0] == 200, "it continues to serve"
 
     play(history)
 
@@ -460,17 +474,17 @@ def test_an_unknown_path_or_id_is_not_found(play, method, path, status):
     play(history)
 
 
-# --- Which names ---------------------------------------------------------------------------------------------------
+# --- Names ---------------------------------------------------------------------------------------------------------
 
 
 async def refused(made: Network, url: str, legal_name: str, member: str = "bank-b") -> str:
     request = make_request(legal_name, "a@b", CertificateRole.NODE_CA, read_key(make_keys(), NODE_CA_KEY))
     status, body, proven = await ask(url, "/certificate", method="POST", body=request, member=member)
-    assert (status, proven) == (403, True), "refused, and the member may know why"
+    assert (status, proven) == (403, True), "refused, with a proven reason"
     return body.decode()
 
 
-def test_a_member_gets_no_name_but_those_on_its_card(play):
+def test_a_member_gets_only_names_on_its_card(play):
     async def history(made: Network) -> None:
         async with made.vm() as vm:
             for name in (
@@ -482,7 +496,7 @@ def test_a_member_gets_no_name_but_those_on_its_card(play):
                 with contextlib.suppress(ValueError):
                     assert "is not on the card of bank-b" in await refused(made, vm.url, name)
             recorded = [each for each in await decisions(made) if each["decision"] == "refused"]
-            assert [each["member"] for each in recorded] == ["bank-b"], "the first of a day is recorded"
+            assert [each["member"] for each in recorded] == ["bank-b"], "the first refusal of a day is recorded"
             member = made.member("bank-b", vm.url, BANK_A)
             with pytest.raises(WaitingError, match="is not on the card of bank-b"):
                 await member.certificates()
@@ -490,7 +504,7 @@ def test_a_member_gets_no_name_but_those_on_its_card(play):
     play(history)
 
 
-def test_a_card_that_names_a_node_later_is_enough(play):
+def test_a_name_that_is_added_to_the_card_is_certified(play):
     async def history(made: Network) -> None:
         async with made.vm() as vm:
             member = made.member("bank-b", vm.url, BANK_B)
@@ -498,7 +512,7 @@ def test_a_card_that_names_a_node_later_is_enough(play):
                 await member.certificates(3)
             made.cards["bank-b"].append(f"OU=node-3, {BANK_B}")
             await made.write_secrets()
-            assert await member.certificates(3), "a member grows"
+            assert await member.certificates(3), "the member adds a node"
             made.cards["bank-b"].remove(f"OU=node-3, {BANK_B}")
             await made.write_secrets()
             with pytest.raises(SoftwareError, match="is not on the card"):
@@ -508,20 +522,20 @@ def test_a_card_that_names_a_node_later_is_enough(play):
 
 
 def replace_documents(member: Any) -> Any:
-    """The same member, which has lost what it kept."""
+    """The same member without its stored documents."""
     member.documents = MemoryStore()
     member.context = replace(member.context, documents=member.documents)
     member.enrolment = member.vm()
     return member
 
 
-def test_a_certified_name_gets_no_second_key_and_the_same_key_the_same_certificate(play):
+def test_a_certified_name_gets_no_second_key_and_its_key_the_same_certificate(play):
     async def history(made: Network) -> None:
         async with made.vm() as vm:
             member = made.member("bank-b", vm.url, BANK_B)
             first = await member.certificates()
             again = await replace_documents(member).certificates()
-            assert again.node_ca == first.node_ca, "a bank that lost its documents gets them again"
+            assert again.node_ca == first.node_ca, "a bank that lost its documents gets the same certificates"
             assert (again.identity, again.tls) == (first.identity, first.tls)
             thief = made.member("bank-b", vm.url, BANK_B)
             with pytest.raises(WaitingError, match="is certified with another key"):
@@ -531,7 +545,7 @@ def test_a_certified_name_gets_no_second_key_and_the_same_key_the_same_certifica
                 key_hash(read_key(thief.keys["node-1"], name).public_key())
                 for name in (NODE_CA_KEY, IDENTITY_KEY, TLS_KEY)
             }
-            assert {each["key"] for each in refusals} <= thiefs, "with the key that asked"
+            assert {each["key"] for each in refusals} <= thiefs, "with the requesting key"
             assert refusals
 
     play(history)
@@ -543,13 +557,13 @@ def test_names_that_differ_in_case_are_one_name(play):
         await made.write_secrets()
         async with made.vm() as vm:
             await made.member("bank-b", vm.url, BANK_B).certificates()
-            told = await refused(made, vm.url, f"OU=NODE-1, {BANK_B}")
-            assert "is certified with another key" in told, "X.500 does not tell them apart, and people hardly"
+            message = await refused(made, vm.url, f"OU=NODE-1, {BANK_B}")
+            assert "is certified with another key" in message, "X.500 treats them as equal"
 
     play(history)
 
 
-def test_a_request_is_its_members_own_and_its_name_is_checked_against_the_card_again(play):
+def test_a_request_belongs_to_its_member_and_its_name_is_checked_against_the_card_again(play):
     async def history(made: Network) -> None:
         made.options["approval"] = Approval.MANUAL
         async with made.vm() as vm:
@@ -558,14 +572,16 @@ def test_a_request_is_its_members_own_and_its_name_is_checked_against_the_card_a
             _, identifier, _ = await ask(vm.url, "/certificate", method="POST", body=request)
             path = f"/certificate/{identifier.decode()}"
             assert (await ask(vm.url, path))[::2] == (204, True)
-            assert (await ask(vm.url, path, member="bank-a", key="a" * 64))[::2] == (404, True), "nobody else's"
+            assert (await ask(vm.url, path, member="bank-a", key="a" * 64))[::2] == (404, True), (
+                "no other member gets it"
+            )
             await vm.authority.approve(request_id(identifier.decode()), "alice")
             names = made.cards.pop("bank-b")
             made.cards["bank-b"] = names[1:]
             await made.write_secrets()
-            status, told, proven = await ask(vm.url, path)
-            assert (status, proven) == (401, True), "approved before, but the card has the name no more"
-            assert b"is not on the card" in told
+            status, message, proven = await ask(vm.url, path)
+            assert (status, proven) == (401, True), "it was approved, but the card no longer has the name"
+            assert b"is not on the card" in message
             made.cards["bank-b"] = names
             await made.write_secrets()
             assert (await ask(vm.url, path))[0] == 200
@@ -573,18 +589,20 @@ def test_a_request_is_its_members_own_and_its_name_is_checked_against_the_card_a
     play(history)
 
 
-def test_a_card_that_can_not_be_read_is_waited_for(play):
+def test_an_unreadable_card_delays_its_members_requests(play):
     async def history(made: Network) -> None:
         async def judge(request: Any) -> str | None:
             return "500" if "card-bank-b" in request.path else None
 
-        # From the start: what was read once outlives an outage.
+        # From the start: a card that was read once is used during an outage.
         made.vault.judge = judge
         async with made.vm() as vm:
             member = made.member("bank-b", vm.url, BANK_B)
             with pytest.raises(WaitingError, match="503"):
                 await member.certificates()
-            assert not [each for each in await decisions(made) if each["decision"] == "refused"], "nobody is to blame"
+            assert not [each for each in await decisions(made) if each["decision"] == "refused"], (
+                "it is no fault of the member"
+            )
             made.vault.judge = None
             assert await member.certificates()
 
@@ -601,17 +619,19 @@ def test_no_member_fills_the_register(tls):
             authority, store, name = vm.authority, made.store(), f"OU=node-1, {BANK_B}"
             other, asked = f"OU=node-2, {BANK_B}", [new_request(name) for _ in range(8)]
             ids = [await authority.request("bank-b", each) for each in asked]
-            assert [await authority.request("bank-b", each) for each in asked] == ids, "each its own, again and again"
+            assert [await authority.request("bank-b", each) for each in asked] == ids, (
+                "repeated requests get the same ids"
+            )
             for _ in range(20):
                 with pytest.raises(RequestRefusedError, match=r"8 keys were asked for .*; wanted one of them"):
                     await authority.request("bank-b", new_request(name))
                 with pytest.raises(RequestRefusedError, match="is not on the card"):
                     await authority.request("bank-b", new_request(f"OU=node-{secrets.randbelow(10**9)}, {BANK_B}"))
             assert len(await store.names("requests/")) == 8
-            assert len(await decisions(made)) == 1, "of refusals the first of a day"
-            assert await authority.request("bank-b", new_request(other)), "another name is another place"
+            assert len(await decisions(made)) == 1, "the first refusal of a day is recorded"
+            assert await authority.request("bank-b", new_request(other)), "another name has a separate limit"
             await authority.reject(ids[0], "a key too many", "alice")
-            assert await authority.request("bank-b", new_request(name)), "what a person rejected does not count"
+            assert await authority.request("bank-b", new_request(name)), "rejected requests do not count"
             made.clock.ahead = timedelta(days=1)
             with pytest.raises(RequestRefusedError):
                 await authority.request("bank-b", new_request(name))
@@ -638,12 +658,12 @@ def test_decided_requests_are_not_read_again(tls, monkeypatch):
             monkeypatch.setattr(store, "read", noted)
             assert [each.id for each in await authority.pending()] == [ids[2]]
             assert names == [f"requests/{ids[2]}"]
-            # A VM that ended between a request and its mark, and one that ended between a decision and its mark.
+            # One VM ended between a request and its mark, one between a decision and its mark.
             await store.delete(f"open/{ids[2]}")
             await store.write(f"open/{ids[1]}", b"", None)
             assert not await authority.pending()
             assert await authority.request("bank-b", asked[2]) == ids[2]
-            assert [each.id for each in await authority.pending()] == [ids[2]], "it asks each minute"
+            assert [each.id for each in await authority.pending()] == [ids[2]], "it polls each minute"
             assert list(await store.names("open/")) == [f"open/{ids[2]}"]
 
     asyncio.run(history())
@@ -670,20 +690,24 @@ def test_a_member_fills_the_register_with_no_more_nonces_than_are_deleted(tls, m
 
     async def history() -> None:
         async with network(tls, None) as made, made.vm() as vm:
-            # A clock that stands still: no minute ends meanwhile.
-            stands = datetime.now(UTC)
-            vm.authority.now = lambda: stands
-            now = lambda: str(int(stands.timestamp()))  # noqa: E731
+            # A fixed clock: no minute ends meanwhile.
+            fixed_time = datetime.now(UTC)
+            vm.authority.now = lambda: fixed_time
+            now = lambda: str(int(fixed_time.timestamp()))  # noqa: E731
             first: dict[str, Any] = {"nonce": "0" * 32, "time": now()}
             answers = [await ask(vm.url, "/network", **first) for _ in range(30)]
-            assert [status for status, _, _ in answers] == [200] + [409] * 29, "a replay is somebody else's"
+            assert [status for status, _, _ in answers] == [200] + [409] * 29, (
+                "a replay does not count for the member"
+            )
             answers = [await ask(vm.url, "/network", time=now()) for _ in range(30)]
-            assert [status for status, _, _ in answers] == [200] * 19 + [429] * 11, "the member's own are counted"
-            assert answers[-1][1:] == (b"20 requests in a minute; wanted no more", True), "and it is reported"
-            assert len(await made.store().names("nonces/")) == 20, "what is refused leaves nothing in the register"
+            assert [status for status, _, _ in answers] == [200] * 19 + [429] * 11, "the member's own requests count"
+            assert answers[-1][1:] == (b"20 requests in a minute; wanted no more", True), "the limit is reported"
+            assert len(await made.store().names("nonces/")) == 20, "a refused request leaves nothing in the register"
             assert await vm.authority.accept_nonce("1" * 32, "bank-c", 0), "no other member is affected"
-            stands += timedelta(minutes=1)
-            assert (await ask(vm.url, "/network", time=now()))[0] == 200, "and it is heard again in the next minute"
+            fixed_time += timedelta(minutes=1)
+            assert (await ask(vm.url, "/network", time=now()))[0] == 200, (
+                "its requests are accepted again in the next minute"
+            )
 
     asyncio.run(history())
 
@@ -702,7 +726,7 @@ def test_a_damaged_revocation_list_is_replaced(tls):
                 made.clock.ahead += timedelta(minutes=1)
                 after = (await fetch_lists(vm.lists_url))["identity-ca"]
                 assert {each.serial_number for each in after} == {each.serial_number for each in before}
-                assert number(after) > number(before), "a later list"
+                assert number(after) > number(before), "the new list has a higher number"
                 before = after
 
     asyncio.run(history())
@@ -722,15 +746,15 @@ def test_waiting_and_unauthenticated_requests_are_counted(tls, monkeypatch):
 
             monkeypatch.setattr(authority, "run_due_tasks", run_due_tasks)
             serving = asyncio.ensure_future(serve(authority, status, "127.0.0.1", health, requests, lists, stopped))
-            await until(f"http://127.0.0.1:{health}/health", lambda told: told["state"] == "holding", 10)
+            await until(f"http://127.0.0.1:{health}/health", lambda report: report["state"] == "holding", 10)
             assert status.causes() == set(), (
-                "others' requests are no impairment: `approval` is of the bank's own nodes"
+                "requests of other members are no impairment: `approval` is for the bank's own nodes"
             )
             assert (status.figures[Figure.PENDING], status.figures[Figure.UNPROVEN]) == (3, 0)
             assert (await ask(f"https://127.0.0.1:{requests}", "/network", key="c" * 64))[0] == 401
             authority.due.set()
-            await until(f"http://127.0.0.1:{health}/health", lambda told: told["impaired"] == ["authority"], 10)
-            assert status.figures[Figure.UNPROVEN] == 1, "somebody tries names, or a key was turned"
+            await until(f"http://127.0.0.1:{health}/health", lambda report: report["impaired"] == ["authority"], 10)
+            assert status.figures[Figure.UNPROVEN] == 1, "somebody guesses names, or a key was rotated"
             stopped.set()
             await asyncio.wait_for(serving, 20)
 
@@ -738,7 +762,7 @@ def test_waiting_and_unauthenticated_requests_are_counted(tls, monkeypatch):
 
 
 @pytest.mark.parametrize("fault", [ValueError("torn"), KeyError("what"), UnavailableError("away")])
-def test_members_are_answered_although_a_due_task_fails(tls, monkeypatch, fault):
+def test_members_get_answers_although_a_due_task_fails(tls, monkeypatch, fault):
     async def history() -> None:
         async with network(tls, None) as made, made.authority() as authority:
             stopped, status = asyncio.Event(), Status(vm="authority-1")
@@ -749,10 +773,10 @@ def test_members_are_answered_although_a_due_task_fails(tls, monkeypatch, fault)
 
             monkeypatch.setattr(authority, "run_due_tasks", fail)
             serving = asyncio.ensure_future(serve(authority, status, "127.0.0.1", health, requests, lists, stopped))
-            await until(f"http://127.0.0.1:{health}/health", lambda told: told["state"] == "holding", 10)
+            await until(f"http://127.0.0.1:{health}/health", lambda report: report["state"] == "holding", 10)
             assert (await ask(f"https://127.0.0.1:{requests}", "/network"))[::2] == (200, True)
-            told = "away" if isinstance(fault, UnavailableError) else f"unexpected {type(fault).__name__} at"
-            assert told in str(status.reason), "a fault is reported by its kind and its line"
+            expected = "away" if isinstance(fault, UnavailableError) else f"unexpected {type(fault).__name__} at"
+            assert expected in str(status.reason), "a fault is reported with its type and its line"
             stopped.set()
             await asyncio.wait_for(serving, 20)
 
@@ -776,19 +800,19 @@ def test_open_requests_are_answered_after_sigterm():
                 began = time.monotonic()
                 await around.aclose()
                 assert await (await asked).text() == "done"
-                assert time.monotonic() - began < 3, "and not for longer than it takes"
+                assert time.monotonic() - began < 3, "it ends as soon as they are answered"
                 with pytest.raises(aiohttp.ClientError):
                     await client.get(f"http://127.0.0.1:{port}/")
 
     asyncio.run(history())
 
 
-# --- By hand -------------------------------------------------------------------------------------------------------
+# --- Manual approval -----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def command(capsys, monkeypatch):
-    """Say a command as a person does on a VM of the authority."""
+    """Run a command as an operator does on a VM of the authority."""
     monkeypatch.setenv("SUDO_USER", "alice")
 
     def prepare(made: Network, tmp_path: Path, **changes: Any) -> Callable[..., Awaitable[tuple[int, str]]]:
@@ -799,7 +823,7 @@ def command(capsys, monkeypatch):
         async def connect(configuration: AuthorityConfiguration, configured: float) -> AsyncIterator[Authority]:
             assert configured == path.stat().st_mtime
             assert made.container
-            # Clients of its own: a command has a loop of its own.
+            # Separate clients: a command has a separate event loop.
             async with container_client(*made.container) as container:
                 own = replace(made, store=lambda: BlobStore(container))
                 async with own.authority(configured=configured, approval=configuration.approval) as authority:
@@ -817,7 +841,7 @@ def command(capsys, monkeypatch):
     return prepare
 
 
-def test_a_person_approves_by_one_command(play, command, tmp_path):
+def test_an_operator_approves_by_one_command(play, command, tmp_path):
     async def history(made: Network) -> None:
         made.options["approval"] = Approval.MANUAL
         say = command(made, tmp_path)
@@ -827,27 +851,27 @@ def test_a_person_approves_by_one_command(play, command, tmp_path):
             with pytest.raises(WaitingError, match="approved by an operator of the network's authority"):
                 await member.certificates()
             await vm.authority.run_due_tasks()
-            assert vm.authority.waiting == 3, "who approves learns of it"
-            status, told = await say("pending")
-            lines = told.splitlines()
+            assert vm.authority.waiting == 3, "the operator is notified"
+            status, output = await say("pending")
+            lines = output.splitlines()
             assert status == 0
-            assert len(lines) == 3, "node CA, identity and TLS are asked for at once"
+            assert len(lines) == 3, "node CA, identity and TLS are requested at once"
             assert all(f"OU=node-1, {BANK_B}" in line and "bank-b" in line and "key " in line for line in lines)
             for line in lines:
                 with pytest.raises(WaitingError):
                     await member.certificates()
                 assert (await say("approve", line.split()[0]))[0] == 0
-            assert await member.certificates(), "what was approved is issued"
+            assert await member.certificates(), "approved certificates are issued"
             issued = [each for each in await decisions(made) if each["decision"] == "issued"]
-            assert {each["by"] for each in issued} == {"alice"}, "the record names who approved"
+            assert {each["by"] for each in issued} == {"alice"}, "the record names the operator"
             assert await say("pending") == (0, "no request waits for approval\n")
-            status, told = await say("approve", "0" * 32)
-            assert (status, "wanted one that `pending` lists" in told) == (1, True)
+            status, output = await say("approve", "0" * 32)
+            assert (status, "wanted one that `pending` lists" in output) == (1, True)
 
     play(history)
 
 
-def test_who_decides_is_recorded_by_name(play, command, tmp_path, monkeypatch):
+def test_each_decision_is_recorded_with_the_operators_name(play, command, tmp_path, monkeypatch):
     async def history(made: Network) -> None:
         made.options["approval"] = Approval.MANUAL
         say = command(made, tmp_path)
@@ -865,55 +889,57 @@ def test_who_decides_is_recorded_by_name(play, command, tmp_path, monkeypatch):
                 (("--by", "a@b, stated by bob@b"), "wanted a user principal name"),
             ):
                 for decision in (("approve", asked[0]), ("reject", asked[0], "why"), ("revoke", "O=B, L=a, C=GB")):
-                    status, told = await say(*decision, *given)
-                    assert (status, match in told) == (1, True), "Azure runs commands as root: that is nobody's name"
+                    status, output = await say(*decision, *given)
+                    assert (status, match in output) == (1, True), (
+                        "Azure runs commands as root, which names no person"
+                    )
             assert len(await vm.authority.pending()) == 2
             group = "6f1d3a52-8a0b-4c9e-9f7e-2d5b7a1c4e90"
             assert (await say("approve", asked[0], "--by", "alice@bank-a.example"))[0] == 0
             assert (await say("reject", asked[1], "who are you?", "--by", group))[0] == 0
-            _, told = await say("list")
-            approved, rejected = sorted(told.splitlines(), key=lambda line: "rejected" in line)
-            assert "approved 2" in approved, "when"
+            _, output = await say("list")
+            approved, rejected = sorted(output.splitlines(), key=lambda line: "rejected" in line)
+            assert "approved 2" in approved, "with the time"
             assert approved.endswith("by alice@bank-a.example, stated by root")
             assert rejected.endswith(f"by {group}, stated by root")
             assert await vm.authority.answer("bank-b", asked[0])
             assert (await say("revoke", f"OU=node-1, {BANK_B}", "--by", "carol@bank-a.example"))[0] == 0
-            told = {each["decision"]: each["by"] for each in await decisions(made) if "by" in each}
-            assert told == {
+            recorded = {each["decision"]: each["by"] for each in await decisions(made) if "by" in each}
+            assert recorded == {
                 "approved": "alice@bank-a.example, stated by root",
                 "issued": "alice@bank-a.example, stated by root",
                 "rejected": f"{group}, stated by root",
                 "revoked": "carol@bank-a.example, stated by root",
-            }, "each decision for good, with the name"
+            }, "each decision is recorded permanently, with the name"
             store = made.store()
             for name in await store.names("decisions/"):
-                assert await store.write(name, b"{}", None) is None, "what is recorded is not written over"
+                assert await store.write(name, b"{}", None) is None, "a record is not overwritten"
             monkeypatch.setenv("SUDO_USER", "dave@bank-a.example")
             again = await vm.authority.request("bank-b", new_request(f"OU=node-2, {BANK_B}"))
             assert (await say("approve", again))[0] == 0
             by = {each.id: each.by for each in await vm.authority.requests()}
-            assert by[again] == "dave@bank-a.example", "who signed in with Entra is known"
+            assert by[again] == "dave@bank-a.example", "a user who signed in with Entra is recorded"
 
     play(history)
 
 
-def test_an_identity_ca_that_was_replaced_is_revoked_by_one_command(play, command, tmp_path):
+def test_a_replaced_identity_ca_is_revoked_by_one_command(play, command, tmp_path):
     async def history(made: Network) -> None:
         say = command(made, tmp_path)
         async with made.vm():
             pass
-        status, told = await say("revoke-ca", "identity-ca")
-        assert (status, "certifies names; wanted ledger.network.caGeneration raised first" in told) == (1, True)
+        status, output = await say("revoke-ca", "identity-ca")
+        assert (status, "certifies names; wanted ledger.network.caGeneration raised first" in output) == (1, True)
         async with made.vm(ca_generation=2) as vm:
             old = (await vm.authority.open()).certificates["identity-ca"]
-            status, told = await say("revoke-ca", "identity-ca-3")
-            assert (status, "wanted one of identity-ca, identity-ca-2" in told) == (1, True)
-            status, told = await say("revoke-ca", "identity-ca")
-            assert (status, told) == (0, "revoked: identity-ca; the root's list says so once the root is open\n")
+            status, output = await say("revoke-ca", "identity-ca-3")
+            assert (status, "wanted one of identity-ca, identity-ca-2" in output) == (1, True)
+            status, output = await say("revoke-ca", "identity-ca")
+            assert (status, output) == (0, "revoked: identity-ca; the root's list says so once the root is open\n")
             await vm.authority.run_due_tasks()
             assert {each.serial_number for each in (await fetch_lists(vm.lists_url))["root"]} == {old.serial_number}
-            told = [each for each in await decisions(made) if each["decision"] == "revoked"]
-            assert [(each["key"], each["by"]) for each in told] == [("identity-ca", "alice")]
+            recorded = [each for each in await decisions(made) if each["decision"] == "revoked"]
+            assert [(each["key"], each["by"]) for each in recorded] == [("identity-ca", "alice")]
 
     play(history)
 
@@ -926,8 +952,8 @@ def test_a_rejected_request_may_be_approved_later(play, command, tmp_path):
             member = made.member("bank-b", vm.url, BANK_B)
             with pytest.raises(WaitingError):
                 await member.certificates()
-            _, told = await say("pending")
-            ids = [line.split()[0] for line in told.splitlines()]
+            _, output = await say("pending")
+            ids = [line.split()[0] for line in output.splitlines()]
             for each in ids:
                 await say("reject", each, "who are you?")
             with pytest.raises(WaitingError, match=r"rejected: who are you\?; wanted: whoever runs the network's"):
@@ -935,8 +961,8 @@ def test_a_rejected_request_may_be_approved_later(play, command, tmp_path):
             for each in ids:
                 await say("approve", each)
             assert await member.certificates()
-            told = [each["decision"] for each in await decisions(made)]
-            assert told == ["approved"] * 3 + ["issued"] * 3 + ["rejected"] * 3, "nothing is overwritten"
+            recorded = [each["decision"] for each in await decisions(made)]
+            assert recorded == ["approved"] * 3 + ["issued"] * 3 + ["rejected"] * 3, "earlier decisions stay recorded"
 
     play(history)
 
@@ -955,9 +981,9 @@ def test_a_revoked_name_is_certified_again_only_with_a_new_key(play, command, tm
         async with made.vm() as vm:
             member = made.member("bank-b", vm.url, BANK_B)
             before = await member.certificates()
-            status, told = await say("revoke", f"OU=node-1, {BANK_B}")
+            status, output = await say("revoke", f"OU=node-1, {BANK_B}")
             assert status == 0
-            assert told.count("revoked:") == 3, "node CA, identity and TLS"
+            assert output.count("revoked:") == 3, "node CA, identity and TLS"
             lists = await fetch_lists(vm.lists_url)
             revoked = {each.serial_number for each in lists["identity-ca"]}
             assert revoked == {each[0].serial_number for each in (before.node_ca, before.identity, before.tls)}
@@ -970,20 +996,20 @@ def test_a_revoked_name_is_certified_again_only_with_a_new_key(play, command, tm
             with pytest.raises(WaitingError, match="approved by an operator of the network's authority"):
                 await member.certificates()
             await vm.authority.run_due_tasks()
-            assert vm.authority.waiting == 3, "somebody revoked"
+            assert vm.authority.waiting == 3, "the revocation is recorded"
             for line in (await say("pending"))[1].splitlines():
                 assert (await say("approve", line.split()[0]))[0] == 0
             after = await member.certificates()
             assert after.identity[0].serial_number not in revoked
             assert after.trust_root == before.trust_root
             assert {each.serial_number for each in (await fetch_lists(vm.lists_url))["identity-ca"]} == revoked
-            status, told = await say("revoke", f"OU=node-9, {BANK_B}")
-            assert (status, "nothing is certified under it" in told) == (1, True)
+            status, output = await say("revoke", f"OU=node-9, {BANK_B}")
+            assert (status, "nothing is certified under it" in output) == (1, True)
 
     play(history)
 
 
-def test_a_name_has_one_key_that_is_approved(play, command, tmp_path):
+def test_a_name_has_one_approved_key(play, command, tmp_path):
     async def history(made: Network) -> None:
         made.options["approval"] = Approval.MANUAL
         say, name = command(made, tmp_path), f"OU=node-1, {BANK_B}"
@@ -991,29 +1017,29 @@ def test_a_name_has_one_key_that_is_approved(play, command, tmp_path):
             authority = vm.authority
             first, second, third = [await authority.request("bank-b", new_request(name)) for _ in range(3)]
             assert (await say("approve", first))[0] == 0
-            status, told = await say("approve", second)
-            assert (status, f"request {first} of that name is approved; wanted it rejected first" in told) == (
+            status, output = await say("approve", second)
+            assert (status, f"request {first} of that name is approved; wanted it rejected first" in output) == (
                 1,
                 True,
             )
             assert await authority.answer("bank-b", first)
-            status, told = await say("approve", second)
-            assert (status, "is certified with another key" in told) == (1, True)
-            # As an older release left it: approved, though another key was.
+            status, output = await say("approve", second)
+            assert (status, "is certified with another key" in output) == (1, True)
+            # The state of an older release: approved although another key was approved.
             await authority._decide(third, RequestState.APPROVED, "bob", None)
             assert (await say("revoke", name))[0] == 0
-            assert await authority.answer("bank-b", third) is None, "who revokes, revokes what was approved before"
+            assert await authority.answer("bank-b", third) is None, "a revocation covers earlier approvals"
             assert {each.id for each in await authority.pending()} == {second, third}
-            status, told = await say("approve", first)
-            assert (status, "was revoked; wanted a new key" in told) == (1, True)
+            status, output = await say("approve", first)
+            assert (status, "was revoked; wanted a new key" in output) == (1, True)
             assert (await say("approve", third))[0] == 0
-            assert await authority.answer("bank-b", third), "a person said so after it"
+            assert await authority.answer("bank-b", third), "it was approved after the revocation"
             assert [each["decision"] for each in await decisions(made)].count("pending") == 1
 
     play(history)
 
 
-def test_an_approval_that_is_withdrawn_meanwhile_issues_nothing(play):
+def test_an_approval_that_is_withdrawn_meanwhile_has_no_effect(play):
     async def history(made: Network) -> None:
         async with made.vm() as vm:
             authority, name = vm.authority, f"OU=node-1, {BANK_B}"
@@ -1027,9 +1053,9 @@ def test_an_approval_that_is_withdrawn_meanwhile_issues_nothing(play):
             await authority.revoke(name, "alice")
             record = RequestRecord.read(approved, "what another VM read before")
             assert await authority._issued(record, await authority.members.entitlement("bank-b")) is None
-            assert await authority.answer("bank-b", ids[1]) is None, "nor later, though the card would do"
+            assert await authority.answer("bank-b", ids[1]) is None, "nor later, although the card would suffice"
             await authority._decide(ids[1], RequestState.APPROVED, "the card of bank-b", None)
-            assert await authority.answer("bank-b", ids[1]) is None, "a VM that did not know of the revocation yet"
+            assert await authority.answer("bank-b", ids[1]) is None, "for a VM that had not read the revocation yet"
             assert [each.id for each in await authority.pending()] == [ids[1]]
 
     play(history)
@@ -1053,7 +1079,7 @@ def test_a_revocation_includes_certificates_issued_at_the_same_moment(play):
             given = {each[0].serial_number for each in outcomes[1:] if isinstance(each, tuple)}
             await other.authority.run_due_tasks()
             listed = {each.serial_number for each in (await fetch_lists(other.lists_url))["identity-ca"]}
-            assert given <= listed, "whatever was given out before it is revoked"
+            assert given <= listed, "every certificate that was issued before is revoked"
             with pytest.raises(SoftwareError):
                 await replace_documents(member).certificates()
 
@@ -1077,7 +1103,7 @@ def number(crl: x509.CertificateRevocationList) -> int:
     return crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
 
 
-def test_revocation_lists_are_there_from_the_first_day_and_renewed_each_day(play):
+def test_revocation_lists_exist_from_the_first_day_and_are_renewed_each_day(play):
     async def history(made: Network) -> None:
         async with made.vm() as vm:
             first = await fetch_lists(vm.lists_url)
@@ -1086,12 +1112,12 @@ def test_revocation_lists_are_there_from_the_first_day_and_renewed_each_day(play
             for issuer, days in (("root", valid.root_list), ("identity-ca", valid.revocation_list)):
                 assert first[issuer].next_update_utc == first[issuer].last_update_utc + days
             await vm.authority.run_due_tasks()
-            assert await fetch_lists(vm.lists_url) == first, "one a day is enough"
+            assert await fetch_lists(vm.lists_url) == first, "one list a day is enough"
             made.clock.ahead = timedelta(days=1, minutes=1)
             async with made.vm() as other:
                 second = await fetch_lists(other.lists_url)
                 assert [number(second[issuer]) for issuer in second] == [2, 2]
-                assert await fetch_lists(vm.lists_url) == second, "whichever VM renewed them"
+                assert await fetch_lists(vm.lists_url) == second, "both VMs serve the renewed lists"
             async with aiohttp.ClientSession() as client:
                 async with client.head(f"{vm.lists_url}/root.crl") as answer:
                     assert answer.status == 200
@@ -1108,12 +1134,12 @@ def test_certificates_name_the_lists_by_the_configured_url(play):
     async def history(made: Network) -> None:
         async with made.vm() as vm:
             chains = await made.member("bank-b", vm.url, BANK_B).certificates()
-            told = [
+            urls = [
                 point.full_name[0].value
                 for each in chains.node_ca[:2]
                 for point in each.extensions.get_extension_for_class(x509.CRLDistributionPoints).value
             ]
-            assert told == ["http://127.0.0.1:8445/identity-ca.crl", "http://127.0.0.1:8445/root.crl"]
+            assert urls == ["http://127.0.0.1:8445/identity-ca.crl", "http://127.0.0.1:8445/root.crl"]
 
     play(history)
 
@@ -1125,25 +1151,25 @@ def test_the_same_key_is_certified_again_when_a_third_of_the_validity_is_left(pl
             member = made.member("bank-b", vm.url, BANK_B)
             first = await member.certificates()
             made.clock.ahead = timedelta(days=55)
-            assert await member.certificates() == first, "not yet"
+            assert await member.certificates() == first, "it is not due yet"
             assert not member.enrolment.renewal_due(first)
             made.clock.ahead = timedelta(days=62)
-            assert not member.enrolment.renewal_due(first), "it is asked for first, and the node runs on"
+            assert not member.enrolment.renewal_due(first), "it is requested first, and the node keeps running"
             for _ in range(100):
                 if member.enrolment.renewal_due(first):
                     break
                 await asyncio.sleep(0.05)
-            assert member.enrolment.renewal_due(first), "the running node is to be started anew"
+            assert member.enrolment.renewal_due(first), "the running node has to restart"
             second = await member.certificates()
             assert second.identity[0] != first.identity[0]
-            assert second.identity[0].public_key() == first.identity[0].public_key(), "the same party"
+            assert second.identity[0].public_key() == first.identity[0].public_key(), "the party is unchanged"
             assert second.identity[0].not_valid_after_utc > first.identity[0].not_valid_after_utc
             assert not member.enrolment.renewal_due(second)
             made.clock.ahead = timedelta(days=140)
-            assert (await member.certificates()).identity[0] != second.identity[0], "and so on"
+            assert (await member.certificates()).identity[0] != second.identity[0], "the next renewal works the same"
             await vm.authority.revoke(f"OU=node-1, {BANK_B}", "alice")
             listed = {each.serial_number for each in (await fetch_lists(vm.lists_url))["identity-ca"]}
-            assert second.identity[0].serial_number in listed, "all that is valid still"
+            assert second.identity[0].serial_number in listed, "every certificate that is still valid"
 
     play(history)
 
@@ -1160,19 +1186,19 @@ def test_each_change_of_settings_or_notaries_raises_the_epoch(play):
     async def history(made: Network) -> None:
         async with made.vm(configured=1.0) as vm:
             assert await epoch(made, vm) is None
-            assert NOTARY in (await vm.authority.run_due_tasks() or ""), "a person learns what is waited for"
+            assert NOTARY in (await vm.authority.run_due_tasks() or ""), "the report says what is missing"
             member = made.member("bank-a", vm.url)
             await member.certificates(1)
-            assert [await epoch(made, vm) for _ in range(3)] == [1, 1, 1], "nothing changed"
+            assert [await epoch(made, vm) for _ in range(3)] == [1, 1, 1], "without a change the parameters stay"
         larger = SETTINGS.model_copy(update={"max_message_bytes": 20_000_000})
         async with made.vm(configured=2.0, parameters=larger) as vm:
-            assert await epoch(made, vm) == 2, "settings"
+            assert await epoch(made, vm) == 2, "changed settings"
         async with made.vm(configured=3.0, parameters=larger, notaries=[NOTARY, NODE_2]) as vm:
             assert await epoch(made, vm) == 2, "the new notary has no certificate yet"
             await made.member("bank-a", vm.url).certificates(2)
-            assert await epoch(made, vm) == 3, "notaries"
+            assert await epoch(made, vm) == 3, "changed notaries"
             await vm.authority.revoke(NODE_2, "alice")
-            assert await epoch(made, vm) == 3, "the last word stands until there is a better one"
+            assert await epoch(made, vm) == 3, "the last parameters stay in use until newer ones can be signed"
             member = made.member("bank-a", vm.url)
             with pytest.raises(WaitingError):
                 await member.certificates(2)
@@ -1181,13 +1207,13 @@ def test_each_change_of_settings_or_notaries_raises_the_epoch(play):
             await member.certificates(2)
             assert await epoch(made, vm) == 4, "a notary with another key is another party"
         assert [each.epoch for each in made.serializer.written] == [1, 2, 3, 4]
-        told = [each for each in await decisions(made) if each["decision"] == "parameters"]
-        assert [each["epoch"] for each in told] == [1, 2, 3, 4], "each is recorded"
+        recorded = [each for each in await decisions(made) if each["decision"] == "parameters"]
+        assert [each["epoch"] for each in recorded] == [1, 2, 3, 4], "each version is recorded"
 
     play(history)
 
 
-def test_vms_of_an_older_configuration_leave_the_parameters_alone(play):
+def test_vms_of_an_older_configuration_do_not_change_the_parameters(play):
     async def history(made: Network) -> None:
         larger = SETTINGS.model_copy(update={"max_message_bytes": 20_000_000})
         async with made.vm(configured=1.0) as old, made.vm(configured=2.0, parameters=larger) as new:
@@ -1195,25 +1221,27 @@ def test_vms_of_an_older_configuration_leave_the_parameters_alone(play):
             assert await epoch(made, old) == 1
             assert await epoch(made, new) == 2
             assert [await epoch(made, vm) for vm in (old, new, old, new)] == [2] * 4, (
-                "while VMs are replaced one after the other the parameters do not go back and forth"
+                "while VMs are rolled, the parameters must not change back and forth"
             )
 
     play(history)
 
 
-def test_a_vm_waits_no_longer_for_parameters_that_another_one_has_signed(play):
+def test_a_vm_uses_parameters_that_another_one_has_signed(play):
     async def history(made: Network) -> None:
         async with made.vm(configured=1.0) as old, made.vm(configured=2.0) as new:
             waiting = f"the network's parameters wait for the certificate of {NOTARY}"
             assert await old.authority.run_due_tasks() == waiting
             await made.member("bank-a", old.url).certificates(1)
             assert await new.authority.run_due_tasks() is None
-            assert await old.authority.run_due_tasks() is None, "or it stays impaired, and alerts in an hour"
+            assert await old.authority.run_due_tasks() is None, (
+                "otherwise it stays impaired, and raises an alert in an hour"
+            )
 
     play(history)
 
 
-def test_a_notary_that_renews_its_certificate_stays_the_party_it_is(play):
+def test_a_notary_with_a_renewed_certificate_stays_the_same_party(play):
     async def history(made: Network) -> None:
         made.lifetimes = Lifetimes(issued=timedelta(days=90))
         async with made.vm() as vm:
@@ -1228,7 +1256,7 @@ def test_a_notary_that_renews_its_certificate_stays_the_party_it_is(play):
 
 
 @pytest.mark.skipif(bool(corda.missing()), reason=corda.missing() or "")
-def test_cordas_own_code_takes_the_parameters_that_the_vaults_key_signed(play):
+def test_cordas_own_code_accepts_the_parameters_that_the_vaults_key_signed(play):
     installed = corda.load()
 
     async def history(made: Network) -> None:
@@ -1250,12 +1278,12 @@ def test_cordas_own_code_takes_the_parameters_that_the_vaults_key_signed(play):
             document = await member.enrolment.network_parameters(verify)
             assert document
             given = {"document": base64.b64encode(document).decode(), "trustRoot": corda.encoded(chains.trust_root)}
-            told = await installed.tool("verify-parameters", given)
-            assert (told["epoch"], told["minimumPlatformVersion"]) == (1, 12)
-            assert (told["maxMessageSize"], told["maxTransactionSize"], told["eventHorizonDays"]) == (
+            read = await installed.tool("verify-parameters", given)
+            assert (read["epoch"], read["minimumPlatformVersion"]) == (1, 12)
+            assert (read["maxMessageSize"], read["maxTransactionSize"], read["eventHorizonDays"]) == (
                 10_485_760, 524_288_000, 30
             )  # fmt: skip
-            (notary,) = told["notaries"]
+            (notary,) = read["changed notaries"]
             assert notary["legalName"] == NOTARY, "CordaX500Name reads the certificate's name as configured"
             assert not notary["validating"]
             key = chains.identity[0].public_key()
@@ -1269,11 +1297,11 @@ def test_cordas_own_code_takes_the_parameters_that_the_vaults_key_signed(play):
     play(history)
 
 
-# --- What is away or damaged ---------------------------------------------------------------------------------------
+# --- Outages and damage --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("fault", ["403", "429", "500", "garble", "cut"])
-def test_a_vault_that_refuses_is_waited_for(play, fault):
+def test_the_authority_waits_for_a_vault_that_refuses(play, fault):
     async def history(made: Network) -> None:
         async with made.vm() as vm:
             member = made.member("bank-b", vm.url, BANK_B)
@@ -1284,14 +1312,14 @@ def test_a_vault_that_refuses_is_waited_for(play, fault):
             made.vault.judge = judge
             with pytest.raises(WaitingError, match="503"):
                 await member.certificates()
-            assert await made.store().names("decisions/"), "approved, and not issued"
+            assert await made.store().names("decisions/"), "it is approved, but not issued"
             made.vault.judge = None
-            assert await member.certificates(), "tried again"
+            assert await member.certificates(), "the next attempt succeeds"
 
     play(history)
 
 
-def test_a_signature_that_does_not_verify_certifies_nothing(play):
+def test_an_invalid_signature_is_not_used(play):
     async def history(made: Network) -> None:
         async with made.vm() as vm:
             ((version, key),) = made.vault.keys["identity-ca"].items()
@@ -1307,7 +1335,7 @@ def test_a_signature_that_does_not_verify_certifies_nothing(play):
     play(history)
 
 
-def test_a_vault_that_refuses_everything_is_waited_for(play):
+def test_the_authority_waits_for_a_vault_that_refuses_everything(play):
     async def history(made: Network) -> None:
         async def refuse(_: Any) -> str:
             return "403"
@@ -1332,7 +1360,7 @@ def test_keys_that_do_not_match_the_certificates_are_refused(play):
         keys = made.vault.keys
         made.vault.make_key("identity-ca")
         async with made.vm() as vm:
-            assert await vm.authority.open(), "a newer version of a key changes nothing"
+            assert await vm.authority.open(), "a newer version of a key is not used"
         before = dict(keys["identity-ca"])
         keys["identity-ca"].clear()
         async with made.vm(tended=False) as vm:
@@ -1348,11 +1376,11 @@ def test_keys_that_do_not_match_the_certificates_are_refused(play):
         (version,) = made.root_vault.keys["root"]
         made.root_vault.keys["root"] = {version: stranger}
         async with made.vm(tended=False) as vm:
-            told = await vm.authority.run_due_tasks() or ""
-            assert "key root" in told, "a person learns of it"
-            assert "which the authority's certificate has" in told
-            assert not vm.authority.root_open, "what signs with another key is no root"
-            assert await made.member("bank-b", vm.url, BANK_B).certificates(), "every day's work needs no root"
+            trouble = await vm.authority.run_due_tasks() or ""
+            assert "key root" in trouble, "the fault is reported"
+            assert "which the authority's certificate has" in trouble
+            assert not vm.authority.root_open, "another key is not the root's"
+            assert await made.member("bank-b", vm.url, BANK_B).certificates(), "other work needs no root"
 
     play(history)
 
@@ -1367,15 +1395,17 @@ def test_a_damaged_record_is_not_overwritten(play):
             async with made.vm(tended=False) as other:
                 with pytest.raises(DamagedError, match="an earlier version of it restored"):
                     await other.authority.run_due_tasks()
-            assert (await ask(vm.url, "/network"))[0] == 200, "who has read it goes on"
+            assert (await ask(vm.url, "/network"))[0] == 200, "a VM that has read it before continues"
             made.clock.ahead = timedelta(days=1, minutes=1)
-            assert "an earlier version of it restored" in (await vm.authority.run_due_tasks() or ""), "and says so"
-            assert number((await fetch_lists(vm.lists_url))["identity-ca"]) == 2, "its lists are signed meanwhile"
+            assert "an earlier version of it restored" in (await vm.authority.run_due_tasks() or ""), (
+                "and reports the damage"
+            )
+            assert number((await fetch_lists(vm.lists_url))["identity-ca"]) == 2, "its lists are still signed"
 
     play(history)
 
 
-def test_storage_that_is_away_is_waited_for_and_lists_are_served_on(tls):
+def test_during_an_outage_of_storage_lists_are_still_served(tls):
     async def history() -> None:
         async with network(tls, None) as made, made.vm() as vm:
             lists = await fetch_lists(vm.lists_url)
@@ -1385,7 +1415,7 @@ def test_storage_that_is_away_is_waited_for_and_lists_are_served_on(tls):
             made.clock.ahead = timedelta(minutes=1)
             with pytest.raises(WaitingError, match="503"):
                 await made.member("bank-b", vm.url, BANK_B).certificates()
-            assert await fetch_lists(vm.lists_url) == lists, "they are signed, and valid for days"
+            assert await fetch_lists(vm.lists_url) == lists, "lists are signed, and valid for days"
             with pytest.raises(UnavailableError):
                 await vm.authority.run_due_tasks()
             store.away = False
@@ -1411,20 +1441,20 @@ def test_nothing_secret_is_logged(play, caplog):
             secrets_of += [blob.decode().splitlines()[1] for blobs in member.keys.values() for blob in blobs.values()]
             for each in (*stored, *member.documents.content.values()):
                 assert each
-                assert not any(secret.encode() in each.content for secret in secrets_of), "blobs hold no secret"
+                assert not any(secret.encode() in each.content for secret in secrets_of), "blobs have no secret"
                 assert b"PRIVATE KEY" not in each.content
             return secrets_of
 
     with caplog.at_level(logging.DEBUG):
         secrets_of = play(history)
-    assert caplog.records, "it does log"
+    assert caplog.records, "there are log lines"
     assert not [each for each in caplog.records if any(secret in each.getMessage() for secret in secrets_of)]
 
 
 # --- Configuration and process -------------------------------------------------------------------------------------
 
 
-def test_the_configuration_is_read_as_the_infrastructure_writes_it(tmp_path, tls):
+def test_the_configuration_is_read_as_the_deployment_writes_it(tmp_path, tls):
     path = tmp_path / "authority.json"
     urls = "https://vault.example", "https://root.example"
     made = Network(None, None, *urls, tmp_path, MemoryStore)  # type: ignore[arg-type]
@@ -1432,37 +1462,37 @@ def test_the_configuration_is_read_as_the_infrastructure_writes_it(tmp_path, tls
     read, configured = read_authority_configuration(path)
     assert read == made.configuration()
     assert configured == path.stat().st_mtime
-    told = json.loads(path.read_text())
+    document = json.loads(path.read_text())
     assert {"legalNames", "clientId", "vaultUrl", "rootVaultUrl", "blobUrl", "crlUrl", "connectionString"} <= set(
-        told
+        document
     )
-    assert set(told["parameters"]) == {
+    assert set(document["parameters"]) == {
         "minimumPlatformVersion", "maxMessageBytes", "maxTransactionBytes", "eventHorizonDays"
     }  # fmt: skip
     for key, value, match in (
         ("approval", "never", "approval: 'never'"),
-        ("notaries", ["O=x"], "notaries.0"),
+        ("changed notaries", ["O=x"], "notaries.0"),
         ("subject", "OU=a, O=Bank A, L=London, C=GB", "subject"),
         ("crlUrl", "ftp://x", "crlUrl"),
         ("more", 1, "more"),
     ):
-        path.write_text(json.dumps(told | {key: value}))
+        path.write_text(json.dumps(document | {key: value}))
         with pytest.raises(ConfigurationError, match=match):
             read_authority_configuration(path)
-    path.write_text(json.dumps({key: value for key, value in told.items() if key != "member"}))
+    path.write_text(json.dumps({key: value for key, value in document.items() if key != "member"}))
     with pytest.raises(ConfigurationError, match="member is missing"):
         read_authority_configuration(path)
     assert commands.main(["pending", "--configuration", str(tmp_path / "none.json")]) == os.EX_CONFIG
 
 
-def test_a_platform_says_what_an_authority_needs():
+def test_a_platforms_data_has_an_authoritys_requirements():
     assert CORDA.authority
     assert CORDA.authority.module == "ledger.corda.authority"
-    assert CORDA.authority.keys_of(3)[-2:] == ("identity-ca-2", "identity-ca-3"), "an older one stays"
-    assert [each.port for each in CORDA.authority.listeners] == [8444, 8445], "requests first: its URL"
+    assert CORDA.authority.keys_of(3)[-2:] == ("identity-ca-2", "identity-ca-3"), "the older key stays"
+    assert [each.port for each in CORDA.authority.listeners] == [8444, 8445], "the first listener is its URL"
 
 
-def test_a_vm_serves_is_healthy_from_its_first_seconds_and_stops_at_sigterm(play, tmp_path):
+def test_a_vm_serves_and_is_healthy_from_its_first_seconds_and_stops_at_sigterm(play, tmp_path):
     async def history(made: Network) -> None:
         given = {
             "vault": made.vault_url,
@@ -1489,18 +1519,18 @@ def test_a_vm_serves_is_healthy_from_its_first_seconds_and_stops_at_sigterm(play
             assert process.stdout
             ports = json.loads(await asyncio.wait_for(process.stdout.readline(), 20))
             health = f"http://127.0.0.1:{ports['health']}/health"
-            told = await until(health, lambda told: bool(told["reason"]))
-            assert told["ApplicationHealthState"] == "Healthy", "repair would not help"
-            assert "403" in told["reason"]
+            report = await until(health, lambda report: bool(report["reason"]))
+            assert report["ApplicationHealthState"] == "Healthy", "a replacement would not help"
+            assert "403" in report["reason"]
             with pytest.raises(WaitingError):
                 await made.member("bank-b", f"https://127.0.0.1:{ports['requests']}", BANK_B).certificates()
             refuse = False
-            await until(health, lambda told: told["state"] == "holding")
-            await until(health, lambda told: NOTARY in (told["reason"] or ""))
+            await until(health, lambda report: report["state"] == "holding")
+            await until(health, lambda report: NOTARY in (report["reason"] or ""))
             url = f"https://127.0.0.1:{ports['requests']}"
             assert await made.member("bank-a", url).certificates(1)
-            await until(health, lambda told: told["reason"] is None)
-            assert await made.member("bank-b", url, BANK_B).enrolment.network_parameters(epoch_of), "at once"
+            await until(health, lambda report: report["reason"] is None)
+            assert await made.member("bank-b", url, BANK_B).enrolment.network_parameters(epoch_of), "it stops at once"
             began = time.monotonic()
             process.send_signal(signal.SIGTERM)
             _, errors = await asyncio.wait_for(process.communicate(), 20)
@@ -1518,15 +1548,15 @@ def test_a_vm_serves_is_healthy_from_its_first_seconds_and_stops_at_sigterm(play
 
 
 async def until(url: str, fits: Callable[[dict[str, Any]], bool], seconds: float = 25) -> dict[str, Any]:
-    told: dict[str, Any] = {}
+    report: dict[str, Any] = {}
     async with AsyncExitStack() as around:
         client = await around.enter_async_context(aiohttp.ClientSession())
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             with contextlib.suppress(aiohttp.ClientError):
                 async with client.get(url) as answer:
-                    told = await answer.json()
-                    if fits(told):
-                        return told
+                    report = await answer.json()
+                    if fits(report):
+                        return report
             await asyncio.sleep(0.1)
-    raise AssertionError(f"it never came to it; last {told}")
+    raise AssertionError(f"the condition was never met; last {report}")

@@ -63,12 +63,12 @@ def nodes(
 
 
 def read(conf: NodeConf) -> dict[str, object]:
-    """As JSON, with what comes from the environment as text."""
+    """As JSON, with references to the environment as text."""
     return dict(json.loads(re.sub(r"\$\{\?(\w+)\}", r'"environment \1"', conf.render())))
 
 
 SERVICES = NetworkServices("https://registration.zone.example", "https://map.zone.example")
-# Identities of the three sizes are the first, the last of medium, the last of large, and the last that there can be.
+# Identities: the first, the last of medium, the last of large, and the last possible one.
 LARGEST = nodes(MAX_IDENTITIES, {"node-14": "notary"})
 SHAPES = {
     "node-of-a-small-bank": LARGEST[0],
@@ -87,25 +87,27 @@ SHAPES = {
 @pytest.mark.parametrize("conf", SHAPES.values(), ids=SHAPES)
 def test_node_conf_has_no_password(conf: NodeConf) -> None:
     document = read(conf)
-    assert document["keyStorePassword"] == "environment STORE", "each comes from the process's environment"
+    assert document["keyStorePassword"] == "environment STORE", "each password comes from the process's environment"
     assert "password" not in re.sub(r'"[a-zA-Z]*[pP]assword": "environment \w+"', "", json.dumps(document)).lower(), (
         "no key of a password has a value in the file"
     )
 
 
-def test_peers_dial_the_frontend_and_the_node_listens_on_its_vm() -> None:
+def test_peers_connect_to_the_frontend_and_the_node_listens_on_its_vm() -> None:
     document = read(LARGEST[5])
-    assert document["p2pAddress"] == "10.1.0.254:10005", "what it publishes of itself holds on whichever VM it is"
-    assert document["messagingServerAddress"] == "0.0.0.0:10005", "the balancer keeps the port"
-    assert document["messagingServerExternal"] is False, "else it looks for somebody else's broker there"
+    assert document["p2pAddress"] == "10.1.0.254:10005", "its published address is valid on any VM"
+    assert document["messagingServerAddress"] == "0.0.0.0:10005", "the balancer does not change the port"
+    assert document["messagingServerExternal"] is False, "otherwise it would connect to another broker"
 
 
-def test_a_connection_is_taken_only_if_its_chain_is_known_to_be_good() -> None:
+def test_a_connection_is_accepted_only_if_its_chain_is_known_not_to_be_revoked() -> None:
     document = read(LARGEST[0])
-    assert document["crlCheckSoftFail"] is False, "a list that can't be had would let a revoked certificate in"
-    assert document["crlCheckArtemisServer"] is True, "of who connects, too"
-    assert document["tlsCertCrlDistPoint"] == "http://10.1.0.190:8445/identity-ca.crl", "else Corda refuses the file"
-    assert read(SHAPES["node-in-a-zone"])["crlCheckSoftFail"] is True, "its certificates may name no list"
+    assert document["crlCheckSoftFail"] is False, "otherwise a missing list would admit a revoked certificate"
+    assert document["crlCheckArtemisServer"] is True, "for incoming connections too"
+    assert document["tlsCertCrlDistPoint"] == "http://10.1.0.190:8445/identity-ca.crl", (
+        "otherwise Corda refuses the file"
+    )
+    assert read(SHAPES["node-in-a-zone"])["crlCheckSoftFail"] is True, "a zone's certificates may name no list"
 
 
 def test_rpc_uses_only_tls_and_its_administration_only_the_loopback() -> None:
@@ -113,41 +115,43 @@ def test_rpc_uses_only_tls_and_its_administration_only_the_loopback() -> None:
     assert isinstance(settings, dict)
     assert settings["useSsl"] is True, "applications send passwords"
     assert settings["address"] == "0.0.0.0:10105", "its own port"
-    assert settings["adminAddress"] == "127.0.0.1:10305", "whoever reaches that one rules the node"
+    assert settings["adminAddress"] == "127.0.0.1:10305", "access to that port is control of the node"
 
 
 def test_the_databases_server_is_verified_with_its_name() -> None:
     assert SHAPES["node-of-a-small-bank"].database.url == (
         "jdbc:postgresql://ledger.postgres.database.azure.com:5432/node-1?currentSchema=corda&sslmode=verify-full"
         "&sslrootcert=%2Fetc%2Fssl%2Fcerts%2Fca-certificates.crt&tcpKeepAlive=true&connectTimeout=10&socketTimeout=90"
-    ), "a server that only has some certificate could be anybody"
+    ), "without the name any certified server would be accepted"
 
 
 def test_a_notary_sees_no_content() -> None:
     assert read(SHAPES["notary-of-a-large-bank"])["notary"] == {"validating": False}, (
-        "it learns which states are used, and not what banks owe each other"
+        "it sees which states are consumed, and not their content"
     )
-    assert "notary" not in read(LARGEST[0]), "a node is none"
+    assert "notary" not in read(LARGEST[0]), "a node is no notary"
 
 
-def test_a_node_in_a_zone_uses_its_services() -> None:
+def test_a_node_in_a_zone_uses_the_zones_services() -> None:
     assert read(SHAPES["node-in-a-zone"])["networkServices"] == {
         "doormanURL": SERVICES.registration_url,
         "networkMapURL": SERVICES.network_map_url,
     }
-    assert "networkServices" not in read(LARGEST[0]), "elsewhere all of it comes as files"
+    assert "networkServices" not in read(LARGEST[0]), "otherwise all of it comes as files"
 
 
 def test_the_node_is_not_in_development_mode() -> None:
     for conf in SHAPES.values():
         document = read(conf)
         assert (document["devMode"], document["detectPublicIp"]) == (False, False), (
-            "keys that everyone has, and a question to somebody on the internet"
+            "public development keys, and a lookup on the internet"
         )
-        assert "cordappSignerKeyFingerprintBlacklist" not in document, "applications signed for development stay out"
+        assert "cordappSignerKeyFingerprintBlacklist" not in document, (
+            "applications signed with development keys are refused"
+        )
 
 
-# --- The node's own word -----------------------------------------------------------------------------------------
+# --- Validation by Corda -------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -191,10 +195,8 @@ def verdicts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, s
 def test_the_node_accepts_every_shape(verdicts: dict[str, tuple[int, str]], name: str) -> None:
     status, output = verdicts[name]
     assert status == 0, output
-    assert not [each for each in PASSWORDS.values() if each in output], (
-        "what it logs of its configuration is no secret"
-    )
+    assert not [each for each in PASSWORDS.values() if each in output], "its log of the configuration has no secret"
 
 
 def test_the_node_refuses_a_wrong_configuration(verdicts: dict[str, tuple[int, str]]) -> None:
-    assert verdicts["password-not-set"][0] != 0, "its acceptance says something"
+    assert verdicts["password-not-set"][0] != 0, "a wrong configuration must be refused"

@@ -1,4 +1,4 @@
-"""Corda's artifacts on a VM: what is installed, and what is refused."""
+"""Corda's artifacts on a VM: installations and refusals."""
 
 import asyncio
 import hashlib
@@ -46,7 +46,7 @@ CAPSULE = (
 
 @dataclass
 class Machine:
-    """A machine whose Java and Maven only seem to be there, and what its repository has."""
+    """A machine with stand-ins of Java and Maven, and the content of its repository."""
 
     folder: Path
     runtime: Runtime
@@ -117,10 +117,10 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine
     installation.remove(tmp_path / "ledger")
 
 
-# --- What is installed ---------------------------------------------------------------------------------------------
+# --- Installations -------------------------------------------------------------------------------------------------
 
 
-def test_an_installation_is_the_capsules_libraries_and_what_goes_with_them(machine: Machine) -> None:
+def test_an_installation_has_the_capsules_libraries_and_its_own_files(machine: Machine) -> None:
     record = machine.put("example.bank:record:1.2", b"application")
     installed = machine.install(record)
     files = {str(path.relative_to(installed.folder)) for path in installed.folder.rglob("*") if path.is_file()}
@@ -132,17 +132,17 @@ def test_an_installation_is_the_capsules_libraries_and_what_goes_with_them(machi
         "drivers/postgresql-42.7.7.jar",
         "cordapps/record-1.2.jar",
         "tool/Tool.class",
-    }, "nothing that another Java's sandbox needs, and nothing of the capsule itself"
-    assert (installed.folder / "cordapps" / "config").is_dir(), "a node makes it if it can, and here it can't"
+    }, "no files for another Java's sandbox, and none of the capsule itself"
+    assert (installed.folder / "cordapps" / "config").is_dir(), "a node would write it if it could, but here it can't"
     installed.verify("4.10")
     manifest = installed.manifest
     assert manifest.classpath == ("tool", "lib/corda-node-4.10.jar", f"lib/{AGENT}", "drivers/postgresql-42.7.7.jar")
-    assert manifest.platform_version == 12, "the manifest's main part alone counts"
+    assert manifest.platform_version == 12, "only the main section of the manifest counts"
     assert (manifest.fibers.jar, manifest.fibers.options) == (
         f"lib/{AGENT}",
         "x(antlr**;bftsmart**;co.paralleluniverse**)l(net.corda.djvm.**)",
-    ), "as the capsule would have started it, lines put together"
-    assert manifest.options == (), "Java 8 has no modules to open"
+    ), "as the capsule would start it, with continued lines joined"
+    assert manifest.options == (), "Java 8 has no modules"
 
 
 def test_a_newer_java_gets_the_capsules_opened_packages(machine: Machine) -> None:
@@ -155,48 +155,48 @@ def test_a_newer_java_gets_the_capsules_opened_packages(machine: Machine) -> Non
         "--add-opens=java.base/java.io=ALL-UNNAMED",
         "--add-opens=java.management/com.sun.jmx.mbeanserver=ALL-UNNAMED",
         "-Djdk.attach.allowAttachSelf=true",
-    ), "what `java -jar` would have read from the capsule"
+    ), "`java -jar` would have read this from the capsule"
 
 
-def test_other_fibers_replace_the_capsules(machine: Machine) -> None:
+def test_another_quasar_replaces_the_capsules(machine: Machine) -> None:
     machine.runtime = replace(machine.runtime, fibers=machine.put("co.paralleluniverse:quasar-core:0.8.0", b"fibers"))
     installed = machine.install()
     assert installed.manifest.fibers.jar == "lib/quasar-core-0.8.0.jar"
     assert installed.manifest.fibers.options == "x(antlr**;bftsmart**;co.paralleluniverse**)", (
-        "upstream knows no l(...)"
+        "upstream Quasar has no l(...)"
     )
-    assert not (installed.folder / "lib" / AGENT).exists(), "one of the two"
+    assert not (installed.folder / "lib" / AGENT).exists(), "only one Quasar is there"
 
 
 def test_no_secret_and_no_capsule_on_the_command_line(machine: Machine) -> None:
     argv = machine.install().node({"ledger.identity": "node-1"}, ("--no-local-shell",))
-    assert argv[0] == str(machine.runtime.java_home / "bin" / "java"), "the Java that was recorded, not that of PATH"
+    assert argv[0] == str(machine.runtime.java_home / "bin" / "java"), "the recorded Java, not that of PATH"
     assert argv[-2:] == ("ledger.corda.Node", "--no-local-shell")
     assert "-Dledger.identity=node-1" in argv
     assert not [each for each in argv if "assword" in each or each == "-jar"]
 
 
-def test_a_new_installation_replaces_the_last(machine: Machine) -> None:
+def test_a_new_installation_replaces_the_last_one(machine: Machine) -> None:
     first = machine.install(machine.put("example.bank:record:1.2", b"application"))
     second = machine.install()
-    assert not list(second.applications.glob("*.jar")), "an application that is dropped is gone"
-    assert first.fingerprint != second.fingerprint, "and the database is looked at again"
-    assert oct(second.folder.stat().st_mode)[-3:] == "555", "nobody adds to it by mistake"
-    assert [path.name for path in machine.folder.glob(".installing-*")] == [], "nothing is left behind"
+    assert not list(second.applications.glob("*.jar")), "a removed application is deleted"
+    assert first.fingerprint != second.fingerprint, "the database is migrated again"
+    assert oct(second.folder.stat().st_mode)[-3:] == "555", "files can't be added by mistake"
+    assert [path.name for path in machine.folder.glob(".installing-*")] == [], "no temporary file remains"
 
 
 def test_without_a_repository_maven_runs_one_version_of_its_plugin(machine: Machine) -> None:
     machine.install()
     assert len(machine.asked) == 2, "Corda and the driver"
     goal = re.compile(r"org\.apache\.maven\.plugins:maven-dependency-plugin:\d+\.\d+\.\d+:copy")
-    assert all(goal.search(line) for line in machine.asked), "the newest one is whatever the repository says it is"
-    assert not [line for line in machine.asked if "--settings" in line], "from where the machine says"
+    assert all(goal.search(line) for line in machine.asked), "otherwise the repository chooses the version"
+    assert not [line for line in machine.asked if "--settings" in line], "from the machine's configured repository"
 
 
-# --- What is refused -----------------------------------------------------------------------------------------------
+# --- Refusals ------------------------------------------------------------------------------------------------------
 
 
-def test_another_file_than_the_wanted_one_is_refused(machine: Machine) -> None:
+def test_a_file_with_another_hash_is_refused(machine: Machine) -> None:
     last = machine.install()
     wanted = machine.artifacts["corda"]
     machine.put("net.corda:corda:4.10", capsule(machine.folder, extra="more"))
@@ -204,7 +204,7 @@ def test_another_file_than_the_wanted_one_is_refused(machine: Machine) -> None:
         InstallationError, match=r"^net\.corda:corda:4\.10: SHA-256 is [0-9a-f]{64}; wanted "
     ) as refused:
         machine.install(artifact=wanted)
-    assert str(refused.value).endswith(wanted.sha256), "both are reported"
+    assert str(refused.value).endswith(wanted.sha256), "both hashes are reported"
     last.verify("4.10")
 
 
@@ -255,7 +255,7 @@ def test_a_failed_installation_is_reported_in_one_line(
     fault(machine)
     with pytest.raises(InstallationError, match=reason):
         machine.install(**changes)
-    assert not (machine.folder / "ledger").exists(), "and nothing half of it is there"
+    assert not (machine.folder / "ledger").exists(), "no partial installation remains"
 
 
 def meddle(path: Path, change: Callable[[Path], object]) -> None:
@@ -291,7 +291,7 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize(("path", "change", "reason"), DAMAGES.values(), ids=DAMAGES)
-def test_an_installation_that_was_meddled_with_is_refused(
+def test_a_modified_installation_is_refused(
     machine: Machine, path: str, change: Callable[[Path], object], reason: str
 ) -> None:
     installed = machine.install()
@@ -309,11 +309,11 @@ def test_the_manifest_lists_the_artifacts(machine: Machine) -> None:
     record = machine.put("example.bank:record:1.2", b"application")
     made_of = {each.coordinates: each.sha256 for each in (machine.artifacts["corda"], record)}
     installed = machine.install(record)
-    assert installed.manifest.artifacts == made_of, "what the bank chose"
+    assert installed.manifest.artifacts == made_of, "the bank's own artifact"
     installed.verify("4.10", wanted_artifacts("4.10", machine.artifacts["corda"], [record]))
     known = installation.KNOWN["4.10"]
     assert wanted_artifacts("4.10", None, []) == {known.coordinates: known.sha256}, (
-        "the platform's own if none is given"
+        "the platform's artifact by default"
     )
 
 
@@ -321,7 +321,7 @@ OLD, NEW = (
     Artifact(coordinates=f"example.bank:record:{version}", sha256=version[-1] * 64) for version in ("1.2", "1.3")
 )
 OTHERS: dict[str, tuple[bool, bool, bool, str]] = {
-    # What is installed: an application. What is wanted: another Corda, that application, another.
+    # Installed: an application. Configured: another Corda, that application, another one.
     "changed": (
         True,
         False,
@@ -348,7 +348,7 @@ OTHERS: dict[str, tuple[bool, bool, bool, str]] = {
 def test_another_artifact_than_the_configured_one_is_refused(
     machine: Machine, *, has: bool, other_corda: bool, wants: bool, reason: str
 ) -> None:
-    """As in an image that was not made anew: the same files, whole, and not those that the bank chose since."""
+    """As in an outdated image: the files are complete, but not those that the bank configured later."""
     record = machine.put(OLD.coordinates, b"application")
     installed = machine.install(*([record] if has else ()))
     corda = machine.artifacts["corda"]
@@ -360,7 +360,7 @@ def test_another_artifact_than_the_configured_one_is_refused(
     place = Place(
         identity=identity,
         epoch=1,
-        durable=machine.folder / "kept",
+        durable=machine.folder / "durable",
         scratch=machine.folder / "scratch",
         secrets=machine.folder / "secrets",
         database=DatabaseAccess("localhost", 1, "none", "none", "none"),
@@ -377,7 +377,7 @@ def test_another_artifact_than_the_configured_one_is_refused(
     parameters = NetworkParameters(1, datetime.now(UTC), settings, ())
     with pytest.raises(UnavailableError, match=reason) as refused:
         asyncio.run(serializer.raw(parameters))
-    assert "\n" not in str(refused.value), "an authority signs nothing that another Corda wrote"
+    assert "\n" not in str(refused.value), "an authority must not sign data of another version of Corda"
 
 
 def test_a_missing_installation_is_refused(tmp_path: Path) -> None:
@@ -391,19 +391,19 @@ def test_a_missing_installation_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("version", "java"), [("4.8", 8), ("4.11", 8), ("4.12", 17), ("4.14", 17)])
-def test_the_java_of_a_version(version: str, java: int) -> None:
-    assert installation.java_version(version) == java, "Corda moved with 4.12"
+def test_each_version_has_its_java(version: str, java: int) -> None:
+    assert installation.java_version(version) == java, "Corda uses Java 17 from 4.12 on"
     try:
         assert find_runtime(version).version == java
     except InstallationError as error:
-        assert f"package openjdk-{java}-jdk-headless" in str(error), "whoever makes the image learns what to add"  # noqa: PT017
+        assert f"package openjdk-{java}-jdk-headless" in str(error), "the message says what to add to the image"  # noqa: PT017
 
 
 # --- A repository of the bank's own --------------------------------------------------------------------------------
 
 
 class Repository(ThreadingHTTPServer):
-    """Serves the machine's artifacts in Maven's layout, with a certificate of its own that the machine trusts."""
+    """Serves the machine's artifacts in Maven's layout, with a certificate that the machine trusts."""
 
     def __init__(self, machine: Machine) -> None:
         super().__init__(("127.0.0.1", 0), Files)
@@ -419,12 +419,12 @@ class Repository(ThreadingHTTPServer):
         self.socket = write_certificate(machine.folder).wrap_socket(self.socket, server_side=True)
 
     def path(self, name: str) -> str:
-        """Where it has an artifact, in Maven's layout."""
+        """The path of an artifact in Maven's layout."""
         group, name, version = self.machine.artifacts[name].coordinates.split(":")
         return f"/maven/{group.replace('.', '/')}/{name}/{version}/{name}-{version}.jar"
 
     def handle_error(self, *_: object) -> None:
-        """A client went away."""
+        """The client closed the connection."""
 
 
 class Files(BaseHTTPRequestHandler):
@@ -443,14 +443,14 @@ class Files(BaseHTTPRequestHandler):
             self.send_header("Location", of.leads[self.path])
             self.end_headers()
             return
-        kept = of.machine.folder / "repository" / self.path.rsplit("/", 1)[1]
-        if self.path not in {of.path(name) for name in of.machine.artifacts} or not kept.exists():
+        file = of.machine.folder / "repository" / self.path.rsplit("/", 1)[1]
+        if self.path not in {of.path(name) for name in of.machine.artifacts} or not file.exists():
             self.send_error(404)
             return
         self.send_response(200)
-        self.send_header("Content-Length", str(kept.stat().st_size))
+        self.send_header("Content-Length", str(file.stat().st_size))
         self.end_headers()
-        self.wfile.write(kept.read_bytes())
+        self.wfile.write(file.read_bytes())
 
     def log_message(self, *_: object) -> None:
         pass
@@ -478,8 +478,8 @@ def test_a_banks_own_repository_serves_files_and_runs_no_plugin(repository: Repo
         "/maven/net/corda/corda/4.10/corda-4.10.jar",
         "/maven/org/postgresql/postgresql/42.7.7/postgresql-42.7.7.jar",
         "/maven/example/bank/record/1.2/record-1.2.jar",
-    ], "these, and nothing of Maven's own"
-    assert not (machine.folder / "asked").exists(), "no Maven that would run what it downloads"
+    ], "only these files, and none of Maven's plugins"
+    assert not (machine.folder / "asked").exists(), "Maven would run code that it downloads"
 
 
 def test_a_busy_repository_is_retried(repository: Repository) -> None:
@@ -497,7 +497,9 @@ def test_a_repository_may_redirect_only_to_https(repository: Repository) -> None
     repository.leads = {repository.path("postgresql"): "/other", "/other": repository.path("postgresql") + "?again"}
     with pytest.raises(InstallationError, match="error: 404"):
         machine.install(repository=repository.url)
-    assert repository.asked_paths[-2:] == ["/other", repository.path("postgresql") + "?again"], "that was followed"
+    assert repository.asked_paths[-2:] == ["/other", repository.path("postgresql") + "?again"], (
+        "the redirect was followed"
+    )
 
 
 def another(repository: Repository, _: pytest.MonkeyPatch) -> None:
@@ -584,5 +586,5 @@ def test_the_command_reports_wrong_arguments(
 def test_the_command_fails_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["corda", "4.11", str(tmp_path / "ledger")]) == 1
     assert capsys.readouterr().err.startswith("error: version 4.11: its artifact is not known here; wanted "), (
-        "no trace"
+        "there is no stack trace"
     )

@@ -1,4 +1,4 @@
-"""The root key, which is open only for hours: what works without it, and what waits for it."""
+"""The root key, which is open only for hours: tasks without it, and tasks that wait for it."""
 
 import asyncio
 import json
@@ -24,7 +24,7 @@ DAY = timedelta(days=1)
 
 
 def signatures(made: Network) -> int:
-    """How often the root's key was asked to sign."""
+    """The number of signatures by the root's key."""
     return sum("/sign" in each for each in made.root_vault.served)
 
 
@@ -40,7 +40,7 @@ async def decisions(made: Network) -> list[dict[str, Any]]:
     return [json.loads(each.content) for each in found if each]
 
 
-# --- Open, and closed ----------------------------------------------------------------------------------------------
+# --- Open and closed -----------------------------------------------------------------------------------------------
 
 
 def test_a_first_network_waits_until_its_root_is_open(play):
@@ -68,13 +68,13 @@ def test_everyday_work_needs_no_root_key(play):
             pass
         made.root_vault.granted = False
         signed = signatures(made)
-        assert signed == 4, "itself, the identity CA, the parameters' certificate, its list"
+        assert signed == 4, "the root, the identity CA, the parameters' certificate, and the root's list"
         async with made.vm() as vm:
             bank_a, bank_b = made.member("bank-a", vm.url), made.member("bank-b", vm.url, BANK_B)
             assert not vm.authority.root_open
             assert await bank_a.certificates(1), "a VM that starts while the root is closed certifies names"
             assert await bank_b.certificates()
-            assert await vm.authority.run_due_tasks() is None, "and nothing is amiss"
+            assert await vm.authority.run_due_tasks() is None, "and no trouble is reported"
             assert await bank_b.enrolment.network_parameters(epoch_of), "parameters are signed"
             revoked = await vm.authority.revoke(f"OU=node-1, {BANK_B}", "alice@bank-a.example")
             listed = {f"{each.serial_number:x}" for each in await crl(vm.lists_url, "identity-ca")}
@@ -83,11 +83,11 @@ def test_everyday_work_needs_no_root_key(play):
                 made.clock.ahead += DAY
                 await vm.authority.run_due_tasks()
             lists = [await crl(vm.lists_url, issuer) for issuer in ("identity-ca", "root")]
-            fresh, kept = (each.next_update_utc for each in lists)
+            fresh, root_list = (each.next_update_utc for each in lists)
             assert fresh
-            assert kept
+            assert root_list
             assert fresh > made.clock(), "its list is signed each day"
-            assert kept > made.clock() + timedelta(days=365), "the root's is valid for a year more"
+            assert root_list > made.clock() + timedelta(days=365), "the root's list is valid for another year"
             assert signatures(made) == signed, "the root signed nothing"
 
     play(history)
@@ -97,7 +97,7 @@ def test_a_compromised_vm_can_not_sign_a_ca_while_the_root_is_closed(play):
     async def history(made: Network) -> None:
         async with made.vm() as vm:
             own = await vm.authority.open()
-            assert set(own.signers) == {"identity-ca", "network-parameters"}, "what it holds all the time"
+            assert set(own.signers) == {"identity-ca", "network-parameters"}, "these keys may always be used"
             made.root_vault.granted = False
             with pytest.raises(UnavailableError, match="403"):
                 await vm.authority._certify_key("identity-ca", own.certificates["root"], vm.authority._root, 2)  # type: ignore[arg-type]
@@ -114,11 +114,11 @@ def test_the_root_key_is_checked_at_intervals(play):
                 made.clock.ahead += timedelta(seconds=15)
                 await vm.authority.run_due_tasks()
             assert len(made.root_vault.served) == 20 * 15 // ROOT_LOOK_SECONDS, "each refusal is a line in the log"
-            assert not vm.authority.root_open, "the alert ends once the right is taken back"
+            assert not vm.authority.root_open, "the alert ends once the role is removed"
             made.root_vault.granted = True
             made.clock.ahead += timedelta(seconds=ROOT_LOOK_SECONDS)
             await vm.authority.run_due_tasks()
-            assert vm.authority.root_open, "whoever granted it, the member hears of it"
+            assert vm.authority.root_open, "the alert does not depend on who granted the role"
 
     play(history)
 
@@ -132,16 +132,16 @@ def test_a_root_key_that_can_be_read_but_not_used_is_closed(play):
 
             made.root_vault.judge = judge
             made.clock.ahead = 2 * DAY
-            assert "root" not in (await vm.authority.run_due_tasks() or ""), "its list is good for a year"
+            assert "root" not in (await vm.authority.run_due_tasks() or ""), "its list is valid for a year"
             assert not vm.authority.root_open
 
     play(history)
 
 
-# --- What the root renews ------------------------------------------------------------------------------------------
+# --- Renewals by the root ------------------------------------------------------------------------------------------
 
 
-def test_the_roots_list_is_signed_again_whenever_the_root_is_open(play):
+def test_the_roots_list_is_renewed_whenever_the_root_is_open(play):
     async def history(made: Network) -> None:
         async with made.vm() as vm:
             first = await crl(vm.lists_url, "root")
@@ -150,12 +150,14 @@ def test_the_roots_list_is_signed_again_whenever_the_root_is_open(play):
             made.clock.ahead = timedelta(days=360)
             async with made.vm() as later:
                 assert "root" not in (await later.authority.run_due_tasks() or "")
-                assert 35 < later.authority.days_left()["root-list"] < 37, "the alerts of 90 and 30 days are on this"
+                assert 35 < later.authority.days_left()["root-list"] < 37, (
+                    "the alerts of 90 and 30 days use this value"
+                )
                 made.clock.ahead = timedelta(days=370)
-                told = await later.authority.run_due_tasks() or ""
-                assert "root-list ends on" in told
-                assert "wanted ledger.network.rootOpenUntil for an hour" in told
-                assert await made.member("bank-b", later.url, BANK_B).certificates(), "nothing else waits for it"
+                trouble = await later.authority.run_due_tasks() or ""
+                assert "root-list ends on" in trouble
+                assert "wanted ledger.network.rootOpenUntil for an hour" in trouble
+                assert await made.member("bank-b", later.url, BANK_B).certificates(), "no other task waits for it"
                 made.root_vault.granted = True
                 made.clock.ahead += timedelta(seconds=ROOT_LOOK_SECONDS)
                 assert "root" not in (await later.authority.run_due_tasks() or "")
@@ -176,10 +178,10 @@ def test_days_until_an_expiry_are_reported(play):
                 "network-parameters": 7300,
                 "identity-ca": 3650 - 365,
                 "root-list": 396,
-            }, "an identity CA ends for its member when it can certify no name for a whole year"
+            }, "an identity CA must be replaced when it can no longer certify for a full year"
             own = await vm.authority.open()
             ends = [own.certificates[name].not_valid_after_utc for name in ("root", "network-parameters")]
-            assert ends[0] == ends[1], "members take parameters as long as they take the root"
+            assert ends[0] == ends[1], "members accept parameters as long as the root is valid"
 
     play(history)
 
@@ -191,39 +193,41 @@ def test_an_expiring_identity_ca_is_reported_in_time(play):
             made.clock.ahead = timedelta(days=100)
             assert "identity-ca" not in (await vm.authority.run_due_tasks() or "")
             made.clock.ahead = timedelta(days=110)
-            assert "identity-ca ends on" in (await vm.authority.run_due_tasks() or ""), "its last whole year begins"
+            assert "identity-ca ends on" in (await vm.authority.run_due_tasks() or ""), "its last full year begins"
             made.clock.ahead = timedelta(days=200)
             chains = await made.member("bank-b", vm.url, BANK_B).certificates()
-            assert ends(chains) - made.clock() < timedelta(days=301), "what it certifies after that is cut short"
+            assert ends(chains) - made.clock() < timedelta(days=301), (
+                "later certificates are valid for less than a year"
+            )
 
     play(history)
 
 
-def test_a_new_generation_certifies_names_once_the_root_was_open(play):
+def test_a_new_generation_certifies_names_after_the_root_was_open(play):
     async def history(made: Network) -> None:
         async with made.vm() as vm:
             member = made.member("bank-b", vm.url, BANK_B)
             before = await member.certificates()
             made.root_vault.granted = False
             async with made.vm(tended=False, ca_generation=2) as new:
-                told = await new.authority.run_due_tasks() or ""
-                assert "the identity CA of generation 2 waits for the root's key" in told
-                assert await made.member("bank-a", new.url).certificates(1), "the earlier one goes on until then"
+                trouble = await new.authority.run_due_tasks() or ""
+                assert "the identity CA of generation 2 waits for the root's key" in trouble
+                assert await made.member("bank-a", new.url).certificates(1), "the earlier one is used until then"
                 made.root_vault.granted = True
                 assert "generation" not in (await new.authority.run_due_tasks() or "")
                 await vm.authority.run_due_tasks()
                 answers = [(await each.authority.network()).issuer for each in (vm, new)]
-                assert len(set(answers)) == 1, "a VM of the older configuration takes what the register says"
+                assert len(set(answers)) == 1, "a VM of the older configuration uses the register's generation"
                 for _ in range(62):
                     if member.enrolment.renewal_due(before):
                         break
                     made.clock.ahead += timedelta(seconds=60)
                     await member.settle()
                 after = await member.certificates()
-                assert after.node_ca[1] != before.node_ca[1], "within an hour or so members have its certificates"
-                assert after.node_ca[1].subject != before.node_ca[1].subject, "Java tells CAs apart by their names"
-                assert after.identity[0].public_key() == before.identity[0].public_key(), "each party stays who it is"
-                assert after.rpc == before.rpc, "what applications pin stays"
+                assert after.node_ca[1] != before.node_ca[1], "members get its certificates within about an hour"
+                assert after.node_ca[1].subject != before.node_ca[1].subject, "Java distinguishes CAs by their names"
+                assert after.identity[0].public_key() == before.identity[0].public_key(), "each party is unchanged"
+                assert after.rpc == before.rpc, "the certificate that applications pin stays"
                 for role, chain in ((Role.NODE_CA, after.node_ca), (Role.LEGAL_IDENTITY, after.identity)):
                     check_chain(
                         chain,
@@ -242,7 +246,7 @@ def test_a_new_generation_certifies_names_once_the_root_was_open(play):
                         chains.node_ca[0].serial_number,
                         chains.identity[0].serial_number,
                         chains.tls[0].serial_number,
-                    }, "each CA's list tells what that CA certified, and all that is valid still is revoked"
+                    }, "each CA's list names that CA's certificates, and all valid ones are revoked"
 
     play(history)
 
@@ -265,8 +269,8 @@ def test_a_compromised_identity_ca_is_revoked_by_the_root(play):
             await vm.authority.run_due_tasks()
             assert [each.serial_number for each in await crl(vm.lists_url, "root")] == [old.serial_number]
             assert await made.member("bank-b", vm.url, BANK_B).certificates(), "names are certified by the new one"
-            told = [each for each in await decisions(made) if each["decision"] in {"renewed", "revoked"}]
-            assert [(each["decision"], each["key"], each.get("by")) for each in told] == [
+            recorded = [each for each in await decisions(made) if each["decision"] in {"renewed", "revoked"}]
+            assert [(each["decision"], each["key"], each.get("by")) for each in recorded] == [
                 ("renewed", "identity-ca-2", None),
                 ("revoked", "identity-ca", "alice@bank-a.example"),
             ]
@@ -275,7 +279,7 @@ def test_a_compromised_identity_ca_is_revoked_by_the_root(play):
 
 
 @pytest.mark.parametrize("revoked", [False, True])
-def test_an_earlier_identity_cas_key_that_is_gone_stops_nothing_else(play, revoked: bool):
+def test_a_missing_key_of_an_earlier_identity_ca_stops_no_other_task(play, revoked: bool):
     async def history(made: Network) -> None:
         async with made.vm():
             pass
@@ -291,15 +295,15 @@ def test_an_earlier_identity_cas_key_that_is_gone_stops_nothing_else(play, revok
         async with made.vm(ca_generation=2, tended=False) as vm:
             first = await crl(vm.lists_url, "identity-ca-2")
             made.clock.ahead = 2 * DAY
-            told = await vm.authority.run_due_tasks() or ""
-            assert ("revocation list of identity-ca: " in told) is not revoked, (
-                "a person should know, but of a revoked CA the root's list says all there is to say"
+            trouble = await vm.authority.run_due_tasks() or ""
+            assert ("revocation list of identity-ca: " in trouble) is not revoked, (
+                "the fault is reported, unless the CA is revoked by the root's list"
             )
             assert (await crl(vm.lists_url, "identity-ca-2")).last_update_utc > first.last_update_utc, (
                 "its list is signed"
             )
             assert await made.member("bank-b", vm.url, BANK_B).certificates(), "names are certified"
-            # By a command, which is another process than the one that tends.
+            # By a command, which runs in another process than the periodic tasks.
             async with made.authority(ca_generation=2) as command:
                 if revoked:
                     assert await command.revoke(f"OU=node-1, {BANK_B}", "alice@bank-a.example")
@@ -310,12 +314,12 @@ def test_an_earlier_identity_cas_key_that_is_gone_stops_nothing_else(play, revok
                     ):
                         await command.revoke(f"OU=node-1, {BANK_B}", "alice@bank-a.example")
             made.clock.ahead += timedelta(minutes=1)
-            assert len(await crl(vm.lists_url, "identity-ca-2")) == 3, "a name is revoked all the same"
+            assert len(await crl(vm.lists_url, "identity-ca-2")) == 3, "a name is still revoked"
 
     play(history)
 
 
-def test_a_decision_is_recorded_although_a_vm_ends_at_once(play, monkeypatch):
+def test_a_decision_is_recorded_even_if_the_vm_ends_at_once(play, monkeypatch):
     async def history(made: Network) -> None:
         async with made.authority() as dying:
             write = dying._store.write
@@ -334,7 +338,7 @@ def test_a_decision_is_recorded_although_a_vm_ends_at_once(play, monkeypatch):
                 dying._own = None
                 async with made.vm(ca_generation=2 if wanted == "renewed" else 1):
                     assert [each["decision"] for each in await decisions(made)].count(wanted) == 1, (
-                        "whichever VM made it, the next one records it"
+                        "the next VM records it"
                     )
                 dying._configuration = made.configuration(ca_generation=2)
 
@@ -361,7 +365,7 @@ def test_the_person_who_revokes_a_ca_is_recorded_before_the_revocation(play, mon
     play(history)
 
 
-def test_a_register_that_is_away_does_not_close_the_root(play, monkeypatch):
+def test_an_outage_of_the_register_does_not_hide_an_open_root(play, monkeypatch):
     async def history(made: Network) -> None:
         async with made.vm() as vm:
             assert vm.authority.root_open
@@ -374,7 +378,7 @@ def test_a_register_that_is_away_does_not_close_the_root(play, monkeypatch):
 
             monkeypatch.setattr(vm.authority._store, "read", away)
             assert "storage is away" in (await vm.authority.run_due_tasks() or "")
-            assert vm.authority.root_open, "the alert on an open root goes on"
+            assert vm.authority.root_open, "the alert on an open root continues"
             made.root_vault.granted = False
             made.clock.ahead = timedelta(seconds=ROOT_LOOK_SECONDS)
             await vm.authority.run_due_tasks()
@@ -413,7 +417,7 @@ def test_a_list_signed_by_another_key_is_replaced(play):
     play(history)
 
 
-def test_members_take_as_many_lists_as_there_may_be_identity_cas(play):
+def test_members_accept_as_many_lists_as_there_may_be_identity_cas(play):
     async def history(made: Network) -> None:
         async with made.vm() as vm:
             network = await vm.authority.network()
@@ -445,7 +449,7 @@ def test_two_vms_agree_on_one_new_identity_ca(play):
 
 
 async def lives(member: Member, chains: Chains) -> Chains:
-    """What a node runs with after an agent has looked at it for a while: itself, or what it was started anew with."""
+    """The certificates of a running node after some time: the same ones, or new ones after a restart."""
     for _ in range(2):
         if member.enrolment.renewal_due(chains):
             return await member.vm().certificates(member.identity(), member.keys["node-1"])
@@ -457,7 +461,7 @@ def ends(chains: Chains) -> datetime:
     return min(each.not_valid_after_utc for each in (chains.node_ca[0], chains.identity[0], chains.tls[0]))
 
 
-def test_a_node_goes_on_past_the_end_of_its_first_certificates(play):
+def test_a_node_runs_beyond_the_end_of_its_first_certificates(play):
     async def history(made: Network) -> None:
         made.root_vault.granted = True
         async with made.vm() as vm:
@@ -474,42 +478,44 @@ def test_a_node_goes_on_past_the_end_of_its_first_certificates(play):
                 if after != chains:
                     started.append(day)
                     chains = after
-                assert ends(chains) > made.clock(), f"day {day}: a node runs with certificates that have ended"
-            assert len(started) == 1, "started anew once in a year"
-            assert 365 * 2 / 3 <= started[0] <= 365 * 2 / 3 + 8, "four months before the end, give or take a few days"
-            assert ends(first) < made.clock(), "the first ones are of no use any more"
+                assert ends(chains) > made.clock(), f"day {day}: a node runs with expired certificates"
+            assert len(started) == 1, "one restart a year"
+            assert 365 * 2 / 3 <= started[0] <= 365 * 2 / 3 + 8, "about four months before the end"
+            assert ends(first) < made.clock(), "the first ones have expired"
             assert chains.identity[0].public_key() == first.identity[0].public_key(), "the same party"
-            assert chains.rpc == first.rpc, "applications pin it: it is renewed by its own time"
+            assert chains.rpc == first.rpc, "applications pin it: it has a separate renewal"
             assert RPC_LIFETIME > 9 * LIFETIME
             stores = key_stores(member.keys["node-1"], chains, "a password")
             assert (
                 stores["nodekeystore.jks"]
                 != key_stores(member.keys["node-1"], first, "a password")["nodekeystore.jks"]
             )
-            assert await other.certificates(1), "and a newcomer gets its own"
+            assert await other.certificates(1), "a new member gets certificates"
 
     play(history)
 
 
-def test_an_authority_that_is_away_for_months_stops_no_node(play):
+def test_an_outage_of_the_authority_for_months_stops_no_node(play):
     async def history(made: Network) -> None:
         async with made.vm() as vm:
             member = made.member("bank-b", vm.url, BANK_B)
             first = await member.certificates()
             made.clock.ahead = 240 * DAY
             await vm.authority.run_due_tasks()
-            assert await lives(member, first) == first, "it is not time"
+            assert await lives(member, first) == first, "the renewal is not due"
             move(member, NOWHERE)
             for day in range(244, 361, 4):
                 made.clock.ahead = day * DAY
-                assert await lives(member, first) == first, "it is time, nobody answers, and the node runs on"
+                assert await lives(member, first) == first, (
+                    "the renewal is due, the authority does not answer, and the node keeps running"
+                )
                 assert await member.vm().certificates(member.identity(), member.keys["node-1"]) == first, (
-                    "whichever VM holds the identity next starts it with what there is"
+                    "the next holder starts the node with the stored certificates"
                 )
             move(member, vm.url)
             made.clock.ahead = 361 * DAY
             after = await lives(member, first)
-            assert after != first, "it is back four days before the end"
+            assert after != first, "the authority answers again four days before the end"
             made.clock.ahead = 370 * DAY
             assert ends(first) < made.clock() < ends(after)
 
@@ -520,7 +526,7 @@ NOWHERE = "https://127.0.0.1:1"
 
 
 def move(member: Member, url: str) -> None:
-    """Have a member's agents ask elsewhere from now on."""
+    """Let a member's agents use another URL from now on."""
     assert isinstance(member.context.network, AuthorityAccess)
     member.context = replace(member.context, network=replace(member.context.network, url=url))
     member.enrolment._context = member.context

@@ -43,13 +43,13 @@ def server() -> Iterator[postgres.Server]:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
-    """As an agent makes it; its database is away."""
-    for name in ("kept", "scratch", "secrets"):
+    """As an agent makes it; its database is unavailable."""
+    for name in ("stored", "scratch", "secrets"):
         (tmp_path / name).mkdir()
     return Place(
         identity=IDENTITY,
         epoch=1,
-        durable=tmp_path / "kept",
+        durable=tmp_path / "stored",
         scratch=tmp_path / "scratch",
         secrets=tmp_path / "secrets",
         database=DatabaseAccess("127.0.0.1", 1, "ledger", postgres.SUPERUSER, postgres.PASSWORD),
@@ -59,7 +59,7 @@ def place(tmp_path: Path) -> Place:
 
 @pytest.fixture
 def corda(place: Place, monkeypatch: pytest.MonkeyPatch) -> CordaSoftware:
-    """With an installation that is never run."""
+    """Corda's software with an installation that is never run."""
 
     async def rpc_users() -> list[RpcAccount]:
         return []
@@ -107,8 +107,8 @@ CHAIN = (make_network().root.public_bytes(Encoding.DER),)
 INFO = software._Info("nodeInfo-B", b"signed", ("O=Bank B, L=London, C=GB",), ("10.0.0.1:10000",), 1, (CHAIN,))
 
 
-@pytest.mark.parametrize("torn", [b"", b'{"member": "bank-b", "inf', b'{"member": "bank-b"}', b"[]", b"\xff"])
-def test_a_torn_member_file_is_left_out_and_published_again(
+@pytest.mark.parametrize("truncated", [b"", b'{"member": "bank-b", "inf', b'{"member": "bank-b"}', b"[]", b"\xff"])
+def test_a_truncated_members_file_is_ignored_and_published_again(
     corda: CordaSoftware, place: Place, torn: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (place.scratch / "additional-node-infos").mkdir()
@@ -116,7 +116,7 @@ def test_a_torn_member_file_is_left_out_and_published_again(
         software._store_member(place, name, {INFO.file_name: INFO}, set())
     path = place.durable / "members" / "bank-b.json"
     path.write_bytes(torn)
-    assert software._known_members(place.durable) == {"bank-c": (INFO,)}, "no VM would fare better with it"
+    assert software._known_members(place.durable) == {"bank-c": (INFO,)}, "another VM would not help"
 
     async def proven(*_: Any) -> list[software._Info]:
         return [INFO]
@@ -149,7 +149,9 @@ def test_slow_verification_is_not_trusted(
     nothing: Any = None
     chains = asyncio.run(CordaNetwork(nothing, FRONTEND).certificates(IDENTITY, corda.make_secrets(IDENTITY)))
     start: Any = SimpleNamespace(place=place, chains=chains, installed=Installed(tmp_path, manifest))
-    assert software._PROOF_SECONDS < ADMIT_SECONDS / 2, "else the agent's own patience ends first, again and again"
+    assert software._PROOF_SECONDS < ADMIT_SECONDS / 2, (
+        "otherwise the agent's own time limit would end first, each time"
+    )
     monkeypatch.setattr(software, "_PROOF_SECONDS", 0.2)
     monkeypatch.setattr(corda, "_start", lambda _: start)
     with pytest.raises(UntrustedError, match=r"^node information: node-info: no answer in "):
@@ -211,25 +213,25 @@ def test_unknown_nodes_are_deleted_from_the_network_map(place: Place, server: po
 
     wanted = [IDENTITY.legal_name, one, newer]
     assert asyncio.run(story()) == [wanted] * 4, (
-        "the own node, and whom its folder names: no revoked or dropped one, and nothing newer than what is known"
+        "only the own node and nodes in its folder: no revoked or removed ones, and nothing newer"
     )
 
 
-KEPT = software._StoredMember(member="bank-c", infos=(software._StoredInfo(**vars(INFO)),)).model_dump_json(
+STORED = software._StoredMember(member="bank-c", infos=(software._StoredInfo(**vars(INFO)),)).model_dump_json(
     by_alias=True
 )
 
 
 @pytest.mark.parametrize(
-    ("kept", "known"),
-    [({}, []), ({"bank-c": KEPT}, [INFO]), ({"bank-b": "{", "bank-c": KEPT}, None)],
-    ids=["nobody", "one", "torn"],
+    ("stored", "known"),
+    [({}, []), ({"bank-c": STORED}, [INFO]), ({"bank-b": "{", "bank-c": STORED}, None)],
+    ids=["nobody", "one", "truncated"],
 )
-def test_a_torn_member_file_deletes_nobody_from_the_network_map(
+def test_a_truncated_members_file_deletes_no_node_from_the_network_map(
     corda: CordaSoftware,
     place: Place,
     monkeypatch: pytest.MonkeyPatch,
-    kept: dict[str, str],
+    stored: dict[str, str],
     known: list[software._Info] | None,
 ) -> None:
     nothing: Any = None
@@ -238,15 +240,15 @@ def test_a_torn_member_file_deletes_nobody_from_the_network_map(
     start: Any = SimpleNamespace(place=place, chains=chains, parameters=None, password="x")
     monkeypatch.setattr(corda, "_write_conf", lambda *_: None)
     (place.durable / "members").mkdir()
-    for name, content in kept.items():
+    for name, content in stored.items():
         (place.durable / "members" / f"{name}.json").write_text(content)
-    assert corda._write(start, keys) == known, "the flows of whose file can't be read go on: nobody says that it left"
+    assert corda._write(start, keys) == known, "a member whose file can't be read has not left: its flows continue"
 
 
 # --- Outages -------------------------------------------------------------------------------------------------------
 
 
-def test_a_database_that_is_away_is_an_outage(corda: CordaSoftware, place: Place) -> None:
+def test_an_unavailable_database_is_an_outage(corda: CordaSoftware, place: Place) -> None:
     with pytest.raises(UnavailableError, match=r"^node-1: database: .*refused"):
         asyncio.run(corda.prepare(place))
 
@@ -256,7 +258,7 @@ def test_a_statement_that_the_database_refuses_is_no_outage(place: Place, server
         asyncio.run(ask(at(place, server), "SELECT * FROM nothing_of_this_name"))
 
 
-def test_a_database_that_does_not_answer_is_waited_for_so_long(
+def test_a_silent_database_has_a_time_limit(
     place: Place, server: postgres.Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parameters, rows = asyncio.run(ask(at(place, server), "SHOW statement_timeout"))
@@ -266,7 +268,7 @@ def test_a_database_that_does_not_answer_is_waited_for_so_long(
         "keepalives_interval": "5",
         "keepalives_count": "3",
         "tcp_user_timeout": "20000",
-    }, "one that is gone without a word"
+    }, "a silent server"
     monkeypatch.setattr(software, "_STATEMENT_SECONDS", 1)
     with pytest.raises(UnavailableError, match=r"^node-1: database: .*statement timeout"):
         asyncio.run(ask(at(place, server), "SELECT pg_sleep(30)"))
@@ -278,7 +280,7 @@ def test_the_database_is_checked_as_long_as_figures_are_requested(
     start: Any = SimpleNamespace(place=place, away_since=None, wanted=time.monotonic() + 0.2)
     monkeypatch.setattr(software, "_LOOK_SECONDS", 0.05)
     asyncio.run(asyncio.wait_for(corda._watch_database(start), 30))
-    assert start.away_since is not None, "it was out of reach"
+    assert start.away_since is not None, "it was unreachable"
 
 
 def test_a_nodes_figures_take_one_connection(
@@ -303,11 +305,13 @@ def test_a_nodes_figures_take_one_connection(
         keeping = asyncio.create_task(corda._watch_database(start))
         while looks < 20:
             await asyncio.sleep(0.01)
-        assert len(opened) == 1, "each is four lines of the server's log: 7 GB a month, where each look had its own"
+        assert len(opened) == 1, (
+            "each connection is four lines of the server's log: 7 GB a month with one for each check"
+        )
         await asyncio.to_thread(server.lose_session)
         while looks < 40:
             await asyncio.sleep(0.01)
-        assert len(opened) >= 2, "one that is lost is replaced"
+        assert len(opened) >= 2, "a lost connection is replaced"
         start.wanted = 0.0
         await keeping
 
@@ -352,10 +356,10 @@ def test_a_drain_ends_when_the_database_server_restarts(
     asyncio.run(drain(1))
     with pytest.raises(SoftwareError, match="node-1: not drained: its database's server ended all sessions"):
         asyncio.run(asyncio.wait_for(drain(300), 30))
-    assert ended == ["the tool"] * 2, "nothing goes on behind the drain"
+    assert ended == ["the tool"] * 2, "the drain leaves no task running"
 
 
-def test_a_share_that_does_not_work_is_an_outage(corda: CordaSoftware, place: Place) -> None:
+def test_a_failing_share_is_an_outage(corda: CordaSoftware, place: Place) -> None:
     (place.durable / "artemis").symlink_to(place.durable / "artemis")
     with pytest.raises(UnavailableError, match=r"^node-1: share: "):
         asyncio.run(corda.prepare(place))

@@ -32,7 +32,9 @@ def test_parameters_are_signed_outside_of_java_and_verified_by_corda(real: Insta
         document = await network.sign_parameters(epoch=3, platform=12)
         given = {"document": base64.b64encode(document).decode(), "trustRoot": corda.encoded(network.root)}
         read = await real.tool("verify-parameters", given)
-        assert (read["epoch"], read["minimumPlatformVersion"], read["notaries"]) == (3, 12, []), "what was signed"
+        assert (read["epoch"], read["minimumPlatformVersion"], read["notaries"]) == (3, 12, []), (
+            "the signed parameters are read"
+        )
         with pytest.raises(ToolError, match=r"\w"):
             await real.tool("verify-parameters", given | {"trustRoot": corda.encoded(other.root)})
         changed = bytearray(document)
@@ -56,7 +58,7 @@ def test_the_tool_refuses_in_one_line(real: Installed, command: str, given: dict
     with pytest.raises(ToolError) as refused:
         asyncio.run(real.tool(command, {"trustRoot": root, **given}))
     assert reason in str(refused.value), json.dumps(str(refused.value))
-    assert "\n" not in str(refused.value), "it goes into the agent's log"
+    assert "\n" not in str(refused.value), "the message goes into the agent's log"
 
 
 def test_a_tool_that_does_not_answer_is_killed(real: Installed) -> None:

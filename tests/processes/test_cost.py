@@ -1,4 +1,4 @@
-"""Bills of the stacks that come with the project, and of the barest, each from runs of the program."""
+"""Bills of the project's stacks, and of the minimal one, each from runs of the program."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -54,14 +54,14 @@ def test_components_add_up_to_the_total(name: str):
     assert one.range[0] <= one.total <= one.range[1]
 
 
-def test_no_meter_is_dead():
+def test_each_meter_is_used():
     used = {meter for name in SAMPLES for meter in meters(planned(name))}
     sized = ("vm/", "gateway/VpnGw", "postgresql/Ddsv5/")
     unused = {each for each in PRICES.meters if each not in used and not each.startswith(sized)}
-    assert not unused, "only other sizes of the same are priced besides"
+    assert not unused, "the other meters are only sizes of used types"
 
 
-def test_a_peer_of_the_own_region_is_near():
+def test_a_peer_in_the_own_region_has_no_data_transfer_between_regions():
     source = source_of(stack_path("bank-a"))
     away = _near(source)
     moved = {

@@ -63,7 +63,9 @@ def test_an_identitys_first_epoch_creates_its_database(postgres: Server, identit
             "SELECT pg_get_userbyid(datdba), pg_encoding_to_char(encoding), datcollate FROM pg_database"
             " WHERE datname = current_database()"
         ).fetchone()
-    assert made == (ADMINISTRATOR, "UTF8", "C"), "whose it is, and an order that no system's locale changes"
+    assert made == (ADMINISTRATOR, "UTF8", "C"), (
+        "its owner, and a collation that is independent of the system's locale"
+    )
 
 
 def test_a_missing_database_is_not_created_again(postgres: Server, identity: str) -> None:
@@ -100,7 +102,7 @@ def test_the_next_epoch_owns_the_last_epochs_objects(postgres: Server, identity:
         first.execute("CREATE TABLE vault.states (n int)")
         first.execute("INSERT INTO vault.states VALUES (1)")
     with sign_in(postgres, close_older(postgres, identity, 2)) as second:
-        assert second.execute("SELECT n FROM vault.states").fetchall() == [(1,)], "nothing of the ledger is lost"
+        assert second.execute("SELECT n FROM vault.states").fetchall() == [(1,)], "no data of the ledger is lost"
         second.execute("INSERT INTO vault.states VALUES (2)")
         second.execute("ALTER TABLE vault.states ADD COLUMN more text")
 
@@ -140,17 +142,17 @@ def test_the_next_epoch_may_alter_objects_of_any_role_of_the_node(postgres: Serv
             "SELECT DISTINCT pg_get_userbyid(relowner) FROM pg_class"
             " JOIN pg_namespace ON pg_namespace.oid = relnamespace WHERE nspname IN ('renamed', 'public')"
         ).fetchall()
-    assert owners == [(f"{identity}_owner".replace("-", "_"),)], "nothing is an epoch's own"
+    assert owners == [(f"{identity}_owner".replace("-", "_"),)], "no object belongs to an epoch's role"
 
 
 def test_a_holder_whose_record_was_lost_fences_out_the_earlier_one(postgres: Server, identity: str) -> None:
     first = close_older(postgres, identity, 1, "vm-1")
     old = sign_in(postgres, first)
     old.execute("CREATE TABLE states (n int)")
-    # The blob is gone: another VM finds epoch 0 and takes epoch 1 as well.
+    # The blob is lost: another VM finds epoch 0 and takes epoch 1 as well.
     with pytest.raises(NewerEpochError, match="epoch 1 has a role of another holder; wanted none from 1 on") as newer:
         close_older(postgres, identity, 1, "vm-2")
-    assert newer.value.epoch == 1, "what the record is to be raised above"
+    assert newer.value.epoch == 1, "the record has to be raised above this epoch"
     old.execute("INSERT INTO states VALUES (1)")
     second = close_older(postgres, identity, 2, "vm-2")
     with pytest.raises(psycopg.OperationalError):
@@ -161,11 +163,11 @@ def test_a_holder_whose_record_was_lost_fences_out_the_earlier_one(postgres: Ser
         close_older(postgres, identity, 1, "vm-1")
     with sign_in(postgres, second) as connection:
         assert connection.execute("SELECT n FROM states").fetchall() == [(1,)], (
-            "beside the second holder the first one commits nothing"
+            "the first holder commits nothing beside the second"
         )
 
 
-def test_a_new_start_ends_the_sessions_of_its_own_role_and_of_strangers(postgres: Server, identity: str) -> None:
+def test_a_new_start_ends_the_sessions_of_its_own_role_and_of_unknown_roles(postgres: Server, identity: str) -> None:
     left = sign_in(postgres, close_older(postgres, identity, 1))
     run(postgres, f"CREATE ROLE \"{identity}-reader\" LOGIN PASSWORD 'reader'")
     run(postgres, f'GRANT CONNECT ON DATABASE "{identity}" TO "{identity}-reader"')
@@ -176,7 +178,7 @@ def test_a_new_start_ends_the_sessions_of_its_own_role_and_of_strangers(postgres
         with pytest.raises(psycopg.OperationalError):
             session.execute("SELECT 1")
     with elsewhere:
-        assert elsewhere.execute("SELECT 1").fetchone() == (1,), "another identity's database is not concerned"
+        assert elsewhere.execute("SELECT 1").fetchone() == (1,), "another identity's database is not affected"
 
 
 def test_a_late_agent_ends_no_session_of_a_newer_epoch(postgres: Server, identity: str) -> None:
@@ -189,7 +191,9 @@ def test_a_late_agent_ends_no_session_of_a_newer_epoch(postgres: Server, identit
 
     asyncio.run(late())
     with newer:
-        assert newer.execute("SELECT 1").fetchone() == (1,), "an agent frozen within its fence harms no other"
+        assert newer.execute("SELECT 1").fetchone() == (1,), (
+            "an agent that was frozen within its fence must not affect others"
+        )
 
 
 def prove(postgres: Server, access: DatabaseAccess, epoch: int) -> None:
@@ -199,7 +203,7 @@ def prove(postgres: Server, access: DatabaseAccess, epoch: int) -> None:
 def test_a_holder_proves_that_no_other_vm_holds_its_identity(postgres: Server, identity: str) -> None:
     first = close_older(postgres, identity, 9)
     prove(postgres, first, 9)
-    # Epochs are numbers, not texts.
+    # Epochs are compared as numbers, not as text.
     second = close_older(postgres, identity, 10, "vm-2")
     with pytest.raises(SupersededError, match="is not permitted to log in"):
         prove(postgres, first, 9)
@@ -217,16 +221,14 @@ def test_a_newer_role_is_a_refusal_although_the_own_role_can_sign_in(postgres: S
         prove(postgres, access, 1)
 
 
-def test_a_role_that_is_no_epochs_proves_nothing(
-    postgres: Server, identity: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_role_of_no_epoch_proves_nothing(postgres: Server, identity: str, monkeypatch: pytest.MonkeyPatch) -> None:
     access = close_older(postgres, identity, 1)
     monkeypatch.setattr(database, "_epochs", lambda _: "^no_role_at_all$")
     with pytest.raises(SupersededError, match="the newest role is of epoch None"):
         prove(postgres, access, 1)
 
 
-def test_a_server_that_is_away_proves_nothing(identity: str) -> None:
+def test_an_unavailable_server_proves_nothing(identity: str) -> None:
     access = DatabaseAccess("127.0.0.1", 1, identity, "role", "password")
     with pytest.raises(UnavailableError):
         asyncio.run(PostgresFence("127.0.0.1", 1, administrator, None).prove(access, 1))
@@ -242,7 +244,7 @@ def test_an_older_epochs_transaction_never_commits(postgres: Server, identity: s
     with pytest.raises(psycopg.OperationalError):
         old.commit()
     with sign_in(postgres, newer) as connection:
-        assert connection.execute("SELECT count(*) FROM states").fetchone() == (0,), "what was not committed is gone"
+        assert connection.execute("SELECT count(*) FROM states").fetchone() == (0,), "an uncommitted row is lost"
     with pytest.raises(psycopg.OperationalError, match="not permitted to log in"):
         sign_in(postgres, access)
 
@@ -262,7 +264,7 @@ def test_closed_roles_are_not_closed_again(postgres: Server, identity: str) -> N
         for epoch in range(1, 4)
         for _ in range(postgres.log.count(f'ALTER ROLE "{access.user[:-1]}{epoch}" NOLOGIN'))
     ]
-    assert altered == [f"{access.user[:-1]}{epoch}" for epoch in range(1, 4)], "each once, by the next one"
+    assert altered == [f"{access.user[:-1]}{epoch}" for epoch in range(1, 4)], "the next epoch closes each role once"
 
 
 def test_a_repeated_fence_gives_a_new_password(postgres: Server, identity: str) -> None:
@@ -320,16 +322,16 @@ def test_no_commit_of_an_older_epoch_after_the_fence(postgres: Server, identity:
     ended.set()
     for writer in writers:
         writer.join()
-    assert len(committed) > 50, "writers that never wrote prove nothing"
-    assert before == after, "after the fence an older epoch commits nothing, however hard it tries"
-    assert max(committed) < fenced, "and the last commit that it was told of lies before"
+    assert len(committed) > 50, "without writes the test would prove nothing"
+    assert before == after, "after the fence an older epoch commits nothing"
+    assert max(committed) < fenced, "its last acknowledged commit was before the fence"
 
 
 def test_the_servers_log_has_no_password(postgres: Server, identity: str) -> None:
     access = close_older(postgres, identity, 1)
     assert access.user in postgres.log, "the server logs every statement here"
-    assert access.password not in postgres.log, "what a log shows, many read"
-    assert access.password not in repr(access), "nor does our own log"
+    assert access.password not in postgres.log, "many people can read a log"
+    assert access.password not in repr(access), "nor does the agent's log"
 
 
 def test_an_epochs_role_is_kept_out_of_other_databases(postgres: Server, identity: str) -> None:
@@ -340,7 +342,7 @@ def test_an_epochs_role_is_kept_out_of_other_databases(postgres: Server, identit
 
 
 def test_after_an_upgrade_from_15_the_runbooks_grants_may_be_needed(postgres: Server, identity: str) -> None:
-    """From 16 on who makes a role may change it; of roles that were made before nobody had to be."""
+    """From 16 on, only the creator of a role may change it; roles made before have no creator."""
     first = close_older(postgres, identity, 1)
     owner, role = (f'"{each}"' for each in (f"{identity}_owner".replace("-", "_"), first.user))
     for made in (owner, role):
@@ -360,7 +362,7 @@ def test_after_an_upgrade_from_15_the_runbooks_grants_may_be_needed(postgres: Se
         sign_in(postgres, first)
 
 
-def test_a_server_that_is_away_is_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unavailable_server_is_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database, "_SIGN_IN_SECONDS", 1)
     away = PostgresFence("127.0.0.1", 1, administrator, None)
     with pytest.raises(UnavailableError, match=r"^database postgres on 127\.0\.0\.1: "):

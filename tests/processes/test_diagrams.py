@@ -1,4 +1,4 @@
-"""Pictures of stacks that are planned for them: those of the documents, and a consortium in its own folder."""
+"""Pictures of planned stacks: those of the documents, and of a consortium in its own folder."""
 
 import shutil
 from pathlib import Path
@@ -21,7 +21,7 @@ def test_the_command_draws_readmes_pictures(name: str):
     assert not stale, "tests/program compares them with runs that differ from the command's plans"
 
 
-def test_a_bank_that_joins_is_drawn_with_its_links(tmp_path: Path):
+def test_a_new_bank_is_drawn_with_its_links(tmp_path: Path):
     folder = tmp_path / "consortium"
     shutil.copytree(SAMPLE_CONSORTIUM, folder)
     stacks = {name: _read(folder / f"Pulumi.{name}.yaml") for name in ("bank-a", "bank-b", "bank-c")}

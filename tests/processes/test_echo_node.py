@@ -1,4 +1,4 @@
-"""The echo platform's node, as a process: a platform's promises without Corda."""
+"""The echo platform's node, as a process: a platform's interface without Corda."""
 
 import asyncio
 import json
@@ -45,13 +45,13 @@ class Running:
 
 
 def place_of(folder: Path, identity: Identity, epoch: int) -> Place:
-    """As an agent makes it: what is kept stays, all else is new."""
-    kept, scratch, secrets = folder / "kept", folder / f"scratch-{epoch}", folder / f"secrets-{epoch}"
-    for each in (kept, scratch, secrets):
+    """As an agent makes it: the durable folder stays, all others are new."""
+    durable, scratch, secrets = folder / "durable", folder / f"scratch-{epoch}", folder / f"secrets-{epoch}"
+    for each in (durable, scratch, secrets):
         each.mkdir(exist_ok=True)
     for name, blob in EchoSoftware(software_context()).make_secrets(identity).items():
         (secrets / name).write_bytes(blob)
-    return Place(identity, epoch, kept, scratch, secrets, database=None, network_document=None)
+    return Place(identity, epoch, durable, scratch, secrets, database=None, network_document=None)
 
 
 @asynccontextmanager
@@ -78,22 +78,25 @@ def test_the_echo_node_journals_and_goes_on_in_the_next_epoch(tmp_path: Path) ->
         async with running(place_of(tmp_path, identity, 1)) as node:
             await node.reaches(Readiness.READY)
             assert set(node.processes) == {"echo"}, "the first role has no sidecar"
-            assert await node.send(20000, "one", "two") == ["one", "two"], "peers hear what they said"
-            assert await node.send(20200, "three") == ["three"], "so do applications, by the shared port"
+            assert await node.send(20000, "one", "two") == ["one", "two"], "the node echoes its peers"
+            assert await node.send(20200, "three") == ["three"], "it echoes applications at the shared port"
             assert await node.software.figures(node.place) == {Figure.TRANSACTIONS: 3}
             node.processes["echo"].send_signal(signal.SIGTERM)
-            assert await node.processes["echo"].wait() == 0, "it stops when it is asked to"
-            assert await node.software.readiness(node.place) is Readiness.DOWN, "and is seen to"
-            assert await node.software.figures(node.place) == {}, "what can't be had is left out"
+            assert await node.processes["echo"].wait() == 0, "it stops on request"
+            assert await node.software.readiness(node.place) is Readiness.DOWN, "it is no longer ready"
+            assert await node.software.figures(node.place) == {}, "unavailable values are omitted"
         async with running(place_of(tmp_path, identity, 2)) as node:
             await node.reaches(Readiness.READY)
             await node.send(20000, "four")
-            assert await node.software.figures(node.place) == {Figure.TRANSACTIONS: 1}, "counted from its start"
+            assert await node.software.figures(node.place) == {Figure.TRANSACTIONS: 1}, "it counts from its start"
             old = replace(node.place, epoch=1)
-            assert await node.software.readiness(old) is Readiness.DOWN, "who answers there is another epoch's node"
-        assert (tmp_path / "kept" / "journal").read_text().splitlines() == ["1 one", "1 two", "1 three", "2 four"], (
-            "tests read from it who wrote when"
-        )
+            assert await node.software.readiness(old) is Readiness.DOWN, "another epoch's node answers there"
+        assert (tmp_path / "durable" / "journal").read_text().splitlines() == [
+            "1 one",
+            "1 two",
+            "1 three",
+            "2 four",
+        ], "the journal shows which epoch wrote each line"
 
     asyncio.run(story())
 
@@ -104,7 +107,7 @@ def test_the_witness_is_ready_once_its_sidecar_is(tmp_path: Path) -> None:
     async def story() -> None:
         async with running(place_of(tmp_path, identity, 1)) as node:
             await node.reaches(Readiness.READY)
-            assert list(node.processes) == ["echo", "sidecar"], "in the order of their start"
+            assert list(node.processes) == ["echo", "sidecar"], "processes start in order"
             node.processes["sidecar"].kill()
             await node.reaches(Readiness.UP)
             with pytest.raises(OSError, match="Connect call failed"):
@@ -124,7 +127,7 @@ def test_the_echo_node_is_up_before_it_is_ready(tmp_path: Path) -> None:
     asyncio.run(story())
 
 
-def test_the_echo_node_knows_whom_it_admitted(tmp_path: Path) -> None:
+def test_the_echo_node_stores_admitted_members(tmp_path: Path) -> None:
     (identity,) = identities(ECHO, "Bank A", 1)
     bank_b = NetworkMember("bank-b", {"Bank B node-1": "10.2.0.254:20000"}, b"{}", ())
 
@@ -138,29 +141,29 @@ def test_the_echo_node_knows_whom_it_admitted(tmp_path: Path) -> None:
                 (0, node.software.expel(node.place, "bank-b")),
             ):
                 await step
-                known = list((tmp_path / "kept" / "members").iterdir())
+                known = list((tmp_path / "durable" / "members").iterdir())
                 assert len(known) == wanted, "an agent repeats both until they are done"
 
     asyncio.run(story())
 
 
-def test_the_echo_node_accepts_only_what_is_on_the_card(tmp_path: Path) -> None:
+def test_the_echo_node_accepts_only_nodes_on_the_card(tmp_path: Path) -> None:
     (identity,) = identities(ECHO, "Bank A", 1)
 
     async def story() -> None:
         async with running(place_of(tmp_path, identity, 1)) as node:
             await node.reaches(Readiness.READY)
             info = await node.software.info(node.place)
-            assert info is not None, "a node that serves its peers says where"
-            told = json.loads(info)
-            assert (told["legalName"], told["address"]) == ("Bank A node-1", f"{HOST}:20000")
+            assert info is not None, "a node publishes its address"
+            published = json.loads(info)
+            assert (published["legalName"], published["address"]) == ("Bank A node-1", f"{HOST}:20000")
             me = NetworkMember("bank-a", {"Bank A node-1": f"{HOST}:20000"}, None, (info,))
             await node.software.admit(node.place, me)
-            for lie in (b"what", b"[]", b"{}", json.dumps(told | {"legalName": "Bank B node-1"}).encode()):
+            for lie in (b"what", b"[]", b"{}", json.dumps(published | {"legalName": "Bank B node-1"}).encode()):
                 with pytest.raises(UntrustedError, match=r"^bank-a: "):
                     await node.software.admit(node.place, replace(me, infos=(info, lie)))
-            kept = json.loads((node.place.durable / "members" / "bank-a").read_text())
-            assert kept == {"card": None, "nodes": [told]}, "of a lie nothing is taken"
+            stored = json.loads((node.place.durable / "members" / "bank-a").read_text())
+            assert stored == {"card": None, "nodes": [published]}, "a false document is refused as a whole"
 
     asyncio.run(story())
 
@@ -179,8 +182,8 @@ def test_the_echo_node_finishes_its_work_in_a_drain(tmp_path: Path) -> None:
             with pytest.raises(OSError, match="Connect call failed"):
                 await node.send(20000, "x")
             writer.write(b"two\n")
-            assert await reader.readline() == b"two\n", "what was begun goes on"
-            assert not draining.done(), "and is waited for"
+            assert await reader.readline() == b"two\n", "work in progress continues"
+            assert not draining.done(), "the drain waits for it"
             writer.close()
             await asyncio.wait_for(draining, 5)
             assert await node.software.status(node.place), "it runs until it is stopped"
@@ -188,7 +191,7 @@ def test_the_echo_node_finishes_its_work_in_a_drain(tmp_path: Path) -> None:
     asyncio.run(story())
 
 
-def test_the_echo_node_drains_no_longer_than_it_may(tmp_path: Path) -> None:
+def test_the_echo_node_drains_no_longer_than_its_limit(tmp_path: Path) -> None:
     (identity,) = identities(ECHO, "Bank A", 1)
 
     async def story() -> None:
@@ -205,7 +208,7 @@ def test_the_echo_node_drains_no_longer_than_it_may(tmp_path: Path) -> None:
     asyncio.run(story())
 
 
-def test_the_echo_node_is_stale_when_its_bank_has_something_new(tmp_path: Path) -> None:
+def test_the_echo_node_is_stale_when_its_banks_documents_change(tmp_path: Path) -> None:
     (identity,) = identities(ECHO, "Bank A", 1)
     documents = MemoryDocuments()
 
@@ -215,12 +218,12 @@ def test_the_echo_node_is_stale_when_its_bank_has_something_new(tmp_path: Path) 
             await documents.write(echo.REVISION, b"2", None)
             assert await node.software.stale(node.place) == "there is a new echo-revision"
             await node.software.prepare(node.place)
-            assert await node.software.stale(node.place) is None, "it has followed"
+            assert await node.software.stale(node.place) is None, "the restarted node has the new document"
 
     asyncio.run(story())
 
 
-def test_the_echo_node_waits_for_whoever_certifies(tmp_path: Path) -> None:
+def test_the_echo_node_waits_for_the_authority(tmp_path: Path) -> None:
     (identity,) = identities(ECHO, "Bank A", 1)
     documents = MemoryDocuments()
 

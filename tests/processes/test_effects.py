@@ -1,4 +1,4 @@
-"""Column "A change" of docs/configuration.md: what the next plan of a live member says of each changed setting."""
+"""Column "A change" of docs/configuration.md: the next plan of a live member for each changed setting."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -63,7 +63,7 @@ CHANGES: dict[str, Any] = {
 }
 
 UNTRIED: dict[str, set[str]] = {
-    "the whole list is tried": {f"ledger.applications[].{each}" for each in ("coordinates", "sha256")}
+    "the whole list is tested": {f"ledger.applications[].{each}" for each in ("coordinates", "sha256")}
     | {f"ledger.rpcUsers[].{each}" for each in ("name", "permissions")},
     "the sample has none of it": {
         "connectivity.expressRoute.circuitId",
@@ -88,11 +88,13 @@ UNTRIED: dict[str, set[str]] = {
 """Settings without a change to try, by the reason."""
 
 
-def test_each_setting_is_tried_or_has_a_reason() -> None:
+def test_each_setting_is_tested_or_has_a_reason() -> None:
     leaves = {key.path for key in all_keys() if not list(section_of(key.field))}
-    # A list of sections is tried whole.
+    # A list of sections is tested as a whole.
     tried = {path for path in CHANGES if path in leaves}
-    assert leaves - tried == set().union(*UNTRIED.values()), "a new one has the effect of its section, right or wrong"
+    assert leaves - tried == set().union(*UNTRIED.values()), (
+        "a new setting would silently get the effect of its section"
+    )
     assert not [key for key in EFFECTS if not any(path.startswith(key) for path in leaves)], "no such setting"
 
 
@@ -118,21 +120,21 @@ def effect(changes: Changes) -> Effect:
         for each in changes.resources
     ):
         return Effect.LINKS
-    # A new key is what a raised generation asks for.
+    # A raised generation requests a new key.
     replaced = [
         each.resource.name
         for each in changes.resources
         if each.step is Step.REPLACE and not each.resource.short_type.startswith("random:")
     ]
-    assert not replaced, f"{replaced} would be made again, and docs/configuration.md does not say it"
+    assert not replaced, f"{replaced} would be replaced, which docs/configuration.md does not say"
     return Effect.IN_PLACE
 
 
 @pytest.mark.parametrize(("path", "value"), CHANGES.items(), ids=CHANGES)
-def test_a_change_is_what_readme_says(source: Source, live: Plan, path: str, value: Any) -> None:
+def test_a_changes_effect_is_the_documented_one(source: Source, live: Plan, path: str, value: Any) -> None:
     configuration = replace(source.configuration, values=changed(source.configuration.values, path, value))
     after = plan_next(replace(source, configuration=configuration), live)
     changes = changes_between(live, after.plan, after.refusals)
-    assert after.refused or changes.resources or changes.outputs, "the value is what it was"
+    assert after.refused or changes.resources or changes.outputs, "the test must change the value"
     found = effect(replace(changes, refused=after.refused))
-    assert found is effect_of(path), "whoever approves it looks there"
+    assert found is effect_of(path), "reviewers rely on the documented effect"

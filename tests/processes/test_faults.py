@@ -1,4 +1,4 @@
-"""Histories of faults, what cuts a VM off, and and what is reported; `lab.banks.soak` plays it on real nodes."""
+"""Histories of faults, network cuts, and their reports; `lab.banks.soak` runs them on real nodes."""
 
 import contextlib
 import socket
@@ -30,38 +30,36 @@ PLANS = [
 SEEDS = range(50)
 
 
-def test_no_more_vms_are_out_than_there_are_standbys() -> None:
+def test_no_more_vms_are_down_than_there_are_standbys() -> None:
     for history in chain.from_iterable(islice(rounds(PLANS, seed), 100) for seed in SEEDS):
-        assert history.faults, "something happens in each round"
+        assert history.faults, "each round has a fault"
         for plan in PLANS:
             here = [fault for fault in history.faults if fault.bank == plan.name]
-            assert sum(fault.kind in OF_A_VM for fault in here) <= plan.standbys, (
-                f"{history}: an identity finds no VM"
-            )
+            assert sum(fault.kind in OF_A_VM for fault in here) <= plan.standbys, f"{history}: an identity has no VM"
             on_vms = Counter(fault.identity for fault in here if fault.kind not in OF_A_BANK)
-            assert on_vms.pop(None, 0) <= plan.standbys, f"{history}: no more than there are"
+            assert on_vms.pop(None, 0) <= plan.standbys, f"{history}: no more than exist"
             assert set(on_vms) <= {each.name for each in plan.nodes}, f"{history}: it has such identities"
-            assert set(on_vms.values()) <= {1}, f"{history}: one thing is asked of a VM"
+            assert set(on_vms.values()) <= {1}, f"{history}: a VM has one fault at a time"
 
 
 def test_a_seed_makes_one_history() -> None:
     histories = [list(islice(rounds(PLANS, seed), 30)) for seed in SEEDS]
     assert histories == [list(islice(rounds(PLANS, seed), 30)) for seed in SEEDS]
-    assert all(one != other for one, other in pairwise(histories)), "and another seed another"
+    assert all(one != other for one, other in pairwise(histories)), "another seed makes another history"
 
 
 def test_every_kind_occurs_everywhere_in_an_hour() -> None:
     faults = [fault for history in islice(rounds(PLANS, 1), 30) for fault in history.faults]
     kinds = Counter(fault.kind for fault in faults)
     assert set(kinds) == set(Kind)
-    assert max(kinds.values()) - min(kinds.values()) <= 1, "as often as the others"
+    assert max(kinds.values()) - min(kinds.values()) <= 1, "it occurs as often as the others"
     assert {(fault.bank, fault.identity) for fault in faults if fault.kind in OF_A_VM} == {
         (plan.name, name) for plan in PLANS for name in (*(each.name for each in plan.nodes), None)
     }, "each identity's VM, the notary's among them, and standbys"
     assert any(len(history.faults) > 1 for history in islice(rounds(PLANS, 1), 30)), "some overlap"
 
 
-def test_a_lease_outlasts_some_freezes_and_cuts_and_others_not() -> None:
+def test_some_freezes_and_cuts_are_shorter_than_a_lease_and_others_longer() -> None:
     for kind in (Kind.VM_FROZEN, Kind.VM_CUT_OFF):
         shortest, longest = FAULT_SECONDS[kind]
         assert shortest < LEASE.lease_seconds < longest
@@ -73,12 +71,12 @@ def test_banks_without_a_standby_are_refused() -> None:
         next(rounds([plan], 1))
 
 
-TOLD = {"sent": 9, "committed": 9, "refused": 0, "unanswered": 0, "versions": 9, "digest": "d"}
+REPORTED = {"sent": 9, "committed": 9, "refused": 0, "unanswered": 0, "versions": 9, "digest": "d"}
 COUNT = {"records": 3, "versions": 9, "doubled": 0, "digest": "d"}
 
 
 @pytest.mark.parametrize(
-    ("told", "count", "wrong"),
+    ("reported", "count", "wrong"),
     [
         ({}, {}, ""),
         ({}, {"versions": 8, "digest": "e"}, "1 lost"),
@@ -89,8 +87,8 @@ COUNT = {"records": 3, "versions": 9, "doubled": 0, "digest": "d"}
         ({"refused": 1}, {}, "1 refused"),
     ],
 )
-def test_what_is_not_whole_is_reported(told: dict[str, object], count: dict[str, object], wrong: str) -> None:
-    result = Outcome.of({**TOLD, **told}, {"bank-a": COUNT, "bank-b": {**COUNT, **count}})
+def test_an_incomplete_result_is_reported(reported: dict[str, object], count: dict[str, object], wrong: str) -> None:
+    result = Outcome.of({**REPORTED, **reported}, {"bank-a": COUNT, "bank-b": {**COUNT, **count}})
     assert result.whole == (not wrong)
     assert wrong in str(result)
 
@@ -102,7 +100,7 @@ def cable(tmp_path: Path) -> Iterator[tuple[Wires, int]]:
         port = server.getsockname()[1]
 
         def serve(connection: socket.socket) -> None:
-            # Ended wires reset what they carried.
+            # Ended wires reset their connections.
             with connection, contextlib.suppress(ConnectionError):
                 while received := connection.recv(100):
                     connection.sendall(received)
@@ -122,7 +120,7 @@ def cable(tmp_path: Path) -> Iterator[tuple[Wires, int]]:
 
 
 @pytest.mark.skipif(not balancer.available(), reason="no HAProxy here")
-def test_cut_wires_swallow_what_is_sent_and_refuse_nobody(cable: tuple[Wires, int]) -> None:
+def test_cut_wires_drop_packets_and_refuse_no_connection(cable: tuple[Wires, int]) -> None:
     made, port = cable
     with socket.create_connection(("127.0.0.1", made.ports[port]), timeout=5) as before:
         before.sendall(b"one")
@@ -139,7 +137,7 @@ def test_cut_wires_swallow_what_is_sent_and_refuse_nobody(cable: tuple[Wires, in
             made.mend()
             for connection, sent in ((before, b"two"), (during, b"three")):
                 connection.settimeout(5)
-                assert connection.recv(100) == sent, "what was on its way arrives late"
+                assert connection.recv(100) == sent, "packets on the way arrive late"
 
 
 @pytest.mark.skipif(not balancer.available(), reason="no HAProxy here")
@@ -149,7 +147,7 @@ def test_urls_keep_all_but_the_port(cable: tuple[Wires, int]) -> None:
 
 
 @pytest.mark.skipif(postgres.missing() is not None, reason=str(postgres.missing()))
-def test_a_database_that_crashed_has_what_was_committed() -> None:
+def test_a_crashed_database_has_its_committed_data() -> None:
     with postgres.server() as server:
         with server.connect() as connection:
             connection.execute("CREATE TABLE records (version integer)")
@@ -165,21 +163,21 @@ def test_a_database_that_crashed_has_what_was_committed() -> None:
 
 
 class FakeBank:
-    """A bank of one identity and two VMs, which say what a test has them say."""
+    """A bank of one identity and two VMs with reports that a test sets."""
 
     name, plan = "bank-b", BankPlan("bank-b", "O=Bank B, L=Paris, C=FR", Loopback(42), identities=1, vms=2)
     identities = plan.nodes
 
     def __init__(self) -> None:
-        self.kept = IdentityRecord().acquired("vm-1", "t1")
-        self.told: dict[int, dict[str, Any]] = {1: ready(1), 2: STANDBY}
+        self.record_now = IdentityRecord().acquired("vm-1", "t1")
+        self.reports: dict[int, dict[str, Any]] = {1: ready(1), 2: STANDBY}
 
     def vm(self, number: int) -> Any:
-        return SimpleNamespace(name=f"vm-{number}", health=lambda: self.told[number])
+        return SimpleNamespace(name=f"vm-{number}", health=lambda: self.reports[number])
 
     def record(self, identity: str) -> IdentityRecord:
         assert identity == "node-1"
-        return self.kept
+        return self.record_now
 
 
 STANDBY = {"state": "standby", "identity": None, "epoch": None, "node": "down"}
@@ -203,15 +201,17 @@ def playing(bank: FakeBank, monkeypatch: pytest.MonkeyPatch) -> Soak:
     return Soak(made, stream)
 
 
-def test_all_is_well_when_the_newest_epoch_is_ready_and_the_standbys_wait(bank: FakeBank, playing: Soak) -> None:
+def test_a_bank_is_recovered_when_the_newest_epoch_is_ready_and_the_standbys_wait(
+    bank: FakeBank, playing: Soak
+) -> None:
     assert playing.look()
-    bank.told[2] = {}
+    bank.reports[2] = {}
     assert not playing.look(), "a VM does not answer"
-    bank.told[2] = STANDBY
-    bank.kept = bank.kept.acquired("vm-2", "t2")
-    assert not playing.look(), "who says it is ready was superseded"
-    assert not playing.takeovers, "nobody is ready in the new epoch yet"
-    bank.told = {1: STANDBY, 2: ready(2)}
+    bank.reports[2] = STANDBY
+    bank.record_now = bank.record_now.acquired("vm-2", "t2")
+    assert not playing.look(), "the ready VM was superseded"
+    assert not playing.takeovers, "no VM is ready in the new epoch yet"
+    bank.reports = {1: STANDBY, 2: ready(2)}
     assert playing.look()
     assert playing.look()
     assert len(playing.takeovers) == 1, "counted once"
@@ -226,20 +226,20 @@ def test_all_is_well_when_the_newest_epoch_is_ready_and_the_standbys_wait(bank: 
         pytest.param(IdentityRecord(epoch=2).acquired("vm-2", "t3").model_copy(update={"epoch": 4}), id="skipped"),
     ],
 )
-def test_a_history_that_does_not_go_on_is_reported(later: IdentityRecord, bank: FakeBank, playing: Soak) -> None:
+def test_a_history_that_goes_back_is_reported(later: IdentityRecord, bank: FakeBank, playing: Soak) -> None:
     playing.look()
-    bank.kept = later
+    bank.record_now = later
     with pytest.raises(BrokenError, match=r"bank-b node-1: .*; wanted what goes on from"):
         playing.look()
 
 
 def test_two_vms_that_are_ready_in_one_epoch_are_reported(bank: FakeBank, playing: Soak) -> None:
-    bank.told[2] = bank.told[1]
+    bank.reports[2] = bank.reports[1]
     with pytest.raises(BrokenError, match="bank-b node-1: ready on VMs 1 and 2 in epoch 1; wanted one"):
         playing.look()
 
 
-def test_a_history_that_goes_on_may_say_why_a_tenure_ended(bank: FakeBank, playing: Soak) -> None:
+def test_a_longer_history_may_have_the_reason_of_a_release(bank: FakeBank, playing: Soak) -> None:
     playing.look()
-    bank.kept = bank.kept.released("t2", "SIGTERM").acquired("vm-2", "t3")
+    bank.record_now = bank.record_now.released("t2", "SIGTERM").acquired("vm-2", "t3")
     playing.look()

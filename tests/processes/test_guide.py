@@ -15,7 +15,7 @@ from lab.azure.program import PROJECT, read_configuration
 from tests.guide import ELSEWHERE, PAGES, all_commands, commands, settings
 
 STACK = "bank-x"
-# Signing in, and what only looks.
+# Signing in, and commands that only read.
 WITHOUT_EFFECT = (
     "pulumi login",
     "az ",
@@ -29,7 +29,7 @@ WITHOUT_EFFECT = (
 
 
 class Walk:
-    """A reader who follows the guide: each command's equivalent in this process, and nothing else."""
+    """A reader who follows the guide: each command's equivalent in this process."""
 
     def __init__(self, folder: Path) -> None:
         self.front = InProcess(folder / "banks")
@@ -54,18 +54,18 @@ class Walk:
         elif command == "pulumi destroy":
             state = json.loads((self.front.folder / "stacks" / f"{STACK}.json").read_text())
             protected = [each["name"] for each in state["resources"].values() if each["protect"]]
-            assert protected == [], "Pulumi refuses to destroy what is protected"
+            assert protected == [], "Pulumi refuses to destroy protected resources"
             self.front.destroy(STACK, self.file)
         else:
-            assert command.startswith((*WITHOUT_EFFECT, f"pulumi stack rm {STACK}")), f"nobody tries {command!r}"
+            assert command.startswith((*WITHOUT_EFFECT, f"pulumi stack rm {STACK}")), f"{command!r} is not tested"
 
     def _set(self, path: list[str], written: str) -> None:
-        told = subprocess.check_output(["bash", "-c", f"printf %s {written}"], text=True)
+        value = subprocess.check_output(["bash", "-c", f"printf %s {written}"], text=True)
         *steps, last = [f"{PROJECT}:{path[0]}", *path[1:]]
         place = self.document
         for step in steps:
             place = place.setdefault(step, {})
-        place[last] = json.loads(told) if told.isdecimal() or told in ("true", "false") else told
+        place[last] = json.loads(value) if value.isdecimal() or value in ("true", "false") else value
         self._write()
 
     def _write(self) -> None:
@@ -79,7 +79,7 @@ def test_the_guide_works_word_for_word(tmp_path: Path) -> None:
 
     walk.section("The first bank")
     alone = front.outputs(STACK)
-    assert (alone["connections"], alone["waitsFor"]) == ({}, {}), "a bank alone waits for nobody"
+    assert (alone["connections"], alone["waitsFor"]) == ({}, {}), "a bank without peers waits for nobody"
     front.up("bank-b", bank_b, [])
 
     walk.section("Joining")
@@ -87,7 +87,7 @@ def test_the_guide_works_word_for_word(tmp_path: Path) -> None:
     assert {name: len(each) for name, each in joined["connections"].items()} == {"bank-b": 1, "bank-c": 2}, (
         "bank-b is of the same tenant, bank-c of another"
     )
-    assert set(joined["waitsFor"]) == {"bank-b", "bank-c"}, "each has its half to make"
+    assert set(joined["waitsFor"]) == {"bank-b", "bank-c"}, "each peer has to create its half"
     card = tmp_path / "bank-x.json"
     card.write_text(json.dumps(joined["member"]))
     legal_name = walk.document[f"{PROJECT}:bank"]["legalName"]
@@ -96,12 +96,14 @@ def test_the_guide_works_word_for_word(tmp_path: Path) -> None:
     banks.banks = {STACK: SampleBank(str(walk.file)), "bank-b": SampleBank(str(bank_b))}
     statuses = {name.split(": ")[1]: status for name, status in banks.links().items() if name.startswith(STACK)}
     ends = joined["connections"]
-    assert [statuses[each] for each in ends["bank-b"]] == ["Connected"], "both halves are there, as the guide says"
-    assert {statuses[each] for each in ends["bank-c"]} <= {"Connecting", "NotConnected"}, "bank-c has made none"
+    assert [statuses[each] for each in ends["bank-b"]] == ["Connected"], "both halves exist, as the guide says"
+    assert {statuses[each] for each in ends["bank-c"]} <= {"Connecting", "NotConnected"}, "bank-c has created none"
 
     walk.section("The ledger's network")
     assert walk.opened == 1, "the founder's run opened the root, since the guide sets rootOpenUntil before it"
-    assert front.outputs(STACK)["waitsFor"][STACK] == ["approval of each node's request"], "by hand is the default"
+    assert front.outputs(STACK)["waitsFor"][STACK] == ["approval of each node's request"], (
+        "manual approval is the default"
+    )
     walk.section("After `pulumi up`")
     assert set(front.outputs(STACK)["monitoring"]) == {"workbook", "workspace"}
     walk.section("Replacing a leaked key")
@@ -111,10 +113,10 @@ def test_the_guide_works_word_for_word(tmp_path: Path) -> None:
     walk.section("Teardown")
     azure = banks.subscription(STACK)
     left = [each for each in azure.resources.values() if each.subscription_id == azure.account.subscription_id]
-    assert left == [], "what a bank that left has lies nowhere any more"
+    assert left == [], "nothing of a bank that left remains"
 
 
-def test_what_is_not_walked_is_there_and_has_a_reason() -> None:
+def test_skipped_commands_exist_and_have_a_reason() -> None:
     every = [each for section in PAGES for each in all_commands(section)]
     for beginning in ELSEWHERE:
-        assert any(each.startswith(beginning) for each in every), f"the guide has no command {beginning} any more"
+        assert any(each.startswith(beginning) for each in every), f"the guide no longer has a command {beginning}"

@@ -1,6 +1,6 @@
-"""A node's processes under a user of their own: apart from the agent, from other nodes, and from Azure's services.
+"""A node's processes under a separate user: isolated from the agent, other nodes, and Azure's services.
 
-Wants root: it plays systemd, which starts the agent with four capabilities.
+Requires root: it stands in for systemd, which starts the agent with four capabilities.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ CAPABILITIES = ("setuid", "setgid", "setpcap", "kill")
 
 @pytest.fixture(scope="module")
 def place() -> Iterator[Path]:
-    """A folder that every user may go through, which a test's own is not."""
+    """A folder that every user may pass through, unlike pytest's."""
     folder = Path(tempfile.mkdtemp(prefix="node-users-"))
     folder.chmod(0o711)
     yield folder
@@ -50,7 +50,7 @@ def place() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def python(place: Path) -> str:
-    """This environment's Python, for users that may not read where it lies."""
+    """This environment's Python, for users that may not read its folder."""
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     (packages,) = (Path(path) for path in sys.path if path.endswith(f"{version}/site-packages"))
     for base in (Path(sys.executable).resolve(), Path("/usr/bin") / version):
@@ -67,7 +67,7 @@ def python(place: Path) -> str:
 
 
 def run(user: int, *command: str) -> "subprocess.CompletedProcess[str]":
-    """What a confined user gets of a command."""
+    """A command as a confined user; returns the result."""
     return subprocess.run(
         # By a shell: setpriv itself starts a program with root's rights.
         confined(("sh", "-c", 'exec "$@"', "sh", *command), user),
@@ -82,7 +82,7 @@ def run(user: int, *command: str) -> "subprocess.CompletedProcess[str]":
 
 
 def said(user: int, *command: str) -> str | None:
-    """What it prints; None where it fails."""
+    """The output; None if it fails."""
     done = run(user, *command)
     return done.stdout.strip() if done.returncode == 0 else None
 
@@ -107,7 +107,7 @@ def blobs() -> Iterator[str]:
 
 @pytest.fixture
 def bank(request: pytest.FixtureRequest, place: Path, python: str, blobs: str) -> Iterator[Bank]:
-    """A bank whose agents run as on a VM, and whose nodes are apart from them."""
+    """A bank whose agents run as on a VM, with isolated nodes."""
     unit = place / "ledger-agent.service"
     unit.write_text(units()[unit.name])
     member = f"bank-{abs(hash(request.node.name)) % 1000}"
@@ -144,43 +144,43 @@ def test_a_node_is_separated_from_its_agent_and_ends_with_it(bank: Bank) -> None
     left = subprocess.Popen(confined(("sh", "-c", "exec sleep 600"), NODE))
     first = bank.start()
     eventually(lambda: ready(first), "the first node")
-    assert left.wait(timeout=5) == -signal.SIGKILL, "what an end before left would be the node's equal"
+    assert left.wait(timeout=5) == -signal.SIGKILL, "processes of an earlier run would have the node's rights"
     (node,) = nodes(first)
     (limit,) = [line for line in Path(f"/proc/{node}/limits").read_text().splitlines() if "Max processes" in line]
-    assert limit.split()[2:4] == [str(MAX_TASKS)] * 2, "a fork bomb leaves the agent what it needs to end it"
+    assert limit.split()[2:4] == [str(MAX_TASKS)] * 2, "the agent must be able to end a fork bomb"
     agent = next(pid for pid in first.tree() if pid != node and status_of(pid)["Uid"][0] == str(PROGRAM.number))
     assert status_of(agent)["Gid"] == [*[str(PROGRAM.number)] * 3, str(NODE)], (
-        "only files: by another effective group what it starts would lose its capabilities on older kernels"
+        "only the group for files: with another effective group its children would lose capabilities on older kernels"
     )
-    told = status_of(node)
-    assert told["Uid"] == told["Gid"] == [str(NODE)] * 4, "a user and a group of its own, and no way back"
-    assert told["Groups"] == [], "nor those of root"
+    status = status_of(node)
+    assert status["Uid"] == status["Gid"] == [str(NODE)] * 4, "a separate user and group, without a way back"
+    assert status["Groups"] == [], "no group of root"
     for kind in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
-        assert int(told[kind][0], 16) == 0, f"{kind}: it has no right that its user has not"
-    assert told["NoNewPrivs"] == ["1"], "and gains none by any program"
+        assert int(status[kind][0], 16) == 0, f"{kind}: it has no capability"
+    assert status["NoNewPrivs"] == ["1"], "and can't gain any"
 
-    assert asyncio.run(line(first, "one")) == "one", "the node serves, and keeps its journal"
-    kept = bank.folder / "share" / IDENTITY / "epoch-1"
+    assert asyncio.run(line(first, "one")) == "one", "the node serves and writes its journal"
+    folder = bank.folder / "share" / IDENTITY / "epoch-1"
     secrets, scratch = first.runtime / "secrets", bank.folder / first.name / "node"
-    assert said(NODE, "cat", str(kept / echo.JOURNAL)) == "1 one", "its own"
-    assert said(NODE, "cat", str(secrets / "key")) is not None, "its own"
+    assert said(NODE, "cat", str(folder / echo.JOURNAL)) == "1 one", "the node's own file"
+    assert said(NODE, "cat", str(secrets / "key")) is not None, "the node's own file"
     for path in (f"/proc/{agent}/environ", f"/proc/{agent}/mem", str(bank.folder / "keys" / IDENTITY)):
-        assert run(NODE, "head", "--bytes=1", path).returncode != 0, f"{path} is the agent's"
+        assert run(NODE, "head", "--bytes=1", path).returncode != 0, f"{path} belongs to the agent"
     for script in (
         f"kill -s KILL {agent}",
-        f"touch {kept}/other",
-        f"rm -rf {kept}/{echo.JOURNAL}; test ! -e {kept}/{echo.JOURNAL}",
+        f"touch {folder}/other",
+        f"rm -rf {folder}/{echo.JOURNAL}; test ! -e {folder}/{echo.JOURNAL}",
         f"mv {scratch}/echo.json {scratch}/mine.json",
         f"echo x >{secrets}/key",
         f"ls {bank.folder}/share",
         f"ls {first.runtime}",
     ):
-        assert run(NODE, "sh", "-c", script).returncode != 0, f"{script}: a node changes nothing of the agent's"
+        assert run(NODE, "sh", "-c", script).returncode != 0, f"{script}: a node must not change the agent's files"
 
-    for other in (kept / echo.JOURNAL, secrets / "key", secrets / "password", scratch / "echo.json"):
-        assert run(OTHER, "cat", str(other)).returncode != 0, f"{other} is another identity's"
-        assert run(TOOL.number, "cat", str(other)).returncode != 0, f"{other} is no business of the tool"
-    assert run(OTHER, "cat", f"/proc/{node}/environ").returncode != 0, "it has the database's password"
+    for other in (folder / echo.JOURNAL, secrets / "key", secrets / "password", scratch / "echo.json"):
+        assert run(OTHER, "cat", str(other)).returncode != 0, f"{other} belongs to another identity"
+        assert run(TOOL.number, "cat", str(other)).returncode != 0, f"{other} must not be readable by the tool"
+    assert run(OTHER, "cat", f"/proc/{node}/environ").returncode != 0, "the file has the database's password"
     assert run(OTHER, "kill", "-s", "KILL", str(node)).returncode != 0
 
     first.process.send_signal(signal.SIGKILL)
@@ -193,16 +193,16 @@ def test_the_next_holder_takes_over_the_nodes_folder_and_kills_its_hidden_proces
     eventually(lambda: ready(first), "the first node")
     assert asyncio.run(line(first, "one")) == "one"
     first.send(signal.SIGKILL)
-    kept = bank.folder / "share" / IDENTITY / "epoch-1" / echo.JOURNAL
-    # As if the node had made it, and for itself alone.
-    os.chown(kept, NODE, NODE)
-    kept.chmod(0o600)
+    journal = bank.folder / "share" / IDENTITY / "epoch-1" / echo.JOURNAL
+    # As if the node had made it with private permissions.
+    os.chown(journal, NODE, NODE)
+    journal.chmod(0o600)
     second = bank.start()
     eventually(lambda: ready(second), "the node on another VM")
     journal = bank.folder / "share" / IDENTITY / f"epoch-{bank.record().epoch}" / echo.JOURNAL
     assert asyncio.run(line(second, "two")) == "two"
     assert [each.split()[1] for each in journal.read_text().splitlines()] == ["one", "two"], (
-        "the agent copies what the node's user kept, and the node goes on with the copy"
+        "the agent copies files of the node's user, and the node continues with the copy"
     )
     scratch = bank.folder / second.name / "node"
     hide = f"""
@@ -215,9 +215,9 @@ def test_the_next_holder_takes_over_the_nodes_folder_and_kills_its_hidden_proces
     eventually((scratch / "hidden").exists, "a process that left its node's group")
     second.process.send_signal(signal.SIGTERM)
     assert second.process.wait(timeout=30) == 0, second.log.read_text()[-2000:]
-    assert hidden.wait(timeout=5) == -signal.SIGKILL, "what left the node's process group ends with the node"
+    assert hidden.wait(timeout=5) == -signal.SIGKILL, "processes that left the node's process group end with the node"
     assert alive(NODE) == []
-    assert not scratch.exists(), "what the node closed, or made too deep for a stack, is removed all the same"
+    assert not scratch.exists(), "closed or deeply nested folders are removed too"
     assert not (second.runtime / "secrets").exists()
 
 
@@ -228,11 +228,11 @@ def test_a_users_processes_are_killed_even_at_its_process_limit() -> None:
     more = ("sh", "-c", "sleep 9 & wait")
     assert subprocess.run(confined(more, OTHER, tasks=40), check=False, timeout=30).returncode != 0
     asyncio.run(end_all(OTHER))
-    until(lambda: not alive(OTHER), 5, "the end of all")
+    until(lambda: not alive(OTHER), 5, "the end of all processes")
 
 
 def test_threads_access_files_as_the_group_of_the_held_identity(place: Path) -> None:
-    """As the agent's calls of share and disk do; a pool that is older keeps what it had."""
+    """As the agent's calls of share and disk do; an older thread pool keeps its group."""
     users, own = NodeUsers(), os.getgid()
 
     def group(name: str) -> int:
@@ -250,7 +250,7 @@ def test_threads_access_files_as_the_group_of_the_held_identity(place: Path) -> 
             assert await in_new_thread(group, "new") == NODE
             assert await BoundedCalls("share")(group, "call") == NODE
             assert await loop.run_in_executor(pool, group, "pool") == own, (
-                "a thread that hangs would keep the agent from setting the group of all"
+                "a hanging thread must not prevent setting the group"
             )
         finally:
             users.leave()
@@ -270,18 +270,18 @@ def test_threads_access_files_as_the_group_of_the_held_identity(place: Path) -> 
 
 
 def test_a_nodes_messages_are_read_and_set_aside_by_its_own_user(place: Path) -> None:
-    kept, asked = place / "kept", list[int | None]()
-    (kept / "artemis").mkdir(parents=True)
-    os.chown(kept / "artemis", PROGRAM.number, NODE)
+    durable, asked = place / "durable", list[int | None]()
+    (durable / "artemis").mkdir(parents=True)
+    os.chown(durable / "artemis", PROGRAM.number, NODE)
 
     async def tool(*_: object, user: int | None) -> dict[str, object]:
         asked.append(user)
         return {"messages": []}
 
     played: Any = SimpleNamespace(tool=tool)
-    list_messages(played, kept)
-    file = set_aside(played, kept, 7)
-    assert asked == [NODE, NODE], "files of root's or the agent's the node could not write again"
+    list_messages(played, durable)
+    file = set_aside(played, durable, 7)
+    assert asked == [NODE, NODE], "the node could not write files of root or the agent"
     owner = file.parent.stat()
     assert (owner.st_uid, owner.st_gid) == (NODE, NODE), "the next epoch's copy is made by its group"
 
@@ -308,14 +308,14 @@ def test_cordas_tool_reads_untrusted_bytes_as_a_user_without_rights(place: Path)
     java.write_text(PLAYED_JAVA)
     java.chmod(0o755)
     played = Installed(place, tool.manifest.model_copy(update={"java_home": java.parents[1]}))
-    told = asyncio.run(played.tool("node-info", {}, user=TOOL.number))
-    assert told["ids"] == f"{TOOL.number} {TOOL.number}", (
-        "a user of its own, which owns no file and is in no other group"
+    answer = asyncio.run(played.tool("node-info", {}, user=TOOL.number))
+    assert answer["ids"] == f"{TOOL.number} {TOOL.number}", (
+        "a separate user, which owns no file and is in no other group"
     )
-    assert told["rights"] == "0" * 16, "nor has it any right"
+    assert answer["rights"] == "0" * 16, "and it has no capability"
 
 
-# --- What nodes may connect to -------------------------------------------------------------------------------------
+# --- Egress of nodes -----------------------------------------------------------------------------------------------
 
 VM, PEER, DATABASE, ENDPOINT = "10.1.0.4", "10.2.0.254", "10.1.1.70", "10.1.1.4"
 METADATA, WIRE_SERVER = "169.254.169.254", "168.63.129.16"
@@ -339,7 +339,7 @@ except OSError as error:
 
 
 class Namespace:
-    """A network of its own, which lasts as long as its first process."""
+    """A separate network namespace, which lasts as long as its first process."""
 
     def __init__(self) -> None:
         self.process = subprocess.Popen(["unshare", "--net", "sleep", "600"])
@@ -357,7 +357,7 @@ class Namespace:
 
 @pytest.fixture(scope="module")
 def vm_network(place: Path) -> Iterator[Namespace]:
-    """A VM's network with the rules of its nodes, and beyond it all that a VM could reach on Azure."""
+    """A VM's network with the egress rules, and servers at the addresses of Azure's services."""
     if not (shutil.which("nft") and shutil.which("ip")):
         pytest.skip("no nft or ip here; wanted them for a VM's firewall")
     vm, azure = Namespace(), Namespace()
@@ -390,7 +390,7 @@ def vm_network(place: Path) -> Iterator[Namespace]:
 
 
 def why_not(network: Namespace, python: str, user: int, address: str) -> str:
-    """Why a user's process can't connect; empty where it can."""
+    """Why a user's process can't connect; empty if it can."""
     command = network.inside(*confined(("sh", "-c", 'exec "$@"', "sh", python, "-c", REACHED, address), user))
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
     assert done.returncode in (0, 1)
@@ -407,16 +407,16 @@ def test_a_node_reaches_peers_database_and_loopback_and_nothing_else(vm_network:
         f"{WIRE_SERVER}:32526": "so has its other port",
         f"{ENDPOINT}:443": "vaults and storage are the agent's",
         f"{ENDPOINT}:2049": "the share is mounted by the kernel",
-        f"{PEER}:8443": "what members publish is read by the agent",
+        f"{PEER}:8443": "the agent reads members' network information",
         f"{DATABASE}:22": "the database is one port",
     }.items():
         refused = why_not(vm_network, python, NODE, address)
-        assert "timed out" not in refused, f"{address}: a node would wait, where a refusal is at once"
+        assert "timed out" not in refused, f"{address}: a node would wait, while a rejection is immediate"
         assert refused, f"{address}: {what}"
 
 
 def test_the_tool_connects_to_nothing_and_the_agent_to_everything(vm_network: Namespace, python: str) -> None:
     for address in (f"{PEER}:10000", f"{DATABASE}:5432", "127.0.0.1:8080", f"{METADATA}:80"):
-        assert why_not(vm_network, python, TOOL.number, address), f"{address}: the tool reads what it is given"
+        assert why_not(vm_network, python, TOOL.number, address), f"{address}: the tool only reads its input"
     for address in (f"{METADATA}:80", f"{ENDPOINT}:443", f"{PEER}:8443"):
         assert why_not(vm_network, python, PROGRAM.number, address) == "", f"{address}: the agent's own flows"

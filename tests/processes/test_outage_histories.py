@@ -53,11 +53,11 @@ async def serves_again(world: World) -> float:
     [*((fault, 60) for fault in SICK.values()), (("share", "refuses"), 0)],
     ids=[*SICK, "from its start"],
 )
-def test_a_faulty_vm_gives_its_identity_up_for_good(fault: tuple[str, str], held_seconds: float) -> None:
+def test_a_faulty_vm_releases_its_identity_permanently(fault: tuple[str, str], held_seconds: float) -> None:
     noticed = STANDBY.check_seconds + STANDBY.answer_seconds + STANDBY.recheck_seconds
     given_up = STANDBY.give_up_seconds + STANDBY.recheck_seconds + STANDBY.sick_drain_seconds
     most = noticed + given_up + PLANNED_STOP.process_seconds + LEASE.request_seconds
-    assert most < SERVES_AGAIN_MINUTES * 60 - 30, "a node's start comes on top"
+    assert most < SERVES_AGAIN_MINUTES * 60 - 30, "the node's start is added"
     minutes = list[float]()
 
     async def sicken(world: World) -> None:
@@ -67,10 +67,10 @@ def test_a_faulty_vm_gives_its_identity_up_for_good(fault: tuple[str, str], held
         minutes.append(await serves_again(world))
         served = dict(world.takings)
         await asyncio.sleep(STANDBY.unhealthy_seconds + 300)
-        assert sound_vms_serve(world), "what sound VMs serve stays with them"
-        assert world.takings == served, "no identity goes to and fro"
-        assert sick.status.lacks.keys() == {fault[0]}, "its health endpoint says what is wrong"
-        assert sick.status.unfit, "a new VM would be well, as the others are: Azure is to replace this one"
+        assert sound_vms_serve(world), "healthy VMs keep their identities"
+        assert world.takings == served, "no identity moves back and forth"
+        assert sick.status.lacks.keys() == {fault[0]}, "its health report says what is wrong"
+        assert sick.status.unfit, "a new VM would be healthy like the others: Azure should replace this one"
         assert not any(vm.status.unfit for vm in world.machines if vm is not sick)
 
     outcome = play(1, trouble=sicken)
@@ -89,9 +89,9 @@ def test_a_faulty_vm_keeps_its_identity_while_no_standby_is_healthy() -> None:
                 vm.add_fault("share", "refuses")
         before = dict(world.takings)
         await asyncio.sleep(1200)
-        assert world.takings == before, "nobody would fare better"
-        assert holder.status.identity, "it is kept, for the share may come back"
-        assert holder.status.unfit, "the other holder's share is well: a new VM's would be"
+        assert world.takings == before, "another VM would not help"
+        assert holder.status.identity, "the identity stays, since the share may recover"
+        assert holder.status.unfit, "the other holder's share works: a new VM's would too"
 
     outcome = play(1, trouble=sicken)
     assert not outcome.violations, story(outcome)
@@ -104,7 +104,7 @@ def test_a_global_outage_moves_no_identity_and_replaces_no_vm(service: str, how:
     async def outage(world: World) -> None:
         await asyncio.sleep(60)
         world.services[service].down = how
-        # What ends a node meanwhile: it can't start again.
+        # A node that ends meanwhile can't start again.
         for vm in world.machines:
             for ledger in list(vm.running):
                 ledger.crash(RESTART_STATUS)
@@ -115,8 +115,8 @@ def test_a_global_outage_moves_no_identity_and_replaces_no_vm(service: str, how:
 
     outcome = play(1, trouble=outage)
     assert not outcome.violations, story(outcome)
-    assert set(outcome.taken_by.values()) == {1}, "no other VM would fare better"
-    assert not outcome.unheld, "and all goes on when the outage ends"
+    assert set(outcome.taken_by.values()) == {1}, "another VM would not help"
+    assert not outcome.unheld, "the nodes start when the outage ends"
 
 
 def record(epoch: int) -> bytes:
@@ -135,7 +135,7 @@ HARM: dict[str, Callable[[World, str], None]] = {
 
 @pytest.mark.parametrize("epoch", [0, 60, 200])
 @pytest.mark.parametrize("harm", HARM.values(), ids=HARM)
-def test_a_damaged_record_costs_two_minutes_at_most_whatever_the_epoch_was(
+def test_a_damaged_record_costs_two_minutes_at_most_for_any_epoch(
     harm: Callable[[World, str], None], epoch: int
 ) -> None:
     seconds = list[float]()
@@ -154,12 +154,12 @@ def test_a_damaged_record_costs_two_minutes_at_most_whatever_the_epoch_was(
 
 
 def commits(world: World) -> int:
-    return sum(kept.commits.total() for kept in world.stored.values())
+    return sum(each.commits.total() for each in world.stored.values())
 
 
 @pytest.mark.parametrize(("how", "minutes"), [("hangs", 60), ("refuses", 5), ("odd", 5)])
 def test_an_hour_without_the_store_stops_no_node(how: str, minutes: int) -> None:
-    told = list[tuple[float, set[str]]]()
+    reported = list[tuple[float, set[str]]]()
 
     async def trouble(world: World) -> None:
         await asyncio.sleep(60)
@@ -169,25 +169,27 @@ def test_an_hour_without_the_store_stops_no_node(how: str, minutes: int) -> None
             started = commits(world)
             await asyncio.sleep(60)
             assert commits(world) > started + 20, f"minute {minute}: the nodes do not commit"
-            told.append((minute, {str(vm.status.lease) for vm in world.machines if vm.running}))
+            reported.append((minute, {str(vm.status.lease) for vm in world.machines if vm.running}))
         world.services["store"].down = None
         await asyncio.sleep(60)
-        assert world.takings == before, "neither the outage nor its end moves an identity"
+        assert world.takings == before, "neither the outage nor its end causes a takeover"
         assert {vm.status.lease for vm in world.machines} == {None}, "the report ends with the outage"
 
     outcome = play(1, trouble=trouble)
     assert not outcome.violations, story(outcome)
-    silent = [minute for minute, texts in told if minute and not all("has not answered" in each for each in texts)]
-    assert not silent, f"minutes {silent}: somebody should know"
+    silent = [
+        minute for minute, texts in reported if minute and not all("has not answered" in each for each in texts)
+    ]
+    assert not silent, f"minutes {silent}: an operator should know"
 
 
-def test_a_holder_that_alone_lost_the_store_is_fenced_out() -> None:
+def test_a_holder_that_alone_lost_the_store_is_fenced() -> None:
     for seed in range(20):
         outcome = play(seed, trouble=cut_off)
         assert not outcome.violations, story(outcome)
         assert not outcome.unheld, story(outcome)
-        assert outcome.takings == 3, f"the standby takes over, and nobody else\n{story(outcome)}"
-        assert outcome.happened["proven"], f"until then the first one went on by proofs\n{story(outcome)}"
+        assert outcome.takings == 3, f"the standby takes over, and no other VM\n{story(outcome)}"
+        assert outcome.happened["proven"], f"until then the first holder ran by proofs\n{story(outcome)}"
 
 
 @pytest.mark.parametrize("service", ["database", "share"])
@@ -197,7 +199,7 @@ def test_without_the_store_and_a_proof_the_node_stops(service: str, how: str) ->
         await asyncio.sleep(60)
         world.services["store"].down = "hangs"
         await asyncio.sleep(600)
-        assert len([vm for vm in world.machines if vm.running]) == 2, "by proofs"
+        assert len([vm for vm in world.machines if vm.running]) == 2, "the nodes ran by proofs"
         world.services[service].down = how
         await asyncio.sleep(FAILSAFE.kill_seconds)
         assert not any(vm.running for vm in world.machines), f"no proof without the {service}"
@@ -214,7 +216,7 @@ def test_a_history_is_the_same_in_every_process() -> None:
     script = (
         "from lab.simulation import play; print([(each.events, each.commits) for each in map(play, range(30, 38))])"
     )
-    told = {
+    results = {
         subprocess.run(
             [sys.executable, "-c", script],
             cwd=ROOT,
@@ -224,11 +226,11 @@ def test_a_history_is_the_same_in_every_process() -> None:
         ).stdout
         for seed in "12"
     }
-    assert len(told) == 1, "a failure's seed plays it again on whatever machine: no set's order may decide"
+    assert len(results) == 1, "a seed must repeat its history on any machine, so the order of sets must not matter"
 
 
-def test_a_node_that_dies_on_each_vm_waits_for_a_person(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As of a message that kills it: the message goes along with the identity."""
+def test_a_node_that_dies_on_each_vm_waits_for_an_operator(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For example by a message that kills it, which moves with the identity."""
     starts: list[float] = []
     reasons: set[str] = set()
     counted: set[tuple[str | None, int]] = set()
@@ -249,13 +251,13 @@ def test_a_node_that_dies_on_each_vm_waits_for_a_person(monkeypatch: pytest.Monk
     monkeypatch.setattr(Ledger, "__init__", dies)
     outcome = play(1, trouble=looks)
     assert not outcome.violations, story(outcome)
-    assert outcome.taken_by["node-1"] == 2, f"the second VM's node dies of it too, so no third is tried: {starts}"
+    assert outcome.taken_by["node-1"] == 2, f"the second VM's node dies too, so no third VM tries: {starts}"
     pauses = [later - earlier for earlier, later in pairwise(starts)]
     assert max(pauses[:3]) < 60 < pauses[3] < pauses[4] < pauses[5], f"then it waits, longer each time: {pauses}"
-    assert any("a-message-kills-a-node.md" in each for each in reasons), f"a person is told where to look: {reasons}"
-    assert {("node-1", 4), ("node-1", 5)} <= counted, "and how often it died"
+    assert any("a-message-kills-a-node.md" in each for each in reasons), f"the reason names the runbook: {reasons}"
+    assert {("node-1", 4), ("node-1", 5)} <= counted, "the reason has the number of deaths"
     assert {deaths for identity, deaths in counted if identity != "node-1"} == {0}, (
-        "which is the identity's, not the VM's"
+        "the cause belongs to the identity, not to the VM"
     )
 
 
@@ -276,12 +278,12 @@ def test_no_answer_of_a_service_ends_an_agent(service: str) -> None:
         world.services[service].down = "odd"
 
     outcome = play(1, trouble=odd)
-    assert outcome.happened["odd answers"], "what never happens is not proven"
-    assert not outcome.violations, f"an agent that ends takes its node with it\n{story(outcome)}"
-    assert not outcome.unheld, f"all go on when the answers are proper again\n{story(outcome)}"
+    assert outcome.happened["odd answers"], "a history in which this never happens proves nothing"
+    assert not outcome.violations, f"an agent that ends would end its node\n{story(outcome)}"
+    assert not outcome.unheld, f"all nodes run when the answers are valid again\n{story(outcome)}"
 
 
-def test_an_agent_whose_nodes_processes_may_still_run_ends_with_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_agent_ends_if_its_nodes_processes_may_still_run(monkeypatch: pytest.MonkeyPatch) -> None:
     async def fails(self: node.Node) -> None:
         self.ended = False
 
@@ -291,7 +293,7 @@ def test_an_agent_whose_nodes_processes_may_still_run_ends_with_them(monkeypatch
         with monkeypatch.context() as patch:
             patch.setattr(node.Node, "_end", fails)
             assert holder.agent
-            holder.agent.stop("a person")
+            holder.agent.stop("an operator")
             holder.agent.skip_drain()
             await asyncio.sleep(20)
         last = IdentityRecord.from_json("node-1", world.blobs["node-1"].content).history[-1]

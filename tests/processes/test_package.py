@@ -21,7 +21,7 @@ def run(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An environment in which the project is installed, with what its programs on VMs need."""
+    """An environment in which the project is installed, with the requirements of its programs on VMs."""
     folder = tmp_path_factory.mktemp("package") / "environment"
     uv = Path(sys.executable).with_name("uv")
     for command in (
@@ -44,7 +44,7 @@ def files(folder: Path) -> set[str]:
 
 def test_each_file_of_the_packages_is_installed(installed: Path) -> None:
     (site_packages,) = installed.glob("lib/python3.*/site-packages")
-    assert files(site_packages) == files(ROOT), "modules, queries, units and tables: all that the programs read"
+    assert files(site_packages) == files(ROOT), "modules, queries, units and tables: all files of the programs"
     (metadata,) = site_packages.glob("decentralized_trust-*.dist-info")
     assert (metadata / "licenses" / "LICENSE").read_text() == (ROOT / "LICENSE").read_text()
 
@@ -56,7 +56,7 @@ def test_each_package_is_imported_from_there(installed: Path, tmp_path: Path) ->
     script = f"import {', '.join(modules)}, delivery.sources as sources; print(len(sources.every_file()))"
     done = run(installed / "bin" / "python", "-c", script, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout) > 80, "a stack that is deployed from there gives its VMs their programs"
+    assert int(done.stdout) > 80, "a stack that is deployed from there delivers the VMs' programs"
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_each_package_is_imported_from_there(installed: Path, tmp_path: Path) ->
 )
 def test_each_command_runs(installed: Path, tmp_path: Path, command: str, configuration: tuple[str, ...]) -> None:
     done = run(installed / "bin" / command, *configuration, cwd=tmp_path)
-    assert done.returncode == os.EX_CONFIG, f"it runs as far as its configuration: {done.stderr}"
+    assert done.returncode == os.EX_CONFIG, f"it runs until it reads its configuration: {done.stderr}"
     assert "none.json: No such file or directory; wanted" in done.stderr
 
 

@@ -1,4 +1,4 @@
-"""A peer's hostile VMs hold connections at each of a member's servers: only their own bank's places are taken."""
+"""A peer's hostile VMs hold connections at each of a member's servers: only their own bank's slots are used."""
 
 import asyncio
 import contextlib
@@ -72,7 +72,7 @@ def revocation_lists(tls: tuple[ssl.SSLContext, Path]) -> AbstractAsyncContextMa
 
 
 async def ask(url: str, address: str) -> float:
-    """Ask once from an address, as bank-b would; returns the seconds. Raises aiohttp.ClientError."""
+    """Send a request from an address, as bank-b would; returns the seconds. Raises aiohttp.ClientError."""
     nonce, now = f"{time.monotonic_ns():032x}", str(int(time.time()))
     path = "/" + url.split("/", 3)[3]
     given = proof.request_proof(
@@ -92,7 +92,7 @@ async def ask(url: str, address: str) -> float:
 
 
 async def hold(port: int, address: str, kind: int) -> None:
-    """Hold a connection, and take another one whenever it is cut."""
+    """Hold a connection, and open another one whenever it is closed."""
     greeting = (b"", b"\x16", b"GET / HTTP/1.1\r\n")[kind % 3]
     while True:
         with contextlib.suppress(OSError):
@@ -120,7 +120,7 @@ async def besieged(port: int) -> AsyncIterator[None]:
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
-        # A handshake that is cut has its socket closed while the server's loop still runs.
+        # The socket of an interrupted handshake is closed while the server's loop still runs.
         await asyncio.sleep(0.2)
 
 
@@ -138,10 +138,10 @@ def test_thirty_hostile_addresses_of_one_peer_delay_no_other(
     assert statistics.median(seconds) < 1, f"an honest peer and the own network are answered at once: {seconds}"
 
 
-# --- Whose connection it is ----------------------------------------------------------------------------------------
+# --- Pools of connections ------------------------------------------------------------------------------------------
 
 
-def test_each_member_has_a_pool_by_the_ranges_on_the_cards() -> None:
+def test_each_member_has_a_pool_by_its_cards_range() -> None:
     known = [cards(b="10.2.0.0/16", c="10.3.0.0/22")]
     names = [frozenset({"b", "c"})]
 
@@ -152,7 +152,7 @@ def test_each_member_has_a_pool_by_the_ranges_on_the_cards() -> None:
 
     async def story() -> None:
         pools = MemberPools(IPv4Network("10.1.0.0/16"), peers)
-        assert pools.pool_of("10.2.0.1") == STRANGERS, "whose cards are not read yet is a stranger"
+        assert pools.pool_of("10.2.0.1") == STRANGERS, "before its card is read, a member is unknown"
         assert pools.pool_of("10.1.255.254") == "own"
         await pools.read()
         assert [pools.pool_of(each) for each in ("10.2.255.254", "10.3.3.1", "10.3.4.1", "10.1.0.1")] == [
@@ -163,27 +163,27 @@ def test_each_member_has_a_pool_by_the_ranges_on_the_cards() -> None:
         ]
         known[-1] = cards(b="10.2.0.0/16")
         await pools.read()
-        assert pools.pool_of("10.3.0.1") == "peer c", "a card that can't be read takes nobody's places away"
+        assert pools.pool_of("10.3.0.1") == "peer c", "an unreadable card does not remove the member's pool"
         names[-1] = frozenset({"b"})
         await pools.read()
-        assert pools.pool_of("10.3.0.1") == STRANGERS, "who is no peer any more has no places of its own"
+        assert pools.pool_of("10.3.0.1") == STRANGERS, "a removed peer has no pool"
         known.clear()
         with pytest.raises(UnavailableError):
             await pools.read()
-        assert pools.pool_of("10.2.0.1") == "peer b", "an outage of the vault changes nothing"
+        assert pools.pool_of("10.2.0.1") == "peer b", "an outage of the vault has no effect"
 
     asyncio.run(story())
 
 
-# --- Which connection goes -----------------------------------------------------------------------------------------
+# --- Which connection is closed ------------------------------------------------------------------------------------
 
 
 async def respond(_: web.BaseRequest) -> web.Response:
-    return web.Response(text="told")
+    return web.Response(text="answer")
 
 
-def test_a_silent_connection_is_cut_after_its_first_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert http.FIRST_BYTE_SECONDS == 2, "a client that has something to ask sends it at once"
+def test_a_silent_connection_is_closed_after_a_few_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert http.FIRST_BYTE_SECONDS == 2, "a client sends its request at once"
     monkeypatch.setattr(http, "FIRST_BYTE_SECONDS", 0.2)
 
     async def story() -> None:
@@ -191,7 +191,7 @@ def test_a_silent_connection_is_cut_after_its_first_seconds(monkeypatch: pytest.
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             began = time.monotonic()
             assert await reader.read() == b""
-            assert 0.1 < time.monotonic() - began < 2, "not after all the seconds that a request may take"
+            assert 0.1 < time.monotonic() - began < 2, "not after the time limit of a request"
             writer.close()
 
     asyncio.run(story())
@@ -199,18 +199,18 @@ def test_a_silent_connection_is_cut_after_its_first_seconds(monkeypatch: pytest.
 
 @asynccontextmanager
 async def waiting() -> AsyncIterator[tuple[int, asyncio.Event]]:
-    """A server that answers once the event is set; gives its port."""
+    """A server that answers once the event is set; yields its port."""
     released = asyncio.Event()
 
     async def wait(_: web.BaseRequest) -> web.Response:
         await released.wait()
-        return web.Response(text="told")
+        return web.Response(text="answer")
 
     async with serving_requests(wait, None, "127.0.0.1", 0) as port:
         yield port, released
 
 
-def test_a_full_pool_drops_its_oldest_connection_without_a_request() -> None:
+def test_a_full_pool_closes_its_oldest_connection_without_a_request() -> None:
     async def story() -> None:
         async with waiting() as (port, released):
             held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(http.PLACES)]
@@ -220,12 +220,14 @@ def test_a_full_pool_drops_its_oldest_connection_without_a_request() -> None:
             newcomer = await asyncio.open_connection("127.0.0.1", port)
             newcomer[1].write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
             async with asyncio.timeout(1):
-                assert await held[1][0].read() == b"", "the oldest that has not asked, though it drips bytes"
+                assert await held[1][0].read() == b"", (
+                    "the oldest one without a complete request, although it sends bytes"
+                )
             released.set()
             async with asyncio.timeout(1):
-                assert (await held[0][0].read()).endswith(b"told"), "who is being answered stays"
-                assert (await newcomer[0].read()).endswith(b"told")
-            assert not held[2][0].at_eof(), "one goes for each that comes"
+                assert (await held[0][0].read()).endswith(b"answer"), "a connection that is being answered stays"
+                assert (await newcomer[0].read()).endswith(b"answer")
+            assert not held[2][0].at_eof(), "one is closed for each new one"
             for _, writer in (*held, newcomer):
                 writer.close()
 
@@ -241,11 +243,11 @@ def test_a_pool_full_of_requests_refuses_new_connections() -> None:
             await asyncio.sleep(0.1)
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             async with asyncio.timeout(1):
-                assert await reader.read() == b"", "its bank asks enough already"
+                assert await reader.read() == b"", "its bank has enough requests in progress"
             writer.close()
             released.set()
             for reader, writer in held:
-                assert (await reader.read()).endswith(b"told")
+                assert (await reader.read()).endswith(b"answer")
                 writer.close()
 
     asyncio.run(story())

@@ -1,4 +1,4 @@
-"""`make preview`: what it prints in each format, and what it says of a change."""
+"""`make preview`: its output in each format, and its description of a change."""
 
 import io
 import json
@@ -30,7 +30,7 @@ PROD, DEV = ROOT / "Pulumi.prod.yaml", ROOT / "Pulumi.dev.yaml"
 
 @pytest.fixture(scope="module")
 def run_and_plan() -> tuple[Run, Plan]:
-    """A run of the production sample, with its secrets, and the plan that was made of it."""
+    """A run of the production sample, with its secrets, and its plan."""
     runs: list[Run] = []
 
     def recorded(*args: Any, **options: Any) -> Run:
@@ -54,7 +54,7 @@ def dev() -> Plan:
 
 @pytest.fixture(autouse=True)
 def planned_once(dev: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command takes the development sample's plan as it is."""
+    """The command uses the cached plan of the development sample."""
     unchanged = source_of(DEV).configuration
 
     def plan(source: Source) -> Plan:
@@ -85,7 +85,7 @@ def run_command(*arguments: str) -> int:
 
 
 def changed(folder: Path, **changes: Any) -> Path:
-    """The development sample's file with some keys changed; None leaves one out."""
+    """The development sample's file with some keys changed; None omits a key."""
     document_ = yaml.safe_load(DEV.read_text(encoding="utf-8"))
     for key, value in changes.items():
         name = key.replace("__", ":") if "__" in key else f"{PROJECT}:{key}"
@@ -101,24 +101,24 @@ def changed(folder: Path, **changes: Any) -> Path:
 # --- One plan ------------------------------------------------------------------------------------------------------
 
 
-def test_the_same_plan_is_the_same_to_the_byte(dev: Plan):
+def test_the_same_plan_has_the_same_bytes(dev: Plan):
     again = plan_in_process(source_of(DEV))
     shuffled = replace(again, outputs=dict(reversed(list(again.outputs.items()))))
     assert formats(Report(shuffled)) == formats(Report(dev)), "two plans are compared with diff"
 
 
 def test_every_protected_resource_is_marked(prod: Plan):
-    kept = {each.name for each in prod.resources if each.custom and each.protect}
-    assert len(kept) > 15, "vaults, keys, storage, leases, database, gateway"
+    protected = {each.name for each in prod.resources if each.custom and each.protect}
+    assert len(protected) > 15, "vaults, keys, storage, leases, database, gateway"
     written = formats(Report(prod))
     for format_ in ("text", "markdown"):
         marked = set(re.findall(r"(\S+) protected", written[format_]))
-        assert marked == kept, f"{format_}: a reviewer must see what a teardown will not take, and no more"
+        assert marked == protected, f"{format_}: a reviewer must see exactly the resources that a teardown keeps"
     listed = json.loads(written["json"])["plans"][0]["resources"]
-    assert {each["name"] for each in listed if each["protected"] and not each["component"]} == kept
+    assert {each["name"] for each in listed if each["protected"] and not each["component"]} == protected
 
 
-def test_nothing_is_cut(run_and_plan: tuple[Run, Plan]):
+def test_nothing_is_truncated(run_and_plan: tuple[Run, Plan]):
     run, prod = run_and_plan
     outputs = json.loads(json.dumps(run.outputs))
     whole = [
@@ -130,18 +130,18 @@ def test_nothing_is_cut(run_and_plan: tuple[Run, Plan]):
     ]
     for format_, written in formats(Report(prod)).items():
         cut = [each for each in whole if each not in written]
-        assert cut == [], f"{format_}: pinning refuses a fingerprint of 16 digits, and a cut name names nothing"
+        assert cut == [], f"{format_}: a truncated fingerprint or name is useless"
     assert max(map(len, text(Report(prod)).splitlines())) > 400, "without a width, no line is folded"
     folded = re.sub(r"[│\s]+", "", text(Report(prod), width=60))
     assert [each.name for each in prod.resources if each.name not in folded] == [], (
-        "a terminal folds, and cuts nothing"
+        "a terminal folds lines, but truncates nothing"
     )
 
 
-def test_a_secret_is_nowhere(run_and_plan: tuple[Run, Plan], plans: Path):
+def test_no_secret_is_printed(run_and_plan: tuple[Run, Plan], plans: Path):
     run, prod = run_and_plan
     planned.keep(prod)
-    kept = (plans / "prod.json").read_text(encoding="utf-8")
+    last_plan = (plans / "prod.json").read_text(encoding="utf-8")
     secrets = 0
     for each in run.registrations.values():
         for path in each.secrets:
@@ -149,16 +149,16 @@ def test_a_secret_is_nowhere(run_and_plan: tuple[Run, Plan], plans: Path):
             for step in path.split("."):
                 value = value[step]
             secrets += 1
-            for where, written in {**formats(Report(prod)), "the kept plan": kept}.items():
+            for where, written in {**formats(Report(prod)), "the last_plan plan": last_plan}.items():
                 assert json.dumps(value)[1:-1] not in written, f"{each.name}.{path} in {where}"
     assert secrets > 4, "pre-shared keys, passwords, enrolment keys"
     found = json.loads(formats(Report(prod))["json"])["plans"][0]["resources"]
     (server,) = [each for each in found if each["type"].endswith("dbforpostgresql:Server")]
-    assert server["inputs"]["administratorLoginPassword"] == "[secret]", "it is there, and not shown"
-    assert "sha256" not in json.dumps(server["inputs"]), "a comment's readers need no digest of it either"
+    assert server["inputs"]["administratorLoginPassword"] == "[secret]", "the secret is named, but not shown"
+    assert "sha256" not in json.dumps(server["inputs"]), "a comment does not need its digest either"
 
 
-def test_the_json_is_as_documented(dev: Plan):
+def test_the_json_has_the_documented_keys(dev: Plan):
     rows = re.findall(
         r"^\| `((?:schema|engine|plans)[\w.\[\]]*)` \|", (ROOT / "lab/azure/README.md").read_text(), re.MULTILINE
     )
@@ -175,36 +175,36 @@ def test_the_json_is_as_documented(dev: Plan):
                 yield (below := f"{path}.{key}".removeprefix("."))
                 yield from keys(each, below)
 
-    assert set(keys(written, "")) == set(rows), "a tool reads it: each key has a line in lab/azure/README.md"
+    assert set(keys(written, "")) == set(rows), "tools read it: each key is documented in lab/azure/README.md"
     assert written["schema"] == 1
 
 
-def test_what_is_not_printable_is_written_as_json():
+def test_unprintable_text_is_escaped():
     odd = Plan("odd", (), {"name": "a\x1b[2J\u202eb", "rows": [{"x": "[red]y[/]"}]}, ("````\nfirst\n````",))
     written = formats(Report(odd))
-    assert "\x1b" not in written["text"], "a value may not command the reader's terminal"
+    assert "\x1b" not in written["text"], "a value must not control the reader's terminal"
     assert '"a\\u001b[2J\\u202eb"' in written["text"]
-    assert "x [red]y[/]" in written["text"], "a value is no markup"
-    assert written["markdown"].count("\n````") == 6, "a message ends no block of a comment"
+    assert "x [red]y[/]" in written["text"], "a value must not be markup"
+    assert written["markdown"].count("\n````") == 6, "a message must not end a block of a comment"
 
 
 def test_the_command_writes_one_document(capsys: pytest.CaptureFixture[str]):
     assert run_command("--format", "json", "dev", str(DEV)) == 0
     written = json.loads(capsys.readouterr().out)
-    assert [each["stack"] for each in written["plans"]] == ["dev", "dev"], "whatever is planned"
+    assert [each["stack"] for each in written["plans"]] == ["dev", "dev"], "of any plan"
     assert written["engine"] is False
 
 
-def test_it_shows_a_terminal_alone_that_it_works(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+def test_progress_is_shown_only_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     with command._working("planning dev"):
         pass
-    assert capsys.readouterr().err == "", "a log is no place for a spinner"
+    assert capsys.readouterr().err == "", "a log must not have a spinner"
     ours, theirs = os.openpty()
     with os.fdopen(theirs, "w") as terminal:
         monkeypatch.setattr(sys, "stderr", terminal)
         with command._working("planning dev"):
             pass
-    assert b"planning dev" in b"".join(iter(lambda: read(ours), b"")), "whoever waits sees what for"
+    assert b"planning dev" in b"".join(iter(lambda: read(ours), b"")), "a waiting user sees the progress"
     os.close(ours)
 
 
@@ -212,11 +212,11 @@ def read(terminal: int) -> bytes:
     try:
         return os.read(terminal, 10_000)
     except OSError:
-        # Linux says so where the other end is closed.
+        # Linux raises it if the other end is closed.
         return b""
 
 
-# --- What a change does --------------------------------------------------------------------------------------------
+# --- Effects of a change -------------------------------------------------------------------------------------------
 
 
 def of(changes: Changes, name: str) -> ResourceChange:
@@ -228,12 +228,12 @@ def paths(change: ResourceChange) -> dict[str, tuple[Any, Any]]:
     return {each.path: (each.old, each.new) for each in change.properties}
 
 
-def test_a_change_of_the_vms_rolls_them_and_says_why(dev: Plan, tmp_path: Path):
+def test_a_change_of_the_vms_rolls_them_and_has_the_reason(dev: Plan, tmp_path: Path):
     nodes = {"sshPublicKey": SSH_PUBLIC_KEY, "vmSize": "Standard_D8s_v5"}
     after = plan_in_process(source_of(changed(tmp_path, nodes=nodes, ledger={"roles": {"node-1": "notary"}})))
     vms = of(changes_between(dev, after), "nodes-vms")
     assert vms.step is Step.UPDATE
-    assert vms.rolls_vms, "each node moves to a new VM: whoever approves it must know"
+    assert vms.rolls_vms, "each node moves to a new VM: the reviewer must know"
     assert paths(vms)["sku.name"] == ("Standard_D2as_v5", "Standard_D8s_v5")
     assert any(
         ".customData:write_files[/etc/decentralized-trust/agent.json].content:" in each for each in paths(vms)
@@ -247,11 +247,11 @@ def test_types_are_short(prod: Plan):
     assert all(re.fullmatch(r"[a-z]+:[A-Za-z]+", each) for each in kinds), "one module and one kind"
 
 
-def test_more_vms_roll_none(dev: Plan):
+def test_more_vms_roll_no_existing_one(dev: Plan):
     (vms,) = [each for each in dev.resources if each.name == "nodes-vms"]
     more = replace(vms, inputs={**vms.inputs, "sku": {**vms.inputs["sku"], "capacity": 9}})
     (change,) = changes_between(dev, with_other(dev, more)).resources
-    assert not change.rolls_vms, "new VMs alone are made"
+    assert not change.rolls_vms, "only new VMs are created"
     assert paths(change) == {"sku.capacity": (vms.inputs["sku"]["capacity"], 9)}
 
 
@@ -266,60 +266,62 @@ def tagged(plan: Plan) -> Plan:
 
 
 def with_other(plan: Plan, *others: Planned) -> Plan:
-    kept = {each.urn: each for each in (*plan.resources, *others)}
-    return replace(plan, resources=tuple(kept.values()))
+    resources = {each.urn: each for each in (*plan.resources, *others)}
+    return replace(plan, resources=tuple(resources.values()))
 
 
-def test_what_comes_and_what_goes(dev: Plan, prod: Plan):
+def test_created_and_deleted_resources_are_listed(dev: Plan, prod: Plan):
     renamed = tuple(replace(each, urn=each.urn.replace("::prod::", "::dev::")) for each in prod.resources)
     changes = changes_between(dev, replace(prod, resources=renamed))
     made = {each.resource.name for each in changes.resources if each.step is Step.CREATE}
     assert {"link-bank-b-connection", "alerts-receivers"} <= made
     back = changes_between(replace(prod, resources=renamed), dev)
     lost = {each.resource.name: bool(each.refused) for each in back.resources if each.step is Step.DELETE}
-    assert lost.keys() == made, "there and back"
+    assert lost.keys() == made, "creation and deletion"
     assert lost == {each.name: each.protect for each in prod.resources if each.name in made and each.custom}, (
-        "Pulumi deletes nothing that is protected"
+        "Pulumi deletes no protected resource"
     )
     assert [each.step for each in back.resources][: len(lost)] == [Step.DELETE] * len(lost), (
-        "what is lost comes first"
+        "deletions are listed first"
     )
 
 
-def test_what_azure_can_not_change_is_replaced_and_so_is_what_hangs_on_it(prod: Plan):
+def test_immutable_resources_are_replaced_with_their_dependants(prod: Plan):
     by_name = {each.name: each for each in prod.resources if each.custom}
     vault, endpoint = by_name["keys-vault"], by_name["keys-access-endpoint"]
     moved = replace(vault, inputs={**vault.inputs, "location": "elsewhere"})
     changes = changes_between(prod, with_other(prod, moved))
     replaced = of(changes, "keys-vault")
     assert (replaced.step, replaced.refused) == (Step.REPLACE, "it is protected"), (
-        "and Pulumi refuses that, since it is protected"
+        "Pulumi refuses that for a protected resource"
     )
     follows = of(changes, endpoint.name)
-    assert follows.step is Step.REPLACE, "an endpoint can't lead to another vault"
-    assert follows.properties[0].new == Unknown("keys-vault"), "nobody knows the new one's name yet"
+    assert follows.step is Step.REPLACE, "an endpoint can't be changed to another vault"
+    assert follows.properties[0].new == Unknown("keys-vault"), "the new one's name is unknown"
     assert "another value, since keys-vault is replaced (replaces it)" in text(Report(prod, changes, "last"))
     assert not [each for each in changes.resources if each.resource.name.startswith("keys-bank-vault")], (
-        "nothing else"
+        "nothing else is replaced"
     )
 
 
-def test_what_the_program_replaces_and_what_it_ignores(prod: Plan):
+def test_declared_replacements_and_ignored_changes_are_planned(prod: Plan):
     by_name = {each.name: each for each in prod.resources if each.custom}
     link, server = by_name["link-bank-b-connection"], by_name["database-server"]
     other_key = replace(link, inputs={**link.inputs, "sharedKey": {"secret": "sha256:other"}})
     grown = replace(server, inputs={**server.inputs, "storage": {**server.inputs["storage"], "storageSizeGB": 999}})
     changes = changes_between(prod, with_other(prod, other_key, grown))
-    assert [each.resource.name for each in changes.resources] == [link.name], "the server grows by itself"
-    assert changes.resources[0].step is Step.REPLACE, "a PUT leaves a connection's key as it was"
+    assert [each.resource.name for each in changes.resources] == [link.name], "the server's storage grows by itself"
+    assert changes.resources[0].step is Step.REPLACE, "a PUT does not change a connection's key"
     written = formats(Report(prod, changes, "last"))
-    assert 'sharedKey: "[secret]" -> "[secret]" (replaces it)' in written["text"], "another secret, and not which"
+    assert 'sharedKey: "[secret]" -> "[secret]" (replaces it)' in written["text"], (
+        "the change of a secret is shown without its value"
+    )
     assert "sha256:other" not in written["json"]
 
 
 def test_markdown_colours_each_change(dev: Plan):
     written = markdown(Report(dev, changes_between(dev, tagged(dev)), "last"))
-    assert written.index("````diff") < written.index("<details>"), "what changes is in the open"
+    assert written.index("````diff") < written.index("<details>"), "changes are not folded"
     assert re.search(
         r'^! network:VirtualNetwork network-vnet\n    tags\.environment: "dev" -> "y"\n    tags\.owner: added "x"$',
         written,
@@ -327,10 +329,10 @@ def test_markdown_colours_each_change(dev: Plan):
     )
 
 
-# --- Against what --------------------------------------------------------------------------------------------------
+# --- Comparisons ---------------------------------------------------------------------------------------------------
 
 
-def test_against_the_last_plan(tmp_path: Path, plans: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_plan_is_compared_with_the_last_one(tmp_path: Path, plans: Path, capsys: pytest.CaptureFixture[str]):
     assert run_command("--against", "last", "dev") == 1
     assert (
         "no plan of dev is saved; wanted a `make preview STACK=dev` without AGAINST first" in capsys.readouterr().err
@@ -341,7 +343,7 @@ def test_against_the_last_plan(tmp_path: Path, plans: Path, capsys: pytest.Captu
     for _ in range(2):
         assert run_command("--against", "last", str(path)) == 0
         written = capsys.readouterr().out
-        assert 'tags.owner: added "x"' in written, "a comparison does not become the last plan: it can be repeated"
+        assert 'tags.owner: added "x"' in written, "a comparison is not stored as the last plan: it can be repeated"
     (plans / "dev.json").write_text('{"schema": 0}')
     assert run_command("--against", "last", "dev") == 1
     assert "another release's plan; wanted a `make preview STACK=dev` without AGAINST first" in (
@@ -352,12 +354,12 @@ def test_against_the_last_plan(tmp_path: Path, plans: Path, capsys: pytest.Captu
     assert "can't be read" in capsys.readouterr().err
 
 
-def test_what_is_kept_is_the_plan(dev: Plan):
+def test_the_stored_plan_is_complete(dev: Plan):
     planned.keep(dev)
-    assert changes_between(last_plan("dev"), dev) == Changes((), ()), "what was read back differs in nothing"
+    assert changes_between(last_plan("dev"), dev) == Changes((), ()), "the stored plan is equal when read"
 
 
-def test_a_place_that_can_not_be_written_costs_only_the_comparison(
+def test_without_a_writable_folder_only_the_comparison_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     (tmp_path / "file").touch()
@@ -373,24 +375,24 @@ def test_what_can_not_change_on_a_live_member_is_refused_and_shown(
     assert run_command("--against", "dev", str(path)) == 1, "pulumi up would refuse it"
     written = capsys.readouterr().out
     assert re.search(r"refused: .*\n    .*addressSpace: 10.9.0.0/16: wanted 10.200.0.0/22, as it is live", written), (
-        "a card is out, and every subnet in use"
+        "the card is published, and every subnet in use"
     )
     assert '10.200.0.0/22" -> "10.9.0.0/16"' in written.replace("[", "").replace("]", ""), (
-        "what it would do stands there"
+        "the plan shows what it would do"
     )
 
 
-def test_what_azure_does_not_change_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_changes_that_azure_does_not_support_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     path = changed(tmp_path, keyVault={"softDeleteDays": 30, "purgeProtection": False})
     assert run_command("--against", "dev", "--format", "json", str(path)) == 1, "pulumi up would fail half way"
     found = json.loads(capsys.readouterr().out)["plans"][0]["changes"]["resources"]
-    assert len(found) == 4, "the vaults"
+    assert len(found) == 4, "the vaults' purge protection"
     assert {re.sub(r"^.*?: ", "", each["refused"]) for each in found} == {
         "softDeleteRetentionInDays is 7 and can't be changed"
     }, "a rule of the offline Azure knows both states"
 
 
-def test_a_change_is_planned_as_the_next_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_change_is_planned_like_the_next_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     path = changed(
         tmp_path, bank={"name": "bank-dev", "legalName": "O=Development Bank, L=Amsterdam, C=NL", "asn": 64901}
     )
@@ -398,19 +400,19 @@ def test_a_change_is_planned_as_the_next_run(tmp_path: Path, capsys: pytest.Capt
     assert "~ output member.counter: 1 -> 2\n" in capsys.readouterr().out, "another card has the next counter"
 
 
-def test_one_file_is_compared_with_one(capsys: pytest.CaptureFixture[str]):
+def test_one_file_is_compared_with_one_other(capsys: pytest.CaptureFixture[str]):
     assert run_command("--against", "dev", "dev", "prod") == 1
     assert "2 stacks against dev; wanted one" in capsys.readouterr().err
 
 
-def test_what_is_empty_is_said_to_be_none(dev: Plan) -> None:
+def test_empty_lists_are_shown_as_none(dev: Plan) -> None:
     lines = text(Report(dev)).splitlines()
     (waiting,) = (line for line in lines if line.startswith("waitsFor"))
-    assert waiting.split() == ["waitsFor", "none"], "a bare name is a heading of nothing"
+    assert waiting.split() == ["waitsFor", "none"], "a bare name would be an empty heading"
 
 
 def test_an_output_is_written_as_pulumi_writes_it(dev: Plan) -> None:
     plan = replace(dev, outputs={"member": {"authority": None, "zonal": True}, "peers": [{"up": False}]})
     outputs = text(Report(plan)).split("\nOutputs\n")[1]
     assert outputs.split()[:7] == "member authority none zonal true peers up".split()
-    assert not re.search("None|True|False", outputs), "Python's words are no reader's"
+    assert not re.search("None|True|False", outputs), "Python's literals are not for readers"

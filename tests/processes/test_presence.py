@@ -29,7 +29,7 @@ def test_vms_know_which_others_are_healthy(blobs: str) -> None:
         async with ContainerClient(blobs, "presence", CREDENTIAL, retry_total=0) as container:
             await container.create_container()
             vms = {name: BlobPresence(container, name) for name in ("vm-1", "vm-2", "vm-3")}
-            assert await vms["vm-1"].others() == OtherVms(), "nobody has said so yet"
+            assert await vms["vm-1"].others() == OtherVms(), "no VM has reported yet"
             await vms["vm-1"].announce(standby=True)
             await vms["vm-2"].announce(standby=False)
             await vms["vm-3"].announce(standby=True)
@@ -38,15 +38,15 @@ def test_vms_know_which_others_are_healthy(blobs: str) -> None:
             await BlobPresence(container, "vm-3").announce(standby=False)
             await vms["vm-3"].announce(standby=False)
             assert await vms["vm-1"].others() == OtherVms(frozenset(), frozenset({"vm-2", "vm-3"})), (
-                "a restarted agent says it anew, and a VM has one role"
+                "a restarted agent reports again, and a VM has one role"
             )
             await vms["vm-2"].withdraw()
             assert await vms["vm-1"].others() == OtherVms(frozenset(), frozenset({"vm-3"})), (
-                "one that is not well any more"
+                "a VM that is no longer healthy"
             )
             leases = BlobLeases(container)
             await leases.prepare("node-1", b"{}")
-            assert await leases.leased() == {"node-1": False}, "the VMs' blobs are no identities"
+            assert await leases.leased() == {"node-1": False}, "blobs of VMs are not listed as identities"
 
     asyncio.run(run())
 

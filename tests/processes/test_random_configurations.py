@@ -1,4 +1,4 @@
-"""Any configuration is either refused line by line, or planned and brought up in the offline Azure."""
+"""Any configuration is either refused line by line, or planned and deployed in the offline Azure."""
 
 from typing import Any
 from uuid import UUID
@@ -79,7 +79,7 @@ def outcome_of(values: dict[str, str]) -> str:
 
 
 @given(CHANGES)
-def test_a_configuration_is_refused_by_its_key_or_comes_up(changes: list[tuple[str, Any]]) -> None:
+def test_a_configuration_is_refused_by_its_key_or_deployed(changes: list[tuple[str, Any]]) -> None:
     values = configuration()
     for path, value in changes:
         values = changed(values, path, value)
@@ -87,5 +87,5 @@ def test_a_configuration_is_refused_by_its_key_or_comes_up(changes: list[tuple[s
     event(outcome_of(values))
 
 
-def test_what_is_right_comes_up() -> None:
-    assert outcome_of(configuration()) == "planned", "else every configuration could be refused unnoticed"
+def test_valid_configurations_are_deployed() -> None:
+    assert outcome_of(configuration()) == "planned", "otherwise every configuration might be refused unnoticed"

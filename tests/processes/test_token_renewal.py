@@ -1,4 +1,4 @@
-"""The token of a deployment is renewed over HTTP: by good answers, failures, and one that never comes."""
+"""The token of a deployment is renewed over HTTP: with good answers, failures, and an answer that never comes."""
 
 import json
 import os
@@ -15,7 +15,7 @@ import pytest
 from lab import ROOT
 
 LAST = "token-2"
-# Pulumi's work: reads its token until the last one is there, and fails where a read finds none.
+# Stands in for Pulumi: reads its token until the last one is there, and fails if there is none.
 PULUMI = f"""
 import os, sys, time
 seen = set()
@@ -28,7 +28,7 @@ print(*sorted(seen), sep=",")
 
 
 def answers(released: threading.Event) -> Iterator[tuple[int, bytes] | None]:
-    """What GitHub answers, one request after the other; None never ends."""
+    """GitHub's answers, one for each request; None never ends."""
     yield 200, b'{"value": "token-1"}'
     yield 404, b"no"
     yield 200, b""
@@ -101,6 +101,8 @@ def test_a_good_token_stays_until_the_next_good_one(tmp_path, github):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert reached_the_end.is_set(), "each failure was tried"
-    assert f"token-1,{LAST}" in done.stdout, "no failed renewal took the good token away: an update lasts an hour"
-    assert time.monotonic() - started < 60, "an answer that never comes holds up one renewal, not all later ones"
-    assert "the token was not renewed; the last one is kept" in done.stderr, "and the log says so"
+    assert f"token-1,{LAST}" in done.stdout, (
+        "a failed renewal must not remove the good token: an update lasts an hour"
+    )
+    assert time.monotonic() - started < 60, "an answer that never comes delays one renewal, not all later ones"
+    assert "the token was not renewed; the last one is kept" in done.stderr, "the log reports it"

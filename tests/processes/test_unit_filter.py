@@ -40,10 +40,10 @@ public class Busy {
     not (restrictable() and shutil.which("javac")), reason="no javac, systemd-analyze or kernel header here"
 )
 def test_a_jvm_compiles_and_runs_under_the_units_filter(tmp_path: Path) -> None:
-    """As the agent starts a node: by setpriv. A JVM makes memory executable, and the unit does not forbid it."""
+    """Started by setpriv, as by the agent. A JVM makes memory executable, which the unit must allow."""
     unit = tmp_path / "ledger-agent.service"
     unit.write_text(units()[unit.name])
-    assert "MemoryDenyWriteExecute" not in unit.read_text(), "just-in-time compilers write what they execute"
+    assert "MemoryDenyWriteExecute" not in unit.read_text(), "just-in-time compilers execute memory that they write"
     (tmp_path / "Busy.java").write_text(BUSY)
     subprocess.run(["javac", "Busy.java"], cwd=tmp_path, check=True)
     node = ["setpriv", "--pdeathsig", "KILL", "--", "java", "-XX:+UseG1GC", "-cp", str(tmp_path), "Busy"]

@@ -35,24 +35,24 @@ def tables() -> dict[str, Rows]:
     return shown(EXAMPLE, END, rows())
 
 
-def test_the_tiles_say_what_is_amiss(tables: dict[str, Rows]):
+def test_the_tiles_show_the_state_of_the_bank(tables: dict[str, Rows]):
     tiles = {each["Title"]: (each["Value"], each["State"]) for each in tables["overview"]}
     assert tiles["Nodes ready"] == ("1 of 1", 0), "after a takeover the identity counts once"
-    assert tiles["VMs standing by"] == ("0 of 1", 1), "the standby took over, and nobody stands by any more"
+    assert tiles["VMs standing by"] == ("0 of 1", 1), "the standby took over, and no standby is left"
     assert tiles["Members reached"] == ("2 of 2", 0)
-    assert tiles["Transactions a minute"] == ("45.0", 0), "each was counted once, whoever counted it"
-    assert tiles["Takeovers"] == ("1", 1), "one takeover is one"
+    assert tiles["Transactions a minute"] == ("45.0", 0), "each transaction is counted once"
+    assert tiles["Takeovers"] == ("1", 1), "one takeover is counted once"
     assert tiles["Days until something ends"] == ("24", 1)
-    assert tiles["Impaired VMs"] == ("0", 0), "what has passed is history"
+    assert tiles["Impaired VMs"] == ("0", 0), "resolved causes are not shown"
 
 
-def test_a_takeover_is_seen(tables: dict[str, Rows]):
+def test_a_takeover_is_visible(tables: dict[str, Rows]):
     (node,) = tables["nodes"]
     assert (node["VM"], node["Epoch"], node["State"]) == ("node000002", 4, 0)
     assert [(each["VM"], each["Epoch"]) for each in tables["holders"]] == [("node000002", 4), ("node000001", 3)]
-    assert tables["holders"][0]["From"] > tables["holders"][1]["To"], "never two at a time"
+    assert tables["holders"][0]["From"] > tables["holders"][1]["To"], "never two holders at a time"
     down = [each for each in tables["availability"] if each["Ready"] < 1]
-    assert len(down) == 1, "two minutes without a node lie in one bin"
+    assert len(down) == 1, "two minutes without a node are in one bin"
 
 
 def test_a_takeover_is_no_burst_of_transactions(tables: dict[str, Rows]):
@@ -60,16 +60,16 @@ def test_a_takeover_is_no_burst_of_transactions(tables: dict[str, Rows]):
     assert sum(each["Failed"] for each in tables["transactions"]) > 0
 
 
-def test_members_are_shown_by_name_and_since_when(tables: dict[str, Rows]):
+def test_members_are_shown_with_their_name_and_time(tables: dict[str, Rows]):
     members = {each["Member"]: each for each in tables["members"]}
     assert members["bank-b"]["Reached"] == "from 1 of 1 nodes"
-    assert members["bank-b"]["Since"] == END - timedelta(minutes=120), "as long as is looked at"
-    assert members["bank-c"]["Since"] == END - timedelta(minutes=15), "it came back then"
+    assert members["bank-b"]["Since"] == END - timedelta(minutes=120), "for the whole time range"
+    assert members["bank-c"]["Since"] == END - timedelta(minutes=15), "it has been reachable since then"
     assert (members["bank-b"]["DaysLeft"], members["bank-c"]["DaysLeft"]) == (212, 24)
     assert [(each["Cause"], each["Minutes"]) for each in tables["impaired"]] == [("peer", 8)]
 
 
-def test_tunnels_are_there_while_nothing_happens(tables: dict[str, Rows]):
+def test_tunnels_are_shown_without_events(tables: dict[str, Rows]):
     assert [(each["Member"], each["State"], each["LastEvent"]) for each in tables["tunnels"]] == [
         ("bank-b", 0, "no change"),
         ("bank-b", 0, "no change"),
@@ -79,7 +79,7 @@ def test_tunnels_are_there_while_nothing_happens(tables: dict[str, Rows]):
     assert len(tables["gateway-log"]) == 2
 
 
-def test_what_was_logged_is_beside_the_figures(tables: dict[str, Rows]):
+def test_log_lines_are_shown_beside_the_metrics(tables: dict[str, Rows]):
     assert [(each["State"], each["VM"]) for each in tables["warnings"]] == [
         (2, "node000002"),
         (1, "node000002"),
@@ -88,11 +88,11 @@ def test_what_was_logged_is_beside_the_figures(tables: dict[str, Rows]):
     assert tables["database-errors"][0]["Level"] == "FATAL"
     assert [each["Caller"] for each in tables["vault-refusals"]] == ["10.1.0.77"]
     assert [each["Operation"] for each in tables["vault-writes"]] == ["SecretSet"]
-    assert tables["vms"][0]["VM"] == "node000001", "the VM that fell silent comes first"
+    assert tables["vms"][0]["VM"] == "node000001", "the VM that stopped reporting is first"
     assert {each["Value"] for each in tables["authority"]} == {"1", "0", "closed"}
 
 
-def test_a_day_of_logs_is_shown_as_a_month(tables: dict[str, Rows]):
+def test_a_day_of_logs_is_projected_to_a_month(tables: dict[str, Rows]):
     assert tables["ingestion"][0] == {"Table": "AppMetrics", "GbADay": 0.031, "GbAMonth": 0.93}
 
 
@@ -100,7 +100,7 @@ def test_the_picture_is_made_from_these_queries():
     assert made_from() in PICTURE.read_text("utf-8"), "docs/workbook.svg is stale: `make docs` draws it"
 
 
-# --- A real run -----------------------------------------------------------------------------------------------------
+# --- A real run ----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +126,7 @@ def by_identity(found: Sequence[dict[str, Any]]) -> dict[str, Rows]:
     return grouped
 
 
-def test_a_real_runs_holders_are_those_that_its_vms_reported(run: Mapping[str, Rows], real: dict[str, Rows]):
+def test_a_real_runs_holders_are_the_reported_ones(run: Mapping[str, Rows], real: dict[str, Rows]):
     epochs = by_identity(sent(run, Metric.LEASE_EPOCH))
     held = {
         (identity, int(row["Sum"]), row["AppRoleInstance"]) for identity, found in epochs.items() for row in found
@@ -137,14 +137,14 @@ def test_a_real_runs_holders_are_those_that_its_vms_reported(run: Mapping[str, R
     assert [each["State"] for each in real["nodes"]] == [0, 0, 0], "after the takeover each identity has a ready node"
     (moved,) = {identity for identity, (epoch, _) in newest.items() if epoch > 1}
     later, earlier = (each for each in real["holders"] if each["Identity"] == moved)
-    assert later["From"] > earlier["To"], "never two at a time"
+    assert later["From"] > earlier["To"], "never two holders at a time"
 
 
 def test_a_real_runs_transactions_are_counted_once(run: Mapping[str, Rows], real: dict[str, Rows]):
     minutes = 5
     end = real["transactions"][-1]["TimeGenerated"] + timedelta(minutes=minutes)
     committed = sum(row["Sum"] for row in sent(run, Metric.TRANSACTIONS) if row["TimeGenerated"] < end)
-    assert committed > 100, "a stream of updates is in it"
+    assert committed > 100, "the run has a stream of updates"
     assert sum(each["Committed"] for each in real["transactions"]) * minutes == pytest.approx(committed)
     assert sum(each["Failed"] for each in real["transactions"]) == 0
 
@@ -163,13 +163,11 @@ def test_a_real_runs_members_are_reached_from_all_nodes(run: Mapping[str, Rows],
     assert members.keys() == first.keys()
     for name, each in members.items():
         assert each["Reached"] == "from 3 of 3 nodes"
-        assert abs(each["Since"] - first[name]) <= timedelta(minutes=5), (
-            "in a bin of the time when it was first reached"
-        )
-        assert each["DaysLeft"] == 364, "certificates of a year"
+        assert abs(each["Since"] - first[name]) <= timedelta(minutes=5), "from the bin when it was first reached"
+        assert each["DaysLeft"] == 364, "certificates are valid for a year"
 
 
-def test_a_real_runs_tiles_show_the_takeover_alone(real: dict[str, Rows]):
+def test_a_real_runs_tiles_show_only_the_takeover(real: dict[str, Rows]):
     tiles = {each["Title"]: (each["Value"], each["State"]) for each in real["overview"]}
     assert tiles["Nodes ready"] == ("3 of 3", 0)
     amiss = {title: value for title, (value, state) in tiles.items() if state}
@@ -178,19 +176,21 @@ def test_a_real_runs_tiles_show_the_takeover_alone(real: dict[str, Rows]):
         "Requests that wait for approval": 0,
         "Requests without a proof": 0,
         "The network's root": 0,
-    }, "a member that joins is no stranger, and the root is closed once the network is there"
+    }, "a new member is no unauthenticated one, and the root is closed once the network exists"
     assert {each["State"] for each in real["impaired"]} == {0}, "nodes waited for the network's first parameters"
 
 
-def test_a_real_runs_warnings_are_the_vms_own(run: Mapping[str, Rows], real: dict[str, Rows]):
+def test_a_real_runs_warnings_are_those_of_its_vms(run: Mapping[str, Rows], real: dict[str, Rows]):
     times = [each["TimeGenerated"] for each in real["warnings"]]
-    assert times == sorted((row["TimeGenerated"] for row in run["Syslog"]), reverse=True), "the latest comes first"
+    assert times == sorted((row["TimeGenerated"] for row in run["Syslog"]), reverse=True), (
+        "the latest warning is first"
+    )
     assert any("took node-2 over" in each["Line"] for each in real["warnings"])
-    assert {each["State"] for each in real["warnings"]} == {1}, "nothing failed"
+    assert {each["State"] for each in real["warnings"]} == {1}, "no error is among them"
     assert len(real["database-errors"]) == len(run["PGSQLServerLogs"])
 
 
-def test_a_real_run_ends_nothing_soon(run: Mapping[str, Rows], real: dict[str, Rows]):
+def test_nothing_of_a_real_run_expires_soon(run: Mapping[str, Rows], real: dict[str, Rows]):
     ends = {
         (row["Properties"]["what"], row["Properties"].get("member", "own")) for row in sent(run, Metric.DAYS_LEFT)
     }
@@ -198,7 +198,7 @@ def test_a_real_run_ends_nothing_soon(run: Mapping[str, Rows], real: dict[str, R
     assert {each["State"] for each in real["ends"]} == {0}
 
 
-def test_a_real_runs_renewals_are_means_of_what_was_measured(run: Mapping[str, Rows], real: dict[str, Rows]):
+def test_a_real_runs_renewals_are_averages_of_its_measurements(run: Mapping[str, Rows], real: dict[str, Rows]):
     measured = by_identity(sent(run, Metric.LEASE_LATENCY))
     assert {each["Identity"] for each in real["renewals"]} == measured.keys()
     for each in real["renewals"]:
@@ -211,8 +211,8 @@ def test_a_real_runs_renewals_are_means_of_what_was_measured(run: Mapping[str, R
         assert each["Seconds"] == pytest.approx(sum(values) / len(values))
 
 
-def test_a_real_runs_takeover_is_a_gap_of_one_node_and_takes_the_standby(real: dict[str, Rows]):
+def test_a_real_runs_takeover_is_a_gap_of_one_node_and_uses_the_standby(real: dict[str, Rows]):
     first, *_, last = real["availability"]
-    assert first["StandingBy"] == 1, "the standby has nothing to do at first"
-    assert last["StandingBy"] < 1, "it takes over in the last whole bin"
-    assert 2 < last["Ready"] < 3, "one of three nodes is away for a part of it, and the others are not"
+    assert first["StandingBy"] == 1, "at first the standby waits"
+    assert last["StandingBy"] < 1, "it takes over in the last full bin"
+    assert 2 < last["Ready"] < 3, "one of three nodes is missing for a part of it"

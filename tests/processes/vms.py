@@ -26,13 +26,13 @@ PATIENCE_SECONDS = 180
 
 
 def loopback(number: int) -> str:
-    """The address of a VM of this process's tests alone: ports are fixed, and two workers or runs go on at once."""
+    """A loopback address for this process's tests: ports are fixed, and several workers may run at once."""
     # A process beside this one differs in the lower bits of its number.
     return f"127.{128 | os.getpid() >> 8 & 127}.{os.getpid() & 255}.{number}"
 
 
 def eventually(condition: Callable[[], Any], what: str) -> Any:
-    """Wait for a condition that comes sooner or later; gives its value. Raises TimeoutError."""
+    """Wait for a condition; returns its value. Raises TimeoutError."""
     return until(condition, PATIENCE_SECONDS, what)
 
 
@@ -94,7 +94,7 @@ class Bank:
             blobs: URL of the blob service.
             server: of its databases.
             member: its name.
-            frontend: the address that stands on its card; `loopback(1)` by default.
+            frontend: the address on its card; `loopback(1)` by default.
             document: pins the network document.
             unit: whose filter binds its VMs' agents.
             run_as: what runs Python for its agents in place of this process's own.

@@ -79,7 +79,7 @@ def test_a_state_of_an_older_program_is_updated():
 
 
 @pytest.mark.parametrize(
-    ("card", "told"),
+    ("card", "message"),
     [
         (make_card(counter=4), "its counter is 4; wanted 5, which was seen before, or higher"),
         (make_card(counter=5, location="northeurope"), "another card has the counter 5 too"),

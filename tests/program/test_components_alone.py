@@ -222,15 +222,15 @@ class Case:
     optional: Mapping[str, Any]
     """All others, each with another value than its default; and the required ones that have more inside of them."""
     existing: Existing = ()
-    """What is there before it."""
+    """Resources that exist before it."""
     late: Callable[[], Mapping[str, Any]] = dict
     """Optional inputs that are resources, made inside of the program."""
     meets: Sequence[Check] = ()
     """What its required inputs alone meet."""
     meets_in_zones: Sequence[Check] = ()
-    """What it meets once it is told the region's zones, which it can't know."""
+    """Lines that it meets only with the region's zones, which it can't know."""
     meets_with_logs: Sequence[Check] = ()
-    """What it meets once it is told where logs go, which it can't know."""
+    """Lines that it meets only with the destination of logs, which it can't know."""
     protected: Sequence[str] = ()
     """Types of its children that can't be made again."""
 
@@ -621,11 +621,11 @@ CASES = (
 )
 
 SPANNING: dict[Check, str] = {
-    checklist.database_can_archive_its_log: "LedgerDatabase lies in what MemberNetwork made",
-    checklist.tunnels_are_watched: "Alerts watches what VpnGateway made",
-    checklist.egress_is_watched: "Alerts watches what MemberNetwork made",
-    checklist.storage_is_watched: "Alerts watches what LedgerStorage made",
-    checklist.probes_are_allowed: "the probes are NodeScaleSet's, the rules MemberNetwork's",
+    checklist.database_can_archive_its_log: "LedgerDatabase is in a subnet of MemberNetwork",
+    checklist.tunnels_are_watched: "Alerts watches resources of VpnGateway",
+    checklist.egress_is_watched: "Alerts watches resources of MemberNetwork",
+    checklist.storage_is_watched: "Alerts watches resources of LedgerStorage",
+    checklist.probes_are_allowed: "NodeScaleSet has the probes, MemberNetwork the rules",
 }
 """Lines of the checklist that one component can't meet alone, and why."""
 
@@ -756,7 +756,7 @@ def test_it_has_its_documented_outputs(name: str, built: Callable[[str], Built])
     assert missing == [], "a program that uses the component alone reads its outputs"
     plan, kind = made.plan, f"decentralized-trust:azure:{name}"
     (own,) = [urn for urn, each in plan.registrations.items() if each.type == kind and each.name == NAME]
-    assert own in plan.component_outputs, "its outputs tell the engine that it is complete"
+    assert own in plan.component_outputs, "registered outputs complete the component"
     stray = {each.name for each in resources(plan) if own not in ancestors(plan, each)} - {"awaited"}
     assert stray == set(), "a child of no component is not removed, protected or shown with it"
 
@@ -869,7 +869,7 @@ CONFIDENTIAL = {
     "authorizationKey": "authorizationKey",
     "properties.value": "properties",
 }
-"""Secret inputs that an answer repeats, with the output that they stand in."""
+"""Secret inputs that an answer repeats, with their output."""
 RANDOM_SECRETS = {"RandomBytes": {"base64", "hex"}, "RandomPassword": {"result", "bcryptHash"}}
 
 
@@ -969,7 +969,7 @@ def test_every_group_ends_with_denials():
 
 
 BEYOND = ("10.2.0.10", "10.50.0.10")
-"""A peer and an application, if anybody had named them."""
+"""Addresses of a peer and an application, if they were configured."""
 
 
 def test_without_address_ranges_nobody_beyond_the_gateway_is_allowed():

@@ -25,7 +25,7 @@ from tests.runs import APPLICATIONS, Plan, all_of, bank, bare, large, subnet, tr
 
 PEER, OTHER_PEER, STRANGER, ADVERTISED = "10.2.0.0/16", "10.3.0.0/20", "10.77.0.0/16", "203.0.113.0/24"
 ROUTED = (PEER, OTHER_PEER, APPLICATIONS, STRANGER, ADVERTISED)
-"""What bank A's gateways have learned. The last is a public range that somebody advertises over BGP."""
+"""Ranges that bank A's gateways have learned. The last is a public range that somebody advertises over BGP."""
 
 P2P, NETWORK_INFO = (10000, 10013), (8443, 8443)
 ENROLMENT, REVOCATION = (8444, 8444), (8445, 8445)
@@ -68,15 +68,15 @@ OPENINGS = (
     Opening("nodes", "peer", [PEERS_P2P, NETWORK_INFO], "a peer may run more nodes than this member does"),
     Opening("nodes", "other peer", [PEERS_P2P, NETWORK_INFO], "every peer has the same rights"),
     Opening("nodes", "endpoints", [HTTPS, NFS], "keys and blobs over HTTPS, the share over NFS"),
-    Opening("nodes", "database", [POSTGRESQL], "each node's connection pool"),
+    Opening("nodes", "database", [POSTGRESQL], "connections of each node's pool"),
     Opening("nodes", "internet", [HTTP, HTTPS], "packages"),
     Opening("nodes", "storage", [HTTP, HTTPS], "package mirrors and Azure's own services are on the internet too"),
     Opening("nodes", "entra", [HTTP, HTTPS], "Azure's own services are on the internet too"),
-    Opening("peer", "authority", [ENROLMENT, REVOCATION], "members have their names certified here"),
+    Opening("peer", "authority", [ENROLMENT, REVOCATION], "members request certificates here"),
     Opening("other peer", "authority", [ENROLMENT, REVOCATION], "every peer has the same rights"),
-    Opening("nodes", "authority", [ENROLMENT, REVOCATION], "the bank's own nodes ask as the others' do"),
-    Opening("balancer", "authority", [HEALTH], "a probe asks which VM serves"),
-    Opening("authority", "endpoints", [HTTPS], "its keys and its register, and no share"),
+    Opening("nodes", "authority", [ENROLMENT, REVOCATION], "the bank's own nodes request certificates like others"),
+    Opening("balancer", "authority", [HEALTH], "probes of the VMs"),
+    Opening("authority", "endpoints", [HTTPS], "the authority's keys and register, without a share"),
     Opening("authority", "internet", [HTTP, HTTPS], "packages"),
     Opening("authority", "storage", [HTTP, HTTPS], "Azure's own services are on the internet too"),
     Opening("authority", "entra", [HTTP, HTTPS], "Azure's own services are on the internet too"),
@@ -116,7 +116,7 @@ ENDS = [
 @pytest.mark.parametrize(("source", "destination"), ENDS, ids=[f"{one} to {other}" for one, other in ENDS])
 def test_exactly_the_named_flows_are_open(traffic: Traffic, source: str, destination: str):
     ports = sorted({*traffic.boundaries(), 21, 22, 23, 25, 53, 389, 445, 3389, 5985, 65535})
-    opening = BY_ENDS.get((source, destination), Opening(source, destination, [], "no bank asked for it"))
+    opening = BY_ENDS.get((source, destination), Opening(source, destination, [], "no bank needs it"))
     wanted = {port for port in ports if any(first <= port <= last for first, last in opening.ports)}
 
     found = open_ports(traffic, source, destination, ports)
@@ -133,41 +133,41 @@ def test_the_table_has_allowed_and_denied_connections(traffic: Traffic):
 
 
 CLOSED = [
-    ("peer", "nodes", RPC, "RPC moves this bank's assets: no other bank may call it"),
-    ("peer", "nodes", RPC_SPREAD, "RPC moves this bank's assets: no other bank may call it"),
-    ("peer", "nodes", SSH, "no other bank logs in"),
-    ("peer", "nodes", HEALTH, "health is for the load balancer"),
+    ("peer", "nodes", RPC, "RPC controls this bank's assets: no other bank may call it"),
+    ("peer", "nodes", RPC_SPREAD, "RPC controls this bank's assets: no other bank may call it"),
+    ("peer", "nodes", SSH, "no other bank may log in"),
+    ("peer", "nodes", HEALTH, "only the load balancer reads health"),
     ("peer", "database", POSTGRESQL, "the ledger's tables are this bank's own"),
     ("peer", "endpoints", HTTPS, "keys and leases are this bank's own"),
     ("peer", "endpoints", NFS, "the nodes' journals are this bank's own"),
     ("applications", "nodes", P2P, "an application is no ledger node"),
-    ("applications", "nodes", SSH, "an application does not administer"),
-    ("applications", "database", POSTGRESQL, "applications ask the node, not its tables"),
-    ("applications", "endpoints", NFS, "NFS asks for no identity: nobody but the nodes mounts their journals"),
-    ("stranger", "nodes", P2P, "what a peer routes here in transit is no peer of ours"),
-    ("stranger", "nodes", NETWORK_INFO, "what a peer routes here in transit is no peer of ours"),
-    ("advertised", "nodes", P2P, "a public range advertised over BGP counts to VirtualNetwork, and is no peer"),
+    ("applications", "nodes", SSH, "an application may not administer VMs"),
+    ("applications", "database", POSTGRESQL, "applications use the node, not its tables"),
+    ("applications", "endpoints", NFS, "NFS has no authentication: only the nodes may mount their journals"),
+    ("stranger", "nodes", P2P, "a network that a peer routes here is no peer"),
+    ("stranger", "nodes", NETWORK_INFO, "a network that a peer routes here is no peer"),
+    ("advertised", "nodes", P2P, "a public range advertised over BGP belongs to VirtualNetwork, and is no peer"),
     ("internet", "nodes", P2P, "nothing comes in from the internet"),
     ("internet", "nodes", SSH, "nothing comes in from the internet"),
     ("endpoints", "nodes", P2P, "a private endpoint opens no connection"),
     ("database", "nodes", P2P, "a database opens no connection to a node"),
-    ("database", "endpoints", HTTPS, "a database has no business with keys"),
-    ("nodes", "internet", SSH, "a node that was taken over must not tunnel out"),
-    ("nodes", "stranger", HTTPS, "a node speaks to members it is linked to, to nobody behind them"),
-    ("nodes", "advertised", HTTPS, "a peer that advertises a public range must not draw our HTTPS to itself"),
+    ("database", "endpoints", HTTPS, "a database needs no keys"),
+    ("nodes", "internet", SSH, "an attacker on a node must not tunnel out"),
+    ("nodes", "stranger", HTTPS, "a node connects to linked members only, not to networks behind them"),
+    ("nodes", "advertised", HTTPS, "a peer that advertises a public range must not attract our HTTPS traffic"),
     ("nodes", "applications", HTTPS, "a node calls no application"),
-    ("nodes", "peer", RPC, "nor do we call another bank's RPC"),
-    ("nodes", "peer", SSH, "nor do we log in to another bank"),
-    ("balancer", "nodes", SSH, "a probe goes to probed ports only"),
-    ("balancer", "endpoints", HTTPS, "no load balancer stands before the endpoints"),
-    ("authority", "endpoints", NFS, "NFS asks for no identity: the nodes' journals are none of its business"),
-    ("authority", "database", POSTGRESQL, "the ledger is none of its business"),
-    ("authority", "nodes", P2P, "it answers, and opens no connection"),
-    ("authority", "peer", NETWORK_INFO, "it answers, and opens no connection"),
-    ("applications", "authority", ENROLMENT, "an application has no name to be certified"),
-    ("stranger", "authority", REVOCATION, "what a peer routes here in transit is no peer of ours"),
-    ("peer", "authority", SSH, "nobody logs in to the root of the network"),
-    ("nodes", "authority", SSH, "nobody logs in to the root of the network"),
+    ("nodes", "peer", RPC, "a node calls no other bank's RPC"),
+    ("nodes", "peer", SSH, "a node does not log in to another bank"),
+    ("balancer", "nodes", SSH, "probes use probed ports only"),
+    ("balancer", "endpoints", HTTPS, "the endpoints have no load balancer"),
+    ("authority", "endpoints", NFS, "NFS has no authentication: the authority may not mount the nodes' journals"),
+    ("authority", "database", POSTGRESQL, "the authority needs no ledger database"),
+    ("authority", "nodes", P2P, "it only answers connections"),
+    ("authority", "peer", NETWORK_INFO, "it only answers connections"),
+    ("applications", "authority", ENROLMENT, "an application needs no certificate"),
+    ("stranger", "authority", REVOCATION, "a network that a peer routes here is no peer"),
+    ("peer", "authority", SSH, "nobody may log in to the authority's VMs"),
+    ("nodes", "authority", SSH, "nobody may log in to the authority's VMs"),
 ]
 
 

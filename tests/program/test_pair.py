@@ -18,7 +18,7 @@ from tests.runs import READER, Plan, all_of, bank, bank_a_over_ipsec, bare, larg
 
 BANKS = ("bank-a", "bank-b", "bank-c")
 PAIRS = [pytest.param(one, other, id=f"{one} to {other}") for one, other in permutations(BANKS, 2)]
-"""A and B share an Entra tenant, so theirs is a VNet-to-VNet link; C has a tenant of its own, so its are IPsec."""
+"""A and B share an Entra tenant, so their link is VNet-to-VNet; C has another tenant, so its links are IPsec."""
 
 
 def half(run: Plan, peer: str) -> list[Registration]:
@@ -293,7 +293,7 @@ def test_outputs_say_what_other_members_have_to_do():
     assert large().outputs["waitsFor"]["bank-a"] == ["approval of each node's request"], (
         "manual approval is the default"
     )
-    assert bank("bank-a", linked=False).outputs["waitsFor"] == {}, "approval by card needs nobody"
+    assert bank("bank-a", linked=False).outputs["waitsFor"] == {}, "approval by card needs no operator"
 
 
 def test_outputs_name_the_workbook_and_the_workspace_if_they_exist():

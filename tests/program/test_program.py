@@ -606,9 +606,9 @@ IRREPLACEABLE = {
     "StorageAccount": "network information, leases, journals",
     "BlobContainer": "network information and leases",
     "FileShare": "the nodes' journals",
-    "keyvault:Key": "no name could be certified, nor a certificate revoked, under the root that all members trust",
+    "keyvault:Key": "otherwise no name could be certified or revoked under the root that all members trust",
     "Server": "the ledger itself",
-    "VirtualNetworkGateway": "its addresses stand in every peer's configuration",
+    "VirtualNetworkGateway": "its addresses are in every peer's configuration",
 }
 
 
@@ -666,26 +666,26 @@ def own_network(notary: str) -> dict[str, Any]:
 
 
 REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
-    "a size that is none": ({"size": "huge"}, {}, ["size: huge", "wanted one of small, medium, large"]),
+    "an unknown size": ({"size": "huge"}, {}, ["size: huge", "wanted one of small, medium, large"]),
     "two bad keys": (
         {"size": "huge", "addressSpace": "8.8.0.0/16"},
         {},
         ["decentralized-trust:size", "decentralized-trust:addressSpace: 8.8.0.0/16"],
     ),
     "an unknown key": ({"adressSpace": "10.1.0.0/16"}, {}, ["adressSpace: unknown key", "addressSpace"]),
-    "a circuit's key in clear": (
+    "a circuit's key in plain text": (
         {"connectivity": {"expressRoute": {"circuitId": CIRCUIT}}, EXPRESS_ROUTE_KEY: AUTHORIZATION_KEY},
         {},
         [EXPRESS_ROUTE_KEY, "pulumi config set --secret"],
     ),
-    "a stack that is not there": ({"peers": PEERS[:1]}, {}, ["peer bank-b", BANK_B, "can't be read", "is up"]),
+    "a stack that does not exist": ({"peers": PEERS[:1]}, {}, ["peer bank-b", BANK_B, "can't be read", "is up"]),
     "a stack without a card": (
         {"peers": PEERS[:1]},
         {BANK_B: {}},
         ["peer bank-b", BANK_B, "holds nothing", "`member`"],
     ),
-    "a card that is no card": ({"peers": PEERS[:1]}, {BANK_B: {"member": "hello"}}, ["peer bank-b", "holds a str"]),
-    "a card that was altered": (
+    "a text that is no card": ({"peers": PEERS[:1]}, {BANK_B: {"member": "hello"}}, ["peer bank-b", "holds a str"]),
+    "a card that was changed": (
         {"peers": PEERS[:1]},
         {BANK_B: {"member": tampered()}},
         ["peer bank-b", "the signature does not fit"],
@@ -695,7 +695,7 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
         {BANK_B: {"member": make_card("bank-d")}},
         ["peer bank-b", "'bank-d'"],
     ),
-    "a card by another key": (
+    "a card signed with another key": (
         {"peers": [{**PEERS[0], "fingerprint": f"sha256:{'5a' * 32}"}]},
         {BANK_B: {"member": forged()}},
         ["peer bank-b", "wanted the pinned key"],
@@ -709,7 +709,7 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
             "wanted O=Bank B, L=London, C=GB, as agreed, and an OU",
         ],
     ),
-    "a node of ours on a peer's card": (
+    "an own node on a peer's card": (
         {"peers": PEERS[:1]},
         named("OU=node-99, O=Bank A, L=London, C=GB"),
         ["nodes[0].legalName is OU=node-99, O=Bank A, L=London, C=GB", "wanted O=Bank B, L=London, C=GB, as agreed"],
@@ -739,12 +739,12 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
         {BANK_B: {"member": make_card(asn=64512)}},
         ["bank-a and bank-b", "gateway.asn 64512"],
     ),
-    "an application network that holds a peer": (
+    "an application network that contains a peer": (
         {"peers": PEERS[:1], "applicationNetworks": ["10.96.0.0/12"]},
         {BANK_B: {"member": make_card()}},
         ["bank-b", "applicationNetworks 10.96.0.0/12", "RPC"],
     ),
-    "an authority that says nothing of it": (
+    "an authority without a URL on its card": (
         {"peers": PEERS[:1], "ledger": {"network": {"authority": "bank-b"}}},
         {BANK_B: {"member": make_card()}},
         ["bank-b: it is to certify names, but its card has no authority", "wanted it to say so first"],
@@ -764,7 +764,7 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
         with_node(p2pAddress="10.98.0.254:22"),
         ["bank-b: nodes[0].p2pAddress is 10.98.0.254:22", "wanted a port of corda, 10000 to 10099"],
     ),
-    "a name that no node spells so": (
+    "a name in a spelling that no node uses": (
         {"peers": PEERS[:1]},
         named("C=GB,L=London,\n O=Bank B,OU=node-1"),
         [
@@ -772,12 +772,12 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
             "wanted it spelled OU=node-1, O=Bank B, L=London, C=GB",
         ],
     ),
-    "a role of two lines": (
+    "a role with a line break": (
         {"peers": PEERS[:1], "ledger": own_network("OU=node-1, O=Bank B, L=London, C=GB")},
         with_node(role="node\nwarning: all is well"),
         [r"has the role node\nwarning: all is well on its card", "wanted notary"],
     ),
-    "a notary that is nobody": (
+    "a notary that is no node": (
         {"ledger": own_network("OU=node-9, O=Bank A, L=London, C=GB")},
         {},
         [

@@ -122,8 +122,8 @@ def test_an_agents_configuration_has_its_networks_authority() -> None:
     assert theirs.authority is not None
     assert theirs.authority.url == B_AUTHORITY, "the URL on the peer's card"
     assert theirs.document == FINGERPRINT
-    nobody = read_agent(settings()).network
-    assert (nobody.authority, nobody.zone) == (None, None), "without a network there is none"
+    unset = read_agent(settings()).network
+    assert (unset.authority, unset.zone) == (None, None), "without a network there is none"
 
 
 def test_an_agent_of_a_zone_has_its_root(tmp_path: Path) -> None:

@@ -48,7 +48,9 @@ def test_no_older_epoch_writes_and_every_identity_is_held_again() -> None:
         assert not outcome.violations, f"{outcome.violations}\n{story(outcome)}"
         assert not outcome.unheld, f"{outcome.unheld} not held after {HELD_AGAIN_SECONDS} s of calm\n{story(outcome)}"
         assert not outcome.wrong_members, f"{outcome.wrong_members} known in the end\n{story(outcome)}"
-        assert not outcome.unpublished, f"what {outcome.unpublished} says reaches nobody in the end\n{story(outcome)}"
+        assert not outcome.unpublished, (
+            f"the network information of {outcome.unpublished} is not published in the end\n{story(outcome)}"
+        )
         happened += outcome.happened
         commits, takings = commits + outcome.commits, takings + outcome.takings
         longest = max(longest, outcome.calm_seconds)

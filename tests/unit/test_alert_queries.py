@@ -173,7 +173,7 @@ CASES = (
         FIRES,
         1,
     ),
-    Case("nodes-missing", "no VM sends anything", RAN, FIRES, 3),
+    Case("nodes-missing", "no VM sends metrics", RAN, FIRES, 3),
     Case(
         "nodes-missing",
         "none is ready",
@@ -202,7 +202,7 @@ CASES = (
     Case("services-away", "a vault is away", [*RAN, *impaired(Cause.VAULT)], [("vault",)], 1),
     Case(
         "services-away",
-        "each cause has an alert to itself",
+        "each cause has a separate alert",
         [*RAN, *impaired(Cause.DATABASE), *impaired(Cause.DATABASE, vm="node000001"), *impaired(Cause.CLOCK)],
         [("clock",), ("database",)],
     ),
@@ -218,11 +218,11 @@ CASES = (
         [*RAN, *impaired(Cause.VAULT, range(5, 21))],
         [("vault",)],
     ),
-    Case("services-away", "it has just begun", [*RAN, *impaired(Cause.VAULT, range(13))]),
+    Case("services-away", "the cause is recent", [*RAN, *impaired(Cause.VAULT, range(13))]),
     Case("services-away", "a node starts for the first time", impaired(Cause.DATABASE)),
     Case(
         "services-away",
-        "others' trouble, and a person who is waited for, have rules to themselves",
+        "faults of peers and missing approvals have separate rules",
         [
             *RAN,
             *(
@@ -246,7 +246,7 @@ CASES = (
     ),
     Case(
         "peers-away",
-        "it has never been reached: its half of the link is waited for",
+        "it has never been reached: its half of the link is missing",
         reaches("bank-b", HALF_A_DAY, 0),
     ),
     Case(
@@ -254,16 +254,16 @@ CASES = (
         "one of two nodes reaches it",
         [*reaches("bank-b", QUARTER, 0), *reaches("bank-b", QUARTER, 1, identity="node-1")],
     ),
-    Case("peers-away", "it was taken out of `peers`", reaches("bank-b", range(60, 600, 5), 1)),
+    Case("peers-away", "it was removed from `peers`", reaches("bank-b", range(60, 600, 5), 1)),
     Case(
         "peers-away",
-        "all are in reach, and what one says is refused",
+        "all are reachable, and the information of one is refused",
         [*reaches("bank-b", QUARTER, 1), *impaired(Cause.REFUSED, member="bank-b")],
         [("bank-b", "not followed")],
     ),
     Case(
         "peers-away",
-        "two are refused, each reported for itself",
+        "two are refused, each reported separately",
         [*impaired(Cause.REFUSED, member="bank-b"), *impaired(Cause.REFUSED, member="bank-c")],
         [("bank-b", "not followed"), ("bank-c", "not followed")],
     ),
@@ -277,12 +277,12 @@ CASES = (
     ),
     Case(
         "peers-away",
-        "what one says was refused until ten minutes ago",
+        "the information of one was refused until ten minutes ago",
         impaired(Cause.REFUSED, range(10, 21), member="bank-b"),
     ),
     Case(
         "peers-away",
-        "one is refused while another's half of the link is waited for",
+        "one is refused while another's half of the link is missing",
         [
             *reaches("bank-b", QUARTER, 1),
             *reaches("bank-c", QUARTER, 0),
@@ -293,28 +293,28 @@ CASES = (
     ),
     Case(
         "peers-away",
-        "the one that can't be followed is the one that is waited for",
+        "the refused one is also the one with the missing half",
         [*reaches("bank-b", QUARTER, 1), *reaches("bank-c", QUARTER, 0), *impaired(Cause.PEER, member="bank-c")],
     ),
     Case(
         "approvals",
-        "own nodes have waited all morning",
+        "own nodes have waited for four hours",
         impaired(Cause.APPROVAL, range(0, 240, 5)),
         [("certificates of our nodes",)],
     ),
     Case(
         "approvals",
-        "others wait at our authority",
+        "other members wait at our authority",
         sent(Metric.PENDING_REQUESTS, range(0, 240, 5), 3, vm="authority000000"),
         [("requests at our authority",)],
     ),
-    Case("approvals", "an hour is no matter", impaired(Cause.APPROVAL, range(60))),
+    Case("approvals", "one hour is no alert", impaired(Cause.APPROVAL, range(60))),
     Case("approvals", "it has waited for less than four hours", impaired(Cause.APPROVAL, range(0, 175, 5))),
-    Case("approvals", "it was given meanwhile", impaired(Cause.APPROVAL, range(70, 240, 5))),
+    Case("approvals", "it was approved meanwhile", impaired(Cause.APPROVAL, range(70, 240, 5))),
     Case("approvals", "no request waits", sent(Metric.PENDING_REQUESTS, range(0, 240, 5), 0)),
     Case(
         "approvals",
-        "what was refused waits for nobody",
+        "a refused request waits for no approval",
         sent(Metric.UNPROVEN, range(0, 240, 5), 3),
     ),
     Case(
@@ -323,12 +323,14 @@ CASES = (
         [*RAN, *impaired(Cause.AUTHORITY, range(3, 66))],
         [("authority",)],
     ),
-    Case("authority-away", "its lists are old", [*RAN, *impaired(Cause.REVOCATION, range(3, 66))], [("revocation",)]),
+    Case(
+        "authority-away", "its lists are stale", [*RAN, *impaired(Cause.REVOCATION, range(3, 66))], [("revocation",)]
+    ),
     Case(
         "authority-away", "it answered in between", [*RAN, *impaired(Cause.AUTHORITY, [*range(20), *range(30, 66)])]
     ),
-    Case("authority-away", "half an hour is no matter", [*RAN, *impaired(Cause.AUTHORITY, range(30))]),
-    Case("authority-away", "before a node of ours ran, it is not there yet", impaired(Cause.AUTHORITY, range(66))),
+    Case("authority-away", "half an hour is no alert", [*RAN, *impaired(Cause.AUTHORITY, range(30))]),
+    Case("authority-away", "before the first own node ran, there is none", impaired(Cause.AUTHORITY, range(66))),
     Case(
         "unproven-requests",
         "one came",
@@ -347,12 +349,10 @@ CASES = (
         7,
     ),
     Case("unproven-requests", "they were yesterday's", sent(Metric.UNPROVEN, [1440], 3)),
-    Case(
-        "unproven-requests", "the program starts again, and counts from nought", sent(Metric.UNPROVEN, range(60), 0)
-    ),
+    Case("unproven-requests", "the program restarts, and counts from 0", sent(Metric.UNPROVEN, range(60), 0)),
     Case(
         "unproven-requests",
-        "what waits for a person is proven",
+        "requests that wait for approval are authenticated",
         sent(Metric.PENDING_REQUESTS, [1, 20], 3),
     ),
     Case(
@@ -375,11 +375,11 @@ CASES = (
     Case("ends-soon", "and 91", sent(Metric.DAYS_LEFT, [5], 91, what="node")),
     Case(
         "ends-soon",
-        "a peer's has 29",
+        "a peer's certificate has 29",
         sent(Metric.DAYS_LEFT, [5], 29, what="node", member="bank-b"),
         [("node", "bank-b")],
     ),
-    Case("ends-soon", "a peer's has 31", sent(Metric.DAYS_LEFT, [5], 31, what="node", member="bank-b")),
+    Case("ends-soon", "a peer's certificate has 31", sent(Metric.DAYS_LEFT, [5], 31, what="node", member="bank-b")),
     Case(
         "ends-soon",
         "it was renewed an hour ago",
@@ -389,11 +389,11 @@ CASES = (
     Case("ends-now", "ours has 31", sent(Metric.DAYS_LEFT, [5], 31, what="root-list")),
     Case(
         "ends-now",
-        "a peer's has ended",
+        "a peer's certificate has expired",
         sent(Metric.DAYS_LEFT, [5], -1, what="node", member="bank-b"),
         [("node", "bank-b")],
     ),
-    Case("ends-now", "a peer's has one", sent(Metric.DAYS_LEFT, [5], 1, what="node", member="bank-b")),
+    Case("ends-now", "a peer's certificate has one", sent(Metric.DAYS_LEFT, [5], 1, what="node", member="bank-b")),
     Case("faults", "one", [*sent(Metric.FAULTS, QUARTER, 0), *sent(Metric.FAULTS, [3], 1)], [("node000000",)], 1),
     Case("faults", "it arrives half an hour late", sent(Metric.FAULTS, [40], 1), [("node000000",)], 1),
     Case("faults", "none", sent(Metric.FAULTS, QUARTER, 0)),
@@ -424,7 +424,7 @@ CASES = (
     ),
     Case(
         "links-down",
-        "a second one has an alert to itself",
+        "a second tunnel has a separate alert",
         [
             *link(20, "TunnelDisconnected", "198.51.100.1"),
             *link(30, "TunnelDisconnected", "198.51.100.1", instance="IN_1"),
@@ -442,7 +442,7 @@ CASES = (
         "it came back",
         [*link(20, "TunnelDisconnected", "198.51.100.1"), *link(15, "TunnelConnected", "198.51.100.1")],
     ),
-    Case("links-down", "it is away for a minute only", link(1, "TunnelDisconnected", "198.51.100.1")),
+    Case("links-down", "it is down for only a minute", link(1, "TunnelDisconnected", "198.51.100.1")),
     Case(
         "links-down",
         "its peer has left",
@@ -452,11 +452,11 @@ CASES = (
         "links-down", "another gateway's", link(20, "TunnelDisconnected", "198.51.100.1", gateway=f"{GATEWAY}-other")
     ),
     Case("links-down", "a log without addresses", link(20, "TunnelDisconnected"), [("tunnel", "", "", "IN_0")]),
-    Case("links-down", "the peer's half is not there yet", []),
+    Case("links-down", "the peer's half does not exist yet", []),
     Case("vault-written", "a stranger", asked("SecretSet", STRANGER), [("keys",)]),
     Case("vault-written", "the log arrives half an hour late", asked("SecretSet", STRANGER, age=40), [("keys",)]),
     Case("vault-written", "an agent deletes", asked("SecretDelete", AGENTS), [("keys",)]),
-    Case("vault-written", "an agent makes a key", asked("KeyCreate", AGENTS), [("keys",)]),
+    Case("vault-written", "an agent creates a key", asked("KeyCreate", AGENTS), [("keys",)]),
     Case(
         "vault-written",
         "an agent writes to a vault that it only reads",
@@ -493,12 +493,12 @@ CASES = (
         FIRES,
         1,
     ),
-    Case("root-signed", "the everyday keys sign all day", asked("KeySign", STRANGER)),
+    Case("root-signed", "the other keys sign all day", asked("KeySign", STRANGER)),
     Case("disks-fill", "81 %", used(81), [("node000000", "/")], 1),
     Case("disks-fill", "79 %", used(79)),
     Case(
         "disks-fill",
-        "a snap is full as it is made",
+        "a snap's file system is always full",
         [*used(100, "/snap/core/1"), *used(100, "_Total"), *used(100, counter="% Used Inodes")],
     ),
     Case(
@@ -536,7 +536,7 @@ CASES = (
     ),
     Case(
         "telemetry-stopped",
-        "the vaults that are read are logged, and the root's is read by nobody",
+        "vaults with reads have logs, and the root's vault has no reads",
         {
             "AppMetrics": ready(range(120), "node-0"),
             "AZKVAuditLogs": [
@@ -546,7 +546,7 @@ CASES = (
     ),
     Case(
         "telemetry-stopped",
-        "of two vaults that are read one has lost its log",
+        "of two vaults with reads one has lost its log",
         {
             "AppMetrics": ready(range(120), "node-0"),
             "AZKVAuditLogs": [*asked("SecretGet", AGENTS), *asked("SecretGet", AGENTS, age=4)],
@@ -554,12 +554,12 @@ CASES = (
         [("no log of a vault",)],
     ),
     Case("telemetry-stopped", "agents have begun", ready(range(50), "node-0")),
-    Case("telemetry-stopped", "no agent runs any more", ready(range(30, 120), "node-0")),
+    Case("telemetry-stopped", "no agent runs", ready(range(30, 120), "node-0")),
     Case(
         "telemetry-stopped",
-        "no VM is heard of",
+        "no VM reports",
         {"_LogOperation": [], "Heartbeat": beats(40)},
-        [("no signs of VMs",)],
+        [("no VM reports",)],
     ),
     Case(
         "telemetry-stopped",
@@ -567,15 +567,15 @@ CASES = (
         {"_LogOperation": reported("Error", age=40)},
         [("Ingestion rate",)],
     ),
-    Case("telemetry-stopped", "the cap has a rule to itself", {"_LogOperation": over_quota()}),
+    Case("telemetry-stopped", "the cap has a separate rule", {"_LogOperation": over_quota()}),
     Case("cap-reached", "somebody filled the workspace", {"_LogOperation": over_quota(40)}, FIRES, 1),
     Case("cap-reached", "it has lasted for hours", {"_LogOperation": over_quota(600)}, FIRES, 1),
     Case("cap-reached", "it was yesterday", {"_LogOperation": over_quota(1445)}),
     Case("cap-reached", "it is near its limit", {"_LogOperation": reported("Warning", detail="ApproachingQuota")}),
-    Case("telemetry-stopped", "the first VM is not there yet", {"_LogOperation": [], "Heartbeat": []}),
+    Case("telemetry-stopped", "the first VM does not exist yet", {"_LogOperation": [], "Heartbeat": []}),
     Case(
         "models-differ",
-        "a VM stays behind",
+        "a VM has an outdated model",
         [
             *sent(Metric.STANDBYS, [30, 1600], model="old"),
             *sent(Metric.STANDBYS, [30, 1500], vm="node000001", model="new"),
@@ -593,7 +593,7 @@ CASES = (
     ),
     Case(
         "models-differ",
-        "the old ones are gone",
+        "the outdated VMs are deleted",
         [
             *sent(Metric.STANDBYS, [1500, 2000], model="old"),
             *sent(Metric.STANDBYS, [30, 1500], vm="node000001", model="new"),
@@ -601,7 +601,7 @@ CASES = (
     ),
     Case(
         "models-differ",
-        "the authority's VMs are of another kind",
+        "the authority's VMs have another model",
         [
             *sent(Metric.STANDBYS, [30, 1600], model="one"),
             *sent(Metric.STANDBYS, [30, 1500], vm="authority000000", model="two"),

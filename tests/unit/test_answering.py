@@ -40,7 +40,7 @@ def test_a_garbled_answer_is_an_outage_whose_message_has_the_line(
     with pytest.raises(UnavailableError, match=r"test_answering\.py:\d+") as raised:
         asked(error)
     assert type(error).__name__ in str(raised.value), "a fault of this program differs from an outage"
-    assert "in ask" in caplog.text, "its frames tell them apart too"
+    assert "in ask" in caplog.text, "the log has its frames"
     assert SECRET not in caplog.text + str(raised.value), "the answer could be part of a secret"
     assert raised.value.__suppress_context__, "the traceback does not show it either"
 

@@ -953,7 +953,7 @@ def test_express_route_needs_neither_gateway_nor_policy() -> None:
     assert found == [], "a policy that no tunnel uses need not be the same"
 
 
-def test_all_mistakes_come_in_one_message() -> None:
+def test_all_mistakes_are_in_one_message() -> None:
     found = quarrels(
         make_card("bank-b", address_space="10.1.64.0/18", asn=64512, ipsec_policy=SUITE_B),
         make_card("bank-c", seed=signing_seed("bank-b"), link_secret=link_secret("bank-b"), gateway=None),
@@ -1002,7 +1002,7 @@ def test_the_counter_rises_with_each_change_and_only_then() -> None:
     assert first["counter"] == 1, "a first card"
     assert issued(on_the_wire(first)) == first, "an update without changes leaves the card's bytes unchanged"
     second = issued(on_the_wire(first), location="northeurope")
-    assert second["counter"] == 2, "a peer must be able to tell which of two cards is newer"
+    assert second["counter"] == 2, "a peer must be able to see which of two cards is newer"
     assert issued(second, location="northeurope") == second
     assert issued(second)["counter"] == 3, "a change back to an earlier content counts too"
     assert issued(first, seed="another key of bank-b")["counter"] == 2, "a new signing key counts as a change"

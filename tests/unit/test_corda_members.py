@@ -293,7 +293,7 @@ def test_a_node_with_certificates_of_a_revoked_ca_does_not_start(
 
 
 async def no_key() -> bytes:
-    raise AssertionError("nobody asks the authority here")
+    raise AssertionError("the authority must not be called here")
 
 
 async def answer(value: Any) -> Any:

@@ -384,7 +384,7 @@ def test_two_banks_exchange_network_information() -> None:
                 async def renewed() -> bool:
                     return await infos_of(b, "bank-a") == (b"a2",)
 
-                await until(renewed, "what is new of bank-a")
+                await until(renewed, "the new information of bank-a")
                 status, served = await ask(port_a)
                 assert status == 200
                 assert json.loads(served)["card"] == {"name": "bank-a"}, "the card is served as it was signed"
@@ -414,7 +414,7 @@ def test_a_faulty_peer_affects_no_other() -> None:
             vault.cards["away"] = card("away", f"https://{HOST}:1{NETWORK_INFO_PATH}")
             began = time.monotonic()
             async with following(a):
-                await until(lambda: infos_of(a, "bank-b"), "news of who is well")
+                await until(lambda: infos_of(a, "bank-b"), "the healthy peer's information")
                 print(f"the healthy peer's answer came after {time.monotonic() - began:.2f} s")
                 assert time.monotonic() - began < 1.5, "a slow peer delays only itself"
                 expected = {
@@ -716,7 +716,7 @@ def test_a_pinned_document_is_fetched_and_stored() -> None:
             async def served() -> bool:
                 return json.loads((await ask(port))[1])["networkDocument"] == base64.b64encode(RIGHT).decode()
 
-            await until(served, "handed on to whoever joins")
+            await until(served, "the document for new members")
         assert await exchange("bank-a", documents=documents, pin=PIN).document() == RIGHT, "without any peer"
 
     asyncio.run(story())
@@ -823,11 +823,11 @@ def test_a_member_is_reachable_if_one_of_its_nodes_accepts_a_connection() -> Non
             return (await a.roster()).reached == wanted
 
         async with following(a):
-            await until(lambda: as_told({"bank-b": False, "bank-c": False}), "both are out of reach")
+            await until(lambda: as_told({"bank-b": False, "bank-c": False}), "both nodes are unreachable")
             open_at.add("10.0.0.1:10001")
-            await until(lambda: as_told({"bank-b": True, "bank-c": True}), "one node is enough")
+            await until(lambda: as_told({"bank-b": True, "bank-c": True}), "one reachable node is enough")
             del vault.cards["bank-c"]
-            await until(lambda: as_told({"bank-b": True}), "who left is missed no more")
+            await until(lambda: as_told({"bank-b": True}), "a removed peer is no longer reported")
 
     asyncio.run(story())
 

@@ -21,7 +21,7 @@ def history(*answers: tuple[int, float, float], person: str = "p-1") -> list[Ans
         history((2, 0, 9), (1, 0, 5)),
         [*history((1, 0, 1), (2, 2, 3)), *history((1, 2, 3), person="p-2")],
     ],
-    ids=["none", "one after the other", "two at once may come in either order", "two people have nothing in common"],
+    ids=["none", "sequential", "two concurrent ones in either order", "records of two persons are independent"],
 )
 def test_a_possible_history_passes_the_check(answers: Sequence[Answered]) -> None:
     assert list(breaches(answers)) == []
@@ -38,7 +38,7 @@ def test_a_possible_history_passes_the_check(answers: Sequence[Answered]) -> Non
             "p-1: version 2 was asked for after 3 had been answered",
         ),
     ],
-    ids=["doubled", "lost", "out of order", "out of order behind one that still runs"],
+    ids=["doubled", "lost", "out of order", "out of order behind one that is still in progress"],
 )
 def test_an_impossible_history_fails_the_check(answers: Sequence[Answered], found: str) -> None:
     assert found in list(breaches(answers)), "sums of requests and commits would not show it"

@@ -12,7 +12,7 @@ import logging
 from host import journal
 journal.set_up()
 log = logging.getLogger("agent")
-log.debug("nobody reads it")
+log.debug("not collected")
 log.info("took node-1")
 log.warning("the vault\\nis away")
 try:

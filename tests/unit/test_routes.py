@@ -139,11 +139,11 @@ FOREIGN = {
         learned("10.3.8.0/21", "64514"),
         "from 10.2.1.228, AS path 64514 (bank-c); wanted bank-c's range 10.3.0.0/20 from a gateway instance on",
     ),
-    "as if our other instance had told it": (
+    "as if from our other instance": (
         learned("10.3.8.0/21", "64514", origin="IBgp"),
         "wanted bank-c's range 10.3.0.0/20 from a gateway instance on its card",
     ),
-    "the same in the third bank's name": (
+    "the same with the third bank's gateway as source": (
         learned("10.3.0.0/20", "64513-64514", source=C_SENDS),
         "AS path 64513 (bank-b) 64514 (bank-c); wanted bank-c's range 10.3.0.0/20 from AS 64514 alone",
     ),

@@ -207,7 +207,7 @@ def test_an_approval_is_retried_through_a_short_outage_and_abandoned_in_a_long_o
             await polls(service, 2)
             service.fault = None
             await approving
-            assert service.approved == ["event-1"], "it kept trying"
+            assert service.approved == ["event-1"], "it continued to try"
             service.fault = "503"
             await azure.approve("event-2")
             assert service.approved == ["event-1"], "Azure starts the other event at its time"

@@ -1,4 +1,4 @@
-"""The configuration of one member: what is accepted, what follows from it, and each way to get it wrong."""
+"""The configuration of one member: accepted values, their consequences, and each mistake."""
 
 import json
 import re
@@ -144,7 +144,7 @@ PYDANTICS = re.compile(
     r"(?i)should be|should match|input |valid |value error|greater than|less than or|Path\(|SecretStr"
 )
 
-# --- Each rejection: the changes, the key and the value that the message shows, and what it says was wanted. -------
+# --- Each rejection: the changes, the key and the value in the message, and what is wanted -------------------------
 
 REJECTIONS = {
     # location
@@ -1458,20 +1458,20 @@ def test_each_mistake_is_one_clear_line(changes: dict[str, Any], key: str, value
     (line,) = mistakes(frozenset() if changes is CIRCUIT_ALONE else ENCRYPTED, **changes)
     named = key if key == LOCATION_KEY else f"{PROJECT}:{key}"
     assert line.startswith(f"{named}: "), "the message must name the key as `pulumi config` knows it"
-    told = line.removeprefix(f"{named}: ").replace("`", "")
-    assert value in told, "it must show the value that is wrong"
-    assert wanted.replace("`", "") in told, "it must say what would be right"
-    assert not PYDANTICS.search(told), "in the project's words, not in a library's"
+    message = line.removeprefix(f"{named}: ").replace("`", "")
+    assert value in message, "it must show the value that is wrong"
+    assert wanted.replace("`", "") in message, "it must say what would be right"
+    assert not PYDANTICS.search(message), "in the project's words, not in a library's"
     assert AUTHORIZATION not in line, "no message shows a secret"
 
 
-def test_each_key_can_be_refused() -> None:
+def test_each_key_has_a_refused_value() -> None:
     declared = {field.alias for field in Settings.model_fields.values()}
     tested = {key.split(".")[0].split("[")[0] for _, key, _, _ in REJECTIONS.values()}
-    assert declared <= tested, "a new key of the configuration wants a case above"
+    assert declared <= tested, "a new key of the configuration requires a case above"
 
 
-def test_all_mistakes_come_in_one_message() -> None:
+def test_all_mistakes_are_in_one_message() -> None:
     lines = mistakes(
         location="atlantis",
         size="huge",
@@ -1489,14 +1489,14 @@ def test_all_mistakes_come_in_one_message() -> None:
     assert keys == sorted(expected.split()), "all mistakes are reported at once, each of them once"
 
 
-def test_all_mistakes_of_the_peers_come_in_one_message() -> None:
+def test_all_mistakes_of_the_peers_are_in_one_message() -> None:
     peers = [stack_peer("bank-a"), card_peer(), stack_peer(), stack_peer("bank-c", link="express-route")]
     lines = [line.removeprefix(f"{PROJECT}:") for line in mistakes(peers=peers)]
     assert sorted(lines) == [
         "peers[0].name: bank-a: this member itself; wanted other members only",
         "peers[2].name: bank-b: the same as [1].name; wanted each once",
         "peers[3].link: express-route: there is no `connectivity.expressRoute`; wanted it for such a link",
-    ], "the peers are checked against everything at once, and each mistake is a line"
+    ], "the peers are checked together, and each mistake is a line"
 
 
 def test_a_link_over_vpn_needs_connectivity_vpn() -> None:
@@ -1505,20 +1505,20 @@ def test_a_link_over_vpn_needs_connectivity_vpn() -> None:
     assert lines == [
         "peers[0].link: vnet-to-vnet: there is no `connectivity.vpn`; wanted it for such a link",
         "peers[1].link: ipsec: there is no `connectivity.vpn`; wanted it for such a link",
-    ], "no gateway, no tunnel; a link without a kind is not asked to be a VPN"
+    ], "without a gateway there is no tunnel; a link without a kind need not be a VPN"
 
 
 def test_peers_are_reported_when_connectivity_is_wrong_too() -> None:
     lines = mistakes(connectivity={}, peers=[stack_peer(), stack_peer()])
     assert [line.split(": ")[0] for line in lines] == [f"{PROJECT}:connectivity", f"{PROJECT}:peers[1].name"], (
-        "a mistake elsewhere must not hide this one, or end in a traceback"
+        "another mistake must not hide this one, or cause a traceback"
     )
 
 
 @pytest.mark.parametrize(("length", "shown"), [(80, "h" * 80), (81, "h" * 77 + "..."), (4000, "h" * 77 + "...")])
 def test_long_values_are_shortened(length: int, shown: str) -> None:
     (line,) = mistakes(size="h" * length)
-    assert line.startswith(f"{PROJECT}:size: {shown}: wanted"), "a message is read by people"
+    assert line.startswith(f"{PROJECT}:size: {shown}: wanted"), "a message must be short"
 
 
 # --- Secrets -------------------------------------------------------------------------------------------------------
@@ -1529,25 +1529,25 @@ def test_a_refused_secret_is_shown_nowhere() -> None:
     with pytest.raises(SettingsError) as refused:
         parsed(size="huge", **secret)
     assert AUTHORIZATION not in str(refused.value), "messages end up in logs"
-    assert refused.value.__cause__ is None, "a traceback prints what caused an error, and that holds the values"
-    assert refused.value.__context__ is None, "and so it does with what was handled meanwhile"
+    assert refused.value.__cause__ is None, "a traceback prints an error's cause, which has the values"
+    assert refused.value.__context__ is None, "and its context"
 
 
 def test_an_accepted_secret_is_shown_nowhere() -> None:
     settings = parsed(ENCRYPTED, **CIRCUIT_ALONE)
-    assert AUTHORIZATION not in f"{settings} {settings!r}", "settings may be printed while something is looked into"
+    assert AUTHORIZATION not in f"{settings} {settings!r}", "settings may be printed during debugging"
     key = settings.express_route_authorization_key
     assert key is not None, "the gateway's connection needs the key"
-    assert key.get_secret_value() == AUTHORIZATION, "the gateway's connection needs the key as it is"
+    assert key.get_secret_value() == AUTHORIZATION, "the gateway's connection needs the plain key"
 
 
 @pytest.mark.parametrize(
     ("key", "value"),
     [("size", "hush-hush"), ("tags", {"costCentre": 424242}), ("operators", ["hush-hush"]), ("bank", "hush-hush")],
 )
-def test_what_is_encrypted_is_not_shown(key: str, value: Any) -> None:
+def test_an_encrypted_value_is_not_shown(key: str, value: Any) -> None:
     (line,) = mistakes(frozenset({f"{PROJECT}:{key}"}), **{key: value})
-    assert "[secret]" in line, "the message says why there is no value to see"
+    assert "[secret]" in line, "the message says why the value is not shown"
     assert "hush-hush" not in line, "an encrypted value must not appear in a log"
     assert "424242" not in line, "an encrypted value must not appear in a log"
 
@@ -1555,7 +1555,7 @@ def test_what_is_encrypted_is_not_shown(key: str, value: Any) -> None:
 def test_a_secret_of_digits_stays_text() -> None:
     settings = parsed(ENCRYPTED, **{**CIRCUIT_ALONE, EXPRESS_ROUTE_KEY: "00420042"})
     key = settings.express_route_authorization_key
-    assert key is not None, "it is set"
+    assert key is not None, "the secret is set"
     assert key.get_secret_value() == "00420042", "only objects and lists come as JSON"
 
 
@@ -1564,7 +1564,7 @@ def test_a_misspelt_secret_is_not_shown() -> None:
     assert AUTHORIZATION not in line, "an unknown key may well be a misspelt secret"
 
 
-# --- What is accepted, and what follows ----------------------------------------------------------------------------
+# --- Accepted values, and their consequences -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -1573,20 +1573,20 @@ def test_a_misspelt_secret_is_not_shown() -> None:
 )
 def test_the_three_sizes(size: str, count: int, monitoring: bool, highly_available: bool) -> None:
     settings = parsed(size=size)
-    assert settings.size is Size(size), "the size is the one that was asked for"
+    assert settings.size is Size(size), "the size is the configured one"
     assert settings.node_count == count, "the scenario's number of VMs"
-    assert settings.identity_count == count - 1, "one VM waits for an identity to become free"
-    assert settings.profile.monitoring is monitoring, "monitoring is off in small and on in the others"
+    assert settings.identity_count == count - 1, "one VM is a standby"
+    assert settings.profile.monitoring is monitoring, "monitoring is off at small and on at the others"
     assert (settings.database_high_availability is HighAvailability.ZONE_REDUNDANT) is highly_available, (
-        "only a small member does without"
+        "only a small member may lack it"
     )
     assert settings.vm_size == SIZES[Size(size)].vm_size, "each size has its VM size"
 
 
-def test_what_a_region_does_not_offer_can_be_chosen_away() -> None:
+def test_settings_can_avoid_what_a_region_does_not_offer() -> None:
     settings = parsed(size="large", database={"highAvailability": "SameZone", "geoRedundantBackup": False})
     assert settings.database_high_availability is HighAvailability.SAME_ZONE
-    assert settings.geo_redundant_backup is False, "where Azure takes none for the time being"
+    assert settings.geo_redundant_backup is False, "where Azure currently accepts none"
 
 
 @pytest.mark.parametrize(
@@ -1606,19 +1606,19 @@ def test_the_databases_defaults_follow_the_region(
     location: str, high_availability: str, backup: bool, sku: str
 ) -> None:
     settings = parsed(size="medium", location=location)
-    assert settings.database_high_availability == high_availability, "Azure takes no other new server there"
+    assert settings.database_high_availability == high_availability, "Azure accepts no other new server there"
     assert settings.geo_redundant_backup is backup, "wherever Azure offers it"
-    assert settings.database_sku == sku, "of VMs that the region has for PostgreSQL"
+    assert settings.database_sku == sku, "of VM sizes that the region has for PostgreSQL"
 
 
 AUTHORITY: dict[str, Any] = {"ledger": {"roles": {"node-1": "notary"}, "network": {"authority": "bank-a"}}}
 
 
-def test_nothing_is_warned_of_where_the_defaults_work() -> None:
+def test_regions_where_the_defaults_work_cause_no_warning() -> None:
     for location, region in REGIONS.items():
         if region.server_offer.zone_redundant and region.premium_zrs and region.is_open:
             warnings = list(warnings_of(parsed(size="medium", location=location, **AUTHORITY)))
-            assert warnings == [], f"{location} has all that it takes"
+            assert warnings == [], f"{location} has everything that is required"
 
 
 @pytest.mark.parametrize(
@@ -1642,69 +1642,71 @@ def test_nothing_is_warned_of_where_the_defaults_work() -> None:
         ({"location": "denmarkeast", "size": "small"}, "denmarkeast was coming soon on 2025-09-23"),
     ],
 )
-def test_what_the_table_of_regions_says_against_is_warned_of(changed: dict[str, Any], expected: str) -> None:
+def test_settings_that_the_table_of_regions_excludes_cause_a_warning(changed: dict[str, Any], expected: str) -> None:
     warnings = list(warnings_of(parsed(**{"size": "medium", **AUTHORITY, **changed})))
-    assert any(expected in each for each in warnings), "the table may lag behind Azure, so it is no refusal"
-    assert all(re.search(r"(if Azure refuses|take another|see that|raise)", each) for each in warnings), "what to do"
+    assert any(expected in each for each in warnings), "the table may be outdated, so it is no refusal"
+    assert all(re.search(r"(if Azure refuses|take another|see that|raise)", each) for each in warnings), (
+        "the warning says what to do"
+    )
 
 
-def test_a_choice_that_is_made_is_not_warned_of() -> None:
+def test_explicit_choices_cause_no_warning() -> None:
     chosen = parsed(size="medium", location="westeurope", database={"highAvailability": "SameZone"}, **AUTHORITY)
-    assert list(warnings_of(chosen)) == [], "who set it knows"
+    assert list(warnings_of(chosen)) == [], "an explicit value is a decision"
 
 
 def test_nodes_override_the_size() -> None:
     settings = parsed(size="large", **nodes(count=5, standby=2, vmSize="Standard_E4s_v5"))
     assert (settings.node_count, settings.identity_count) == (5, 3), "a bank may differ from the three sizes"
-    assert settings.vm_size == "Standard_E4s_v5", "and so may its VMs"
-    assert settings.profile.monitoring, "what is not overridden stays as the size says"
+    assert settings.vm_size == "Standard_E4s_v5", "and its VMs may differ"
+    assert settings.profile.monitoring, "values that are not overridden follow the size"
 
 
 @pytest.mark.parametrize(("count", "standby"), [(2, 0), (2, 1), (15, 0), (15, 14)])
 def test_bounds_of_nodes_are_accepted(count: int, standby: int) -> None:
     settings = parsed(**nodes(count=count, standby=standby))
-    assert settings.identity_count == count - standby, "every VM that does not wait runs an identity"
+    assert settings.identity_count == count - standby, "every VM except the standby runs an identity"
 
 
 def test_small_runs_without_zones() -> None:
     settings = parsed(size="small", location="westus")
     assert settings.region is REGIONS["westus"], "the region is looked up by its name"
-    assert settings.region.zones == (), "a small member may live where there are no zones"
+    assert settings.region.zones == (), "a small member may be in a region without zones"
 
 
 DEFAULTS: list[tuple[str, object, str]] = [
-    ("deletion_protection", True, "what can't be made again is protected unless a bank says otherwise"),
-    ("key_vault.purge_protection", True, "nobody purges a bank's keys"),
-    ("key_vault.soft_delete_days", 90, "the longest that Azure keeps what was deleted"),
-    ("nodes.encryption_at_host", True, "disks and caches hold ledger data"),
+    ("deletion_protection", True, "irreplaceable resources are protected by default"),
+    ("key_vault.purge_protection", True, "a bank's keys must not be purged"),
+    ("key_vault.soft_delete_days", 90, "Azure's longest retention"),
+    ("nodes.encryption_at_host", True, "disks and caches have ledger data"),
     ("nodes.image", None, "a first member needs no image"),
-    ("connectivity.vpn.sku", GatewaySku.VPN_GW1AZ, "the smallest gateway there is"),
-    ("connectivity.vpn.ipsec_policy.ike_encryption", "GCMAES256", "two members with defaults must fit"),
-    ("connectivity.vpn.ipsec_policy.dh_group", "ECP384", "two members with defaults must fit"),
-    ("connectivity.express_route", None, "a circuit is ordered, not assumed"),
+    ("connectivity.vpn.sku", GatewaySku.VPN_GW1AZ, "the smallest gateway"),
+    ("connectivity.vpn.ipsec_policy.ike_encryption", "GCMAES256", "two members with defaults must be compatible"),
+    ("connectivity.vpn.ipsec_policy.dh_group", "ECP384", "two members with defaults must be compatible"),
+    ("connectivity.express_route", None, "a circuit must be ordered"),
     ("express_route_authorization_key", None, "without a circuit there is no key"),
     ("peers", (), "a first member has none"),
     ("application_networks", (), "RPC is closed until a bank opens it"),
-    ("operators", (), "nobody reads secrets until a bank says who"),
-    ("alerts.emails", (), "nobody's address can be guessed"),
-    ("monitoring.budget", None, "what a month may cost is the bank's to say"),
-    ("tags", {}, "tags are the bank's own"),
-    ("key_generations.link", 1, "no key was replaced yet"),
-    ("key_generations.signing", 1, "no key was replaced yet"),
-    ("ledger.share_gib", 100, "the smallest that Azure makes: a bank pays for what is provisioned"),
-    ("ledger.network", None, "who certifies names, a consortium must have agreed"),
-    ("ledger.rpc_users", (), "no application is let in until a bank names it"),
-    ("ledger.artifact", None, "the platform knows its own"),
-    ("is_authority", False, "a member certifies names only where it says so"),
+    ("operators", (), "by default no person may read secrets"),
+    ("alerts.emails", (), "addresses can't be guessed"),
+    ("monitoring.budget", None, "only the bank can state its budget"),
+    ("tags", {}, "a bank chooses its tags"),
+    ("key_generations.link", 1, "no key has been replaced yet"),
+    ("key_generations.signing", 1, "no key has been replaced yet"),
+    ("ledger.share_gib", 100, "Azure's minimum, since provisioned size costs money"),
+    ("ledger.network", None, "a consortium must agree on its authority"),
+    ("ledger.rpc_users", (), "no application has access until a bank configures it"),
+    ("ledger.artifact", None, "the platform has the default version's artifact"),
+    ("is_authority", False, "a member certifies names only if configured"),
     ("platform", CORDA, "the scenario's ledger"),
-    ("ledger_version", CORDA.default_version, "the platform knows which version"),
+    ("ledger_version", CORDA.default_version, "the platform has a default version"),
 ]
 
 
 NETWORK_DEFAULTS = [
-    ("approval", Approval.MANUAL, "a certified name has a voice in the network"),
+    ("approval", Approval.MANUAL, "each certified name may sign in the network"),
     ("notaries", (), "the own identities with that role"),
-    ("minimum_platform_version", 10, "what the oldest supported release of Corda has"),
+    ("minimum_platform_version", 10, "the minimum of the oldest supported release of Corda"),
     ("max_message_bytes", 10_485_760, "as Corda's bootstrapper"),
     ("max_transaction_bytes", 524_288_000, "as Corda's bootstrapper"),
     ("event_horizon_days", 30, "as Corda's bootstrapper"),
@@ -1717,20 +1719,20 @@ def test_defaults_of_the_own_network(name: str, value: object, reason: str) -> N
 
 
 @pytest.mark.parametrize(("path", "value", "reason"), DEFAULTS, ids=[path for path, _, _ in DEFAULTS])
-def test_a_setting_that_is_left_out_has_its_default(path: str, value: object, reason: str) -> None:
+def test_a_missing_setting_has_its_default(path: str, value: object, reason: str) -> None:
     found: Any = parsed()
     for name in path.split("."):
         found = getattr(found, name)
     assert found == value, reason
 
 
-def test_default_policy_is_what_a_card_says_by_default() -> None:
+def test_the_default_policy_equals_a_cards_default() -> None:
     vpn = parsed().connectivity.vpn
     assert vpn is not None, "a VPN gateway is the default"
-    assert vpn.ipsec_policy.model_dump() == IpsecPolicy().model_dump(), "two members with defaults must fit"
+    assert vpn.ipsec_policy.model_dump() == IpsecPolicy().model_dump(), "two members with defaults must be compatible"
 
 
-def test_values_are_what_was_configured() -> None:
+def test_settings_have_the_configured_values() -> None:
     settings = parsed(
         deletionProtection="false",
         ledger={"platform": "corda", "version": "4.12", "artifact": OWN_BUILD},
@@ -1743,31 +1745,33 @@ def test_values_are_what_was_configured() -> None:
         keyVault={"purgeProtection": False, "softDeleteDays": 7},
         keyGenerations={"link": 3},
     )
-    assert settings.deletion_protection is False, "booleans come as text"
-    assert settings.ledger_version == "4.12", "the version that was asked for"
-    assert settings.connectivity.vpn is not None, "a VPN was asked for"
-    assert settings.connectivity.vpn.sku is GatewaySku.VPN_GW4AZ, "the gateway that was asked for"
+    assert settings.deletion_protection is False, "Pulumi passes booleans as text"
+    assert settings.ledger_version == "4.12", "the configured version"
+    assert settings.connectivity.vpn is not None, "a VPN is configured"
+    assert settings.connectivity.vpn.sku is GatewaySku.VPN_GW4AZ, "the configured gateway"
     assert settings.connectivity.vpn.ipsec_policy.pfs_group == "ECP256", "one part of the policy can be changed alone"
     assert [str(network) for network in settings.application_networks] == ["172.16.0.0/12", "192.168.7.0/24"], (
         "in order"
     )
-    assert settings.operators == (UUID(GROUP),), "the group that was named"
-    assert settings.alerts.emails == ("ops@bank-a.example",), "the address that was named"
-    assert settings.monitoring.budget == 4000, "what a month may cost"
+    assert settings.operators == (UUID(GROUP),), "the configured group"
+    assert settings.alerts.emails == ("ops@bank-a.example",), "the configured address"
+    assert settings.monitoring.budget == 4000, "the configured costs of a month"
     assert settings.tags == {"costCentre": "42"}, "tags keep their spelling"
-    assert settings.key_vault.purge_protection is False, "a test member may be purged"
-    assert settings.key_vault.soft_delete_days == 7, "the shortest that Azure offers"
-    assert (settings.key_generations.link, settings.key_generations.signing) == (3, 1), "each key pair by itself"
+    assert settings.key_vault.purge_protection is False, "a temporary member may be purged"
+    assert settings.key_vault.soft_delete_days == 7, "Azure's minimum"
+    assert (settings.key_generations.link, settings.key_generations.signing) == (3, 1), (
+        "each key pair has a separate generation"
+    )
 
 
 @pytest.mark.parametrize("key", [SSH_PUBLIC_KEY, f"{SSH_PUBLIC_KEY} ops@bank-a", rsa_key(3072), f"{rsa_key(4096)}\n"])
 def test_strong_ssh_keys_are_accepted(key: str) -> None:
-    assert parsed(**nodes(sshPublicKey=key)).nodes.ssh_public_key == key.strip(), "cloud-init wants it on one line"
+    assert parsed(**nodes(sshPublicKey=key)).nodes.ssh_public_key == key.strip(), "cloud-init requires it on one line"
 
 
 def test_legal_name_is_made_canonical() -> None:
     written = parsed(**bank(legalName="C=GB,L=London,  O=Bank A")).bank.legal_name
-    assert written == "O=Bank A, L=London, C=GB", "two spellings of one name must not count as two names"
+    assert written == "O=Bank A, L=London, C=GB", "two spellings of one name must be one name"
 
 
 @pytest.mark.parametrize(
@@ -1780,13 +1784,13 @@ def test_legal_name_is_made_canonical() -> None:
     ],
     ids=["stack", "card", "stack-ipsec", "card-vnet"],
 )
-def test_link_is_open_until_somebody_says(configured: dict[str, Any], link: LinkKind | None) -> None:
+def test_without_a_configured_link_its_kind_is_undecided(configured: dict[str, Any], link: LinkKind | None) -> None:
     (found,) = parsed(peers=[configured]).peers
-    assert found.link is link, "which kind fits by default, only the peer's card can tell"
+    assert found.link is link, "the default follows from the peer's card"
 
 
 def pem(path: Path, count: int = 1) -> str:
-    """A PEM file with so many root certificates."""
+    """A PEM file with this number of root certificates."""
     path.write_bytes(b"".join(trustme.CA().cert_pem.bytes() for _ in range(count)))
     return str(path)
 
@@ -1812,12 +1816,10 @@ ZONES_NAME = "OU=Ledger Operations, O=Bank A, L=London, C=GB"
     ],
     ids=["another bank's", "the bank's", "a look-alike", "twice", "another identity's", "nobody's"],
 )
-def test_what_a_zone_did_not_certify_for_the_bank_is_refused(
-    tmp_path: Path, names: dict[str, str], wanted: str
-) -> None:
+def test_legal_names_of_other_banks_are_refused_in_a_zone(tmp_path: Path, names: dict[str, str], wanted: str) -> None:
     zone = {**ZONE, "trustRoot": pem(tmp_path / "root.pem")}
     (line,) = mistakes(**ledger(network={"zone": zone}, names=names))
-    assert wanted in line, "every node of a bank is the bank's legal name and an OU"
+    assert wanted in line, "a node's name is the bank's legal name with an OU"
 
 
 def test_legal_names_of_nodes_are_for_a_zone_only(tmp_path: Path) -> None:
@@ -1829,37 +1831,37 @@ def test_legal_names_of_nodes_are_for_a_zone_only(tmp_path: Path) -> None:
     assert (first.legal_name, second.legal_name) == (ZONES_NAME, "OU=node-2, O=Bank A, L=London, C=GB")
     for network in ({}, {"network": {"authority": "bank-a"}, "roles": {"node-2": "notary"}}):
         (line,) = mistakes(**ledger(names=names, **network))
-        assert "set without `network.zone`; wanted none" in line, "an authority certifies the bank's own"
+        assert "set without `network.zone`; wanted none" in line, "an authority certifies the bank's own names"
 
 
-def test_a_zone_says_all_of_itself(tmp_path: Path) -> None:
+def test_a_zone_requires_all_of_its_settings(tmp_path: Path) -> None:
     root = pem(tmp_path / "root.pem")
     zone = {**ZONE, "trustRoot": root}
     found = parsed(**ledger(network={"zone": zone})).ledger.network
-    assert found is not None, "there is a network"
-    assert found.zone is not None, "that others run"
-    assert str(found.zone.trust_root) == root, "the file that was named"
+    assert found is not None, "a network is configured"
+    assert found.zone is not None, "others operate it"
+    assert str(found.zone.trust_root) == root, "the configured file"
     lines = mistakes(**ledger(network={"zone": zone, "trustRoot": FINGERPRINT, "approval": "auto"}))
     assert [line.removeprefix(f"{PROJECT}:ledger.network.") for line in lines] == [
         "approval: auto: set beside `zone`; wanted none: the zone says it",
         f"trustRoot: {FINGERPRINT}: set beside `zone`; wanted none: the zone says it",
-    ], "each of the two by its key"
+    ], "each missing key is named"
     (line,) = mistakes(**ledger(network={"zone": zone, "authority": "bank-a"}))
-    assert "authority: bank-a: set beside `zone`; wanted one of the two" in line, "nobody has two networks"
+    assert "authority: bank-a: set beside `zone`; wanted one of the two" in line, "a bank can't have two networks"
     (line,) = mistakes(**ledger(network={"zone": {**zone, "trustRoot": pem(tmp_path / "two.pem", 2)}}))
     assert "2 certificates in it; wanted a PEM file with the network's root certificate alone" in line
     (line,) = mistakes(**ledger(network={"zone": {**zone, "networkMapUrl": "http://map.example"}}))
     assert "zone.networkMapUrl: http://map.example: wanted an https:// URL, port 443, without a user" in line
 
 
-def test_of_a_zones_file_only_the_root_certificate_reaches_a_vm(tmp_path: Path) -> None:
+def test_only_the_root_certificate_of_a_zones_file_reaches_a_vm(tmp_path: Path) -> None:
     authority = trustme.CA()
     root = authority.cert_pem.bytes()
     file = tmp_path / "root.pem"
     file.write_bytes("# Bänk\r\n".encode() + root + authority.private_key_pem.bytes())
     network = parsed(**ledger(network={"zone": {**ZONE, "trustRoot": str(file)}})).ledger.network
-    assert network is not None, "there is a network"
-    assert network.zone is not None, "that others run"
+    assert network is not None, "a network is configured"
+    assert network.zone is not None, "others operate it"
     text = network.zone.zone().trust_root
     assert text.encode() == root, (
         "custom data is not secret, and the file may have a private key, or any text, beside it"
@@ -1867,20 +1869,20 @@ def test_of_a_zones_file_only_the_root_certificate_reaches_a_vm(tmp_path: Path) 
     file.write_bytes(authority.issue_cert("zone.example").cert_chain_pems[0].bytes())
     (line,) = mistakes(**ledger(network={"zone": {**ZONE, "trustRoot": str(file)}}))
     assert "its certificate is no self-signed authority's; wanted the network's root certificate" in line, (
-        "no VM would enrol"
+        "no VM could enrol"
     )
 
 
 def test_a_member_may_certify_names_or_be_certified() -> None:
     own, theirs = parsed(**network()), parsed(**peers_network(trustRoot=FINGERPRINT, document=FINGERPRINT))
-    assert own.is_authority, "it is named itself"
-    assert not theirs.is_authority, "a peer is"
-    assert not parsed().is_authority, "nobody is"
-    assert theirs.ledger.network is not None, "it is in a network"
+    assert own.is_authority, "it is the authority"
+    assert not theirs.is_authority, "a peer is the authority"
+    assert not parsed().is_authority, "there is no authority"
+    assert theirs.ledger.network is not None, "it has a network"
     assert theirs.ledger.network.trust_root == theirs.ledger.network.document == FINGERPRINT, "a member may pin both"
 
 
-def test_a_notary_elsewhere_is_a_notary_too() -> None:
+def test_a_notary_may_belong_to_another_member() -> None:
     found = parsed(**ledger(network={"authority": "bank-a", "notaries": ["OU=node-1, O=Bank B, L=Dublin, C=IE"]}))
     assert found.is_authority, "the authority need not run the notary"
 
@@ -1889,7 +1891,7 @@ def test_a_platform_without_an_authority_has_none(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(PLATFORMS, "corda", replace(CORDA, authority=None))
     (line,) = mistakes(**ledger(network={"authority": "bank-a"}))
     assert line.endswith("ledger.network.authority: bank-a: no member certifies names of corda; wanted none"), (
-        "the key is misunderstood, and says so"
+        "the message says that the platform has no authority"
     )
 
 
@@ -1910,30 +1912,34 @@ def test_a_platform_without_an_authority_has_none(monkeypatch: pytest.MonkeyPatc
         ("ALL\n", False),
     ],
 )
-def test_permissions_are_those_that_a_node_reads(permission: str, accepted: bool) -> None:
+def test_permissions_have_cordas_syntax(permission: str, accepted: bool) -> None:
     changes = ledger(rpcUsers=[{**RPC_USER, "permissions": [permission]}])
     if accepted:
-        assert parsed(**changes).ledger.rpc_users[0].permissions == (permission,), "as Corda's resolver has it"
+        assert parsed(**changes).ledger.rpc_users[0].permissions == (permission,), "as in Corda's resolver"
     else:
         (line,) = mistakes(**changes)
         assert f"{PROJECT}:ledger.rpcUsers[0].permissions[0]: " in line, "a node would not start with it"
 
 
 @pytest.mark.parametrize("url", ["https://maven.example", "https://maven.example:443/", "https://20.9.0.4/a/b"])
-def test_a_repository_is_where_nodes_may_go(url: str) -> None:
-    assert parsed(**ledger(repository=url)).ledger.repository == url, "port 443, as security rules have it"
+def test_a_repository_uses_a_port_that_nodes_may_reach(url: str) -> None:
+    assert parsed(**ledger(repository=url)).ledger.repository == url, "port 443, as in the security rules"
 
 
 def test_another_version_comes_with_its_artifact_or_in_an_image(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert parsed(**ledger(version=CORDA.default_version)).ledger.artifact is None, "the platform knows its own"
+    assert parsed(**ledger(version=CORDA.default_version)).ledger.artifact is None, (
+        "the platform has the default version's artifact"
+    )
     image = {"id": f"{SUBSCRIPTION}/resourceGroups/g/providers/Microsoft.Compute/images/ledger"}
     found = parsed(**ledger(version="4.12"), **nodes(image=image))
-    assert found.ledger_version == "4.12", "the image has it"
+    assert found.ledger_version == "4.12", "the image may have it"
     monkeypatch.setitem(PLATFORMS, "corda", replace(CORDA, install=None))
-    assert parsed(**ledger(version="4.12")).ledger_version == "4.12", "where packages are all, nothing is fetched"
+    assert parsed(**ledger(version="4.12")).ledger_version == "4.12", (
+        "a platform that needs only packages has no artifacts"
+    )
 
 
-def test_the_ledger_is_what_was_configured() -> None:
+def test_the_ledger_has_the_configured_values() -> None:
     found = parsed(
         **ledger(
             version="4.12",
@@ -1945,26 +1951,26 @@ def test_the_ledger_is_what_was_configured() -> None:
             network={"authority": "bank-a", "approval": "auto", "eventHorizonDays": 7},
         )
     ).ledger
-    assert found.artifact is not None, "the bank named one"
+    assert found.artifact is not None, "the bank configured one"
     assert found.artifact.coordinates == "com.bank:corda:4.12-bank.1", "its own build"
-    assert [each.coordinates for each in found.applications] == ["com.bank:flows:1.0"], "what runs on the ledger"
-    assert found.roles == {"node-2": "notary"}, "the identity that was named"
+    assert [each.coordinates for each in found.applications] == ["com.bank:flows:1.0"], "the bank's applications"
+    assert found.roles == {"node-2": "notary"}, "the configured identity"
     assert [user.permissions for user in found.rpc_users] == [
         ("InvokeRpc.nodeInfo",),
         ("StartFlow.com.bank.Credit", "ALL"),
     ], "in order"
-    assert found.network is not None, "the bank named one"
-    assert found.network.approval is Approval.AUTO, "the bank said so"
+    assert found.network is not None, "the bank configured one"
+    assert found.network.approval is Approval.AUTO, "the bank configured it"
     assert found.network.event_horizon_days == 7, "one parameter can be changed alone"
 
 
-def test_those_who_may_read_the_gateway_are_named_before_their_bank_joins() -> None:
+def test_readers_of_the_gateway_are_configured_before_their_bank_joins() -> None:
     settings = parsed(gatewayReaders=[GROUP])
-    assert settings.gateway_readers == (UUID(GROUP),), "a newcomer needs this right before we list it"
+    assert settings.gateway_readers == (UUID(GROUP),), "a new member needs this right before it is listed as a peer"
 
 
 @pytest.mark.parametrize(("asn", "warned"), [(64512, True), (65515, False)])
-def test_a_gateway_beside_a_circuit_may_have_azures_number(asn: int, warned: bool) -> None:
+def test_a_gateway_beside_a_circuit_may_have_azures_asn(asn: int, warned: bool) -> None:
     settings = parsed(
         ENCRYPTED,
         **bank(asn=asn),
@@ -1973,9 +1979,9 @@ def test_a_gateway_beside_a_circuit_may_have_azures_number(asn: int, warned: boo
     )
     assert settings.bank.asn == asn
     assert any("beside connectivity.expressRoute" in each for each in warnings_of(settings)) is warned, (
-        "Microsoft's page has 65515 for both gateways in one network"
+        "Microsoft's documentation has 65515 for both gateways in one network"
     )
-    assert not any("beside" in each for each in warnings_of(parsed(**bank(asn=64512)))), "there is one gateway"
+    assert not any("beside" in each for each in warnings_of(parsed(**bank(asn=64512)))), "the gateway exists"
 
 
 def test_circuit_can_stand_beside_a_vpn() -> None:
@@ -1986,7 +1992,7 @@ def test_circuit_can_stand_beside_a_vpn() -> None:
         **{EXPRESS_ROUTE_KEY: AUTHORIZATION},
     )
     assert [each.link for each in settings.peers] == [None, LinkKind.EXPRESS_ROUTE], (
-        "a member may reach some peers over its circuit and others over VPN"
+        "a member may be linked to some peers over its circuit and to others over VPN"
     )
 
 
@@ -2013,26 +2019,26 @@ def test_the_gateway_has_a_budget_of_connections(sku: str, most: int) -> None:
         (line,) = mistakes(connectivity=gateway, peers=linked(kinds))
         key = f"{PROJECT}:connectivity.vpn.sku: {sku}"
         assert line == f"{key}: the links take {taken} connections; wanted {most} at most with {sku}", (
-            "over IPsec a peer takes two connections, else one at least, and Azure refuses what is beyond"
+            "over IPsec a peer takes two connections, else one at least, and Azure refuses more"
         )
 
 
 @pytest.mark.parametrize(("sku", "most"), BUDGETS)
-def test_the_budget_can_be_asked_for_once_the_cards_are_known(sku: str, most: int) -> None:
+def test_the_budget_is_checked_again_with_the_cards(sku: str, most: int) -> None:
     full = [LinkKind.IPSEC] * (most // 2)
     assert over_budget(full, GatewaySku(sku)) == [], "the whole budget can be used"
-    assert len(over_budget([*full, LinkKind.VNET_TO_VNET], GatewaySku(sku))) == 1, "what is beyond is one mistake"
+    assert len(over_budget([*full, LinkKind.VNET_TO_VNET], GatewaySku(sku))) == 1, "an exceeded budget is one mistake"
 
 
 @pytest.mark.parametrize("link", LinkKind)
 def test_each_instance_has_a_tunnel_to_each_instance_of_the_peer(link: LinkKind) -> None:
     meshed = 4 if CONNECTIONS_OF_LINK[link] else 0
-    assert TUNNELS_OF_LINK[link] == meshed, "one connection of two networks is a full mesh too"
+    assert TUNNELS_OF_LINK[link] == meshed, "one vnet-to-vnet connection is a full mesh too"
     of_connections = CONNECTIONS_OF_LINK[link] * TUNNELS_OF_CONNECTION.get(link, 0)
-    assert of_connections == meshed, "a bill is by connection, and misses none"
+    assert of_connections == meshed, "costs are by connection"
 
 
-def test_express_route_takes_no_connections() -> None:
+def test_links_over_express_route_take_no_connections() -> None:
     peers = [stack_peer(f"bank-{index}", link="express-route") for index in range(101)]
     settings = parsed(
         ENCRYPTED,
@@ -2045,11 +2051,11 @@ def test_express_route_takes_no_connections() -> None:
 
 def test_keys_of_other_namespaces_are_ignored() -> None:
     others = {"azure-native:tenantId": "x", "pulumi:tags": "x", "other:size": "huge", "decentralized:size": "huge"}
-    assert parse_settings(PROJECT, {**configuration(), **others}) == parsed(), "they belong to somebody else"
+    assert parse_settings(PROJECT, {**configuration(), **others}) == parsed(), "they belong to other programs"
 
 
 def loaded(*secret_keys: str, **changes: Any) -> Settings:
-    """What the program reads from the engine, for a stack of this configuration."""
+    """The settings that the program reads from the engine, for a stack of this configuration."""
 
     def load() -> Settings:
         configure(RuntimeSettings(project=PROJECT, stack="prod"))
@@ -2061,26 +2067,26 @@ def loaded(*secret_keys: str, **changes: Any) -> Settings:
 
 def test_the_stack_is_read_with_its_secrets() -> None:
     settings = loaded(EXPRESS_ROUTE_KEY, **CIRCUIT_ALONE)
-    assert settings == parsed(ENCRYPTED, **CIRCUIT_ALONE), "the engine's configuration is read as it is, once"
+    assert settings == parsed(ENCRYPTED, **CIRCUIT_ALONE), "the engine's configuration is read once, unchanged"
 
 
 def test_a_stack_with_mistakes_ends_without_a_traceback() -> None:
     with pytest.raises(pulumi.RunError) as refused:
         loaded(size="huge", colour="blue", **{EXPRESS_ROUTE_KEY: AUTHORIZATION})
     message = str(refused.value)
-    assert "stack prod" in message, "an operator of several stacks must learn which one is wrong"
+    assert "stack prod" in message, "the message must name the stack"
     for key in ("size: huge", "colour: unknown key", f"{EXPRESS_ROUTE_KEY}: [secret]"):
-        assert f"{PROJECT}:{key}" in message, "every mistake stands in the one message"
+        assert f"{PROJECT}:{key}" in message, "every mistake is in the message"
     assert AUTHORIZATION not in message, "no message shows a secret"
-    assert refused.value.__cause__ is None, "Pulumi prints the message of a RunError alone"
+    assert refused.value.__cause__ is None, "Pulumi prints only the message of a RunError"
 
 
-def test_settings_do_not_change() -> None:
+def test_settings_are_immutable() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         parsed().size = Size.LARGE  # type: ignore[misc]
 
 
-# --- Bugs that are known: each of these fails until it is mended. --------------------------------------------------
+# --- Regressions of found bugs -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -2092,24 +2098,24 @@ def test_settings_do_not_change() -> None:
     ],
     ids=["addressSpace", "bank", "operators"],
 )
-def test_what_is_encrypted_is_not_shown_by_its_own_check(key: str, value: Any, shown: str) -> None:
+def test_an_encrypted_value_is_not_shown_by_its_own_check(key: str, value: Any, shown: str) -> None:
     (line,) = mistakes(frozenset({f"{PROJECT}:{key}"}), **{key: value})
     assert shown not in line, "an encrypted value must not appear in a log"
 
 
 def test_a_private_ssh_key_is_not_shown() -> None:
     lines = mistakes(**nodes(sshPublicKey=f"-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEI{'x' * 43}\n"))
-    assert "xxxx" not in "".join(lines), "the wrong half pasted must not go to the logs"
+    assert "xxxx" not in "".join(lines), "a private key that was pasted by mistake must not be logged"
 
 
-def test_an_empty_authorization_is_none() -> None:
+def test_an_empty_authorization_is_refused() -> None:
     (line,) = mistakes(ENCRYPTED, **{**CIRCUIT_ALONE, EXPRESS_ROUTE_KEY: ""})
-    assert EXPRESS_ROUTE_KEY in line, "else Azure says so half way through the deployment"
+    assert EXPRESS_ROUTE_KEY in line, "otherwise Azure refuses it half way through the deployment"
 
 
 def test_a_key_in_snake_case_is_unknown() -> None:
     (line,) = mistakes(**policy(ike_encryption="AES256"))
-    assert "unknown key" in line, "a key that no table names must not be obeyed"
+    assert "unknown key" in line, "an undocumented key must be refused"
 
 
 @pytest.mark.parametrize(
@@ -2125,19 +2131,19 @@ def test_a_key_in_snake_case_is_unknown() -> None:
     ids=["lists", "objects", "digits", "no-number", "half-a-character", "digits-in-a-list"],
 )
 @pytest.mark.parametrize("key", ["bank", "nodes", "peers", "tags", "ledger"])
-def test_a_value_that_no_parser_takes_is_one_line(key: str, text: str) -> None:
+def test_a_value_that_no_parser_accepts_is_one_line(key: str, text: str) -> None:
     with pytest.raises(SettingsError) as refused:
         parse_settings(PROJECT, configuration() | {f"{PROJECT}:{key}": text})
     (line,) = str(refused.value).splitlines()
-    assert line.startswith(f"{PROJECT}:{key}: {text[:20]}"), "it names the key and the value"
-    assert "wanted" in line, "and what was wanted"
+    assert line.startswith(f"{PROJECT}:{key}: {text[:20]}"), "the message names the key and the value"
+    assert "wanted" in line, "the message says what is wanted"
 
 
 @pytest.mark.parametrize("path", ["x" * 5000, "x/" * 3000, "\0", "\ud800"], ids=["long", "deep", "nul", "surrogate"])
-def test_a_path_that_no_system_takes_is_one_line(path: str) -> None:
+def test_a_path_that_no_system_accepts_is_one_line(path: str) -> None:
     peer = {"name": "bank-b", "legalName": "O=Bank B, L=New York, C=US", "card": path, "fingerprint": FINGERPRINT}
     (line,) = mistakes(peers=[peer])
-    assert "wanted" in line, "an OSError is no message"
+    assert "wanted" in line, "an OSError must not be raised"
 
 
 @pytest.mark.parametrize(
@@ -2149,13 +2155,13 @@ def test_a_path_that_no_system_takes_is_one_line(path: str) -> None:
         (timedelta(days=-400), False),
     ],
 )
-def test_the_root_is_open_while_its_time_is_ahead(ahead: timedelta, opened: bool) -> None:
+def test_the_root_is_open_until_its_time(ahead: timedelta, opened: bool) -> None:
     until = f"{datetime.now(UTC) + ahead:%Y-%m-%dT%H:%M:%SZ}"
-    assert parsed(**network(rootOpenUntil=until)).root_open is opened, "a past time in a file is no mistake"
+    assert parsed(**network(rootOpenUntil=until)).root_open is opened, "a past time is valid"
 
 
-def test_the_root_is_closed_unless_somebody_says_otherwise() -> None:
-    assert not parsed(**network()).root_open, "an attacker on the authority's VM must not have the root"
+def test_the_root_is_closed_by_default() -> None:
+    assert not parsed(**network()).root_open, "an attacker on the authority's VM must not be able to use the root"
     assert parsed(**network()).ca_generation == 1
     assert not parsed().root_open
 
@@ -2175,7 +2181,7 @@ def test_the_root_is_closed_unless_somebody_says_otherwise() -> None:
 def test_a_misspelt_key_is_not_ignored(key: str, expected: str) -> None:
     with pytest.raises(SettingsError) as error:
         parse_settings(PROJECT, {**configuration(), key: "x"})
-    assert str(error.value).endswith(expected), "nobody would read it"
+    assert str(error.value).endswith(expected), "the program would not read it"
 
 
 @pytest.mark.parametrize("key", ["azure:location", "azure-classic:location", "azur-native:location"])
@@ -2183,9 +2189,11 @@ def test_a_region_under_another_namespace_is_one_mistake(key: str) -> None:
     values = {**configuration(location=None), key: "swedencentral"}
     with pytest.raises(SettingsError) as error:
         parse_settings(PROJECT, values)
-    assert str(error.value) == f"{key}: unknown namespace; wanted {LOCATION_KEY}", "and not one that is not set too"
+    assert str(error.value) == f"{key}: unknown namespace; wanted {LOCATION_KEY}", (
+        "and no second line about a missing region"
+    )
     other = {**configuration(), "azure:location": "westus"}
-    assert parse_settings(PROJECT, other).location == "swedencentral", "another provider's, where the region is set"
+    assert parse_settings(PROJECT, other).location == "swedencentral", "the region of another provider is set"
 
 
 @pytest.mark.parametrize(
@@ -2210,7 +2218,7 @@ def test_a_region_under_another_namespace_is_one_mistake(key: str) -> None:
 )
 def test_a_misspelt_key_is_one_mistake(changes: dict[str, Any], said: str) -> None:
     (line,) = mistakes(**changes)
-    assert line == f"{PROJECT}:{said}", "a second line would say that what stands there is not set"
+    assert line == f"{PROJECT}:{said}", "a second line would call the misspelt key missing"
 
 
 def test_a_section_under_a_misspelt_namespace_is_one_mistake() -> None:
@@ -2221,9 +2229,9 @@ def test_a_section_under_a_misspelt_namespace_is_one_mistake() -> None:
     assert str(error.value) == f"decentralised-trust:bank: unknown namespace; wanted {PROJECT}:bank"
 
 
-def test_a_key_that_is_set_too_is_not_what_a_misspelt_one_means() -> None:
+def test_a_misspelt_key_is_not_taken_for_one_that_is_set() -> None:
     (line,) = mistakes(sizes="medium")
-    assert "wanted one of addressSpace," in line, "the size is set: its name would not help"
+    assert "wanted one of addressSpace," in line, "the size is set: suggesting it would not help"
 
 
 def test_each_mistake_of_one_value_is_a_line() -> None:
@@ -2250,13 +2258,13 @@ def test_each_mistake_of_one_value_is_a_line() -> None:
             'tags["a/b"]: x: wanted a name of 1 to 128 printable characters, none of <>%&\\?/',
             f"tags.c: {'x' * 77}...: 257 characters; wanted 256 at most",
         )
-    ), "a person must not learn of the next mistake only after the first is corrected"
+    ), "the second mistake must not appear only after the first is corrected"
     lines = mistakes(**ledger(roles={"node-1": "king", "node-99": "king"}))
     assert [line.removeprefix(f"{PROJECT}:ledger.roles.") for line in lines] == [
         f"node-1: king: {roles}",
         "node-99: king: there is no such identity; wanted node-1 to node-6",
         f"node-99: king: {roles}",
-    ], "both what is wrong with the identity and what is wrong with its role"
+    ], "the mistakes of the identity and of its role"
 
 
 @pytest.mark.parametrize(
@@ -2270,9 +2278,9 @@ def test_each_mistake_of_one_value_is_a_line() -> None:
         ('tags[""]: x: ', {"tags": {"": "x"}}),
     ],
 )
-def test_a_value_is_shown_as_it_stands(shown: str, changes: dict[str, Any]) -> None:
+def test_a_value_is_shown_as_it_was_written(shown: str, changes: dict[str, Any]) -> None:
     (line,) = mistakes(**changes)
-    assert line.startswith(f"{PROJECT}:{shown}"), "with quotes where they are what is wrong, and escaped at most once"
+    assert line.startswith(f"{PROJECT}:{shown}"), "with quotes if they are wrong, and escaped at most once"
 
 
 @pytest.mark.parametrize("user", ["deploy:hunter2", "deploy:hun/ter2", "deploy:hun@ter2", "deploy:hun ter2"])
@@ -2280,7 +2288,7 @@ def test_a_value_is_shown_as_it_stands(shown: str, changes: dict[str, Any]) -> N
 def test_the_password_of_a_url_is_not_shown(scheme: str, user: str) -> None:
     (line,) = mistakes(**ledger(repository=f"{scheme}{user}@maven.example.com/releases"))
     assert "***@maven.example.com/releases: " in line
-    assert not re.search("hun|ter2", line), "a preview's output is read by everybody who reviews it"
+    assert not re.search("hun|ter2", line), "all reviewers can read a preview's output"
 
 
 def places(model: type[BaseModel] = Settings, above: Steps = ()) -> Iterator[Steps]:
@@ -2293,7 +2301,7 @@ def places(model: type[BaseModel] = Settings, above: Steps = ()) -> Iterator[Ste
 
 
 def with_value(steps: Steps, value: object) -> dict[str, str]:
-    """A configuration with an authority, one peer, application and user, and that value at a place."""
+    """A configuration with an authority, one peer, application and user, and this value at a place."""
     lists = {"applications": [ARTIFACT], "rpcUsers": [RPC_USER]}
     values = configuration(peers=[stack_peer()], ledger={**network()["ledger"], **lists})
     first, *inner = steps
@@ -2323,9 +2331,9 @@ def test_a_value_of_another_type_is_refused_by_its_own_key(steps: Steps) -> None
         for line in lines:
             assert "wanted " in line, f"{line}: it does not say what would be right"
             assert not PYDANTICS.search(line), f"{line}: in the project's words, not in a library's"
-    assert refused, "no setting takes anything"
+    assert refused, "no setting may accept any value"
 
 
 def test_each_text_setting_states_its_form() -> None:
     plain = [key_text(steps) for steps in places() if form_of(Settings, steps) == "text"]
-    assert plain == [], "`wanted text` helps nobody"
+    assert plain == [], "`wanted text` does not help"

@@ -13,7 +13,7 @@ WRONG = {
     "a kill before the stop": ({"kill_seconds": 19, "watchdog_seconds": 3}, "stop before kill"),
     "a kill after the lapse": ({"kill_seconds": 31}, "kill before lapse"),
     "a hung agent that outlives the kill": ({"watchdog_seconds": 7}, "hung agent killed by then"),
-    "a watchdog that one late sign sets off": ({"sign_seconds": 3}, "two signs before the watchdog"),
+    "a watchdog that fires after one late notification": ({"sign_seconds": 3}, "two signs before the watchdog"),
 }
 
 
@@ -28,7 +28,7 @@ WITHOUT_STORE = {
     "a stop before the next proof": ({"prove_seconds": 9}, "next proof before the stop"),
     "a kill before the stop": ({"kill_seconds": 12}, "stop before kill"),
     "a hung agent that outlives the kill": ({"kill_seconds": 17}, "hung agent killed by then"),
-    "a report of each hiccup": ({"report_seconds": 30}, "no report of what a lease outlives"),
+    "a report of each short outage": ({"report_seconds": 30}, "no report of what a lease outlives"),
 }
 
 

@@ -33,15 +33,15 @@ _PAUSE_SECONDS = 2
 
 
 def first_disk(made: image.Image) -> Path:
-    """What a VM without an image of its bank starts from. Its wheels are there already, but for the nights."""
+    """The disk of a VM without its bank's image, with wheels already installed except in nightly runs."""
     return made.disk if os.environ.get("LONG") else made.warm_disk
 
 
 def eventually(condition: Callable[[], Any], what: str) -> Any:
-    """Wait for a condition that comes sooner or later; gives its value. Raises TimeoutError."""
+    """Wait for a condition; returns its value. Raises TimeoutError."""
 
     def unhurried() -> Any:
-        # To ask takes a guest's processor from what is waited for.
+        # Each check costs the guest processor time.
         time.sleep(_PAUSE_SECONDS)
         return condition()
 
@@ -50,29 +50,29 @@ def eventually(condition: Callable[[], Any], what: str) -> Any:
 
 @dataclass
 class Bank:
-    """A VM, what it was given, and what is around it."""
+    """A VM, its configuration, and its services."""
 
     guest: Guest
     given: Delivered
     site: GuestServices
 
     def record(self) -> IdentityRecord:
-        """Who held the identity when."""
+        """The holders of the identity, with times."""
         with self.site.container(self.given.configuration.lease_container) as container:
             return IdentityRecord.from_json(IDENTITY, container.download_blob(IDENTITY).readall())
 
     def tenure(self, epoch: int) -> Tenure:
-        """Who held the identity in an epoch, and why it was released."""
+        """The holder of the identity in an epoch, and the reason of its release."""
         (found,) = [each for each in self.record().history if each.epoch == epoch]
         return found
 
     def lease(self) -> str:
-        """State of the identity's lease: `leased`, `expired` after a silent end, `available` after a release."""
+        """State of the identity's lease: `leased`, `expired` after it lapsed, `available` after a release."""
         with self.site.container(self.given.configuration.lease_container) as container:
             return str(container.get_blob_client(IDENTITY).get_blob_properties().lease.state)
 
     def await_ready(self, after: int = 0) -> dict[str, Any]:
-        """Wait for a ready node of an epoch after this one; gives the VM's health."""
+        """Wait for a ready node of a later epoch; returns the VM's health."""
 
         def ready() -> dict[str, Any] | None:
             health = self.guest.health()
@@ -81,7 +81,7 @@ class Bank:
         return eventually(ready, f"a ready node after epoch {after}")
 
     def await_lack(self, cause: Cause) -> dict[str, Any]:
-        """Wait until the VM tells that it lacks this; gives its health."""
+        """Wait until the VM reports that it lacks this; returns its health."""
 
         def lacks() -> dict[str, Any] | None:
             health = self.guest.health()
@@ -90,14 +90,14 @@ class Bank:
         return eventually(lacks, f"a VM without its {cause}")
 
     def cloud_init(self) -> dict[str, Any]:
-        """What cloud-init says of its work, once that is done."""
+        """The status of cloud-init, once it has finished."""
         self.await_ready()
         done = "test -e /run/cloud-init/result.json"
         eventually(lambda: self.guest.try_run(done) is not None, "the end of cloud-init's work")
-        return dict(json.loads(self.guest.run("cloud-init status --format json >/run/told; cat /run/told")))
+        return dict(json.loads(self.guest.run("cloud-init status --format json >/run/status; cat /run/status")))
 
     def await_installed(self) -> None:
-        """Wait for a ready node and the end of cloud-init's work. Raises TimeoutError, with the end of their logs."""
+        """Wait for a ready node and the end of cloud-init. Raises TimeoutError, with the end of their logs."""
         try:
             self.cloud_init()
         except TimeoutError as error:
@@ -106,7 +106,7 @@ class Bank:
             raise TimeoutError(f"{error}\n{logs}") from error
 
     def echo(self, line: str) -> str:
-        """What the node sends back of a line, within 30 s."""
+        """The node's answer to a line, within 30 s."""
         with (
             socket.create_connection((str(self.guest.address), _NODE.ports[P2P]), timeout=30) as connection,
             connection.makefile("rw") as lines,
@@ -115,18 +115,18 @@ class Bank:
             lines.flush()
             return lines.readline().strip()
 
-    def kept(self, epoch: int) -> list[str]:
-        """The lines that the node has kept on the share."""
+    def journal(self, epoch: int) -> list[str]:
+        """The lines of the node's journal on the share."""
         return (self.site.share.folder / IDENTITY / f"epoch-{epoch}" / JOURNAL).read_text().splitlines()
 
     def agent(self, value: str) -> str:
-        """What systemd says of the agent's unit."""
+        """A property of the agent's unit in systemd."""
         return self.guest.run(f"systemctl show ledger-agent --value --property {value}").strip()
 
 
 @contextmanager
 def around_a_vm(made: image.Image, given: Delivered, key: Path, folder: Path) -> Iterator[Bank]:
-    """A VM that gets what a plan says, in the network of this thread: it has no disk yet.
+    """A VM configured by a plan, in this thread's network namespace, without a disk yet.
 
     Args:
         made: the platform's image.

@@ -14,7 +14,7 @@ from tests.vm.planned import delivered
 
 @pytest.fixture(scope="session")
 def made() -> image.Image:
-    """What guests start from."""
+    """The platform's image for guests."""
     if why := image.missing():
         pytest.skip(why)
     if not npm.available():
@@ -24,7 +24,7 @@ def made() -> image.Image:
 
 @pytest.fixture(scope="session")
 def key(made: image.Image, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The administrator's."""
+    """The administrator's key."""
     path = tmp_path_factory.mktemp("ssh") / "key"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", path], check=True)
     return path
@@ -32,7 +32,7 @@ def key(made: image.Image, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def bank(made: image.Image, key: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bank]:
-    """A VM that has booted for the first time, without an image of the bank's own."""
+    """A VM after its first boot, without the bank's image."""
     given = delivered(key.with_suffix(".pub").read_text().strip())
     with (
         network.isolated(),

@@ -1,4 +1,4 @@
-"""A stack whose ledger is the stand-in platform, which its VMs get as any other: with the programs' sources."""
+"""A stack with the stand-in platform, whose sources its VMs get like any other platform's."""
 
 import base64
 import gzip
@@ -26,7 +26,7 @@ _KNOWN = "\nfrom lab.echo import ECHO\n\nPLATFORMS[ECHO.name] = ECHO\n"
 
 @dataclass(frozen=True)
 class Delivered:
-    """What Azure would hand to the node VMs."""
+    """What Azure passes to the node VMs."""
 
     custom_data: str
     user_data: str
@@ -41,7 +41,7 @@ class Delivered:
 
     @property
     def files(self) -> dict[str, str]:
-        """What cloud-init is to write, by its path; what is no text is left out."""
+        """Files that cloud-init writes, by path; without binary files."""
         return files_of_document(self.document)
 
     @property
@@ -55,7 +55,7 @@ class Delivered:
 
 @contextmanager
 def with_stand_in_platform() -> Iterator[None]:
-    """The stand-in is a platform of the program, whose VMs get its sources."""
+    """Make the stand-in a platform of the program, whose sources VMs get."""
     of_vm, of_image = sources.files_of, sources.every_file
 
     def completed(files: Mapping[str, str]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""A VM of the bank's own image, which a guest makes as the recipe says, without Packer and Azure's own packages."""
+"""A VM of the bank's image, which a guest builds by the recipe, without Packer and Azure's packages."""
 
 import base64
 import hashlib
@@ -26,7 +26,7 @@ ID = f"/subscriptions/{uuid.UUID(int=7)}/resourceGroups/g/providers/Microsoft.Co
 
 
 def provisioning(**variables: str | Sequence[str]) -> str:
-    """A shell script: what the recipe's provisioner runs."""
+    """The shell script of the recipe's provisioner."""
     recipe = (ROOT / "image" / "ledger-node.pkr.hcl").read_text(encoding="utf-8")
     recipe = re.sub(r'\$\{join\(" ", var\.(\w+)\)\}', lambda found: " ".join(variables[found[1]]), recipe)
     recipe = re.sub(r"\$\{var\.(\w+)\}", lambda found: str(variables[found[1]]), recipe)
@@ -39,7 +39,7 @@ def provisioning(**variables: str | Sequence[str]) -> str:
 
 
 def build(guest: Guest, made: image.Image) -> None:
-    """Do what Packer does with its VM, and power it off."""
+    """Build the image on a VM as Packer does, and power the VM off."""
     helper = made.packages / image.HELPER
     script = provisioning(
         packages=[*ECHO.packages(ECHO.default_version), *UBUNTU_PACKAGES],
@@ -51,7 +51,7 @@ def build(guest: Guest, made: image.Image) -> None:
         guest.run(f"base64 --decode >{path} <<END\n{base64.encodebytes(content).decode()}END\n")
     guest.run("sh -eux /tmp/script.sh </dev/null", seconds=PATIENCE_SECONDS)
     states = guest.run(f"systemctl show --value --property ActiveState {' '.join(units())}").split()
-    assert {*states} == {"inactive"}, "the VM that makes an image has nothing of a bank's"
+    assert {*states} == {"inactive"}, "the VM that builds an image has no data of a bank"
     guest.run("rm /tmp/script.sh")
     guest.try_run("systemctl poweroff")
     guest.await_off(PATIENCE_SECONDS)
@@ -59,7 +59,7 @@ def build(guest: Guest, made: image.Image) -> None:
 
 @pytest.fixture(scope="module")
 def bank(made: image.Image, key: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bank]:
-    """A VM that starts from the image, after the VM that has made it."""
+    """A VM that starts from the image, after the build."""
     given = delivered(key.with_suffix(".pub").read_text().strip(), image=ID)
     folder = tmp_path_factory.mktemp("bank")
     with network.isolated(), around_a_vm(made, given, key, folder) as bank:
@@ -67,18 +67,18 @@ def bank(made: image.Image, key: Path, tmp_path_factory: pytest.TempPathFactory)
         with powered_on(builder, first_disk(made)):
             build(builder, made)
         bank.site.fetched.clear()
-        # Azure gives each VM its own.
+        # Azure gives each VM another one.
         bank.site.metadata.vm_id = str(uuid.uuid4())
         with powered_on(bank.guest, builder.disk):
             yield bank
 
 
 def test_a_vm_of_an_image_serves_without_installing_anything(bank: Bank) -> None:
-    told = bank.cloud_init()
+    result = bank.cloud_init()
     log = bank.guest.run("cat /var/log/cloud-init.log")
-    assert (told["status"], told["errors"]) == ("done", []), f"{told}\n{log[-3000:]}"
+    assert (result["status"], result["errors"]) == ("done", []), f"{result}\n{log[-3000:]}"
     assert bank.await_ready()["epoch"] == 1
-    assert bank.site.fetched == [], "it fetches nothing"
+    assert bank.site.fetched == [], "the VM downloads nothing"
     assert bank.echo("one") == "one"
     assert bank.guest.run("systemctl --failed --no-legend --plain") == ""
     states = bank.guest.run(f"systemctl show --value --property ActiveState {' '.join(units())}").split()
@@ -97,11 +97,11 @@ def test_it_has_the_images_files_the_packaged_helper_and_the_plans_configuration
     }
     assert bank.guest.run("dpkg --search /usr/sbin/mount.aznfs").startswith("aznfs: ")
     mounted = json.loads(bank.guest.run(f"findmnt --json --mountpoint {SHARE}"))["filesystems"][0]
-    assert mounted["fstype"] == "nfs4", "by the helper"
+    assert mounted["fstype"] == "nfs4", "the mount helper mounted it"
 
 
 @pytest.mark.usefixtures("ending")
-def test_a_vm_that_azure_is_about_to_end_releases_its_identity_and_approves(bank: Bank) -> None:
+def test_a_vm_that_azure_is_about_to_delete_releases_its_identity_and_approves(bank: Bank) -> None:
     before, metadata = bank.await_ready()["epoch"], bank.site.metadata
     metadata.schedule("Terminate", 600)
     eventually(lambda: metadata.events[0]["EventStatus"] == "Started", "the agent's approval")
