@@ -116,7 +116,7 @@ class Agent:
             return None if waiting.cancelled() else waiting.result()
 
     async def _standby(self) -> Lease:
-        away, earliest = False, 0.0
+        outage, earliest = False, 0.0
         while True:
             try:
                 async with asyncio.timeout(self._timing.request_seconds):
@@ -128,9 +128,9 @@ class Agent:
                     self._free = free
                     self._changed.set()
                 now = self._clock.now()
-                if away:
-                    # Holders whose nodes went on while the store was away renew first, so no takeover is needed.
-                    away, earliest = False, now + self._timing.returning_seconds
+                if outage:
+                    # Holders whose nodes ran on in the outage renew first, so no takeover is needed.
+                    outage, earliest = False, now + self._timing.returning_seconds
                 if (
                     self._prerequisites.met(holding=False)
                     and now >= earliest
@@ -141,7 +141,7 @@ class Agent:
                 log.info("%s", error)
             except Exception as error:
                 # The next answer may differ, so any error is retried.
-                away = True
+                outage = True
                 self._status.reason = f"the lease store does not answer: {reason_of('standby', error)}"
                 self._status.cause = Cause.LEASES
                 log.warning("%s", self._status.reason)
@@ -310,12 +310,12 @@ class Agent:
             except (SupersededError, LeaseRefusedError) as error:
                 return str(error)
             except (UnavailableError, TimeoutError) as error:
-                # An outage, not the node's failure; `_watch_prerequisites` decides whether another VM fares better.
+                # An outage, not the node's failure; `_watch_prerequisites` decides whether another VM helps.
                 why = lack = str(error) or repr(error)
             except DamagedError as error:
                 why, pause = str(error), DAMAGE_SECONDS
             except WaitingError as error:
-                # The error says who must act: another VM would fare no better.
+                # The error says who must act: another VM would not help.
                 why, cause = str(error), error.cause
             except (SoftwareError, OSError, ValueError) as error:
                 why, failed = str(error), True

@@ -40,7 +40,7 @@ _SERVED_PREFIX = "n"
 _SILENT_ROUNDS = 3
 """Rounds in a row without an answer after which a peer is reported."""
 _DIALLED = 16
-"""Nodes of one peer that are dialled at the same time."""
+"""Nodes of one peer that are probed at the same time."""
 
 _OBJECT = TypeAdapter(dict[str, Any])
 
@@ -313,7 +313,7 @@ class Exchange(PeerNetwork):
             await self._pause(self.intervals.fetch)
 
     async def _reaches(self, addresses: Sequence[str]) -> bool:
-        """Whether one of a peer's nodes takes a connection; dials no more after the first that does."""
+        """Whether one of a peer's nodes takes a connection; probes no more after the first that does."""
         for first in range(0, len(addresses), _DIALLED):
             if any(await asyncio.gather(*map(self.listens, addresses[first : first + _DIALLED]))):
                 return True
@@ -428,7 +428,7 @@ class Exchange(PeerNetwork):
         troubles = {} if self._trouble is None else {me: self._trouble}
         for name, peer in sorted(self._peers.items()):
             if peer.answer is None and (not peer.was_read or peer.stored):
-                # Reporting the member without nodes would make the node forget it.
+                # Without its nodes the node would remove the member.
                 troubles[name] = peer.trouble or f"{name}: its stored information is not read yet"
                 continue
             published = peer.answer.nodes if peer.answer else ()

@@ -1,6 +1,6 @@
-"""Keeps a node running while only the lease store is away, as long as database and share know no other holder.
+"""Keeps a node running while only the lease store is unavailable, as long as database and share know no other holder.
 
-The store may be away for this VM alone: then a standby acquires the identity when the lease lapses, and its fence
+It may be unavailable for this VM alone: then a standby acquires the identity when the lease lapses, and its fence
 ends this node's sessions. So a proof asks the fence, never the clock, and a refusal is never overruled.
 """
 
@@ -30,7 +30,7 @@ class Failsafe:
         self._reported = ""
 
     async def run(self) -> str:
-        """Prove whenever the store is away; returns why the node must stop now. Never raises."""
+        """Prove while the store is unavailable; returns why the node must stop now. Never raises."""
         lease = self._lease
         while True:
             self._report()
@@ -42,7 +42,7 @@ class Failsafe:
                     await self._prove()
             except SupersededError as error:
                 lease.lost = True
-                return f"the lease store is away, and another holder is there: {error}"
+                return f"the lease store is unavailable, and there is another holder: {error}"
             except Exception as error:
                 log.warning("%s: no proof: %s", lease.identity, reason_of("a proof of the fence", error, OSError))
             else:
@@ -52,15 +52,15 @@ class Failsafe:
             await asyncio.sleep(wait)
 
     def _report(self) -> None:
-        away = self._lease.seconds_unanswered
-        if away is None:
+        unanswered = self._lease.seconds_unanswered
+        if unanswered is None:
             if self._reported:
                 log.warning("%s: the lease store answers again", self._lease.identity)
                 self._status.clear_lease_fault(self._reported)
                 self._reported = ""
-        elif away >= FAILSAFE.report_seconds:
+        elif unanswered >= FAILSAFE.report_seconds:
             self._status.clear_lease_fault(self._reported)
             self._reported = (
-                f"the lease store has not answered for {away:.0f} s; the node goes on by proofs of its fence"
+                f"the lease store has not answered for {unanswered:.0f} s; the node runs on by proofs of its fence"
             )
             self._status.lease = self._status.lease or self._reported

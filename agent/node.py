@@ -53,7 +53,7 @@ class End:
     planned: bool = False
     """The node still runs, so it may be drained first."""
     failed: bool = False
-    """The node's own failure, which counts as a failed start: another VM may fare better."""
+    """The node's own failure, which counts as a failed start: another VM may help."""
 
 
 class Node:
@@ -374,7 +374,7 @@ class Node:
                     "%s", reason_of(f"{self._identity.name}: can't check whether it is stale", error, SoftwareError)
                 )
                 continue
-            # While the lease store is away no node may start.
+            # In an outage of the lease store no node may start.
             if why and self._lease.fresh:
                 wait = self._rng.uniform(0, intervals.stagger)
                 log.info("%s: restarts in %.0f s: %s", self._identity.name, wait, why)

@@ -64,7 +64,7 @@ class Event(BaseModel):
 
 
 class _Document(BaseModel):
-    """`DocumentIncarnation` is not needed: event ids tell events apart."""
+    """`DocumentIncarnation` is not needed: events have ids."""
 
     model_config = ConfigDict(alias_generator=to_pascal)
 

@@ -42,7 +42,7 @@ async def answering(what: str, seconds: float | None = REQUEST_SECONDS) -> Async
     except TimeoutError:
         raise UnavailableError(f"{what}: no answer{f' in {seconds:g} s' if seconds else ''}") from None
     except (AzureError, OSError) as error:
-        # The inner exception tells a network error from a name that does not resolve.
+        # The inner exception says whether a name did not resolve.
         below = getattr(error, "inner_exception", None)
         reason = type(error).__name__ + (f" ({type(below).__name__})" if below else "")
         raise UnavailableError(f"{what}: {reason}") from None

@@ -6,7 +6,7 @@ class ResourceError(Exception):
 
 
 class SupersededError(ResourceError):
-    """A newer epoch exists: this VM must give the identity up."""
+    """A newer epoch exists: this VM must release the identity."""
 
 
 class NewerEpochError(SupersededError):
@@ -23,4 +23,4 @@ class UnavailableError(ResourceError):
 
 
 class DamagedError(ResourceError):
-    """Stored data is damaged or missing. Only a person may repair it; nothing overwrites it."""
+    """Stored data is damaged or missing. Only an operator may repair it; nothing overwrites it."""

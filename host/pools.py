@@ -1,4 +1,4 @@
-"""Assigns connections to pools by the address ranges on the members' cards: each has its own places in a server."""
+"""Assigns connections to pools by the address ranges on the members' cards: each has its own slots in a server."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, IPv4Network
 from host.service import in_background, repeat
 from host.vault import Peers
 
-STRANGERS = "strangers"
+UNKNOWN = "unknown"
 """The pool of every address outside all members' ranges."""
 READ_SECONDS = 20.0
 """Interval of reading the peers; `BankVault` caches them."""
@@ -27,7 +27,7 @@ class MemberPools:
         if found in self._own:
             return "own"
         name = next((name for name, network in self._ranges.items() if found in network), None)
-        return STRANGERS if name is None else f"peer {name}"
+        return UNKNOWN if name is None else f"peer {name}"
 
     async def read(self) -> None:
         """Read the peers' ranges; a peer whose card is unreadable keeps its last range. Raises ResourceError."""

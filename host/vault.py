@@ -119,7 +119,7 @@ class BankVault:
         """
         text = await self._read(VaultSecret.PEERS)
         if text is None:
-            # An empty list would make nodes forget their peers.
+            # An empty list would make nodes remove their peers.
             raise UnavailableError(f"{self._named(VaultSecret.PEERS)} is not there yet")
         names = self._parse(VaultSecret.PEERS, TypeAdapter(dict[str, str]), text)
         cards: dict[str, Card] = {}

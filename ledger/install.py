@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     try:
         pkgutil.resolve_name(platform.install)(wanted)
-    except Exception as error:  # Whatever a platform raises, one line tells it.
+    except Exception as error:  # Whatever a platform raises is reported in one line.
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return 1
     return 0

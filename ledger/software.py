@@ -76,10 +76,10 @@ class SoftwareContext:
     installation: Path
     """Folder of the installed and verified artifacts."""
     frontend: str
-    """Address that peers and applications dial."""
+    """Address to which peers and applications connect."""
     documents: Documents
     network: AuthorityAccess | Zone | None
-    """Who certifies names; None: nobody."""
+    """The authority or zone that certifies names."""
     trust_root: str | None
     """`sha256:` and the hash of the network's root certificate (DER), if the configuration pins it."""
     rpc_users: Callable[[], Awaitable[Sequence[RpcAccount]]]
@@ -127,7 +127,7 @@ class Process:
 
 
 RESTART_STATUS = os.EX_TEMPFAIL
-"""Exit status of a process that must restart because a dependency was away. It counts as no failure if the node was
+"""Exit status of a process that must restart because a dependency was unavailable. It counts as no failure if the node was
 ready before."""
 
 

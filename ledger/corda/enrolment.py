@@ -155,7 +155,7 @@ class Enrolment:
     def renewal_due(self, chains: Chains) -> bool:
         """Whether newer certificates than `chains` are stored, so that a node with these should restart.
 
-        Due certificates are requested in the background, so no node stops while the authority is away. They are also
+        Due certificates are requested in the background, so no outage of the authority stops a node. They are also
         due when another CA certifies names, since the last one may be about to be revoked.
         """
         self._check_issuer()
@@ -234,7 +234,7 @@ class Enrolment:
     async def network_parameters(self, verify: Callable[[bytes], Awaitable[int]]) -> bytes | None:
         """The network's signed parameters for the node's file; None if there are none, or a zone distributes them.
 
-        If the authority is away or its answer is unusable, the stored parameters stay in use: a wrong answer must not
+        If the authority's answer is missing or unusable, the stored parameters stay in use: a wrong answer must not
         stop every node of the bank.
 
         Args:
@@ -242,7 +242,7 @@ class Enrolment:
                 the node's own code. Nothing unverified is stored.
 
         Raises:
-            WaitingError: the authority is away, and nothing is stored.
+            WaitingError: the authority does not answer, and nothing is stored.
             SoftwareError: its answer is not proven, and nothing is stored.
             UnavailableError: the documents do not answer.
             DamagedError: the enrolment key is unusable, and nothing is stored.
@@ -321,7 +321,7 @@ class Enrolment:
             self._root = root
         return self._root
 
-    # --- What is kept ----------------------------------------------------------------------------------------------
+    # --- Stored certificates ---------------------------------------------------------------------------------------
 
     def _usable(
         self, document: Document | None, identity: Identity, keys: Mapping[str, bytes], root: x509.Certificate
@@ -377,7 +377,7 @@ class Enrolment:
             raise SoftwareError(f"{what} is {fingerprint(root)}; wanted the pinned {pin}")
         return root
 
-    # --- Asking ----------------------------------------------------------------------------------------------------
+    # --- Requests --------------------------------------------------------------------------------------------------
 
     async def _obtain(
         self, identity: Identity, keys: Mapping[str, bytes], root: x509.Certificate, stored: Chains | None

@@ -284,8 +284,8 @@ class Installed:
             others = dict(made_of.items() - artifacts.items())
             lacking = dict(artifacts.items() - made_of.items())
             raise InstallationError(
-                f"{self.folder}: installed {_told(others) or 'nothing besides'}; wanted "
-                f"{_told(lacking) or 'nothing besides'}: an image brings what it was built with"
+                f"{self.folder}: installed {_listed(others) or 'nothing besides'}; wanted "
+                f"{_listed(lacking) or 'nothing besides'}: an image brings what it was built with"
             )
         found = dict(_hashes(self.folder))
         found.pop(MANIFEST, None)
@@ -449,7 +449,7 @@ class Installed:
         )
 
 
-def _told(artifacts: Mapping[str, str]) -> str:
+def _listed(artifacts: Mapping[str, str]) -> str:
     return ", ".join(f"{coordinates} with SHA-256 {digest}" for coordinates, digest in sorted(artifacts.items()))
 
 

@@ -86,7 +86,7 @@ class NodeConf:
 
     legal_name: str
     frontend: str
-    """Address that peers dial; published in the node's information."""
+    """Address to which peers connect; published in the node's information."""
     listen: str
     """Address that the node listens on."""
     local: str

@@ -147,7 +147,7 @@ class Revocations:
     async def follow(self, chains: Chains) -> None:
         """Get the lists that a node with these certificates needs, and keep them current from now on.
 
-        The authority is asked, so that a start knows each revocation; if it is away, the stored lists serve.
+        The authority is asked, so that a start knows each revocation; if it does not answer, the stored lists serve.
 
         Raises:
             WaitingError: a list could never be fetched.
@@ -282,7 +282,7 @@ class Revocations:
         return known is None or found.parsed.number > known.parsed.number
 
     async def _respond(self, request: web.BaseRequest) -> web.StreamResponse:
-        # Whatever URL a stranger's certificate names, a node gets only these lists.
+        # Whatever URL a certificate names, a node gets only these lists.
         found = self._lists.get(request.raw_path)
         if found is None or request.method != "GET":
             return web.Response(status=HTTPStatus.NOT_FOUND)

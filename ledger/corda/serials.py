@@ -1,6 +1,6 @@
 """The highest serial number of each node's information that the bank ever accepted; it outlives the node.
 
-Node information is signed, so an old one is as genuine as the newest: only the serial number tells them apart.
+Node information is signed, so an old one is as genuine as the newest: only serial numbers distinguish them.
 """
 
 import hashlib

@@ -114,7 +114,7 @@ _CONNECT_SECONDS = 5
 _STATEMENT_SECONDS = 60
 _UNANSWERED_SECONDS = 90
 """Longer than any statement of a running node; a migration's may take longer."""
-_AWAY_SECONDS = 40
+_OUTAGE_SECONDS = 40
 """After so many seconds without the database a node is not ready, whatever its pool says."""
 _REFRESH_LIMIT_SECONDS = 75
 """Longer than a statement may take."""
@@ -128,7 +128,7 @@ _WANTED_SECONDS = 30
 _MAX_INFO_BYTES = 1 << 20
 """A node's information has some 10 KB."""
 _LOOK_SECONDS = 5
-"""Interval of checking the database while it is away, during a drain or a migration."""
+"""Interval of checking the database in its outage, a drain or a migration."""
 _SERVER_RUN = (
     "SELECT pg_postmaster_start_time(), left(pg_walfile_name(pg_current_wal_lsn()), 8), stats_reset"
     " FROM pg_stat_bgwriter"
@@ -171,7 +171,7 @@ class _Start:
     """Password of the key stores."""
     agent_password: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
     token: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
-    away_since: float | None = None
+    outage_since: float | None = None
     """Monotonic time since which the agent does not reach the database; None while it does."""
     timeouts: int = 0
     """How often the node got no connection from its pool in time, as last reported."""
@@ -563,8 +563,8 @@ class CordaSoftware(Software):
         report = await self._report(place)
         if report is None:
             return Readiness.DOWN
-        away = self._start(place).away_since
-        lost = away is not None and time.monotonic() - away > _AWAY_SECONDS
+        since = self._start(place).outage_since
+        lost = since is not None and time.monotonic() - since > _OUTAGE_SECONDS
         started = report.status == "STARTED" and report.pool.total > 0 and not lost
         ready = started and await listens(f"{self._node_host}:{place.identity.ports[P2P]}")
         return Readiness.READY if ready else Readiness.UP
@@ -675,7 +675,7 @@ class CordaSoftware(Software):
         """Set the node's drain mode, and wait for its flows to end.
 
         Raises:
-            SoftwareError: it does not answer, refuses, or its database was away: some flows then wait for the node's
+            SoftwareError: it does not answer, refuses, or its database failed: some flows then wait for the node's
                 next start.
         """
         start = self._start(place)
@@ -803,7 +803,7 @@ class CordaSoftware(Software):
                         await asyncio.sleep(_REFRESH_SECONDS)
                         await self._follow_revocations(start)
             except (UnavailableError, TimeoutError) as error:
-                start.away_since = began if start.away_since is None else start.away_since
+                start.outage_since = began if start.outage_since is None else start.outage_since
                 log.warning("%s: the database can't be reached: %s", name, error or "no answer")
             except Exception as error:
                 log.warning("%s: %s", name, reason_of(f"{name}: its database", error, SoftwareError))
@@ -827,10 +827,10 @@ class CordaSoftware(Software):
             if await _server_run(connection) != start.server_run:
                 await self._restart(start, "its database's server ended all sessions")
                 return
-            if start.away_since is not None and start.timeouts > start.timeouts_before:
+            if start.outage_since is not None and start.timeouts > start.timeouts_before:
                 await self._restart(start, "its database was out of reach, and is back")
                 return
-            start.away_since, start.timeouts_before = None, start.timeouts
+            start.outage_since, start.timeouts_before = None, start.timeouts
 
     async def _wait_until_unreachable(self, start: _Start) -> None:
         """Return when the database has been unreachable for `_UNANSWERED_SECONDS`."""
@@ -1035,7 +1035,7 @@ async def _connected(place: Place) -> AsyncIterator[AsyncConnection[Any]]:
         ) as connection:
             yield connection
     except psycopg.OperationalError as error:
-        # An outage: another VM would fare no better.
+        # An outage: another VM would not help.
         raise UnavailableError(f"{place.identity.name}: database: {str(error).strip()}") from error
     except psycopg.Error as error:
         raise SoftwareError(f"{place.identity.name}: database: {str(error).strip()}") from error

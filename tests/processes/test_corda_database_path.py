@@ -128,16 +128,16 @@ def test_a_node_whose_database_was_out_of_reach_restarts(
 
     async def story() -> None:
         start: Any = SimpleNamespace(
-            place=place, figures={}, away_since=None, timeouts=0, timeouts_before=0, counted=time.monotonic() + 1e6
+            place=place, figures={}, outage_since=None, timeouts=0, timeouts_before=0, counted=time.monotonic() + 1e6
         )
         async with software._connected(place) as connection:
             start.server_run = await software._server_run(connection)
         path.cut()
         await look(start)
-        assert start.away_since, "the outage begins with the first failed attempt"
+        assert start.outage_since, "the outage begins with the first failed attempt"
         path.mend()
         await look(start)
-        assert (restarts, start.away_since) == ([], None), "no connection of the node's pool timed out"
+        assert (restarts, start.outage_since) == ([], None), "no connection of the node's pool timed out"
         path.cut()
         await look(start)
         start.timeouts = 1

@@ -277,10 +277,10 @@ def test_a_silent_database_has_a_time_limit(
 def test_the_database_is_checked_as_long_as_figures_are_requested(
     corda: CordaSoftware, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    start: Any = SimpleNamespace(place=place, away_since=None, wanted=time.monotonic() + 0.2)
+    start: Any = SimpleNamespace(place=place, outage_since=None, wanted=time.monotonic() + 0.2)
     monkeypatch.setattr(software, "_LOOK_SECONDS", 0.05)
     asyncio.run(asyncio.wait_for(corda._watch_database(start), 30))
-    assert start.away_since is not None, "it was unreachable"
+    assert start.outage_since is not None, "it was unreachable"
 
 
 def test_a_nodes_figures_take_one_connection(
@@ -301,7 +301,7 @@ def test_a_nodes_figures_take_one_connection(
         looks += 1
 
     async def story() -> None:
-        start: Any = SimpleNamespace(place=at(place, server), away_since=None, wanted=time.monotonic() + 60)
+        start: Any = SimpleNamespace(place=at(place, server), outage_since=None, wanted=time.monotonic() + 60)
         keeping = asyncio.create_task(corda._watch_database(start))
         while looks < 20:
             await asyncio.sleep(0.01)

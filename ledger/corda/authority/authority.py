@@ -78,7 +78,7 @@ KEYS_AT_MOST = 8
 ROOT_LOOK_SECONDS = 300.0
 """Interval of checking whether the root key is open, while nothing waits for it."""
 ROOT_URGENT = timedelta(days=30)
-"""When something that only the root key renews is so near its end, a person is asked to open the root."""
+"""Before the end of anything that only the root key renews, an operator is asked to open the root."""
 
 _REQUESTS, _OPEN, _NONCES = "requests/", "open/", "nonces/"
 """Prefixes of blob names; `open/` has a blob per undecided request."""
@@ -136,7 +136,7 @@ class Lifetimes:
     root_list: timedelta = timedelta(days=396)
     """13 months, so that opening the root once a year suffices."""
     revocation_list: timedelta = timedelta(days=90)
-    """So long an authority may be away without stopping nodes."""
+    """An authority may be unavailable so long without stopping nodes."""
     revocation_list_renewal: timedelta = timedelta(days=1)
 
 

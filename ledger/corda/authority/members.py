@@ -41,7 +41,7 @@ class Entitlement:
         """Why a canonical name is not certified for the member; None if it may be."""
         if legal_name not in self.legal_names:
             return f"{legal_name} is not on the card of {self.member}; wanted one of its nodes"
-        # Exact comparison: applications on the ledger tell banks apart in the same way.
+        # Exact comparison, as by applications on the ledger.
         if str(LegalName.bank_of(legal_name)) != self.bank:
             return f"{legal_name} is none of {self.bank}, which was agreed with {self.member}; wanted that and an OU"
         return None

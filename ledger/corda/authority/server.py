@@ -62,9 +62,9 @@ class Requests:
             key = await self._proving(member, lambda key: proof.equal(given, prove(key)))
         except (UnavailableError, DamagedError) as error:
             log.info("%s", error)
-            return _plain(HTTPStatus.SERVICE_UNAVAILABLE, "the authority's vault is away")
+            return _plain(HTTPStatus.SERVICE_UNAVAILABLE, "the authority's vault is unavailable")
         if key is None:
-            # Not a warning: these are collected, and a stranger could fill the workspace with them.
+            # Not a warning: anybody could fill the workspace, which collects warnings.
             log.info("a request in the name of %s from %s is not proven", member, request.remote)
             return _plain(HTTPStatus.UNAUTHORIZED, "wanted a member's request, proven by its enrolment key")
         status, content, headers = await self._proven(member, nonce, int(time), request.method, path, body)
@@ -110,7 +110,7 @@ class Requests:
             return (*_text(HTTPStatus.NOT_FOUND, "no such request; wanted an id that this member was given"), {})
         except (UnavailableError, DamagedError) as error:
             log.warning("%s %s of %s: %s", method, path, member, error)
-            return (*_text(HTTPStatus.SERVICE_UNAVAILABLE, "the authority's vault or register is away"), {})
+            return (*_text(HTTPStatus.SERVICE_UNAVAILABLE, "the authority's vault or register is unavailable"), {})
 
     async def _answer(
         self, member: str, method: str, path: str, body: bytes
@@ -152,7 +152,7 @@ class RevocationLists:
             return _plain(HTTPStatus.NOT_FOUND, str(error.args[0]))
         except (UnavailableError, DamagedError) as error:
             log.info("%s", error)
-            return _plain(HTTPStatus.SERVICE_UNAVAILABLE, "the authority's register is away")
+            return _plain(HTTPStatus.SERVICE_UNAVAILABLE, "the authority's register is unavailable")
         return web.Response(body=content, content_type="application/pkix-crl")
 
 

@@ -44,13 +44,13 @@ class _Builder(Protocol[_Signed_co]):
 
 async def sign(builder: _Builder[_Signed_co], signer: Signer) -> _Signed_co:
     """Sign a certificate or a revocation list with a remote key."""
-    asked = _Away(signer.public_key)
+    asked = _RemoteKey(signer.public_key)
     builder.sign(asked, SHA256())
     assert asked.data is not None  # noqa: S101
-    return builder.sign(_Away(signer.public_key, asked.data, await signer.sign(asked.data)), SHA256())
+    return builder.sign(_RemoteKey(signer.public_key, asked.data, await signer.sign(asked.data)), SHA256())
 
 
-class _Away(ec.EllipticCurvePrivateKey):
+class _RemoteKey(ec.EllipticCurvePrivateKey):
     """Stands in for a remote private key: collects the bytes to sign, or returns their signature."""
 
     def __init__(
@@ -90,10 +90,10 @@ class _Away(ec.EllipticCurvePrivateKey):
     def private_bytes(self, encoding: Any, format: Any, encryption_algorithm: Any) -> bytes:  # noqa: A002, ARG002
         self._nowhere()
 
-    def __copy__(self) -> "_Away":
+    def __copy__(self) -> "_RemoteKey":
         return self
 
-    def __deepcopy__(self, _: Any) -> "_Away":
+    def __deepcopy__(self, _: Any) -> "_RemoteKey":
         return self
 
 
@@ -128,7 +128,7 @@ def revocation_list(
     return builder
 
 
-# --- Requests (PKCS#10) ---
+# --- Requests (PKCS#10) --------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ import java.lang.reflect.Proxy;
 import java.nio.ByteBuffer;
 
 /**
- * Refuses sizes, counts and depths in a message that its bytes can't hold, before memory is allocated for them. Proton
- * 0.33 accepts any: a few bytes of any peer then end or hang a node, whatever the JVM's options are, and again at each
- * restart, since the message stays queued. A refused message is logged and dropped by Corda.
+ * Refuses sizes, counts and depths that a message's bytes can't hold, before memory is allocated. Proton 0.33 accepts any:
+ * a peer's few bytes then end or hang a node, and again at each restart, since the message stays queued. Corda logs and
+ * drops a refused message.
  */
 final class DecoderLimits implements InvocationHandler {
     /** A Corda object takes two levels, and its construction far more stack. */
@@ -74,7 +74,7 @@ final class DecoderLimits implements InvocationHandler {
         }
     }
 
-    /** Each element has at least one byte, except in an array of empty elements, which nobody sends. */
+    /** Each element has at least one byte, except in an array of empty elements, which no node sends. */
     private void verify(ByteBuffer bytes) {
         int start = bytes.position();
         int left = bytes.remaining() - INT_BYTES;

@@ -6,10 +6,7 @@ import java.lang.management.MemoryPoolMXBean;
 import java.lang.management.MemoryType;
 import java.util.List;
 
-/**
- * Ends a node whose heap stays full, since it would stop to answer. One failed allocation does not end it:
- * any message can cause one.
- */
+/** Ends a node whose heap stays full. One failed allocation does not end it: any message can cause one. */
 final class HeapWatch extends Thread {
     /** EX_OSERR of sysexits.h: the machine's resources are used up. */
     static final int STATUS = 71;
@@ -46,7 +43,7 @@ final class HeapWatch extends Thread {
             } catch (InterruptedException stopped) {
                 return;
             } catch (OutOfMemoryError full) {
-                // If not even this works, the agent gets no answer and ends the node.
+                // If this fails too, the agent gets no answer and ends the node.
                 continue;
             }
         }

@@ -126,7 +126,7 @@ final class Journal implements AutoCloseable {
         return content;
     }
 
-    /** Why a node could not read the message; empty if it could, as far as can be seen here. */
+    /** Why a node could not read the message; empty if it probably could. */
     private static String refused(byte[] content) {
         if (content.length <= MAGIC.length || !Arrays.equals(MAGIC, Arrays.copyOf(content, MAGIC.length))) {
             return "it is nothing of Corda's";

@@ -4,8 +4,8 @@ import java.time.Duration;
 import net.corda.node.Corda;
 
 /**
- * A Corda node with monitoring: {@code Node ARGUMENTS}, all of them the node's. System properties, none secret, name the
- * additional ports; see {@link Monitoring} and {@link RpcForwarder}.
+ * A Corda node with monitoring: {@code Node ARGUMENTS}, all of them the node's. System properties name the additional
+ * ports.
  */
 public final class Node {
     private static final long LOOK_MILLISECONDS = 1000;
@@ -35,7 +35,7 @@ public final class Node {
         try {
             HandshakeRetries.setInterval(Duration.ofMinutes(1));
         } catch (ReflectiveOperationException | RuntimeException another) {
-            // Another version of Corda: a peer is only tried less often.
+            // Another version of Corda.
             System.err.println("<4>WARN Node: after failed TLS handshakes a peer is tried once a day: " + another);
         }
     }

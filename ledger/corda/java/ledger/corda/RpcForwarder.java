@@ -8,9 +8,8 @@ import java.net.Socket;
 import java.util.concurrent.Semaphore;
 
 /**
- * A second port for the node's RPC, since the node itself binds only one. It is the same on all nodes of a bank, so that
- * the load balancer can balance connections over them; open from the node's start until its drain. It forwards TLS
- * between application and node.
+ * The RPC port that all nodes of a bank share, so that the load balancer can balance connections over them; open from the
+ * node's start until its drain. It forwards TLS to the node's own port, since a node binds only one.
  */
 final class RpcForwarder extends Thread {
     private static final int MAX_CONNECTIONS = 256;
@@ -80,7 +79,7 @@ final class RpcForwarder extends Thread {
                 begun = true;
             }
         } catch (IOException | OutOfMemoryError gone) {
-            // The port is closed, or no thread is available; other connections may still be served.
+            // The port is closed, or no thread is available.
         } finally {
             if (!begun) {
                 close(client);
@@ -113,7 +112,7 @@ final class RpcForwarder extends Thread {
         }
     }
 
-    /** Copies until one side ends, then closes both: TLS does not go on half-closed, and the place is needed. */
+    /** Copies until one side ends, then closes both: TLS has no half-closed connections. */
     private static void copy(Socket from, Socket to) {
         byte[] buffer = new byte[BUFFER_BYTES];
         try {
