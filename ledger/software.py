@@ -127,8 +127,7 @@ class Process:
 
 
 RESTART_STATUS = os.EX_TEMPFAIL
-"""Exit status of a process that must restart because a dependency was unavailable. It counts as no failure if the node was
-ready before."""
+"""Exit status of a process that must restart since a dependency failed: no failure if the node was ready before."""
 
 
 class Software(Protocol):

@@ -559,7 +559,7 @@ CASES = (
         "telemetry-stopped",
         "no VM reports",
         {"_LogOperation": [], "Heartbeat": beats(40)},
-        [("no VM reports",)],
+        [("no heartbeat of any VM",)],
     ),
     Case(
         "telemetry-stopped",
