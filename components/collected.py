@@ -1,4 +1,4 @@
-"""Logs and counters that are collected of a member's resources: what a tile, an alert rule or a runbook reads."""
+"""Logs and counters that are collected from a member's resources, for tiles, alert rules and runbooks."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,8 +10,8 @@ class LogCategory(StrEnum):
     AUDIT_EVENT = "AuditEvent"
     """Each request to a vault."""
     STORAGE_DELETE = "StorageDelete"
-    """Each deletion of a blob. Reads and lease renewals, most of an account's requests, are not collected: nobody
-    looks at them, and blob versions show what was written."""
+    """Each deletion of a blob. Reads and lease renewals, most of an account's requests, are not
+    collected: blob versions show what was written."""
     POSTGRESQL_LOGS = "PostgreSQLLogs"
     TUNNEL = "TunnelDiagnosticLog"
     """Changes of a tunnel's state."""

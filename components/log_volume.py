@@ -98,8 +98,8 @@ def volumes(senders: Senders) -> Mapping[str, Volume]:
         # An authority's VM sends the VM metrics too, and the days left of the authority's certificates.
         + (len(BY_VM) + _ENDS_OF_A_NODE + len(OF_AUTHORITY)) * senders.authority_vms
     )
-    # Reads of the list of peers, each peer's card, and the bank's own card. What strangers make an authority's VM
-    # read is bounded, below a hundredth of the lowest cap, and not counted here.
+    # Reads of the list of peers, each peer's card, and the bank's own card. Reads that unauthenticated requests cause
+    # are limited, below a hundredth of the lowest cap, and not counted here.
     secrets = (2 + senders.peers) * DAY / SECRET_POLL_SECONDS + DAY / STANDBY.costly_check_seconds
     connections = (
         senders.identities * senders.connections * DAY / _POOL_SECONDS

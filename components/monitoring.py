@@ -12,7 +12,7 @@ from components.roles import BuiltInRole, grant, grant_groups
 
 _WORKSPACE = "workspace"
 _ASSOCIATE_LINUX_VMS = "/providers/Microsoft.Authorization/policyDefinitions/2ea82cdd-f2e8-4500-af75-67a2e084ca74"
-"""Azure's own policy "Configure Linux Machines to be associated with a Data Collection Rule"; it wants both roles."""
+"""Azure's own policy "Configure Linux Machines to be associated with a Data Collection Rule"; it needs both roles."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class MonitoringArgs:
     operators: Sequence[str] = ()
     """Optional. Entra groups that may read logs, metrics and the workbook."""
     retention_days: int = 90
-    """Optional. Days that logs are kept, 30 to 730."""
+    """Optional. Retention of logs in days, 30 to 730."""
 
     def __post_init__(self) -> None:
         if not 30 <= self.retention_days <= 730:

@@ -27,7 +27,7 @@ class VaultArgs:
     resource_group_id: Input[str]
     """Required. Resource group of the vaults, the scope of custom roles: they are defined before the vaults exist."""
     purge_protection: bool = True
-    """Optional. Nobody can purge deleted objects before `soft_delete_days`; it can't be switched off again."""
+    """Optional. Deleted objects can't be purged before `soft_delete_days`; it can't be switched off again."""
     soft_delete_days: int = 90
     """Optional. Days that deleted objects can be restored, 7 to 90; fixed when the vault is created."""
 

@@ -35,11 +35,11 @@ _SHARE_FILE = str(FOLDER / "share.env")
 _EGRESS_UNIT = "ledger-egress.service"
 INSTALL = f"{_PREFIX}/install.sh"
 _COMMANDS = "/usr/local/bin"
-"""Where a shell looks for commands, that of Azure's run command too."""
+"""In the PATH of shells, Azure's run command included."""
 _CAPABILITIES = ("CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP", "CAP_KILL")
 """With these the agent starts and ends a node under another user, which has none of them."""
 _MOUNT_UNIT = f"{str(SHARE).strip('/').replace('/', '-')}.mount"
-"""systemd makes it of the mounted share."""
+"""systemd's name of the share's mount unit."""
 _REQUIRES = f"BindsTo={_EGRESS_UNIT}\nAfter={_EGRESS_UNIT} {_MOUNT_UNIT}\nConditionPathExists={EGRESS_FILE}\n"
 """No agent starts without its nodes' rules; with `Requires` it would where the rules' unit is skipped. When the VM
 shuts down, the agent ends before the share is unmounted. No start waits for that: nothing starts the mount's unit."""

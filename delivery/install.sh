@@ -30,7 +30,7 @@ if [ -f "$archive.sha256" ]; then
 fi
 
 if [ $# -gt 0 ]; then
-    # Nothing else retries when a repository is away.
+    # Nothing else retries when a repository is unavailable.
     attempt=1
     # HOME: Maven's cache.
     until (cd "$prefix/source" && HOME=/root PYTHONDONTWRITEBYTECODE=1 "$prefix/venv/bin/python" -m ledger.install "$@"); do

@@ -102,7 +102,7 @@ def encoded(path: str, text: str) -> str:
         line = text.split("\n")[number - 1]
         raise ValueError(
             f"{path}, line {number}: {line!r:.80} can't be packed; wanted no blanks alone, and no tabs or other"
-            " control characters: by these the archive tells indents and capitals"
+            " control characters: the archive marks indents and capitals with these"
         )
     return _lowered(_relative(text))
 

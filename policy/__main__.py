@@ -1,6 +1,6 @@
 """The checklist as a Pulumi policy pack: `pulumi preview --policy-pack policy`, once `make policy` has set it up.
 
-A policy is a section of docs/checklist.md. What a preview can't know yet, such as ids, it does not judge.
+A policy is a section of docs/checklist.md. Values that a preview does not know, such as ids, are not judged.
 """
 
 import sys

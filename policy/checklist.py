@@ -1,4 +1,4 @@
-"""The Azure checklist: what PSRule for Azure, the Azure Proactive Resiliency Library and checkov ask of a member.
+"""The Azure checklist: what PSRule for Azure, the Azure Proactive Resiliency Library and checkov require of a member.
 
 Each line is met, by a check over a recorded run of a large member, or waived for a written reason. `render` writes
 docs/checklist.md from it. PSRule's rules are named `Azure.*`, checkov's `CKV_AZURE_*`; of the resiliency library's
@@ -848,7 +848,7 @@ def _principal(policy: StackResource) -> str:
     stated = policy.inputs if policy.known_outputs is None else policy.known_outputs
     principal: str | None = (stated.get("identity") or {}).get("principalId")
     if principal is None:
-        raise UnknownError(f"{policy.name}: its identity's principal is not known yet")
+        raise UnknownError(f"{policy.name}: its identity's principal is unknown")
     return principal
 
 
@@ -1180,7 +1180,7 @@ CHECKLIST: Mapping[str, Sequence[Item]] = {
             "Azure.PostgreSQL.AADOnly",
             "no passwords",
             waived_because=(
-                "Each epoch of an identity signs in by a role of its own, so that an older one can be shut out, and "
+                "Each epoch of an identity signs in with its own role, so that an older epoch can be shut out, and "
                 "all VMs are one Entra principal. The role's password exists in the node's memory alone."
             ),
         ),

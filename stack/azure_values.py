@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 from components.node_scale_set import MODEL_TAG
 
 # learn.microsoft.com/azure/virtual-machines/sizes/overview, 2026-11-29: x64, two vCPUs, over 4 GiB, trusted launch,
-# premium disks, encryption at host, SCSI. The newer v6 has NVMe alone and wants another image.
+# premium disks, encryption at host, SCSI. The newer v6 has only NVMe and requires another image.
 _VM_SIZES = re.compile(
     r"Standard_(?:"
     r"[DE](?:2|4|8|16|32|48|64)s_v3"
@@ -25,7 +25,7 @@ _VM_SIZES = re.compile(
 )
 _SUBSCRIPTION = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 _GROUP = rf"/subscriptions/{_SUBSCRIPTION}/resourceGroups/[\w().-]{{0,89}}[\w()-]/providers"
-# Not as Pydantic's patterns: its regex engine, Rust's, takes 9 MB for so many `\w`, each all of Unicode's letters.
+# Not as Pydantic's patterns: its regex engine takes 9 MB for so many `\w`, each with all of Unicode's letters.
 _IMAGE_ID = re.compile(
     rf"{_GROUP}/Microsoft\.Compute/"
     r"(?:images/[\w.-]+|galleries/[\w.]+/images/[\w.-]+(?:/versions/(?:latest|\d+\.\d+\.\d+))?)"
@@ -40,9 +40,9 @@ MAX_APPLICATION_NETWORKS = 100
 OWN_TAGS = ("bank", "project", "managed-by")
 """Names of the tags that the program sets on every taggable resource; on scale sets `MODEL_TAG` too."""
 MAX_TAGS = 15 - len(OWN_TAGS)
-"""Most tags in the configuration. A secret of Key Vault takes 15 tags, the fewest of all resources:
+"""Most tags in the configuration. A secret of Key Vault has at most 15 tags, the fewest of all resources:
 learn.microsoft.com/azure/key-vault/general/about-keys-secrets-certificates."""
-# Storage accounts take the shortest names, learn.microsoft.com/azure/azure-resource-manager/management/tag-resources.
+# Storage accounts have the shortest names, learn.microsoft.com/azure/azure-resource-manager/management/tag-resources.
 _MAX_TAG_NAME, _MAX_TAG_VALUE = 128, 256
 _RESERVED_TAG = re.compile(r"(?i)(microsoft|azure|windows)")
 _NO_TAG_NAME = re.compile(r"[<>%&\\?/]")

@@ -1,4 +1,4 @@
-"""Reads a card, or all outputs of a stack, from a file, in the encodings in which people save it."""
+"""Reads a card, or all outputs of a stack, from a file in any encoding that shells and editors write."""
 
 import codecs
 from pathlib import Path

@@ -76,7 +76,7 @@ def _shrinking(settings: Settings, live: int | None) -> Iterator[str]:
 
 
 def made_with(settings: Settings) -> MadeWith:
-    """What the next update compares its settings with."""
+    """Settings of this update that the next one compares with its own."""
     return MadeWith(
         soft_delete_days=settings.key_vault.soft_delete_days,
         geo_redundant_backup=settings.geo_redundant_backup if settings.platform.database else None,
@@ -85,9 +85,9 @@ def made_with(settings: Settings) -> MadeWith:
 
 
 def once_made(value: _T, *made: pulumi.Output[Any] | None) -> pulumi.Output[_T]:
-    """A value for the next update, exported only when these outputs of resources are there.
+    """A value for the next update, exported only once these outputs of resources exist.
 
-    What a failed update has not made must not bind the next one.
+    A failed update must not bind the next one.
     """
     return pulumi.Output.all(*filter(None, made)).apply(lambda _: value)
 

@@ -46,12 +46,12 @@ class Member:
 
     @cached_property
     def listeners(self) -> tuple[Listener, ...]:
-        """What its node VMs listen on."""
+        """Listeners of its node VMs."""
         return (*listeners(self.identities, self.settings.ledger.application_ports), NETWORK_INFO)
 
     @property
     def authority(self) -> AuthorityNeeds | None:
-        """What the network authority needs that this member runs; None if it runs none."""
+        """Requirements of the network authority that this member runs; None if it runs none."""
         return self.settings.authority_needs
 
     @property
@@ -63,7 +63,7 @@ class Member:
 
     @property
     def authority_peer(self) -> PeerMember | None:
-        """The peer that certifies names for this member; None if this member does so itself, or nobody does."""
+        """The peer that certifies names for this member; None if it does so itself, or there is none."""
         return authority_peer(self.settings, self.peers)
 
     @property

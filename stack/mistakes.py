@@ -1,4 +1,4 @@
-"""Error messages for what a person writes: `key: value: what is wrong; wanted form`, a line for each mistake.
+"""Error messages for documents that people write: `key: value: what is wrong; wanted form`, a line for each mistake.
 
 Pydantic finds the mistakes; its own messages are never shown.
 """
@@ -145,7 +145,7 @@ def mistakes_of(error: ValidationError, model: type[BaseModel], document: object
     """
     found = [*_found(error, model, document)]
     meant = {each.meant for each in found}
-    # One line for one mistake: what is misspelt is not set either.
+    # One line for one mistake: a misspelt key is missing too.
     return (each for each in found if each.steps not in meant)
 
 
@@ -196,16 +196,16 @@ def _said(error: ErrorDetails, form: str) -> str:
             return f"{context['actual_length']} of them; wanted {context['max_length']} at most"
         case "too_short":
             return f"wanted {context['min_length']} or more"
-    # Digits or `true` in quotes look right at first sight.
+    # Otherwise digits or `true` in quotes would look right.
     text = "text" if isinstance(error["input"], str) and error["type"] in _NOT_IN_TEXT else ""
     wrong = ", ".join(filter(None, (text, _NOT_OF_TYPE.get(error["type"]), _WRONG.get(error["type"]))))
     return f"{wrong}; wanted {form}" if wrong else f"wanted {form}"
 
 
 NO_FILE: Final = "no_file"
-"""Error type of a path at which there is no file."""
+"""Error type of a path without a file."""
 _WRONG: Final[Mapping[str, str]] = {NO_FILE: "no such file"}
-"""What is wrong with a value of the right type, by error type."""
+"""Text of a mistake in a value of the right type, by error type."""
 _NOT_OF_TYPE: Final[Mapping[str, str]] = {
     "bool_type": "",
     "dict_type": "no object",
@@ -217,7 +217,7 @@ _NOT_OF_TYPE: Final[Mapping[str, str]] = {
     "tuple_type": "no list",
     "uuid_type": "no text",
 }
-"""What is wrong with a value of the wrong type, by pydantic's error type; empty if the wanted form says it."""
+"""Text of a mistake in a value of the wrong type, by pydantic's error type; empty if the form says it."""
 _NOT_IN_TEXT: Final = frozenset({"bool_type", "float_type", "int_type"})
 """Error types of values that a person may have put in quotes by mistake."""
 
@@ -297,7 +297,7 @@ def _plain(annotation: Any, metadata: tuple[Any, ...], description: str) -> _Pla
 def _form(place: _Place) -> str:  # noqa: PLR0911
     stated = [each.text for each in place.metadata if isinstance(each, Form)]
     if stated:
-        # The outermost: a field's own before that of its type.
+        # The outermost: a field's own form before that of its type.
         return stated[-1]
     origin = get_origin(place.type)
     if origin is tuple:

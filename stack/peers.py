@@ -247,7 +247,7 @@ def _roles(identities: Sequence[Identity], peers: Sequence[PeerMember]) -> dict[
 
 
 def authority_peer(settings: Settings, peers: Sequence[PeerMember]) -> PeerMember | None:
-    """The peer that certifies names for this member; None if this member does so itself, or nobody does."""
+    """The peer that certifies names for this member; None if this member does so itself, or there is no authority."""
     network = settings.ledger.network
     return next((peer for peer in peers if network and peer.name == network.authority), None)
 

@@ -1,4 +1,4 @@
-"""What each public Azure region offers to this program, according to Microsoft's pages: `regions.json`.
+"""The offer of each public Azure region, according to Microsoft's pages: `regions.json`.
 
 `make regions` writes the file from those pages. A region that they do not name is refused: better than a deployment
 that fails half way.
@@ -19,7 +19,7 @@ _COMMON_GENERATION = 5
 
 
 class ZoneRedundancy(StrEnum):
-    """Whether a region takes a PostgreSQL server with a standby in another zone."""
+    """Whether a region accepts a PostgreSQL server with a standby in another zone."""
 
     OPEN = "open"
     CLOSED = "closed"
@@ -29,7 +29,7 @@ class ZoneRedundancy(StrEnum):
 
 @dataclass(frozen=True)
 class PostgresqlOffer:
-    """What Azure Database for PostgreSQL offers in a region."""
+    """The offer of Azure Database for PostgreSQL in a region."""
 
     generations: tuple[int, ...]
     """Generations of its Intel VMs: 5 is `Standard_D2ds_v5`."""
@@ -38,7 +38,7 @@ class PostgresqlOffer:
 
 
 class ServerOffer(StrictModel):
-    """What a region offered when a PostgreSQL server was created: later offers change no live server."""
+    """A region's offer when a PostgreSQL server was created: later offers change no live server."""
 
     zone_redundant: bool
     """Whether its standby may be in another zone."""
@@ -54,7 +54,7 @@ class Region:
 
     name: str
     zones: tuple[str, ...]
-    """Availability zones by number; empty where the region has none."""
+    """Availability zones by number; empty if the region has none."""
     pair: str | None
     """The paired region, to which geo-redundant storage copies; None if there is none."""
     postgresql: PostgresqlOffer | None
@@ -66,7 +66,7 @@ class Region:
 
     @property
     def server_offer(self) -> ServerOffer:
-        """What the region offers to a PostgreSQL server that is created now."""
+        """The offer to a PostgreSQL server that is created now."""
         offer = self.postgresql
         generations = [each for each in (offer.generations if offer else ()) if each <= _COMMON_GENERATION]
         return ServerOffer(

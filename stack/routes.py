@@ -141,7 +141,7 @@ def _has_shorter(
 def _reached_over_a_peer(
     route: LearnedRoute, own: MembershipCard, peers: Sequence[MembershipCard]
 ) -> MembershipCard | None:
-    """The member to whose whole range a route leads over another one; None where it does not."""
+    """The member to whose whole range a route leads over another member; None if it does not."""
     cards = {_asn(card): card for card in peers if card.gateway}
     hops = route.hops
     if len(hops) < 2 or len(set(hops)) < len(hops) or not cards.keys() >= set(hops):

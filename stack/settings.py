@@ -103,7 +103,7 @@ class HighAvailability(StrEnum):
 
 @dataclass(frozen=True)
 class SizeProfile:
-    """What a size stands for, where the configuration says nothing else."""
+    """The defaults of a size."""
 
     count: int
     """Node VMs."""
@@ -114,7 +114,7 @@ class SizeProfile:
 
 
 # Counts and monitoring: learn.microsoft.com/azure/architecture/example-scenario/apps/decentralized-trust.
-# VM sizes: a Corda node takes about 1 GiB of heap and wants more than 4 GiB of memory in its VM. AMD's VMs are a
+# VM sizes: a Corda node takes about 1 GiB of heap and needs more than 4 GiB of memory in its VM. AMD's VMs are a
 # tenth cheaper than Intel's with the same vCPUs, memory and disks.
 SIZES: dict[Size, SizeProfile] = {
     Size.SMALL: SizeProfile(
@@ -141,7 +141,7 @@ SIZES: dict[Size, SizeProfile] = {
 }
 
 MIN_VMS, MAX_VMS = 2, 15
-"""Node VMs of one member; 2 to 15 was the reach of the scenario's first template."""
+"""Node VMs of one member; the scenario's first template had 2 to 15."""
 
 
 class GatewaySku(StrEnum):
@@ -174,7 +174,7 @@ def _existing_file(path: Path) -> Path:
     try:
         there = path.is_file()
     except OSError:
-        # Longer than a path can be, for one.
+        # For example a path that is too long.
         there = False
     if not there:
         raise PydanticCustomError(NO_FILE, "no such file")
@@ -182,7 +182,7 @@ def _existing_file(path: Path) -> Path:
 
 
 ExistingFile = Annotated[Path, AfterValidator(_existing_file)]
-"""Not pydantic's `FilePath`: an OSError of that one ends the run."""
+"""Not pydantic's `FilePath`, whose OSError would end the run."""
 
 
 def _certificate(path: Path) -> Path:
@@ -206,17 +206,17 @@ def _certificates(path: Path) -> list[Certificate]:
     try:
         return load_pem_x509_certificates(path.read_bytes())
     except Exception:
-        # An odd version, for one, raises no ValueError.
+        # A malformed certificate may raise any exception.
         return []
 
 
 ROOT_OPEN_AT_MOST = timedelta(hours=24)
-"""A first network takes about an hour; a root that stays open longer than a day is forgotten, not used."""
+"""Longest time that the root may be open. A first network takes about an hour."""
 _UTC_TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
 def _root_open_until(value: object) -> datetime | None:
-    """When the root closes; None where it has: a past time stays in a file and means nothing."""
+    """When the root closes; None if that has passed: a past time in a file is valid and has no effect."""
     wanted = f"wanted a UTC time such as {datetime.now(UTC) + timedelta(hours=8):{_UTC_TIME}}, with the Z"
     try:
         until = datetime.strptime(value, _UTC_TIME).replace(tzinfo=UTC) if isinstance(value, str) else None
@@ -252,7 +252,7 @@ def _true_or_false(value: object) -> object:
 
 
 MAX_PLATFORM_VERSION = 200
-"""Above that of each release: 12 for Corda 4.10, 140 for 4.12. A number that no node has shuts all of them out."""
+"""Above each release's platform version: 12 for 4.10, 140 for 4.12. One that no node has would exclude all."""
 
 Pin = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$"), Form("sha256: and 64 hex digits")]
 MemberText = Annotated[
@@ -264,7 +264,7 @@ BankText = Annotated[str, Form("an X.500 name with O, L and C, such as O=Bank A,
 
 _LABEL = "([a-z0-9-]{0,61}[a-z0-9])?"
 _DOMAIN = re.compile(rf"([a-z0-9]{_LABEL}\.)+[a-z]{_LABEL}")
-"""No number at its end: resolvers take 127.1 for an address."""
+"""A host name; its last label is no number, since resolvers take 127.1 for an address."""
 # iana.org/assignments/special-use-domain-names, but the names of examples; and what RFC 6762 lists beside .local.
 _NO_PUBLIC_DOMAIN = tuple(
     f".{each}"
@@ -278,7 +278,7 @@ def _public_host(url: str) -> str:
     host = urlsplit(url).hostname or ""
     try:
         address = IPv4Address(host)
-        # Python takes multicast and Azure's wire server for global.
+        # Python regards multicast and Azure's wire server as global.
         public = address.is_global and is_public(address)
     except ValueError:
         public = len(host) <= 253 and bool(_DOMAIN.fullmatch(host)) and not host.endswith(_NO_PUBLIC_DOMAIN)
@@ -329,7 +329,7 @@ class BankSettings(_Section):
 
 
 class ImageSettings(_Section):
-    """Where the node VMs' disk comes from."""
+    """The image of the node VMs' disk."""
 
     id: Annotated[str, AfterValidator(check_image_id), Form("the resource id of an image")] = Field(
         description="resource id of an image, or of an image version of a compute gallery"
@@ -372,7 +372,7 @@ StackName = Annotated[
 
 
 class PeerSettings(_Section):
-    """One other member that this one is linked to, and whose stack is up."""
+    """Another member to which this one is linked; its stack must be deployed."""
 
     name: MemberText = Field(description="the peer's `bank.name`")
     legal_name: BankText | None = Field(
@@ -406,17 +406,19 @@ class PeerSettings(_Section):
         elif self.stack is not None and self.card is not None:
             yield Flaw("set beside `stack`; wanted one of the two", ("card",))
         if self.card is not None and self.fingerprint is None:
-            yield Flaw("not set; wanted the one that the peer told you, beside a `card`", ("fingerprint",))
+            yield Flaw(
+                "not set; wanted the peer's fingerprint, as agreed out of band, beside a `card`", ("fingerprint",)
+            )
 
 
 class LinkPolicy(IpsecPolicy):
-    """The policy of all links, where the default can't be."""
+    """The policy of all links, if it is not the default."""
 
     model_config = ConfigDict(extra="forbid", populate_by_name=False, strict=True)
 
 
 class KeyGenerationSettings(KeyGenerations):
-    """Generations as they are configured: a misspelt key would leave a leaked key in use."""
+    """Configured generations. Unknown keys are refused: a misspelt one would leave a leaked key in use."""
 
     model_config = ConfigDict(extra="forbid", populate_by_name=False)
 
@@ -466,7 +468,7 @@ class ConnectivitySettings(_Section):
 
 
 class ZoneSettings(_Section):
-    """A network that others run."""
+    """A network that others operate."""
 
     registration_url: HttpsUrl = Field(
         description="`https://` URL, port 443, without a user, of its registration service"
@@ -477,17 +479,17 @@ class ZoneSettings(_Section):
     ] = Field(description="PEM file with its root certificate")
 
     def zone(self) -> Zone:
-        """The part of it that VMs need."""
+        """The settings that VMs need."""
         return Zone(
             registration_url=self.registration_url,
             network_map_url=self.network_map_url,
-            # What else is in the file, a private key for one, must not get into custom data.
+            # Other content of the file, such as a private key, must not get into custom data.
             trust_root=_certificates(self.trust_root)[0].public_bytes(Encoding.PEM).decode(),
         )
 
 
 class NetworkSettings(_Section):
-    """Who certifies the names of the ledger's network."""
+    """The ledger's network: who certifies names, and its parameters."""
 
     authority: MemberText | None = Field(
         None, description="the member that certifies names: this one, or one of `peers`"
@@ -504,7 +506,7 @@ class NetworkSettings(_Section):
     document: Pin | None = Field(
         None, description="pins the network's shared document: `sha256:` and 64 hex digits over the file"
     )
-    # By hand unless the bank says otherwise: a certified name has a voice in the network, and taking it back is work.
+    # Manual by default: a certified name may sign in the network, and revoking it is laborious.
     approval: Approval = Field(
         Approval.MANUAL,
         description="if this member is the authority: `auto` certifies each name on the requesting member's card, "
@@ -582,11 +584,11 @@ _OF_THE_OWN_AUTHORITY = frozenset(
 
 
 _MAX_APPLICATIONS = 100
-"""All their hashes are in a VM's custom data, of which Azure takes 64 kB."""
+"""Most applications: their hashes are in a VM's custom data, of which Azure accepts 64 kB."""
 
 
 class LedgerSettings(_Section):
-    """The ledger software, and its network."""
+    """The ledger software and its network."""
 
     platform: Annotated[str, Form(f"one of {', '.join(PLATFORMS)}")] = Field("corda", description="ledger platform")
     version: Annotated[str, Form('text such as "4.12"')] | None = Field(
@@ -714,17 +716,17 @@ Email = Annotated[
     Form("an e-mail address such as operations@bank.example"),
 ]
 _MAX_EMAILS = 50
-"""A budget's mail has so many addresses at most."""
+"""Most addresses of a budget's mail."""
 
 
 def _each_address_once(emails: tuple[str, ...]) -> tuple[str, ...]:
-    # Receivers have their addresses for names, and Azure's names have no upper and lower case.
+    # Receivers are named by their addresses, and Azure's names ignore case.
     refuse(repeated(emails, str.casefold))
     return emails
 
 
 class AlertsSettings(_Section):
-    """Who hears of alerts."""
+    """The receivers of alerts, and the budget."""
 
     emails: Annotated[tuple[Email, ...], Field(max_length=_MAX_EMAILS), AfterValidator(_each_address_once)] = Field(
         (), description=f"addresses that get each alert, {_MAX_EMAILS} at most"
@@ -732,11 +734,11 @@ class AlertsSettings(_Section):
 
 
 _MAX_BUDGET = 1_000_000_000
-"""More than a member costs in any currency; a number of 400 digits is none for Pulumi."""
+"""More than a member costs in any currency; Pulumi accepts no number of 400 digits."""
 
 
 class MonitoringSettings(_Section):
-    """What is watched besides the resources."""
+    """Monitoring of the member."""
 
     budget: Annotated[int, Field(ge=1, le=_MAX_BUDGET, strict=True)] | None = Field(
         None,
@@ -746,7 +748,7 @@ class MonitoringSettings(_Section):
 
 
 class KeyVaultSettings(_Section):
-    """What protects the vault's deleted objects."""
+    """Protection of the vault's deleted objects."""
 
     purge_protection: StrictBool = Field(
         True,
@@ -758,7 +760,7 @@ class KeyVaultSettings(_Section):
 
 
 class DatabaseSettings(_Section):
-    """What of the database's server a region may refuse."""
+    """Settings of the database's server that a region may refuse."""
 
     high_availability: HighAvailability | None = Field(
         None,
@@ -778,9 +780,9 @@ class DatabaseSettings(_Section):
 
 
 _MAX_LISTED = 100
-"""Most operators and readers: a subscription takes 4000 role assignments."""
+"""Most operators and readers: a subscription has at most 4000 role assignments."""
 _MAX_PEERS = 250
-"""Of so many peers the enrolment keys fit into one secret; most of them over ExpressRoute."""
+"""Most peers: their enrolment keys fit into one secret; most of them over ExpressRoute."""
 AuthorizationKey = Annotated[SecretStr, Field(min_length=1), Form("the circuit's authorization key")]
 
 
@@ -1009,7 +1011,7 @@ class Settings(_Section):
         if key is not None and key.get_secret_value().split() != [key.get_secret_value()]:
             raise ValueError("has white space in it or is empty; wanted the key alone")
         if key is not None and not secret:
-            raise ValueError("stands in clear; wanted it encrypted: `pulumi config set --secret`")
+            raise ValueError("is in plain text; wanted it encrypted: `pulumi config set --secret`")
         return key
 
     @field_validator("peers")
@@ -1041,21 +1043,21 @@ class Settings(_Section):
 
     @property
     def profile(self) -> SizeProfile:
-        """What the size stands for."""
+        """The defaults of the size."""
         return SIZES[self.size]
 
     @property
     def region(self) -> Region:
-        """What the member's region offers."""
+        """The offer of the member's region."""
         return REGIONS[self.location]
 
     @property
     def server_offer(self) -> ServerOffer:
-        """What the region offered the database's server when it was made, or offers now where there is none yet."""
+        """The region's offer when the database's server was created; its present offer if there is none yet."""
         return self._server_offer or self.region.server_offer
 
     def with_server_of(self, offer: ServerOffer | None) -> Self:
-        """The same settings for a server that was made with an offer; None where there is none yet."""
+        """The same settings for a server that was created with an offer; None: there is no server yet."""
         copy = self.model_copy()
         copy._server_offer = offer
         return copy
@@ -1077,7 +1079,7 @@ class Settings(_Section):
 
     @property
     def authority_needs(self) -> AuthorityNeeds | None:
-        """What this member's network authority needs; None where it is none."""
+        """Requirements of this member's network authority; None if it runs none."""
         return self.platform.authority if self.is_authority else None
 
     @property
@@ -1107,7 +1109,7 @@ class Settings(_Section):
 
     @property
     def database_high_availability(self) -> HighAvailability:
-        """Where the database's server has its standby."""
+        """Place of the database server's standby."""
         wanted = self.database.high_availability or self.profile.database_high_availability
         if self.database.high_availability is None and wanted is HighAvailability.ZONE_REDUNDANT:
             return wanted if self.server_offer.zone_redundant else HighAvailability.SAME_ZONE
@@ -1115,7 +1117,7 @@ class Settings(_Section):
 
     @property
     def database_sku(self) -> str | None:
-        """VMs of the database's server; None where the platform has no database."""
+        """SKU of the database's server; None if the platform has no database."""
         needs = self.platform.database
         if needs is None:
             return None
@@ -1124,13 +1126,13 @@ class Settings(_Section):
 
     @property
     def geo_redundant_backup(self) -> bool:
-        """Whether the database's backups lie in the paired region too."""
+        """Whether the database's backups are copied to the paired region too."""
         chosen = self.database.geo_redundant_backup
         return self.server_offer.geo_redundant_backup if chosen is None else chosen
 
 
 def _not_certified(ledger: LedgerSettings, legal_name: str) -> Iterator[Flaw]:
-    """Flaws of `ledger.names`: each must be the bank's legal name and an OU."""
+    """Flaws of `ledger.names`: each must be the bank's legal name with an OU."""
     for identity, name in ledger.names.items():
         steps = ("ledger", "names", identity)
         try:
@@ -1184,7 +1186,7 @@ def _without_notary(ledger: LedgerSettings, member: str | None) -> Iterator[Flaw
 def _named(
     peers: tuple[PeerSettings, ...], bank: BankSettings | None, platform: Platform
 ) -> tuple[tuple[PeerSettings, ...], list[Flaw]]:
-    """The peers with their legal names in canonical form, and what is wrong with those."""
+    """The peers with their legal names in canonical form, and the flaws of those names."""
     flaws = []
     named = []
     held = {_attributes(bank.legal_name): (bank.name, bank.legal_name)} if bank else {}
@@ -1233,7 +1235,7 @@ def _unlinkable(peers: tuple[PeerSettings, ...], connectivity: ConnectivitySetti
 
 
 def over_budget(links: Iterable[LinkKind], sku: GatewaySku) -> list[str]:
-    """What is wrong with so many links for a gateway: one sentence, or nothing."""
+    """Why the links are too many for a gateway, in one sentence; empty if they are not."""
     connections = sum(CONNECTIONS_OF_LINK[link] for link in links)
     if connections <= sku.max_connections:
         return []
@@ -1249,7 +1251,7 @@ def parse_settings(project: str, values: Mapping[str, str], secret_keys: frozens
         secret_keys: the keys, with their namespace, that are encrypted in the stack's file.
 
     Raises:
-        SettingsError: with one line for each mistake; no secret value stands in it.
+        SettingsError: with one line for each mistake; without any secret value.
     """
     namespace = f"{project}:"
     lines = [line for key in values if (line := _misspelt(key, project, located=LOCATION_KEY in values))]
@@ -1265,7 +1267,7 @@ def parse_settings(project: str, values: Mapping[str, str], secret_keys: frozens
             return settings
     except ValidationError as error:
         found = [_line(namespace, each, secret) for each in mistakes_of(error, Settings, known)]
-        # One line for one mistake: what is misspelt is not set either.
+        # One line for one mistake: a misspelt key is missing too.
         absent = tuple(f"{line.rpartition('wanted ')[2]}: not set;" for line in lines)
         lines += [line for line in found if not line.startswith(absent)]
     # Raised outside of the handler: pydantic's own report would show the values of secrets.
@@ -1303,7 +1305,7 @@ def _misspelt(key: str, project: str, *, located: bool) -> str | None:
 
 
 def _name(bank: object) -> str | None:
-    """The member's name, for checks that come before its own; None where it is refused."""
+    """The member's name, for checks before its own; None if it is refused."""
     try:
         return TypeAdapter(MemberName).validate_python(bank.get("name") if isinstance(bank, dict) else None)
     except ValidationError:
@@ -1316,7 +1318,7 @@ def _decode(text: str) -> Any:
     try:
         return from_json(text, allow_inf_nan=False)
     except (ValueError, TypeError):
-        # Its check shows it, and says what was wanted.
+        # The field's check reports it.
         return text
 
 
@@ -1337,7 +1339,7 @@ def load_settings() -> Settings:
     Raises:
         RunError: the configuration is wrong; Pulumi prints it as one message, before anything is registered.
     """
-    # Pulumi has no public call that lists the keys, and an unknown key must not go unseen.
+    # Pulumi has no public call that lists the keys, and unknown keys must be refused.
     values = {**get_config_env(), **CONFIG.get()}
     try:
         return parse_settings(pulumi.get_project(), values, frozenset(key for key in values if is_config_secret(key)))

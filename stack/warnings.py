@@ -28,7 +28,7 @@ def warnings_of(settings: Settings) -> Iterator[str]:
 
 
 def _of_combinations(settings: Settings) -> Iterator[str]:
-    """Settings that are valid one by one, and together leave the bank without something."""
+    """Settings that are valid individually, but not sensible together."""
     ledger, needs = settings.ledger, settings.platform.authority
     if needs and ledger.network is None:
         yield "nodes never start without certified names: set ledger.network to the authority that certifies them"

@@ -1,4 +1,4 @@
-"""Stack outputs that say where to look once the stack is up, and what other people still have to do."""
+"""Stack outputs for the time after an update: names to query, and what other members still have to do."""
 
 from collections.abc import Mapping, Sequence
 
@@ -31,7 +31,7 @@ def monitoring(made: Monitoring | None, workbook: Workbook | None) -> Mapping[st
 
 
 def waits_for(member: Member) -> dict[str, list[str]]:
-    """What this member waits for, by the name of the member that must do it; Pulumi can't know whether it is done."""
+    """Tasks of other members that this one waits for, by their names; Pulumi can't know whether they are done."""
     waits = {peer.name: ["its half of the link"] for peer in member.peers if peer.over_vpn}
     network, authority = member.settings.ledger.network, member.authority_peer
     if authority:

@@ -62,7 +62,7 @@ class AlertsArgs:
     resource_group_id: Input[str]
     """Required. Resource group whose VMs are watched."""
     watched: Mapping[Watched, Mapping[str, Input[str]]]
-    """Required. Resource ids to watch, by type and by a key that tells resources of a type apart and ends their
+    """Required. Resource ids to watch, by type and by a key that distinguishes resources of a type and ends their
     rules' names. A type without resources gets no rule."""
     identities: int
     """Required. Number of ledger nodes that must be available."""

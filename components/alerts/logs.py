@@ -112,7 +112,7 @@ QUERY_RULES: tuple[QueryRule, ...] = (
     ),
     QueryRule(
         name="services-away",
-        title="A service of the bank is away",
+        title="A service of the bank is unavailable",
         query="services-away",
         measure="VMs",
         dimensions=("Cause",),
@@ -130,7 +130,7 @@ QUERY_RULES: tuple[QueryRule, ...] = (
     ),
     QueryRule(
         name="peers-away",
-        title="A member is away",
+        title="A member is unavailable",
         query="peers-away",
         measure="Amiss",
         dimensions=("Member", "Peer"),
@@ -161,7 +161,7 @@ QUERY_RULES: tuple[QueryRule, ...] = (
     ),
     QueryRule(
         name="authority-away",
-        title="The network's authority is away",
+        title="The network's authority is unavailable",
         query="authority-away",
         measure="VMs",
         dimensions=("Cause",),

@@ -18,7 +18,7 @@ OWN_DAYS, PEERS_DAYS = 90, 30
 """Days left from which tile and alert report a certificate or list that a person must renew: the bank's own, and a
 peer's. Certificates are valid for 12 months and renewed from 4 months before their end; a peer renews its own."""
 LAST_DAYS = 30
-"""Days left from which somebody must act at once, of the bank's own certificates and lists."""
+"""Days left from which an operator must act at once, for the bank's own certificates and lists."""
 
 _HERE = Path(__file__).parent
 _PLACEHOLDER = re.compile(r"\$\{(\w+)\}")

@@ -65,7 +65,7 @@ def test_groups_may_read_metrics_and_settings_of_the_resource_group(changes: dic
 
 def test_unknown_values_are_not_judged():
     stack = StackResources(tuple(replace(each, known_outputs=None) for each in deployed(large()).every))
-    with pytest.raises(UnknownError, match="its identity's principal is not known yet"):
+    with pytest.raises(UnknownError, match="its identity's principal is unknown"):
         roles_are_granted_narrowly(stack)
 
 

@@ -1050,7 +1050,7 @@ REJECTIONS = {
         CIRCUIT_ALONE,
         EXPRESS_ROUTE_KEY,
         "[secret]",
-        "stands in clear; wanted it encrypted: `pulumi config set --secret`",
+        "is in plain text; wanted it encrypted: `pulumi config set --secret`",
     ),
     "authorization-no-text": (
         {EXPRESS_ROUTE_KEY: [AUTHORIZATION]},
@@ -1117,7 +1117,7 @@ REJECTIONS = {
         {"peers": [{"name": "bank-b", "card": CARD_FILE}]},
         "peers[0].fingerprint",
         "not set",
-        "not set; wanted the one that the peer told you, beside a card",
+        "not set; wanted the peer's fingerprint, as agreed out of band, beside a card",
     ),
     "fingerprint-malformed": (
         peer(fingerprint="5A:5A"),
