@@ -54,7 +54,7 @@ def measure(folder: Path) -> Figures:
         start = time.monotonic()
         scenario.bring_up()
         ready = time.monotonic()
-        scenario.acquaint(4)
+        scenario.await_members(4)
         figures: Figures = {
             "network from nothing to all 4 nodes ready, s": ready - start,
             "and to every node knowing every other one, s": time.monotonic() - start,

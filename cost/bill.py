@@ -17,37 +17,37 @@ TERMS: Mapping[str, int] = {"1 Year": 12, "3 Years": 36}
 
 @dataclass(frozen=True)
 class Line:
-    """What one component pays on one meter, in a month."""
+    """The monthly cost of one component on one meter."""
 
     component: str
     meter: str
-    """Its name in the price list."""
+    """The meter's name in the price list."""
     units: Decimal
-    """Of the meter, a month."""
+    """Units of the meter a month."""
     cost: Decimal
     low: Decimal
     high: Decimal
     usage: bool
     verified: Verified
     date: date
-    """Of its price."""
+    """Source of the price."""
     reserved: Mapping[str, Decimal] = field(default_factory=dict)
-    """A month's part of a reservation instead, by term, where the price list has its price."""
+    """Monthly cost of a reservation instead, by term; only terms with a price in the list."""
 
     @property
     def key(self) -> tuple[str, str, bool]:
-        """What tells a bill's lines apart."""
+        """Identifies a line within its bill."""
         return self.component, self.meter, self.usage
 
 
 @dataclass(frozen=True)
 class Bill:
-    """What one stack costs a month. Lines are whole cents: they add up to their components and to the total."""
+    """The monthly cost of one stack. Lines are rounded to cents, so they add up to components and total."""
 
     stack: str
     region: str
     used: Usage
-    """What was said of its usage."""
+    """The stated usage."""
     lines: tuple[Line, ...]
 
     def has(self, name: str) -> bool:
@@ -55,37 +55,37 @@ class Bill:
         return any(each.component == name for each in self.lines)
 
     def component(self, name: str) -> Decimal:
-        """What one component costs."""
+        """The cost of one component."""
         return sum_of(each.cost for each in self.lines if each.component == name)
 
     @property
     def components(self) -> list[str]:
-        """Components that cost something, the dearest first."""
+        """Components with a cost above 0, the most expensive first."""
         names = {each.component for each in self.lines if each.cost}
         return sorted(names, key=lambda name: (-self.component(name), name))
 
     @property
     def fixed(self) -> Decimal:
-        """What is paid whatever is done."""
+        """The cost that does not depend on usage."""
         return sum_of(each.cost for each in self.lines if not each.usage)
 
     @property
     def usage(self) -> Decimal:
-        """What depends on what is done."""
+        """The cost that depends on usage."""
         return sum_of(each.cost for each in self.lines if each.usage)
 
     @property
     def total(self) -> Decimal:
-        """All of it."""
+        """The total cost."""
         return sum_of(each.cost for each in self.lines)
 
     @property
     def range(self) -> tuple[Decimal, Decimal]:
-        """What it is at the least and at the most, since not each price is verified."""
+        """The lowest and the highest total, since not every price is verified."""
         return sum_of(each.low for each in self.lines), sum_of(each.high for each in self.lines)
 
     def reserved(self, term: str) -> Decimal | None:
-        """The total with all VMs reserved for that term; None where the price list lacks a price of one of them."""
+        """The total with all VMs reserved for that term; None if the price list lacks a price of one of them."""
         vms = [each for each in self.lines if each.meter.startswith(VM_METERS)]
         if not vms or any(term not in each.reserved for each in vms):
             return None
@@ -93,21 +93,21 @@ class Bill:
 
 
 def sum_of(values: Iterable[Decimal]) -> Decimal:
-    """Their sum, nothing of nothing."""
+    """The sum; 0 of an empty sequence."""
     return sum(values, Decimal(0))
 
 
 @dataclass
 class _Share:
-    """What one component has on one meter."""
+    """The quantity of one component on one meter."""
 
     units: Decimal = Decimal(0)
     count: Decimal = Decimal(0)
-    """Things or pieces, whatever the hours that they run."""
+    """Quantity, independent of running hours."""
 
 
 class UnpricedError(PriceError):
-    """The price list lacks prices of what stacks have in a region: the message names all of them."""
+    """The price list lacks prices in a region; the message names all of them."""
 
     def __init__(self, stacks: str, meters: Iterable[str], price_list: PriceList, region: str) -> None:
         """Write the message.
@@ -167,7 +167,7 @@ def bill(plan: Plan, price_list: PriceList, region: str, usage: Usage, near: fro
 
 
 def _charges(used: Used) -> Iterator[tuple[str, Charge]]:
-    """Each charge that is not nothing, with its component."""
+    """Each charge above 0, with its component."""
     for resource in used.plan.resources:
         if not resource.custom or resource.short_type in FREE:
             continue

@@ -1,4 +1,4 @@
-"""What each resource type is billed by: a row a type, and why the free ones are free."""
+"""The meters of each resource type, one row for each type, and why the others are free."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -15,29 +15,29 @@ Inputs = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Charge:
-    """So much on one meter."""
+    """A quantity on one meter."""
 
     meter: str
-    """Its name in the price list."""
+    """The meter's name in the price list."""
     quantity: float
-    """Things that there are all month, gigabytes, or operations."""
+    """Number of resources during the whole month, gigabytes, or operations."""
     usage: bool = False
-    """Whether it depends on what is done, and not on what there is."""
+    """Whether it depends on usage, and not only on the resources."""
     hours: float = HOURS
-    """Hours of the month that the thing runs."""
+    """Running hours in the month."""
 
 
 VM_METERS = "vm/"
-"""What the names of VMs' meters begin with."""
+"""Prefix of the names of VMs' meters."""
 _INCLUDED_RULES = 5
-"""A balancer's hourly price has so many: azure.microsoft.com/pricing/details/load-balancer."""
+"""Rules included in a balancer's hourly price: azure.microsoft.com/pricing/details/load-balancer."""
 INCLUDED: Mapping[str, float] = MappingProxyType({"gateway/tunnel": 10})
-"""What a gateway's price includes, of which the API says nothing: azure.microsoft.com/pricing/details/vpn-gateway."""
+"""Tunnels in a gateway's price, by azure.microsoft.com/pricing/details/vpn-gateway."""
 _DISK_TIERS = {32: 4, 64: 6, 128: 10, 256: 15, 512: 20, 1024: 30, 2048: 40, 4096: 50, 8192: 60, 16384: 70, 32767: 80}
-"""The tier of a managed disk by the GiB that it may have: learn.microsoft.com/azure/virtual-machines/disks-types."""
+"""The tier of a managed disk by its maximum size in GiB: learn.microsoft.com/azure/virtual-machines/disks-types."""
 _DISK_KINDS = {"Premium": "P", "StandardSSD": "E", "Standard": "S"}
 _INCLUDED_DAYS = 31
-"""Log Analytics keeps for so long without a charge; learn.microsoft.com/azure/azure-monitor/logs/cost-logs."""
+"""Days of free retention in Log Analytics; learn.microsoft.com/azure/azure-monitor/logs/cost-logs."""
 _MONTH_DAYS = HOURS / 24
 
 
@@ -83,13 +83,13 @@ def _balancer(resource: Planned, used: Used) -> Iterator[Charge]:
 def _connection(resource: Planned, used: Used) -> Iterator[Charge]:
     kind = resource.inputs["connectionType"]
     if kind == "ExpressRoute":
-        # Its circuit is the bank's own, and is billed with it.
+        # The circuit is billed separately, by its provider.
         return
     yield Charge("gateway/tunnel", tunnels_of(resource))
     if kind == "Vnet2Vnet" and resource.inputs["virtualNetworkGateway2"]["id"] in used.near:
         # Free within a region: learn.microsoft.com/azure/vpn-gateway/vpn-gateway-vpn-faq.
         return
-    # Over IPsec it leaves by the gateway's public address.
+    # IPsec traffic leaves by the gateway's public address.
     meter = "link/vnet" if kind == "Vnet2Vnet" else "bandwidth/out"
     yield Charge(meter, used.link_gb / len(used.connections), usage=True)
 
@@ -109,7 +109,7 @@ def _key(resource: Planned, _: Used) -> Iterator[Charge]:
 
 def _account(resource: Planned, used: Used) -> Iterator[Charge]:
     if resource.inputs["kind"] == "FileStorage":
-        # Its shares are billed by what they may hold.
+        # Its shares are billed by provisioned size.
         return
     redundancy = resource.inputs["sku"]["name"].partition("_")[2]
     yield Charge(f"blob/{redundancy}/stored", used.usage.blob_gb, usage=True)
@@ -130,7 +130,7 @@ def _workspace(resource: Planned, used: Used) -> Iterator[Charge]:
 
 
 def _metric_alert(resource: Planned, used: Used) -> Iterator[Charge]:
-    """One time series a criterion, resource and value of a dimension; `*` counts as one value."""
+    """One time series for each criterion, resource and value of a dimension; `*` counts as one value."""
     criteria, kind = resource.inputs["criteria"], resource.inputs["targetResourceType"]
     resources = used.vms if kind == "Microsoft.Compute/virtualMachines" else len(resource.inputs["scopes"])
     series = 0
@@ -143,7 +143,7 @@ def _metric_alert(resource: Planned, used: Used) -> Iterator[Charge]:
 
 
 def _query_alert(resource: Planned, _: Used) -> Iterator[Charge]:
-    """By how often it looks: a quarter of an hour costs what a day does. Values of dimensions are not known."""
+    """By its frequency: 15 minutes and a day cost the same. Values of dimensions are unknown."""
     every = resource.inputs["evaluationFrequency"]
     yield Charge(f"alert/query/{every if every in ('PT1M', 'PT5M', 'PT10M') else 'PT15M'}", 1)
 
@@ -174,7 +174,7 @@ METERS: Mapping[str, Callable[[Planned, Used], Iterator[Charge]]] = MappingProxy
         "storage:StorageAccount": _account,
     }
 )
-"""What each type is billed by, in Azure's short names of types."""
+"""The charges of each type, by Azure's short name of the type."""
 
 _RIGHTS, _SETTINGS, _NETWORKING = (
     "access control is free",

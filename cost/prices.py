@@ -19,7 +19,7 @@ from contract.models import StrictModel, first_fault
 
 PRICE_LIST_FILE = Path(__file__).with_name("prices.json")
 GLOBAL = "Global"
-"""Region of a price that holds everywhere."""
+"""Region of a price that is the same everywhere."""
 HOURS = 730
 """Hours of a month, as Azure's own calculator has it."""
 REGION = "eastus"
@@ -35,29 +35,29 @@ _UNITS: Mapping[str, tuple[int, bool]] = MappingProxyType(
         "10K": (10_000, False),
     }
 )
-"""How many pieces a unit of the API has, and whether they are counted by the hour."""
+"""Quantity in a unit of the API, and whether it is counted by the hour."""
 
 
 class PriceError(Exception):
-    """The price list is damaged, or has no price of what is asked for: the message says what was wanted."""
+    """The price list is damaged, or lacks a price; the message says what was wanted."""
 
 
 class Verified(StrEnum):
-    """What a price rests on."""
+    """The source of a price."""
 
     API = "api"
     """Read from the Retail Prices API by `make prices`."""
     TWO = "two sources"
-    """Two readings of the API in this region that others published agree."""
+    """Two published readings of the API in this region agree."""
     ONE = "one source"
     ESTIMATE = "estimate"
-    """No reading of this region: derived, as the source says."""
+    """No reading of this region: derived as the source describes."""
 
 
 SPREAD: Mapping[Verified, Decimal] = MappingProxyType(
     {Verified.ONE: Decimal("0.1"), Verified.ESTIMATE: Decimal("0.25")}
 )
-"""How far off a price may be that has no second source, unless it states its own range.
+"""Possible error of a price without a second source, unless it states its own range.
 
 Between the regions of this price list a meter's prices differ by up to a third: an estimate is between two of them.
 """
@@ -67,20 +67,20 @@ Amount = Annotated[Decimal, Field(ge=0)]
 
 
 class Price(StrictModel):
-    """What one meter costs in one region."""
+    """The price of one meter in one region."""
 
     region: str
     """Azure's name of a region, `Global`, or a billing zone."""
     tiers: tuple[tuple[Amount, Amount], ...] = Field(min_length=1)
-    """From how many units a month on, and the price of each unit from there; the first is from 0."""
+    """Lower bound of each tier in units a month, and its price of a unit; the first bound is 0."""
     date: date
     """When the price was read."""
     source: str
     verified: Verified
     range: tuple[Amount, Amount] | None = None
-    """Lowest and highest price of a unit that any source has, or that the source says."""
+    """Lowest and highest price of a unit in any source."""
     reservations: Mapping[str, Amount] = Field(default_factory=dict)
-    """Price of the whole term of one, by the API's `reservationTerm`: `1 Year`, `3 Years`."""
+    """Price of a reservation's whole term, by the API's `reservationTerm`: `1 Year`, `3 Years`."""
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -98,7 +98,7 @@ class Price(StrictModel):
         return self
 
     def of(self, units: Decimal) -> Decimal:
-        """The price of so many units in a month, each tier at its own price."""
+        """The price of a number of units in a month, each tier at its own price."""
         ends = [start for start, _ in self.tiers[1:]]
         return sum(
             (
@@ -110,7 +110,7 @@ class Price(StrictModel):
         )
 
     def range_of(self, units: Decimal) -> tuple[Decimal, Decimal]:
-        """The lowest and the highest price that so many units may have, by what the price rests on."""
+        """The lowest and the highest price of a number of units, by the price's source."""
         price = self.of(units)
         last = self.tiers[-1][1]
         if self.range and last:
@@ -120,11 +120,11 @@ class Price(StrictModel):
 
 
 class Meter(StrictModel):
-    """One meter, by the fields that the API names it with."""
+    """One meter, by the fields that identify it in the API."""
 
     service: str
     product: str | None
-    """None: whichever has a meter of that name."""
+    """None: any product with a meter of that name."""
     sku: str | None
     meter: str
     unit: str
@@ -140,37 +140,37 @@ class Meter(StrictModel):
         return self
 
     def units(self, quantity: Decimal) -> Decimal:
-        """How many units a month so many pieces are: gigabytes, operations, or things that there are all month."""
+        """Units a month of a quantity: gigabytes, operations, or resources during the whole month."""
         pieces, hourly = _UNITS[self.unit]
         return quantity * (HOURS if hourly else 1) / pieces
 
 
 class PriceList(StrictModel):
-    """All meters by the names that `cost.meters` has for them."""
+    """All meters, by their names in `cost.meters`."""
 
     list_schema: int = Field(alias="schema", ge=1, le=1)
     currency: str
     date: date
-    """When a price of the price list was last read."""
+    """Date of the newest price."""
     zones: Mapping[str, tuple[str, ...]]
-    """Regions of a billing zone, as far as the price list knows of them."""
+    """Regions of each billing zone, as far as the price list has them."""
     meters: Mapping[str, Meter]
 
     @property
     def regions(self) -> list[str]:
-        """Regions that have a price of some meter."""
+        """Regions with a price of any meter."""
         return sorted(
             {each.region for meter in self.meters.values() for each in meter.prices} - {GLOBAL, *self.zones}
         )
 
     def price(self, name: str, region: str) -> Price | None:
-        """A meter's price in a region: its own, else what holds everywhere or in its billing zone."""
+        """A meter's price in a region: its own, otherwise the global one or that of its billing zone."""
         prices = {each.region: each for each in self.meters[name].prices} if name in self.meters else {}
         zones = [zone for zone, regions in self.zones.items() if region in regions]
         return next((prices[each] for each in (region, GLOBAL, *zones) if each in prices), None)
 
     def without(self, names: Iterable[str], region: str) -> list[str]:
-        """Which meters have no price in a region."""
+        """Meters without a price in a region."""
         return sorted({name for name in names if self.price(name, region) is None})
 
 
@@ -189,10 +189,10 @@ def read_price_list(path: Path = PRICE_LIST_FILE) -> PriceList:
 
 
 def write_price_list(price_list: PriceList, path: Path = PRICE_LIST_FILE) -> None:
-    """Write a price list at once or not at all, one price a line.
+    """Write a price list atomically, one price a line.
 
     Raises:
-        OSError: there is no writing there.
+        OSError: the file can't be written.
     """
     document = price_list.model_dump(mode="json", by_alias=True, exclude={"meters"})
     meters = [_meter(name, each) for name, each in sorted(price_list.meters.items())]

@@ -38,15 +38,15 @@ from stack.regions import REGIONS
 URL = "https://prices.azure.com"
 _PATH = "/api/retail/prices"
 _VERSION = "2023-01-01-preview"
-"""Of the API: it names reservations and tiers."""
+"""Version of the API that has reservations and tiers."""
 _LONGEST_ANSWER_SECONDS = 60
 _MAX_BYTES = 8 * 2**20
-"""A page has 1,000 rows at the most, of about a kilobyte."""
+"""Largest answer in bytes: a page has 1,000 rows at most, of about a kilobyte."""
 _PAGES = 50
-"""One meter of one region is a row or a few: an answer without an end is none."""
+"""Most pages: one meter of one region has a few rows."""
 _TRIES = 6
 _WAIT_SECONDS = 10.0
-"""Where an answer does not say how long."""
+"""Seconds to wait if an answer does not state them."""
 _LONGEST_WAIT_SECONDS = 120.0
 _PASSING = frozenset(
     {
@@ -57,17 +57,17 @@ _PASSING = frozenset(
         HTTPStatus.GATEWAY_TIMEOUT,
     }
 )
-"""Answers after which it is asked again."""
+"""Statuses after which the request is repeated."""
 _DEFAULT_PORTS = {"https": 443, "http": 80}
 _CONSUMPTION, _RESERVATION = "Consumption", "Reservation"
 
 
 class RefreshError(Exception):
-    """The API gave no prices: the message says what was asked, and what was wanted."""
+    """The API returned no prices; the message has the request, and what was wanted."""
 
 
 class _Row(OpenModel):
-    """One row of the API, as far as it is read here."""
+    """One row of the API: the fields that are read."""
 
     currency_code: str
     tier_minimum_units: Decimal = Field(ge=0)
@@ -89,7 +89,7 @@ class _Page(OpenModel):
 
 @dataclass(frozen=True)
 class Api:
-    """The Retail Prices API, or a server that answers as it does."""
+    """The Retail Prices API, or a server with the same protocol."""
 
     url: str = URL
     sleep: Callable[[float], None] = time.sleep
@@ -98,7 +98,7 @@ class Api:
         """All rows of a meter in a region.
 
         Raises:
-            RefreshError: the API does not answer, or not as it is documented.
+            RefreshError: the API does not answer, or not as documented.
         """
         asked = self._question(price_list, meter, region, kind)
         link: str | None = asked
@@ -120,7 +120,7 @@ class Api:
         if kind == _CONSUMPTION:
             wanted["meterName"] = meter.meter
         if region != GLOBAL and region not in price_list.zones:
-            # A price that holds everywhere has no region there, `Global`, or a zone.
+            # A global price has there no region, `Global`, or a zone.
             wanted["armRegionName"] = region
         escaped = {key: value.replace("'", "''") for key, value in wanted.items()}
         condition = " and ".join(f"{key} eq '{value}'" for key, value in escaped.items())
@@ -186,11 +186,11 @@ class Refreshed:
     read: int = 0
     """Prices that the API has."""
     unread: list[str] = field(default_factory=list)
-    """What it has no price of, each as `METER in REGION: WHY`: there the price list stays as it was."""
+    """Missing prices, each as `METER in REGION: WHY`: for these the price list is unchanged."""
 
 
 def refresh(price_list: PriceList, api: Api, today: date, regions: Sequence[str] = ()) -> Refreshed:
-    """Read each price of the price list again, and in further regions those of all meters that differ by region.
+    """Read each price of the list again, and for additional regions all meters that differ by region.
 
     Raises:
         RefreshError: the API does not answer.
@@ -199,7 +199,7 @@ def refresh(price_list: PriceList, api: Api, today: date, regions: Sequence[str]
     meters = {}
     for name, meter in price_list.meters.items():
         known = {each.region: each for each in meter.prices}
-        # A price of everywhere or of the region's zone holds there already.
+        # A global price, or that of the region's zone, is sufficient.
         for region in [*known, *(each for each in regions if price_list.price(name, each) is None)]:
             try:
                 known[region] = _price(price_list, meter, region, api, today)
@@ -216,7 +216,7 @@ def refresh(price_list: PriceList, api: Api, today: date, regions: Sequence[str]
 
 
 class _NoPriceError(Exception):
-    """The API's rows are no price of the meter."""
+    """The API's rows are no valid price of the meter."""
 
 
 def _price(price_list: PriceList, meter: Meter, region: str, api: Api, today: date) -> Price:
@@ -233,7 +233,7 @@ def _price(price_list: PriceList, meter: Meter, region: str, api: Api, today: da
         zoned = region not in price_list.zones and any(each.region in price_list.zones for each in meter.prices)
         raise _NoPriceError(f"no row{'; wanted one, or the region in a zone of the price list' if zoned else ''}")
     if Decimal(0) not in tiers:
-        # Where the first units are free the API may leave their tier out.
+        # If the first units are free, the API may omit their tier.
         before = [each for each in meter.prices if each.region == region] or meter.prices
         if not any(each.tiers[0][1] == 0 for each in before):
             raise _NoPriceError(f"the first tier is from {min(tiers)} units on; wanted one from 0")
@@ -256,7 +256,7 @@ def _reservations(price_list: PriceList, meter: Meter, region: str, api: Api) ->
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Refresh the price list; returns the exit status, 1 where it stays as it was."""
+    """Refresh the price list; returns the exit status, 1 if it is unchanged after an error."""
     parser = Parser(
         "python -m cost.refresh", description="Update the price list with Azure's list prices.", allow_abbrev=False
     )

@@ -1,4 +1,4 @@
-"""Bills in each of the formats: text, Markdown for a pull request's comment, JSON for a tool, SVG for a page."""
+"""Bills as text, as Markdown for a pull request's comment, as JSON for tools, and as SVG."""
 
 import json
 import re
@@ -14,15 +14,15 @@ from cost.prices import HOURS, PriceList, Verified
 from cost.usage import Usage
 
 COST_SCHEMA = 1
-"""Of the JSON: raised where a reader of it has to change."""
+"""Version of the JSON: raised if readers have to change."""
 SIGNS: Mapping[Verified, str] = {Verified.ESTIMATE: "~", Verified.ONE: "*"}
-"""What follows a meter whose price is not verified, the worse first."""
+"""Marks of meters whose price is not verified, the least reliable first."""
 _MEANING = "* one source, ~ an estimate: `at the least` and `at the most` say what that makes of the total."
 _SUM_LABEL, _TOTAL_LABEL = "all", "total"
 
 
 class Writing(StrEnum):
-    """How bills are written."""
+    """The formats of a statement."""
 
     TEXT = "text"
     MARKDOWN = "markdown"
@@ -32,20 +32,20 @@ class Writing(StrEnum):
 
 @dataclass(frozen=True)
 class Statement:
-    """Bills side by side, and what each is compared with."""
+    """Several bills side by side, each with the bill that it is compared with."""
 
     price_list: PriceList
     bills: Sequence[Bill]
     summed: bool = False
-    """Whether they are several banks' and have a sum, and not the sizes that one bank chooses from."""
+    """Whether they belong to several banks and have a sum; otherwise they are sizes to choose from."""
     before: Sequence[Bill] = ()
-    """One for each of the bills to compare it with; empty without a comparison."""
+    """The earlier bill of each bill; empty without a comparison."""
     against: str = ""
-    """What they are compared with, as it was asked for."""
+    """The name of the comparison, as the user gave it."""
 
 
 class RowKind(StrEnum):
-    """What a row is of."""
+    """The kind of a row."""
 
     COMPONENT = "component"
     METER = "meter"
@@ -59,16 +59,16 @@ class Row:
     kind: RowKind
     label: str
     values: tuple[Decimal | None, ...]
-    """One a bill, and the sum of all where there is one; None where there is nothing to say."""
+    """One value for each bill, then the sum if there is one; None for no value."""
 
 
 _Name = TypeVar("_Name")
 Key = tuple[str, str, bool]
-"""Component, meter, and whether by usage."""
+"""Component, meter, and whether the cost depends on usage."""
 
 
 def title(statement: Statement) -> str:
-    """What the figures are."""
+    """The title: currency, region, usage, and date of the prices."""
     return "".join(f"{part}, " for part in (_unit(statement), *_usage(statement))) + _age(statement)
 
 
@@ -92,12 +92,12 @@ def _age(statement: Statement) -> str:
 
 
 def headings(statement: Statement) -> list[str]:
-    """Those of the values."""
+    """Headings of the values."""
     return [*(each.stack for each in statement.bills), *([_SUM_LABEL] if statement.summed else [])]
 
 
 def rows(statement: Statement) -> list[Row]:
-    """Components with their meters, the dearest first; then the sums."""
+    """Components with their meters, the most expensive first; then the sums."""
     bills = statement.bills
     found: list[Row] = []
     for component in _dearest(
@@ -150,7 +150,7 @@ def _row(statement: Statement, kind: RowKind, label: str, values: Sequence[Decim
 
 @dataclass(frozen=True)
 class Change:
-    """What one line costs otherwise than before."""
+    """The changed cost of one line."""
 
     stack: str
     component: str
@@ -160,12 +160,12 @@ class Change:
 
     @property
     def difference(self) -> Decimal:
-        """How much more it is; negative where it is less."""
+        """The increase; negative for a decrease."""
         return self.after - self.before
 
 
 def changes(statement: Statement) -> list[Change]:
-    """What differs from what the bills are compared with, the largest difference of a stack first."""
+    """The changes against the earlier bills, the largest of each stack first."""
     return [
         each
         for was, now in zip(statement.before, statement.bills, strict=True)
@@ -208,7 +208,7 @@ def _said(term: str | float | None) -> str:
 
 
 def as_text(statement: Statement, *, meters: bool = True) -> str:
-    """A statement as text of fixed columns, with each component's meters or without them."""
+    """A statement as text with fixed columns, with or without each component's meters."""
     names = headings(statement)
     table = [each for each in rows(statement) if meters or each.kind is not RowKind.METER]
     labels = [f"  {each.label}" if each.kind is RowKind.METER else each.label for each in table]
@@ -237,7 +237,7 @@ def _money(value: Decimal | None) -> str:
 
 
 def as_markdown(statement: Statement) -> str:
-    """A statement as a pull request's comment: the sums and the changes in the open, the meters folded."""
+    """A statement as a pull request's comment: sums and changes visible, meters folded."""
     table = rows(statement)
     parts = [
         f"### {title(statement)}",
@@ -262,7 +262,7 @@ def _markdown(statement: Statement, table: Sequence[Row]) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text whose marks are no Markdown."""
+    """Text with its Markdown escaped."""
     return re.sub(r"([*_~])", r"\\\1", text)
 
 
@@ -335,13 +335,13 @@ _COLOURS = tuple(
     f"#{each}"
     for each in "4477aa ee6677 228833 ccbb44 66ccee aa3377 bbbbbb 222222 882255 44aa99 999933 332288".split()
 )
-"""Those of Paul Tol's schemes, which most who see colours otherwise tell apart."""
+"""From Paul Tol's schemes, which most colour-blind readers can distinguish."""
 _BAR, _GAP, _HEIGHT, _LEFT, _TOP = 90, 60, 320, 20, 76
 _LEGEND = 260
 
 
 def as_svg(statement: Statement) -> str:
-    """A bar a bill, of its components, drawn without a library."""
+    """A bar for each bill, divided into components; drawn without a library."""
     dearest = max((each.total for each in statement.bills), default=Decimal(0)) or Decimal(1)
     order = [each.label for each in rows(statement) if each.kind is RowKind.COMPONENT]
     colours = {name: _COLOURS[place % len(_COLOURS)] for place, name in enumerate(order)}

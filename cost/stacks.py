@@ -21,7 +21,7 @@ from stack.regions import REGIONS
 from stack.settings import LOCATION_KEY, Size
 
 LAST_BILLS = STATE / "costs"
-"""Where the last bill of each stack lies."""
+"""Folder of the last bill of each stack."""
 _SAMPLE = ROOT / "Pulumi.prod.yaml"
 _REQUIRED_KEYS = {LOCATION_KEY, *(f"{PROJECT}:{key}" for key in ("bank", "addressSpace", "nodes"))}
 _SIZE = f"{PROJECT}:size"
@@ -30,16 +30,16 @@ _BILL_SCHEMA = 2
 
 @dataclass(frozen=True)
 class Terms:
-    """What bills are made by."""
+    """Prices, usage and region of bills."""
 
     price_list: PriceList
     usage: Usage
     region: str = ""
-    """Where all stacks are put instead of where their files have them."""
+    """Region for all stacks, in place of those in their files."""
 
 
 def bills_of_sizes(terms: Terms) -> list[Bill]:
-    """The bill of a member of each size with the required settings alone: no peer, no authority.
+    """The bill of a member of each size with only the required settings: no peer, no authority.
 
     Raises:
         PriceError: the region is unknown.
@@ -98,14 +98,14 @@ def _bill(source: Source, terms: Terms) -> Bill:
 
 
 def _near(source: Source) -> frozenset[str]:
-    """Gateways of the peers in the region that the stack's file has; a peer whose card is a file is left out."""
+    """Gateways of the peers in the stack's region; peers whose card is a file are omitted."""
     cards = [each[CARD_OUTPUT] for each in source.references.values()]
     own = source.configuration.values.get(LOCATION_KEY)
     return frozenset(each["gateway"]["id"] for each in cards if each["gateway"] and each["location"] == own)
 
 
 def keep(made: Bill) -> None:
-    """Write a bill down as the last one of its stack.
+    """Store a bill as the last one of its stack.
 
     Raises:
         OSError: there is no writing there.

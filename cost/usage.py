@@ -1,4 +1,4 @@
-"""How much a member uses in a month: what its plan and the agents' own intervals make of it, or what a file says."""
+"""A member's usage in a month: computed from its plan and the agents' intervals, or stated in a file."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,13 +26,13 @@ _HOUR_SECONDS = 3600
 _GB = 1e9
 _NODES = "NodeScaleSet"
 _TRANSACTION_BYTES = 20_000
-"""A transaction with its signatures and what it is made of, as one party sends it to another: an assumption."""
+"""Size of a transaction with signatures and dependencies, as one party sends it to another: an assumption."""
 _OPERATION_BYTES = 2_000
-"""A request to a blob or a secret with its answer, headers included: an assumption."""
+"""Size of a request to a blob or a secret with its answer, headers included: an assumption."""
 _UPDATES_GB = 0.1
-"""What a VM sends and fetches through the NAT gateway: an assumption; a new VM's downloads are not in it."""
+"""Traffic of a VM through the NAT gateway, without a new VM's downloads: an assumption."""
 _STORED_GB = 1
-"""Records of identities and the network's documents, with their old versions: an assumption."""
+"""Size of identities' records and the network's documents, with old versions: an assumption."""
 
 
 _LINKS = {"Vnet2Vnet": LinkKind.VNET_TO_VNET, "IPsec": LinkKind.IPSEC}
@@ -53,7 +53,7 @@ def _amount(default: float | None, description: str) -> Any:
 
 
 class Usage(StrictModel):
-    """What one bank uses in a month, where somebody states it. None: it follows from the plan."""
+    """One bank's stated usage in a month. None: computed from the plan."""
 
     hours: float = Field(HOURS, ge=0, le=HOURS, strict=True, description="hours that the VMs run")
     transactions: float = _amount(60 * HOURS, "transactions of the bank's nodes; by default one a minute")
@@ -91,21 +91,21 @@ class Operations:
     """Requests a month of all VMs together."""
 
     renewals: float
-    """Of leases: those of the identities and of the VMs' presence."""
+    """Lease operations, for identities and for the VMs' presence."""
     lists: float
-    """Of blobs."""
+    """Blob operations."""
     secrets: float
     """Reads of secrets."""
 
 
 @dataclass(frozen=True)
 class Used:
-    """What a stack has and uses, as far as its meters ask."""
+    """A stack's resources and usage, for its meters."""
 
     plan: Plan
     usage: Usage
     near: frozenset[str] = frozenset()
-    """Resource ids of the peers' gateways that are in the bank's own region, as far as it is known."""
+    """Resource ids of the peers' gateways in the bank's own region, as far as known."""
 
     @cached_property
     def _by_urn(self) -> dict[str, Planned]:
@@ -116,7 +116,7 @@ class Used:
         return [each for each in self.plan.resources if each.custom and each.short_type == short_type]
 
     def component(self, resource: Planned) -> Planned | None:
-        """The outermost component that has a resource; None where it lies below none."""
+        """The outermost component above a resource; None if it has no component."""
         found = None
         while parent := self._by_urn.get(resource.parent):
             found = resource = parent
@@ -130,7 +130,7 @@ class Used:
 
     @cached_property
     def senders(self) -> Senders:
-        """What sends logs."""
+        """The senders of logs."""
         database = CORDA.database if self.of_type("dbforpostgresql:Server") else None
         return Senders(
             vms=self.node_vms,
@@ -150,33 +150,33 @@ class Used:
 
     @property
     def node_vms(self) -> int:
-        """VMs that run or wait for a node."""
+        """VMs that run a node or stand by."""
         return self._vms(of_nodes=True)
 
     @property
     def vms(self) -> int:
-        """All VMs, the authority's among them."""
+        """All VMs, including the authority's."""
         return self.node_vms + self._vms(of_nodes=False)
 
     @property
     def identities(self) -> int:
-        """Nodes that run: those on the bank's card."""
+        """Number of running nodes, as on the bank's card."""
         card: Mapping[str, Any] = self.plan.outputs[CARD_OUTPUT]
         return len(card["nodes"])
 
     @property
     def peers(self) -> int:
-        """Members that the bank is linked to."""
+        """Number of linked members."""
         return len(self.plan.outputs[PEER_CARDS_OUTPUT])
 
     @cached_property
     def operations(self) -> Operations:
-        """What the agents ask for, by the intervals at which they do."""
+        """Requests of the agents, by their intervals."""
         seconds = self.usage.hours * _HOUR_SECONDS
         standbys = max(0, self.node_vms - self.identities)
         return Operations(
             renewals=seconds * (self.identities / LEASE.renew_seconds + self.node_vms / STANDBY.presence_seconds),
-            # A standby waits longer the more of them there are: together they look once in `poll_seconds`.
+            # The more standbys, the longer each waits: together they look once in `poll_seconds`.
             lists=seconds
             * (
                 bool(standbys) / STANDBY.poll_seconds
@@ -189,35 +189,35 @@ class Used:
 
     @property
     def log_gb(self) -> float:
-        """What Log Analytics takes in: less where VMs do not run all month."""
+        """GB that Log Analytics ingests, less if VMs do not run all month."""
         if self.usage.log_gb is not None:
             return self.usage.log_gb
         return gb_a_month(self.senders) * self.usage.hours / HOURS
 
     @property
     def link_gb(self) -> float:
-        """What goes to the peers."""
+        """GB to the peers."""
         if self.usage.link_gb is not None:
             return self.usage.link_gb
         return self.usage.transactions * _TRANSACTION_BYTES * bool(self.peers) / _GB
 
     @property
     def egress_gb(self) -> float:
-        """What goes through the NAT gateway: telemetry, and what VMs fetch."""
+        """GB through the NAT gateway: telemetry and downloads of VMs."""
         if self.usage.egress_gb is not None:
             return self.usage.egress_gb
         return self.vms * _UPDATES_GB
 
     @property
     def balancer_gb(self) -> float:
-        """What goes through the load balancers: each transaction comes in from an application or a peer."""
+        """GB through the load balancers: each transaction comes from an application or a peer."""
         if self.usage.balancer_gb is not None:
             return self.usage.balancer_gb
         return self.usage.transactions * _TRANSACTION_BYTES / _GB
 
     @property
     def endpoint_gb(self) -> float:
-        """What goes through all private endpoints: requests, and each transaction to the share's journals."""
+        """GB through all private endpoints: requests, and each transaction to the share's journals."""
         if self.usage.endpoint_gb is not None:
             return self.usage.endpoint_gb
         asked = self.operations

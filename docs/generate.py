@@ -1,4 +1,4 @@
-"""Writes what follows from the code: the documents' tables, Pulumi.yaml's `config:`, schema, checklist, sample card.
+"""Writes generated content: the documents' tables, Pulumi.yaml's `config:`, schema, checklist, sample card.
 
 `python -m docs.generate` writes the files that are stale, and names them. `generate(check=True)` only names them.
 """
@@ -109,18 +109,18 @@ OUTPUTS: Mapping[str, str] = {
         "that all nodes share"
     ),
 }
-"""What each stack output means, in the order of the table."""
+"""The meaning of each stack output, in the order of the table."""
 
 
 class Effect(StrEnum):
-    """What a changed setting means for a member that is live."""
+    """The effect of a changed setting on a live member."""
 
     IN_PLACE = "in place"
-    """Nothing is made again, and no node stops."""
+    """Nothing is replaced, and no node stops."""
     ROLLS = "rolls VMs"
-    """New VMs take the place of the nodes' or the authority's, one after the other; identities move along."""
+    """The nodes' or the authority's VMs are replaced one after the other; identities move with them."""
     LINKS = "links down"
-    """The gateway or a connection changes: peers are out of reach for minutes, or until they have changed too."""
+    """The gateway or a connection changes: peers are unreachable for minutes, or until they have changed too."""
     NEVER = "never"
     """It is refused."""
 
@@ -159,7 +159,7 @@ EFFECTS: Mapping[str, Effect] = {
     "keyGenerations.signing": Effect.IN_PLACE,
     "deletionProtection": Effect.IN_PLACE,
 }
-"""By key, and by the section for each key in it that has none."""
+"""Effects by key, or by section for all other keys in it."""
 
 SUBNETS: Mapping[str, str] = {
     "nodes": "node VMs, the extra VMs of an upgrade, and the load balancer's frontend at the last usable address",
@@ -168,29 +168,29 @@ SUBNETS: Mapping[str, str] = {
     "authority": "the network authority's VMs and their frontend; only there at a member that runs an authority",
     "gateway": "named `GatewaySubnet`, as Azure demands: the VPN gateway, the ExpressRoute gateway, or both",
 }
-"""What each subnet of the address plan holds."""
+"""The content of each subnet of the address plan."""
 
 _SAMPLE_SPACE = IPv4Network("10.1.0.0/16")
 _LEARN = "https://learn.microsoft.com/azure"
-# A source in front of what it says: `VF: ...`, `UP, RE: ...`, `BI #5223: ...`.
+# The sources before a rule: `VF: ...`, `UP, RE: ...`, `BI #5223: ...`.
 _SOURCES = re.compile(r"\b([A-Z]{2}(?: #\d+)?(?:, [A-Z]{2}(?: #\d+)?)*): ")
 _BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end of generated -->)", re.DOTALL)
 _CONFIG = re.compile(r"^config:.*?(?=^[^\s#]|\Z)", re.DOTALL | re.MULTILINE)
 
 
 class StaleError(Exception):
-    """A document can't be brought up to date by writing: the message says what a person must do."""
+    """A document can't be updated automatically; the message says what to do."""
 
 
 @dataclass(frozen=True)
 class Key:
-    """One configuration key, as deep as it lies."""
+    """One configuration key at any depth."""
 
     path: str
-    """`bank.name`; `peers[].name` for one that each entry of a list has."""
+    """Its path, such as `bank.name`; `peers[].name` for a key of each entry of a list."""
     field: FieldInfo
     optional_section: str | None
-    """The innermost section around it that may be left out; None where it lies in none."""
+    """The innermost optional section that contains it; None if there is none."""
 
 
 def all_keys(
@@ -222,10 +222,10 @@ def configuration_table() -> str:
 
 
 def effect_of(path: str) -> Effect:
-    """What a change of a key means for a member that is live.
+    """The effect of a change of a key on a live member.
 
     Raises:
-        StaleError: nobody has said it.
+        StaleError: no effect is stated.
     """
     steps = re.split(r"(?=[.\[])", path)
     for length in range(len(steps), 0, -1):
@@ -244,7 +244,7 @@ def outputs_table() -> str:
 
 
 def versions_table() -> str:
-    """The documents that leave a program, each with its version."""
+    """The documents that a program publishes, each with its version."""
     rows = [
         ("membership card", CARD_SCHEMA, "program", "peers' programs, agents and authority"),
         ("network information", NETWORK_INFO_SCHEMA, "agent", "peers' agents"),
@@ -260,7 +260,7 @@ def _version_of(model: type[BaseModel]) -> str:
 
 
 def sizes_table() -> str:
-    """What each size stands for."""
+    """The defaults of each size."""
     standby = NodesSettings.model_fields["standby"].default
     rows = [
         (
@@ -287,7 +287,7 @@ def sizes_table() -> str:
 
 
 def shown_table() -> str:
-    """What the workbook shows, and the query of each item."""
+    """The items of the workbook, with their queries."""
     rows = [
         (
             section.title,
@@ -303,7 +303,7 @@ def shown_table() -> str:
 
 
 def collected_table() -> str:
-    """Which logs of which resources go to which table."""
+    """The collected logs by resource, with their tables."""
     rows = [
         (
             what,
@@ -356,7 +356,7 @@ def subnets_table() -> str:
 
 
 def flows_table() -> str:
-    """Every flow between the network's places, with Corda's ports."""
+    """Every flow between the network's ends, with Corda's ports."""
     numbers = largest_port_groups()
     rows = [
         (
@@ -373,7 +373,7 @@ def flows_table() -> str:
 
 
 def largest_port_groups() -> dict[PortGroup, list[int]]:
-    """The port groups of a member with as many Corda nodes as there can be, with an authority and with peers."""
+    """The port groups of a member with the most Corda nodes, an authority and peers."""
     nodes = identities(CORDA, "O=Bank, L=London, C=GB", MAX_IDENTITIES)
     authority = CORDA.authority.listeners if CORDA.authority else ()
     return port_groups(
@@ -395,7 +395,7 @@ def _ports(flow: Flow, numbers: Mapping[PortGroup, Sequence[int]]) -> str:
 
 
 def rules_table(cases: Sequence[Case]) -> str:
-    """What the offline Azure refuses, by type; from the rules' docstrings.
+    """The refusals of the offline Azure by type, from the rules' docstrings.
 
     Args:
         cases: each with the rule that it breaks.
@@ -413,7 +413,7 @@ def rules_table(cases: Sequence[Case]) -> str:
 
 
 def alerts_page() -> str:
-    """Every alert rule: its severity, when it fires, what to do, and where its threshold is from."""
+    """Every alert rule: severity, condition, runbook, and the threshold's source."""
     conditions: list[tuple[AlertRule, str]] = [
         *((rule, f"{rule.watched.value}: {rule.when}") for rule in METRIC_RULES),
         *((rule, rule.when) for rule in QUERY_RULES),
@@ -473,7 +473,7 @@ def _without_sources(docstring: str) -> str:
 
 
 def _source(code: str) -> str:
-    """A link to what a code stands for in the docstring of the rules."""
+    """A link to the source of an abbreviation in the rules' docstring."""
     listed = str(rules.__doc__)
     short, _, number = code.partition(" #")
     if number:
@@ -514,14 +514,14 @@ def project_config() -> str:
 
 
 def documents(sample: Run, sizes: Sequence[Bill]) -> dict[Path, str]:
-    """Every document that follows from the code, by its path, as it should be.
+    """The current content of every generated document, by path.
 
     Args:
         sample: a run of the program for `SAMPLE_STACK`, without peers.
         sizes: the bills of the three sizes.
 
     Raises:
-        StaleError: a document or Pulumi.yaml has no place for what is generated.
+        StaleError: a document or Pulumi.yaml has no place for generated content.
     """
     return {
         CONFIGURATION: _configuration(CONFIGURATION.read_text(encoding="utf-8"), sizes),
@@ -542,12 +542,12 @@ def documents(sample: Run, sizes: Sequence[Bill]) -> dict[Path, str]:
 
 
 def stale(wanted: Mapping[Path, str]) -> list[Path]:
-    """The documents that are not as they should be."""
+    """The stale documents."""
     return [path for path, text in wanted.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
 
 
 def wrong_pin(card: Mapping[str, Any], stack_file: Path = SAMPLE_PIN) -> str | None:
-    """What is wrong with the fingerprint that a stack file pins for the sample card; None if nothing is."""
+    """The mistake in the fingerprint that a stack file pins for the sample card; None if it is right."""
     actual = fingerprint(str(card["signingKey"]))
     configuration = yaml.safe_load(stack_file.read_text(encoding="utf-8"))["config"]
     pinned = [peer.get("fingerprint") for peer in configuration[PEERS_KEY] if peer["name"] == card["name"]]
@@ -557,23 +557,23 @@ def wrong_pin(card: Mapping[str, Any], stack_file: Path = SAMPLE_PIN) -> str | N
 
 
 def plan_sample() -> Run:
-    """The run that the sample card and the outputs come from."""
+    """The run from which the sample card and the outputs are taken."""
     return plan_stack(SAMPLE_STACK, with_peers=False)
 
 
 def bill_sizes() -> list[Bill]:
-    """What the three sizes cost."""
+    """The bills of the three sizes."""
     return list(bills_of_sizes(Terms(read_price_list(), Usage())))
 
 
 def generate(*, check: bool = False) -> list[str]:
-    """Bring every document up to date.
+    """Update every generated document.
 
     Args:
         check: write nothing.
 
     Returns:
-        One line for each document that was stale, or that a person must change.
+        One line for each document that was stale, or that must be changed by hand.
     """
     sample = plan_sample()
     wanted = documents(sample, bill_sizes())
@@ -631,17 +631,17 @@ def _console(command: str, lines: Iterable[str]) -> str:
 
 
 def complete_regions(sizes: Sequence[Bill]) -> str:
-    """The regions in which the price list has each price that the sizes need."""
+    """The regions for which the price list has every price that the sizes need."""
     price_list = read_price_list()
     meters = {each.meter for one in sizes for each in one.lines}
-    # A region that offers another generation of servers needs other meters.
+    # A region with another generation of servers has other meters.
     generation = REGIONS[REGION].server_offer.generation
     alike = [each for each in price_list.regions if REGIONS[each].server_offer.generation == generation]
     return ", ".join(f"`{each}`" for each in alike if not price_list.without(meters, each))
 
 
 def unverified_table() -> str:
-    """The price list's prices that have no second source, in the region of the sizes."""
+    """Prices without a second source, in the region of the sizes."""
     price_list = read_price_list()
     prices = {name: price_list.price(name, REGION) for name in sorted(price_list.meters)}
     rows = [
@@ -653,7 +653,7 @@ def unverified_table() -> str:
 
 
 def usage_table() -> str:
-    """The keys of a file of usage."""
+    """The keys of a usage file."""
     rows = [
         (
             f"`{field.alias}`",
@@ -688,7 +688,7 @@ def _meaning(field: FieldInfo) -> str:
 
 
 def _values(field: FieldInfo) -> str:
-    """What a field without a description takes, from its type."""
+    """The values of a field without a description, from its type."""
     if get_origin(field.annotation) is Literal:
         return ", ".join(f"`{value}`" for value in get_args(field.annotation))
     least = next((each.ge for each in field.metadata if isinstance(each, Ge)), None)
@@ -711,7 +711,7 @@ def _default(key: Key) -> str:
 
 
 def _plain(default: Any) -> Any:
-    """A default as YAML and JSON write it."""
+    """A default in the form of YAML and JSON."""
     if isinstance(default, tuple):
         return [_plain(each) for each in default]
     return default.value if isinstance(default, Enum) else default

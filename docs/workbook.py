@@ -1,4 +1,4 @@
-"""Draws the workbook of a bank from what its queries give for a real run: docs/workbook.svg.
+"""Draws the workbook of a bank from the results of its queries for a real run: docs/workbook.svg.
 
 `python -m docs.workbook` writes it. The picture names what it was made from, by which a test finds it stale.
 """
@@ -28,7 +28,7 @@ _Table = list[dict[str, Any]]
 
 
 def made_from() -> str:
-    """A digest of all that the picture follows from."""
+    """A digest of all inputs of the picture."""
     shown = [
         item.query for section in sections(RECORDED_BANK) for item in section.items if isinstance(item, QueryItem)
     ]

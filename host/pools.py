@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, IPv4Network
 from host.service import in_background, repeat
 from host.vault import Peers
 
-UNKNOWN = "unknown"
+UNKNOWN_MEMBER = "unknown"
 """The pool of every address outside all members' ranges."""
 READ_SECONDS = 20.0
 """Interval of reading the peers; `BankVault` caches them."""
@@ -27,7 +27,7 @@ class MemberPools:
         if found in self._own:
             return "own"
         name = next((name for name, network in self._ranges.items() if found in network), None)
-        return UNKNOWN if name is None else f"peer {name}"
+        return UNKNOWN_MEMBER if name is None else f"peer {name}"
 
     async def read(self) -> None:
         """Read the peers' ranges; a peer whose card is unreadable keeps its last range. Raises ResourceError."""

@@ -1,4 +1,4 @@
-"""Banks of three, as the workbook asks about them: one with a node, and the one of the recorded run."""
+"""Banks of a consortium of three, as inputs of the workbook: one with a node, and that of the recorded run."""
 
 from dataclasses import replace
 

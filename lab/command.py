@@ -1,4 +1,4 @@
-"""How a command that has planned stacks ends."""
+"""Arguments and exit status of the commands that plan stacks."""
 
 import os
 import sys
@@ -28,7 +28,7 @@ def one_of(name: str, value: str, known: Collection[str]) -> str:
     """An option's value.
 
     Raises:
-        OptionError: it is none of those known.
+        OptionError: it is no known value.
     """
     if value in known:
         return value

@@ -35,7 +35,7 @@ def workspace(**tables: Iterable[Mapping[str, Any]]) -> "DuckDBPyConnection":
 
 
 def _connect() -> "DuckDBPyConnection":
-    # With several threads, rows that a query orders alike come in another order now and then.
+    # With several threads the order of rows with equal sort keys varies.
     return duckdb_kql.connect(config={"threads": 1})
 
 
@@ -48,7 +48,7 @@ def _fill(connection: "DuckDBPyConnection", tables: Mapping[str, Iterable[Mappin
             f"CAST(Row->'{name}' AS JSON)" if kind == "JSON" else f"CAST(Row->>'{name}' AS {kind})"
             for name, kind in typed.items()
         )
-        # Row by row takes a hundred times as long.
+        # Inserting rows one by one takes a hundred times as long.
         connection.execute(
             f'INSERT INTO "{table}" SELECT {values} FROM (SELECT unnest(CAST(? AS JSON[])) AS Row)',  # noqa: S608
             [json.dumps(list(rows), default=str)],
@@ -63,21 +63,21 @@ def _translated(query: str, tables: frozenset[str]) -> duckdb_kql.TranslationRes
 
 
 def answer(connection: "DuckDBPyConnection", query: str, *, now: datetime) -> list[dict[str, Any]]:
-    """What a query gives in a workspace at a time."""
+    """The result of a query in a workspace at a time."""
     tables = frozenset(name for (name,) in connection.execute("SHOW TABLES").fetchall())
     translated = _translated(query, tables)
-    # A query has no parameter but its time.
+    # A query's only parameter is its time.
     found = connection.execute(translated, dict.fromkeys(translated.parameters, now))
     columns = [name for name, *_ in found.description or ()]
     return [dict(zip(columns, row, strict=True)) for row in found.fetchall()]
 
 
-# To open a database takes longer than most queries.
+# Opening a database takes longer than most queries.
 _database = cache(_connect)
 
 
 def rows_of(query: str, *, now: datetime, **tables: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """What one query gives in a workspace with these tables."""
+    """The result of one query in a workspace with these tables."""
     connection = _database()
     connection.begin()
     try:

@@ -1,4 +1,4 @@
-"""Network namespaces. Each ends with the process that made it, however that ends."""
+"""Network namespaces. Each ends with the process that created it, in any case."""
 
 import ctypes
 import os
@@ -31,7 +31,7 @@ class Namespace:
             time.sleep(0.001)
         self.ip("link set lo up")
         self.set("ip_forward", 1)
-        # A connection keeps to one of several ways, and each may take another one.
+        # A connection stays on one of several routes, and each may use another one.
         self.set("fib_multipath_hash_policy", 1)
 
     @property
@@ -39,7 +39,7 @@ class Namespace:
         return Path(f"/proc/{self._keeper.pid}/ns/net")
 
     def ip(self, *commands: str) -> None:
-        """Run commands of `ip`, each without that word."""
+        """Run commands of `ip`, each without its first word."""
         self.run("ip", "-batch", "-", text="\n".join(commands))
 
     def set(self, name: str, value: int) -> None:
@@ -48,7 +48,7 @@ class Namespace:
             Path("/proc/sys/net/ipv4", name).write_text(str(value), encoding="ascii")
 
     def run(self, *command: str, text: str = "") -> str:
-        """What a command in the namespace writes.
+        """Run a command in the namespace; returns its output.
 
         Raises:
             RuntimeError: it fails.
@@ -76,7 +76,7 @@ class Namespace:
 
     @contextmanager
     def entered(self) -> Iterator[None]:
-        """Be in the namespace with this thread. A socket that is made there stays there."""
+        """Move this thread to the namespace during the block. A socket that is created there stays there."""
         with Path("/proc/thread-self/ns/net").open() as ours, self._path.open() as theirs:
             _enter(theirs.fileno())
             try:
@@ -85,7 +85,7 @@ class Namespace:
                 _enter(ours.fileno())
 
     def connect(self, device: str, other: "Namespace", other_device: str) -> tuple[IPv4Address, IPv4Address]:
-        """Lay a cable to another namespace; the addresses of its ends, which are up."""
+        """Connect another namespace by a cable; returns the addresses of its ends, which are up."""
         subprocess.run(
             f"ip link add {device} netns {self._keeper.pid} type veth"
             f" peer name {other_device} netns {other._keeper.pid}".split(),
@@ -97,7 +97,7 @@ class Namespace:
         return network[0], network[1]
 
     def end(self) -> None:
-        """Kill what runs in the namespace: the kernel removes it and its cables."""
+        """Kill the processes in the namespace: the kernel removes it and its cables."""
         for each in (*self._processes, self._keeper):
             each.kill()
         for each in (*self._processes, self._keeper):

@@ -79,7 +79,7 @@ class Recording:
     """The workspace's rows after a run."""
 
     end: datetime
-    """UTC, and naive as KQL's times here."""
+    """End of the run: naive UTC, like KQL's times here."""
     tables: Mapping[str, list[Row]]
     """Rows by table of Log Analytics."""
 

@@ -1,7 +1,7 @@
-"""Rows as a bank of three sends them in two hours with a takeover and a peer that is away for a while.
+"""Rows that a bank of three sends in two hours with a takeover and a temporarily unavailable peer.
 
-Metrics go a VM's whole way: from agents' statuses through `host.metrics` and the exporter, up to what it would post.
-The statuses are a script; what Azure itself logs follows its documented examples.
+Metrics take a VM's real way: from agents' statuses through `host.metrics` and the exporter to its requests.
+The statuses are scripted; Azure's own logs follow its documented examples.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,10 +20,10 @@ from lab.bank_of_three import EXAMPLE
 from lab.recording import MetricRows, Recording, Row
 
 END = datetime(2026, 11, 29, 12)  # noqa: DTZ001 KQL's times are UTC, and naive here.
-"""When somebody looks at the workbook."""
+"""The time at which the workbook is viewed."""
 MINUTES = 120
-_TAKEOVER_MINUTE, _AWAY_MINUTES = 70, range(95, 103)
-"""Minutes: when a standby takes the first node over, and while bank-c is away."""
+_TAKEOVER_MINUTE, _OUTAGE_MINUTES = 70, range(95, 103)
+"""Minutes of the takeover of the first node, and of bank-c's outage."""
 
 
 @dataclass
@@ -64,19 +64,19 @@ def _live(minute: int, first: Status, second: Status, authority: Status) -> None
     holder, epoch = (second, 4) if taken else (first, 3)
     second.state = State.HOLDING if taken else State.STANDBY
     second.takeovers = int(taken)
-    # A node counts what it did since its own start.
+    # A node counts from its own start.
     committed = 40 * minute + 6 * (minute % 7) if not taken else 45 * (minute - _TAKEOVER_MINUTE)
     holder.state, holder.identity, holder.epoch = State.HOLDING, "node-1", epoch
     holder.readiness = Readiness.UP if minute in (_TAKEOVER_MINUTE + 1, _TAKEOVER_MINUTE + 2) else Readiness.READY
     holder.lease_latency = 0.031 + 0.004 * (minute % 5)
     holder.figures = {
         Figure.TRANSACTIONS: float(committed),
-        Figure.FAILURES: float(minute in _AWAY_MINUTES) * 2,
+        Figure.FAILURES: float(minute in _OUTAGE_MINUTES) * 2,
         Figure.LIST_AGE: 3600.0 * 5 + 60 * minute,
     }
-    away = minute in _AWAY_MINUTES
-    holder.reached = {"bank-b": True, "bank-c": not away}
-    holder.members = {"bank-c": "no answer in 10 s"} if away else {}
+    unreachable = minute in _OUTAGE_MINUTES
+    holder.reached = {"bank-b": True, "bank-c": not unreachable}
+    holder.members = {"bank-c": "no answer in 10 s"} if unreachable else {}
     holder.days_left = {
         ("node-certificates", None): 341.0,
         ("node-certificates", "bank-b"): 212.0,
@@ -124,7 +124,7 @@ def rows() -> Mapping[str, list[Row]]:
 
 
 def azure(end: datetime, running: Sequence[str], gone: str) -> Mapping[str, list[Row]]:
-    """Rows of the tables that only Azure itself fills, after its documented examples.
+    """Rows of the tables that only Azure fills, like its documented examples.
 
     Args:
         end: when somebody looks at them.
@@ -182,7 +182,7 @@ def azure(end: datetime, running: Sequence[str], gone: str) -> Mapping[str, list
         + [{"TimeGenerated": at(50), "Computer": gone}],
         "AZKVAuditLogs": [
             request(95, "SecretSet", 200, "10.1.0.5"),
-            # Before its first start: whether the identity's keys were deleted.
+            # Before its first start, an agent checks whether the identity's keys were deleted.
             request(94, "SecretGetDeleted", 404, "10.1.0.5"),
             request(40, "SecretGet", 200, "10.1.0.21"),
             request(30, "SecretGet", 403, "10.1.0.77"),
@@ -201,7 +201,7 @@ def azure(end: datetime, running: Sequence[str], gone: str) -> Mapping[str, list
 
 
 def recorded() -> tuple[datetime, Mapping[str, list[Row]]]:
-    """When a real run ended, and its rows by table, with examples of what only Azure fills beside them."""
+    """The end of a real run, and its rows by table, with examples of the tables that only Azure fills."""
     run = Recording.read()
     last: dict[str, datetime] = {}
     for row in run.tables["AppMetrics"]:

@@ -53,10 +53,10 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def bring_up_to_date(name: str, picture: Picture) -> Iterator[Path]:
-    """Write those of a picture's two files in `docs/images` that are stale; each that was.
+    """Write the stale ones of a picture's two files in `docs/images`; returns them.
 
     Raises:
-        NoGraphvizError: the SVG is stale, and there is nothing to draw it with.
+        NoGraphvizError: the SVG is stale, and Graphviz is not installed.
     """
     for path in stale_files(name, picture):
         path.write_text(svg(picture) if path.suffix == _SVG else mermaid(picture), encoding="utf-8")
@@ -64,7 +64,7 @@ def bring_up_to_date(name: str, picture: Picture) -> Iterator[Path]:
 
 
 def stale_files(name: str, picture: Picture) -> list[Path]:
-    """Which of a picture's two files in `docs/images` show something else, or are not there."""
+    """The stale or missing ones of a picture's two files in `docs/images`."""
     text, drawn = IMAGES / f"{name}.mmd", IMAGES / f"{name}{_SVG}"
     stale = [] if text.is_file() and text.read_text(encoding="utf-8") == mermaid(picture) else [text]
     return stale if drawn.is_file() and is_drawn_from(drawn.read_text(encoding="utf-8"), picture) else [*stale, drawn]

@@ -13,7 +13,7 @@ _NOTARY = "notary"
 
 
 def picture_of_consortium(stacks: Sequence[Stack], tenants: Mapping[str, str]) -> Picture:
-    """What the banks' stacks register.
+    """The picture of the banks' registered resources.
 
     Args:
         stacks: one for each bank, in the order of joining.
@@ -69,7 +69,7 @@ def _authority(stack: Stack, stacks: Sequence[Stack]) -> Iterator[Box]:
 
 
 def _link(one: Stack, other: Stack) -> Iterator[Arrow]:
-    """The link of two banks, where at least one of them has made its half."""
+    """The link of two banks, if at least one of them has created its half."""
     halves = [
         (own, [each for each in own.resources.of("VirtualNetworkGatewayConnection") if _leads(own, each, far)])
         for own, far in ((one, other), (other, one))
@@ -78,7 +78,7 @@ def _link(one: Stack, other: Stack) -> Iterator[Arrow]:
     if not halves:
         return
     first, connections = halves[0]
-    # Over ExpressRoute there is no connection to the other bank: each has its own circuit.
+    # Over ExpressRoute there is no connection resource to the other bank: each has its own circuit.
     label = ["ExpressRoute"]
     if connections:
         kind = LINKS[connections[0].inputs["connectionType"]]

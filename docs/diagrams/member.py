@@ -1,4 +1,4 @@
-"""The picture of a member: its subnets, what lives in each, and who may reach whom."""
+"""The picture of a member: its subnets with their resources, and the allowed connections."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -21,7 +21,7 @@ _OUTSIDE = {
     Tag.STORAGE: _AZURE,
     Tag.ENTRA_ID: _AZURE,
 }
-"""The box of each place outside of the network; the other members are reached through the gateways."""
+"""The box of each outer end; the other members are reached through the gateways."""
 
 _STANDBYS = {
     HighAvailability.ZONE_REDUNDANT: "standby in another zone",
@@ -37,7 +37,7 @@ Ends = tuple[str, str]
 
 
 def picture_of_member(stack: Stack) -> Picture:
-    """What one stack registers.
+    """The picture of one stack's registered resources.
 
     Args:
         stack: with all its resources' ids, and its outputs.
@@ -57,13 +57,13 @@ class _Member:
     def __init__(self, stack: Stack) -> None:
         self._stack, self._of = stack, stack.resources.of
         self._subnets = {name: tuple(self._inside(name)) for name in _ORDER if name in stack.subnets}
-        """The boxes of each: the first is what others reach, the last what reaches others."""
+        """The boxes of each subnet: the first receives connections, the last opens them."""
         self._ends = {end for each in stack.allowed for end in (each.flow.source, each.flow.destination)}
 
     # Boxes
 
     def callers(self) -> Iterator[Box]:
-        """Who is outside, and reaches in."""
+        """Outer ends that connect to the network."""
         if Remote.PEERS in self._ends:
             yield Box(_PEERS, Kind.MEMBERS, "other members", short(self._stack.addresses(Remote.PEERS)))
         if Remote.APPLICATIONS in self._ends:
@@ -73,7 +73,7 @@ class _Member:
             yield Box(_CIRCUIT, Kind.CIRCUIT, "the bank's circuit", ("to members, applications",))
 
     def called(self) -> Iterator[Box]:
-        """Who is outside, and is reached."""
+        """Outer ends to which the network connects."""
         services = {Tag.STORAGE: "Azure Storage", Tag.ENTRA_ID: "Entra ID"}
         if names := [name for tag, name in services.items() if tag in self._ends]:
             yield Box(_AZURE, Kind.AZURE, ", ".join(names))
@@ -81,7 +81,7 @@ class _Member:
             yield Box(_INTERNET, Kind.INTERNET, "internet", ("packages,", "Azure's own services"))
 
     def resource_group(self) -> Group:
-        """All that the stack makes."""
+        """All resources of the stack."""
         (group,) = self._of("resources:ResourceGroup")
         return Group(
             "member",
@@ -170,7 +170,7 @@ class _Member:
     # Arrows
 
     def links(self) -> Iterator[Arrow]:
-        """To the gateways, from the other members and from the bank's circuit."""
+        """Links to the gateways, from the other members and from the bank's circuit."""
         connections = self._stack.connections
         kinds: dict[str, list[str]] = {}
         for peer, (first, *_) in sorted(connections.items()):
@@ -207,13 +207,13 @@ class _Member:
             yield from (Arrow(nat.key, _INTERNET, Line.FLOW) for nat in self._nat())
 
     def logs(self) -> Iterator[Arrow]:
-        """From all VMs, where a rule collects what they log."""
+        """Logs from all VMs, if a rule collects them."""
         workspaces = self._of("operationalinsights:Workspace") if self._of("monitor:DataCollectionRule") else []
         for workspace, vms in product(workspaces, self._of("compute:VirtualMachineScaleSet")):
             yield Arrow(key_of(vms), key_of(workspace), Line.SERVES)
 
     def services(self) -> Iterator[Arrow]:
-        """From the private endpoints to what they lead to."""
+        """From the private endpoints to their services."""
         every = {each.id: each for each in self._stack.resources.every}
         for endpoint in self._of("network:PrivateEndpoint"):
             for connection in endpoint.inputs["privateLinkServiceConnections"]:
@@ -224,7 +224,7 @@ class _Member:
         return self._stack.said([ports for each in allowed for ports in each.ports])
 
     def _between(self, flow: Flow) -> Iterator[Ends]:
-        """The boxes that a flow goes from and to."""
+        """The boxes at a flow's two ends."""
         if flow.source is Tag.LOAD_BALANCER:
             boxes = self._subnets[str(flow.destination)]
             yield boxes[0].key, boxes[-1].key

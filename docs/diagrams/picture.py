@@ -1,4 +1,4 @@
-"""What a picture is made of, whatever writes it: boxes in groups, and arrows between boxes."""
+"""The content of a picture in any format: boxes in groups, and arrows between boxes."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Kind(StrEnum):
-    """What a box stands for; it chooses the icon."""
+    """The kind of a box, which determines its icon."""
 
     MEMBERS = "members"
     APPLICATIONS = "applications"
@@ -28,7 +28,7 @@ class Kind(StrEnum):
 
 
 class Scope(StrEnum):
-    """What a group stands for; it chooses the colour."""
+    """The kind of a group, which determines its colour."""
 
     TENANT = "tenant"
     MEMBER = "member"
@@ -37,26 +37,26 @@ class Scope(StrEnum):
 
 
 class Direction(StrEnum):
-    """Where arrows lead, as Graphviz and Mermaid call it."""
+    """The direction of arrows, in Graphviz's and Mermaid's terms."""
 
     DOWN = "TB"
     RIGHT = "LR"
 
 
 class Line(StrEnum):
-    """What an arrow stands for."""
+    """The kind of an arrow."""
 
     FLOW = "flow"
-    """Connections that are allowed."""
+    """Allowed connections."""
     LINK = "link"
     """An encrypted or private link between networks."""
     SERVES = "serves"
-    """What is behind a balancer or an endpoint."""
+    """From a balancer or an endpoint to its targets."""
 
 
 @dataclass(frozen=True)
 class Box:
-    """One thing, with a title and lines that say more of it."""
+    """One object, with a title and further lines."""
 
     key: str
     """Unique in the picture; letters, digits and underscores."""
@@ -67,17 +67,17 @@ class Box:
 
 @dataclass(frozen=True)
 class Group:
-    """Things that are in one place."""
+    """Objects in one place."""
 
     key: str
-    """As of a box."""
+    """As for a box."""
     scope: Scope
     title: str
     parts: "tuple[Box | Group, ...]"
     details: tuple[str, ...] = ()
-    """One entry a line."""
+    """One entry for each line."""
     flows: tuple[str, ...] = ()
-    """Names of the flows inside of it, of `components.flows`, that its details state."""
+    """Names of the flows inside of it, in `components.flows`, that its details state."""
 
 
 @dataclass(frozen=True)
@@ -88,15 +88,15 @@ class Arrow:
     target: str
     line: Line
     label: tuple[str, ...] = ()
-    """One entry a line."""
+    """One entry for each line."""
     flows: tuple[str, ...] = ()
-    """Names of the flows that it stands for, of `components.flows`."""
+    """Names of its flows in `components.flows`."""
     both_ways: bool = False
 
 
 @dataclass(frozen=True)
 class Picture:
-    """What is drawn."""
+    """The picture."""
 
     title: str
     direction: Direction
@@ -105,7 +105,7 @@ class Picture:
 
 
 def boxes(parts: tuple[Box | Group, ...]) -> Iterator[Box]:
-    """All boxes, at whatever depth."""
+    """All boxes, at any depth."""
     for part in parts:
         if isinstance(part, Group):
             yield from boxes(part.parts)

@@ -1,4 +1,4 @@
-"""The picture of what stacks would register, each planned in this process."""
+"""The picture of stacks' planned resources, each planned in this process."""
 
 from pathlib import Path
 
@@ -40,7 +40,7 @@ def tenants(folder: Path) -> dict[str, str]:
 
 
 def _consortium(folder: Path) -> Picture:
-    """Each bank is planned twice: alone, for the card that the others read, then linked to them."""
+    """Each bank is planned twice: alone, for its card, then linked to the others."""
     paths = [folder / f"Pulumi.{stack}.yaml" for stack in organizations(folder)]
     if not paths:
         raise StackFileError(f"{folder}: no consortium.yaml that lists banks; wanted one, or a stack")

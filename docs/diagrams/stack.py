@@ -1,4 +1,4 @@
-"""One stack as the pictures read it: what it registers, and what it exports."""
+"""One stack as the pictures read it: its resources and outputs."""
 
 import re
 from collections import Counter
@@ -17,7 +17,7 @@ LINKS = {"Vnet2Vnet": "VNet-to-VNet", "IPsec": "IPsec"}
 """Azure's types of a connection over a VPN gateway, in words."""
 
 _AT_MOST = 3
-"""So many names are drawn; of more, the first ones and how many there are besides."""
+"""Most names that are drawn; otherwise the first ones and the number of the others."""
 _ACRONYMS = {"p2p": "P2P", "rpc": "RPC"}
 _ROLES = {"node": "ledger node"}
 _FLOWS = {flow.name: flow for flow in FLOWS}
@@ -33,18 +33,18 @@ _SERVICES = {
         for listener in (platform.authority.listeners if platform.authority else ())
     },
 }
-"""What listens on ports that no load balancer of the member names."""
+"""Names of the listeners on ports that no load balancer rule names."""
 
 
 @dataclass(frozen=True)
 class Allowed:
-    """A flow as a stack's rules allow it."""
+    """A flow that a stack's rules allow."""
 
     flow: Flow
     sources: tuple[str, ...]
     """Address prefixes, or a service tag."""
     destinations: tuple[str, ...]
-    """As the sources."""
+    """Address prefixes, or a service tag."""
     ports: Sequence[str]
     """Ranges, such as `443` and `10000-10013`."""
 
@@ -58,7 +58,7 @@ class Stack:
 
     @property
     def card(self) -> Mapping[str, Any]:
-        """The membership card that it publishes."""
+        """Its membership card."""
         card: Mapping[str, Any] = self.outputs[CARD_OUTPUT]
         return card
 
@@ -73,14 +73,14 @@ class Stack:
         return {each.inputs["subnetName"]: each for each in self.resources.of("network:Subnet")}
 
     def inside(self, subnet: str, kind: str) -> list[StackResource]:
-        """The resources of a type that lie in a subnet; none where there is no such subnet."""
+        """The resources of a type in a subnet; none if there is no such subnet."""
         if subnet not in self.subnets:
             return []
         subnet_id = self.subnets[subnet].id
         return [each for each in self.resources.of(kind) if subnet_id in (value for _, value in leaves(each.inputs))]
 
     def nat_of(self, subnet: str) -> StackResource | None:
-        """The NAT gateway that a subnet's connections to the internet leave by."""
+        """The NAT gateway of a subnet's connections to the internet."""
         nat = self.subnets[subnet].inputs.get("natGateway", {}).get("id")
         return next((each for each in self.resources.of("network:NatGateway") if each.id == nat), None)
 
@@ -92,17 +92,17 @@ class Stack:
 
     @property
     def over_circuit(self) -> bool:
-        """Whether peers are reached over ExpressRoute: no connection leads to those, but a rule has their network."""
+        """Whether peers are reached over ExpressRoute: they have no connection, but a rule has their network."""
         return len(self.addresses(Remote.PEERS)) > len(self.connections)
 
     @property
     def identities(self) -> tuple[str, ...]:
-        """How many ledger nodes of each role there are, a line each."""
+        """The number of ledger nodes of each role, a line each."""
         roles = Counter(node["role"] for node in self.card["nodes"])
         return tuple(many(count, _ROLES.get(role, role)) for role, count in sorted(roles.items()))
 
     def addresses(self, remote: Remote) -> list[str]:
-        """The address prefixes that the rules have for a place outside of the network."""
+        """The address prefixes that the rules have for an outer end."""
         ends = [
             prefixes
             for each in self.allowed
@@ -113,7 +113,7 @@ class Stack:
 
     @cached_property
     def allowed(self) -> tuple[Allowed, ...]:
-        """What its network security groups let through, in the order of the table of flows."""
+        """The flows that its network security groups allow, in the order of the table."""
         rules = {
             rule["name"].removesuffix("In").removesuffix("Out"): rule
             for group in self.resources.of("network:NetworkSecurityGroup")
@@ -129,7 +129,7 @@ class Stack:
 
     @cached_property
     def _services(self) -> Mapping[int, str]:
-        """What listens on a port, as the load balancers' rules are named: `p2p-node-3` is P2P."""
+        """The listeners by port, from the names of the load balancers' rules: `p2p-node-3` is P2P."""
         named = {
             rule["frontendPort"]: rule["name"].partition("-node-")[0].replace("-", " ")
             for balancer in self.resources.of("network:LoadBalancer")
@@ -138,7 +138,7 @@ class Stack:
         return {**_SERVICES, **{port: _ACRONYMS.get(name, name) for port, name in named.items()}}
 
     def said(self, ranges: Sequence[str]) -> tuple[str, ...]:
-        """Port ranges with what listens there, a line each: `P2P 10000-10013`, `HTTPS 443, NFS 2049`."""
+        """Port ranges with their listeners, a line each: `P2P 10000-10013`, `HTTPS 443, NFS 2049`."""
         services: dict[str, list[str]] = {}
         for each in sorted(set(ranges), key=lambda each: int(each.partition("-")[0])):
             services.setdefault(self._service(each), []).append(each)
@@ -166,7 +166,7 @@ def word(text: str) -> str:
 
 
 def last_segment(resource_id: str) -> str:
-    """The name in Azure that a resource id ends with."""
+    """The last name in a resource id."""
     return resource_id.rsplit("/", 1)[-1]
 
 
@@ -176,12 +176,12 @@ def many(count: int, noun: str, ending: str = "s") -> str:
 
 
 def short(names: Sequence[str]) -> tuple[str, ...]:
-    """The names, a line each; of many the first ones, and how many more there are."""
+    """The names, a line each; of many the first ones and the number of the others."""
     if len(names) <= _AT_MOST:
         return tuple(names)
     return (*names[: _AT_MOST - 1], f"and {len(names) - _AT_MOST + 1} more")
 
 
 def stack_of(resources: Iterable[StackResource], outputs: Mapping[str, Any]) -> Stack:
-    """A stack, whatever the order in which its resources were registered."""
+    """A stack, independent of the order of registration."""
     return Stack(StackResources(tuple(sorted(resources, key=lambda each: (each.type, each.name)))), outputs)

@@ -72,7 +72,7 @@ _EDGE = {**_FONT, "fontsize": "10", "arrowsize": "0.7"}
 _PALE = "#5c5c5c"
 _ICON_POINTS = 34
 _IN_A_ROW = 3
-"""So many boxes behind one are drawn beside each other; the next ones stand below."""
+"""Most boxes of a group in one row; the next ones are drawn below."""
 
 _LABELLED = re.compile(r'<g id="(?:clust|edge)\d+".*?</g>\n', re.DOTALL)
 _TEXT = re.compile(r"<text .*?</text>\n")
@@ -81,11 +81,11 @@ _DIGEST = re.compile(r"<!-- drawn from (sha256:[0-9a-f]{64}) -->")
 
 
 class NoGraphvizError(Exception):
-    """Graphviz, which lays a picture out, is not there: the message says what was wanted."""
+    """Graphviz, which lays out a picture, is not installed; the message says what was wanted."""
 
 
 def svg(picture: Picture) -> str:
-    """The picture as a document: the same one for the same picture, Graphviz and fonts.
+    """The picture as a document, the same bytes for the same picture, Graphviz and fonts.
 
     Raises:
         NoGraphvizError: there is no `dot` on PATH.
@@ -98,7 +98,7 @@ def svg(picture: Picture) -> str:
 
 
 def is_drawn_from(document: str, picture: Picture) -> bool:
-    """Whether an SVG document shows a picture, which no layout and so no Graphviz is needed to tell."""
+    """Whether an SVG document shows a picture; needs no Graphviz."""
     found = _DIGEST.search(document)
     return found is not None and found[1] == _digest(_drawing(picture))
 
@@ -109,7 +109,7 @@ def _digest(drawing: Diagram) -> str:
 
 
 def _drawing(picture: Picture) -> Diagram:
-    """What Graphviz is given."""
+    """Graphviz's input."""
     drawing = Diagram(
         picture.title,
         direction=picture.direction,
@@ -140,7 +140,7 @@ def _draw(parts: tuple[Box | Group, ...], nodes: dict[str, Node]) -> None:
         if isinstance(part, Box):
             nodes[part.key] = _ICONS[part.kind](_label(part), nodeid=part.key, image="", **_NODE)
             continue
-        # A member that is drawn without its network is its boxes, one below the other.
+        # A member without its network is drawn as its boxes, one below the other.
         together = part.scope is Scope.MEMBER and all(isinstance(each, Box) for each in part.parts)
         attributes = {**_GROUP, "bgcolor": _FILLS[part.scope], **({"rank": "same"} if together else {})}
         label = "".join(f"{line}\\l" for line in (part.title, *part.details))
@@ -159,7 +159,7 @@ def _edges(picture: Picture) -> Iterator[tuple[Arrow, dict[str, str]]]:
             attributes["minlen"] = str(1 + behind[arrow.source] // _IN_A_ROW)
             behind[arrow.source] += 1
         if arrow.line is Line.LINK and top.get(arrow.source) == top.get(arrow.target):
-            # Those of one tenant stay beside each other.
+            # Banks of one tenant stay beside each other.
             attributes["constraint"] = "false"
         yield arrow, attributes
 
@@ -167,7 +167,7 @@ def _edges(picture: Picture) -> Iterator[tuple[Arrow, dict[str, str]]]:
 def _label(box: Box) -> str:
     """The icon, and the text beside it, as Graphviz's HTML."""
     icon = _ICONS[box.kind]
-    path = _PACKAGES / str(icon._icon_dir) / str(icon._icon)  # `diagrams` offers no other way to it.
+    path = _PACKAGES / str(icon._icon_dir) / str(icon._icon)  # `diagrams` has no public API for it.
     details = "".join(
         f'<BR ALIGN="LEFT"/><FONT POINT-SIZE="10" COLOR="{_PALE}">{escape(each)}</FONT>' for each in box.details
     )

@@ -1,4 +1,4 @@
-"""Brings a whole consortium up without Azure, bank by bank, on the real engine or in this process.
+"""Deploys a whole consortium without Azure, bank by bank, on the real engine or in this process.
 
 `python -m lab.azure.consortium COMMAND ...`; see `--help`. Its state is below `.offline/`.
 """

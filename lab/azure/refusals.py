@@ -1433,10 +1433,10 @@ def ends_of(w: ExampleWorld) -> dict[str, str]:
 
 
 def elsewhere(gateway: str) -> str:
-    """The id of a gateway in a subscription that is not here."""
+    """The id of a gateway in a subscription outside of the offline Azure."""
     return re.sub("/subscriptions/[^/]+", f"/subscriptions/{UUID(int=9)}", gateway)
 
 
 def grant(w: ExampleWorld, scope: str, role: str = READER) -> str:
-    """Bank C lets bank A's deployer have a role."""
+    """Bank C grants bank A's deployer a role."""
     return w.c.role(w.a.side.account.deployer_id, scope, role)

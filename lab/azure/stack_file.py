@@ -1,7 +1,7 @@
 """Reads a stack's file, `Pulumi.<stack>.yaml`, as Pulumi does.
 
 PyYAML reads YAML 1.1, Pulumi (go-yaml v3) most of 1.2: `yes` is text there, `010` is 8, `1:30` is no number, and a
-key that stands twice is an error. What is here was compared with `pulumi config --json` of Pulumi 3.260.
+duplicate key is an error. The results were compared with `pulumi config --json` of Pulumi 3.260.
 """
 
 import math
@@ -21,17 +21,17 @@ _TIME_OF_DAY = r"\d\d?:\d\d?:\d\d?(\.\d*)?"
 _DATE = re.compile(rf"(\d{{4}})-(\d\d?)-(\d\d?)([Tt]{_TIME_OF_DAY}(Z|[-+]\d\d:\d\d)| {_TIME_OF_DAY})?")
 _INTEGERS = range(-(2**63), 2**64)
 _EXPONENT_FROM = 1e21
-"""From here on Go writes a whole number with an exponent."""
+"""From this value on Go writes a whole number with an exponent."""
 _MAX_VALUES = 100_000
 """Of a file, with its aliases written out: one of a few lines could take all memory. Go has a bound too."""
 
 
 class StackFileError(Exception):
-    """A file is no stack's configuration: the message names it and the reason."""
+    """A file is no stack's configuration; the message has its name and the reason."""
 
 
 def is_file(path: Path) -> bool:
-    """Whether a file is there; not where no file can have that name."""
+    """Whether a file exists; False also for an impossible name."""
     try:
         return path.is_file()
     except OSError:
@@ -39,7 +39,7 @@ def is_file(path: Path) -> bool:
 
 
 def is_folder(path: Path) -> bool:
-    """Whether a folder is there; not where none can have that name."""
+    """Whether a folder exists; False also for an impossible name."""
     try:
         return path.is_dir()
     except OSError:
@@ -47,7 +47,7 @@ def is_folder(path: Path) -> bool:
 
 
 def read_yaml(path: Path, wanted: str) -> Any:
-    """What a YAML file holds, read as Pulumi reads one.
+    """The content of a YAML file, read as Pulumi reads it.
 
     Args:
         path: the file.
@@ -75,7 +75,7 @@ def read_yaml(path: Path, wanted: str) -> Any:
 
 
 def read_document(path: Path) -> dict[str, Any]:
-    """All that a stack's file holds.
+    """The content of a stack's file.
 
     Raises:
         StackFileError: there is no such file, or Pulumi would not read it as a stack's.
@@ -87,7 +87,7 @@ def read_document(path: Path) -> dict[str, Any]:
 
 
 def _values(value: Any, counted: dict[int, int]) -> int:
-    """How many values a value holds, each as often as aliases repeat it."""
+    """The number of values in a value, each as often as aliases repeat it."""
     if not isinstance(value, dict | list):
         return 1
     if (own := id(value)) not in counted:
@@ -98,7 +98,7 @@ def _values(value: Any, counted: dict[int, int]) -> int:
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe, and without what PyYAML alone knows: sets, ordered maps, binary data."""
+    """A safe loader, without types that only PyYAML has: sets, ordered maps, binary data."""
 
     yaml_constructors = {  # noqa: RUF012  (PyYAML's name)
         tag: construct
@@ -114,7 +114,7 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Hashable, Any]:
         if isinstance(key, yaml.ScalarNode):
             if key.value in lines:
                 raise yaml.MarkedYAMLError(
-                    problem=f"the key {key.value!r} stands in line {lines[key.value]} already; wanted each key once",
+                    problem=f"the key {key.value!r} is in line {lines[key.value]} already; wanted each key once",
                     problem_mark=key.start_mark,
                 )
             lines[key.value] = key.start_mark.line + 1
@@ -123,7 +123,7 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Hashable, Any]:
 
 
 def _number(loader: _Loader, node: yaml.ScalarNode) -> int | float | str:
-    """What begins like a number: one, or text."""
+    """A scalar that begins like a number: a number, or text."""
     text = str(loader.construct_scalar(node))
     plain = text.replace("_", "")
     if _DIGITS.fullmatch(plain):

@@ -1,4 +1,4 @@
-"""Where the stacks' configurations lie, and the cards that they would publish."""
+"""The stacks' configuration files, and the cards that they would publish."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,14 +30,14 @@ _ORGANIZATION = "north"
 
 
 def stack_file(stack: str) -> Path | None:
-    """`Pulumi.<stack>.yaml` of the project, else of an example; None where there is none."""
+    """`Pulumi.<stack>.yaml` of the project, otherwise of an example; None if there is none."""
     name = f"Pulumi.{stack}.yaml"
     paths = [folder / name for folder in (ROOT, *sorted(EXAMPLES.iterdir()))]
     return next((path for path in paths if is_file(path)), None)
 
 
 def stack_path(stack: str) -> Path:
-    """The file of a stack that is named, or given by its file.
+    """The file of a stack that is given by name or by file.
 
     Raises:
         StackFileError: there is none.
@@ -56,12 +56,12 @@ def stack_path(stack: str) -> Path:
 
 
 def account_of(path: Path, configuration: StackConfiguration) -> Account:
-    """The made-up account of a stack's member: its organisation stands in `consortium.yaml` beside its file."""
+    """The made-up account of a stack's member; its organisation is in `consortium.yaml` beside its file."""
     return Account.of(configuration.member, organizations(path.parent).get(configuration.member, _ORGANIZATION))
 
 
 def enrolled(folder: Path, source: Path, member: str, organization: str | None = None) -> Account:
-    """The account of a bank in a consortium, whose organisation is kept in the consortium's folder.
+    """The account of a bank in a consortium, whose organisation is recorded in the consortium's folder.
 
     Args:
         folder: the consortium's, which has a `consortium.yaml`.
@@ -83,7 +83,7 @@ def enrolled(folder: Path, source: Path, member: str, organization: str | None =
 
 
 def organizations(folder: Path) -> dict[str, str]:
-    """The organisation of each bank that a folder's `consortium.yaml` lists; empty where there is none.
+    """The organisation of each bank that a folder's `consortium.yaml` lists; empty without such a file.
 
     Raises:
         StackFileError: it lists no banks.
@@ -98,7 +98,7 @@ def organizations(folder: Path) -> dict[str, str]:
 
 
 def planned_references(configuration: StackConfiguration) -> dict[str, Mapping[str, Any]]:
-    """What the stacks that a configuration refers to would export, planned here.
+    """The outputs of the stacks that a configuration refers to, planned here.
 
     Each one exports its card alone, which depends on none of its own peers. A stack that no file configures is left
     out.

@@ -1,8 +1,8 @@
-"""The five steps on this machine, and what must not happen on the way: `python -m lab.banks.scenario`.
+"""The five steps on this machine, with checks: `python -m lab.banks.scenario`.
 
 Two banks' real Corda nodes, run by the project's agents, share a credit record; a VM is killed during a stream of
-updates; a third bank joins by its card alone; the same nodes pay each other. Each bank knows of the others what their
-cards tell, and nothing else.
+updates; a third bank joins by its card alone; the same nodes pay each other. Each bank knows of the others only their
+cards.
 """
 
 import argparse
@@ -48,9 +48,9 @@ STREAM_SECONDS = 120
 TAKEOVER_SECONDS = 300
 SETTLING_SECONDS = 900
 MEETING_SECONDS = 300
-"""How long a member may take to be known to all: each is asked twice a minute."""
+"""Longest time until all nodes have a new member: each agent asks twice a minute."""
 REVOKED_SECONDS = 600
-"""How long nodes may still accept a revoked name: lists are fetched every five minutes."""
+"""Longest time that nodes still accept a revoked name: lists are fetched every five minutes."""
 DELIVERY_SECONDS = 60
 _STAGES = {
     "PROPOSING": "3. it proposes a transaction",
@@ -63,7 +63,7 @@ LOOPBACKS: Mapping[str, BankSite] = MappingProxyType(
 )
 _PERSON, OURS, THEIRS = "p-4711", "node-2", "node-1"
 _ANOTHER_BANKS = f"is none of {MALLORY}".encode()
-"""What the authority says of a name that was not agreed with the member that asks."""
+"""The authority's refusal of a name that was not agreed with the requesting member."""
 _TOLD = (
     AssertionError,
     InstallationError,
@@ -77,7 +77,7 @@ _TOLD = (
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a stream of requests came to."""
+    """The result of a stream of requests."""
 
     sent: int
     committed: int
@@ -85,13 +85,13 @@ class Outcome:
     doubled: int
     refused: int
     unanswered: int
-    """Those of which nobody knows whether they were done."""
+    """Requests without an answer."""
     same: bool
-    """Each node has the very records that were answered."""
+    """Whether each node has exactly the answered records."""
 
     @property
     def whole(self) -> bool:
-        """Whether all that was asked is there, once."""
+        """Whether every request was committed exactly once."""
         return self.same and not (self.lost or self.doubled or self.refused or self.unanswered)
 
     def __str__(self) -> str:
@@ -102,7 +102,7 @@ class Outcome:
 
     @classmethod
     def of(cls, report: dict[str, Any], counts: dict[str, dict[str, Any]]) -> Self:
-        """What a stream reported against what nodes have."""
+        """Compares a stream's answers with the nodes' records."""
         versions = [count["versions"] for count in counts.values()]
         return cls(
             sent=report["sent"],
@@ -117,12 +117,12 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Takeover:
-    """How long an identity was without a node, in seconds from the death of its VM."""
+    """Duration of an identity's takeover, in seconds from the death of its VM."""
 
     leased: float
-    """Until another VM has its lease: the agents' part."""
+    """Until another VM has acquired its lease: the agents' part."""
     ready: float
-    """Until its node is ready there: the ledger's part among it."""
+    """Until its node is ready there, including the ledger's part."""
 
     def __str__(self) -> str:
         return f"taken over in {self.ready:.0f} s, {self.leased:.0f} s of them without a holder"
@@ -130,30 +130,30 @@ class Takeover:
 
 @dataclass
 class Scenario:
-    """The banks, as far as they are up."""
+    """The running banks."""
 
     folder: Path
     stack: ExitStack
     sites: Mapping[str, BankSite] = field(default_factory=lambda: LOOPBACKS)
-    """Where each bank runs."""
+    """The network of each bank."""
     recorded: bool = False
     """Whether bank A's VMs write their metrics to their folders."""
     began: float = field(default_factory=time.monotonic)
 
     def say(self, what: str) -> None:
-        """Show progress."""
+        """Print progress."""
         print(f"{time.monotonic() - self.began:7.1f} s  {what}", flush=True)
 
     # --- The banks ---
 
     def start(self) -> None:
-        """Bring up bank A, which is the network's authority and runs its notary, and bank B."""
+        """Start bank A, which is the network's authority and runs its notary, and bank B."""
         self.prepare()
         self.bring_up()
-        self.acquaint(4)
+        self.await_members(4)
 
     def prepare(self) -> None:
-        """Install and build what nodes run, and start what a bank's VMs find on Azure."""
+        """Install and build the nodes' software, and start the services that a bank has on Azure."""
         self.records, self.payments = (cordapp.build(each, cached()) for each in (CREDIT_RECORD, PAYMENTS))
         self.applications = (*self.records.artifacts, *self.payments.artifacts)
         self.installation = corda.installed(*self.applications)
@@ -193,7 +193,7 @@ class Scenario:
         self.say("the root's key is closed: the network goes on without it")
 
     def join(self) -> None:
-        """A third bank joins: its card goes to the others, theirs to it."""
+        """A third bank joins: the banks exchange cards."""
         self.say("bank C joins by its card; nobody else is restarted")
         self.c = self._bank(BankPlan("bank-c", C, self.sites["bank-c"], vms=1, users=USERS), self.a)
         self.c.meet([self.a, self.b])
@@ -202,7 +202,7 @@ class Scenario:
         self.c.start_vm(1)
         self.c.await_ready(START_SECONDS)
         self.say(f"bank-c: {', '.join(self._holders(self.c))}")
-        self.acquaint(5)
+        self.await_members(5)
 
     def _bank(self, plan: BankPlan, authority: LabBank | None) -> LabBank:
         bank = LabBank(
@@ -221,8 +221,8 @@ class Scenario:
         found = {each.name: bank.holder(each.name) for each in bank.identities}
         return [f"{identity} on {vm.name}" for identity, vm in found.items() if vm]
 
-    def acquaint(self, nodes: int) -> None:
-        """Wait until every node knows so many."""
+    def await_members(self, nodes: int) -> None:
+        """Wait until every node has this number of members."""
         for bank in self._banks():
             for identity in bank.identities:
                 until(
@@ -239,7 +239,7 @@ class Scenario:
         return [self.a, self.b, *([self.c] if hasattr(self, "c") else [])]
 
     def application(self, bank: LabBank, identity: str | None = None) -> Application:
-        """An application server of a bank's, which asks the bank's balancer.
+        """An application server of a bank, which uses the bank's balancer.
 
         Args:
             bank: whose.
@@ -248,7 +248,7 @@ class Scenario:
         return self._application(bank, self.records, USER, identity)
 
     def payer(self, bank: LabBank, identity: str) -> Application:
-        """An application server of a bank's that pays.
+        """An application server of a bank for payments.
 
         Args:
             bank: whose.
@@ -265,10 +265,10 @@ class Scenario:
         host = bank.plan.site.nodes
         return Application(java, built, f"{host.address}:{port}", user.name, bank.passwords[user.name], store, host)
 
-    # --- What is shown ---
+    # --- The steps ---
 
     def five_steps(self) -> None:
-        """A record is created by bank A and read by bank B; a new score is seen there too."""
+        """Bank A creates a record, which bank B reads; bank A updates it, and bank B reads the new score."""
         ours, theirs = self.application(self.a), self.application(self.b)
         self.say(f"1. bank A's application creates the record of {_PERSON} at {ours.node}, its load balancer")
         made = self._change(ours, "create", person=_PERSON, score=700, with_=B, request="r-1")
@@ -282,14 +282,14 @@ class Scenario:
         self.say("   the workbook counts bank A's two transactions once, however many nodes store them")
 
     def _initiated(self) -> list[int]:
-        """How many transactions the nodes of each bank have initiated since they started."""
+        """Number of transactions that the nodes of each bank have initiated since their start."""
         return [
             sum(vm.health().get("figures", {}).get(Figure.TRANSACTIONS, 0) for vm in bank.vms)
             for bank in self._banks()
         ]
 
     def _change(self, application: Application, command: str, **options: object) -> dict[str, Any]:
-        """A change that is shown as it happens; its answer."""
+        """Make a change and print its progress; returns the answer."""
         answer: dict[str, Any] = {}
         for line in application.follow(command, progress=True, **options):
             if node := line.get("node"):
@@ -309,7 +309,7 @@ class Scenario:
         return vm.name if vm else "a VM that is gone"
 
     def _seen(self, application: Application, change: dict[str, Any]) -> dict[str, Any]:
-        """A reading bank's record when it is that of a change, which comes there at about the time of the answer."""
+        """A reading bank's record, once it has a version, which arrives at about the time of the answer."""
 
         def read() -> dict[str, Any] | None:
             with contextlib.suppress(FlowRefusedError):
@@ -344,7 +344,7 @@ class Scenario:
         return self.outcome(report), Takeover(leased, took)
 
     def outcome(self, report: dict[str, Any]) -> Outcome:
-        """Count at each node of banks A and B what a stream has left, when no flow is in flight any more.
+        """Count a stream's records at each node of banks A and B, after all flows have ended.
 
         Raises:
             TimeoutError: flows do not end.
@@ -360,7 +360,7 @@ class Scenario:
         return Outcome.of(report, counts)
 
     def settled(self) -> bool:
-        """Whether no node has a flow that has not ended."""
+        """Whether all flows of all nodes have ended."""
         return all(bank.flows_in_flight(each.name) == 0 for bank in self._banks() for each in bank.identities)
 
     def share(self) -> None:
@@ -394,8 +394,8 @@ class Scenario:
         return name
 
     def record(self, file: Path) -> None:
-        """Write what bank A's VMs and its database have sent and logged until now to a file."""
-        # So that each VM has read its metrics since the last event.
+        """Write the metrics and logs of bank A's VMs and database until now to a file."""
+        # By then each VM has read its metrics after the last event.
         time.sleep(READING_SECONDS)
         vms = {each.name: self.a.folder / each.name for each in (*self.a.vms, *self.a.authority_vms)}
         made = recording(vms, self.a.server.log, datetime.now(UTC).replace(tzinfo=None))
@@ -404,7 +404,7 @@ class Scenario:
         self.say(f"rows of Log Analytics in {file}: {counts}")
 
     def impersonate(self) -> None:
-        """A member lists a node of bank A on its own card: that is not certified, and the member is not bank A."""
+        """A member lists a node of bank A on its own card: the name is not certified for it."""
         forged = f"OU=node-99, {A}"
         self.say(f"a member joins whose card lists {forged}")
         site, names = self.sites["mallory"], {"node-2": forged}
@@ -440,7 +440,7 @@ class Scenario:
         self.say("it is certified under its own name alone, and neither reads nor writes a record of bank A's")
 
     def _has(self, bank: LabBank, key: str) -> bool:
-        """Whether a bank's node knows one of a legal name."""
+        """Whether a bank's node has a node of a legal name in its network map."""
         return key in {name_key(name) for name in bank.known_members(OURS if bank is self.a else THEIRS)}
 
     def revoke(self, bank: LabBank) -> None:
@@ -469,7 +469,7 @@ def missing() -> str | None:
 def play(
     scenario: Scenario, stream_seconds: int = STREAM_SECONDS, record: Path | None = None
 ) -> tuple[Outcome, Takeover]:
-    """All of it; to `record` go bank A's rows of Log Analytics."""
+    """Run all steps; bank A's rows of Log Analytics are written to `record`."""
     scenario.start()
     scenario.five_steps()
     result = scenario.takeover(stream_seconds)
@@ -485,7 +485,7 @@ def play(
 
 
 def show(played: Callable[[Path, ExitStack], tuple[Outcome, Takeover]]) -> int:
-    """Play once, in a folder that stays where something is wrong; returns the exit status."""
+    """Run once, in a folder that remains after a failure; returns the exit status."""
     if reason := missing():
         print(f"error: {reason}", file=sys.stderr)
         return 1
@@ -510,7 +510,7 @@ def show(played: Callable[[Path, ExitStack], tuple[Outcome, Takeover]]) -> int:
 
 
 def writable_file(text: str) -> Path:
-    """A file of the command line, which is written only when all has been played."""
+    """A file of the command line, which is written at the end."""
     file = Path(text)
     if file.is_dir() or not os.access(file.parent, os.W_OK | os.X_OK):
         raise argparse.ArgumentTypeError(f"{file}: can't be written; wanted a file in a folder that is there")
@@ -518,7 +518,7 @@ def writable_file(text: str) -> Path:
 
 
 def parser_of(module: str, description: str | None) -> argparse.ArgumentParser:
-    """A parser of what each way to play takes."""
+    """A parser of the options that all variants share."""
     parser = argparse.ArgumentParser(prog=f"python -m {module}", description=description)
     help_ = "write bank A's rows of Log Analytics to a file"
     parser.add_argument("--record", type=writable_file, metavar="FILE", help=help_)
@@ -526,7 +526,7 @@ def parser_of(module: str, description: str | None) -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Play it with banks at loopback addresses; returns the exit status."""
+    """Run the scenario with banks at loopback addresses; returns the exit status."""
     record = parser_of("lab.banks.scenario", __doc__).parse_args(arguments).record
     return show(lambda folder, stack: play(Scenario(folder, stack, recorded=record is not None), record=record))
 

@@ -1,4 +1,4 @@
-"""Where a bank's programs run."""
+"""The network in which a bank's programs run."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -15,18 +15,18 @@ _NODES_FRONTEND, _AUTHORITY_FRONTEND, _FIRST_VM, _FIRST_AUTHORITY_VM = 254, 253,
 
 @dataclass(frozen=True)
 class Host:
-    """An address, and the network that a program with it runs in."""
+    """An address, and the network of a program there."""
 
     address: str
     namespace: Namespace | None = None
     """None: this machine's own network."""
 
     def command(self, *command: str) -> Sequence[str]:
-        """A command that runs a program there."""
+        """The command that runs a program in that network."""
         return self.namespace.command(*command) if self.namespace else command
 
     def entered(self) -> AbstractContextManager[None]:
-        """Be there with this thread: a socket that is made meanwhile is the host's."""
+        """Move this thread to the host's network during the block: new sockets belong to it."""
         return self.namespace.entered() if self.namespace else nullcontext()
 
 

@@ -36,7 +36,7 @@ SOAK_SECONDS = 3600
 RECOVERY_SECONDS = 900
 """The longest recovery after a round's last fault: a VM does not acquire an identity that it gave up for 300 s."""
 WELL_SECONDS = 15
-"""How long all must be well: an agent checks its node every 5 s, for up to 5 s, so it notices any problem by then."""
+"""How long all must be healthy: an agent checks its node every 5 s, for up to 5 s, so it finds any fault by then."""
 _SOAK_LOOK_SECONDS = 0.5
 _CALLERS = 4
 

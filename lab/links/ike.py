@@ -1,6 +1,6 @@
 """A tunnel's end: strongSwan's daemon as one side's plan configures it, in a separate namespace.
 
-In user space, since a kernel may lack what a policy wants. Such a daemon has one TUN device: hence a daemon a tunnel.
+In user space, since a kernel may lack a policy's algorithms. A daemon has one TUN device: hence one a tunnel.
 """
 
 import os
@@ -30,12 +30,12 @@ _PLUGINS = (
     "socket-default vici updown"
 )
 _IKE_SECONDS = 28_800
-"""Azure's own, learn.microsoft.com/azure/vpn-gateway/vpn-gateway-about-vpn-devices: no policy changes it."""
+"""Azure's lifetimes, of every policy: learn.microsoft.com/azure/vpn-gateway/vpn-gateway-about-vpn-devices."""
 _PROBE_SECONDS, _PROBE_TRIES = 10, 7
 
 
 def ike_proposal(policy: IpsecPolicy) -> str:
-    """The proposal of IKE in strongSwan's words. A cipher that proves integrity by itself wants a PRF by name.
+    """The IKE proposal in strongSwan's syntax. An AEAD cipher requires an explicit PRF.
 
     Raises:
         ValueError: IKEv2 has no such proposal.
@@ -47,7 +47,7 @@ def ike_proposal(policy: IpsecPolicy) -> str:
 
 
 def esp_proposal(policy: IpsecPolicy) -> str:
-    """The proposal of the tunnel in strongSwan's words."""
+    """The ESP proposal in strongSwan's syntax."""
     parts = [_CIPHERS[policy.ipsec_encryption]]
     if policy.ipsec_integrity != policy.ipsec_encryption:
         parts.append(policy.ipsec_integrity.lower())
@@ -60,7 +60,7 @@ def _group(name: str) -> str:
 
 @dataclass(frozen=True)
 class TunnelEnd:
-    """What one side knows of a tunnel."""
+    """One side's configuration of a tunnel."""
 
     local: IPv4Address
     remote: IPv4Address
@@ -69,7 +69,7 @@ class TunnelEnd:
     dead_peer_seconds: int
 
     def connection(self, updown: Path) -> str:
-        """As swanctl.conf, which wants one setting a line."""
+        """The configuration as swanctl.conf, with one setting a line."""
         policy = self.policy
         return f"""\
 connections {{
@@ -117,7 +117,7 @@ secrets {{
 
 @dataclass(frozen=True)
 class Association:
-    """What swanctl says of an established tunnel."""
+    """An established tunnel, as swanctl reports it."""
 
     ike: str
     """Version, such as `IKEv2`."""
@@ -131,7 +131,7 @@ class Charon:
     """The daemon at a tunnel's end."""
 
     def __init__(self, namespace: Namespace, folder: Path, end: TunnelEnd, updown: str) -> None:
-        """Start it.
+        """Start the daemon.
 
         Args:
             namespace: where.
@@ -157,8 +157,8 @@ class Charon:
         until((folder / "vici").exists, 20, f"{namespace.name}: charon")
         self._load(end)
 
-    def tell(self, end: TunnelEnd) -> None:
-        """Take over a changed connection, as a gateway does: what was established ends."""
+    def apply(self, end: TunnelEnd) -> None:
+        """Apply a changed connection, as a gateway does: an established tunnel ends."""
         self._load(end)
         self._swanctl("--terminate", "--ike", "peer", "--force")
 
@@ -172,7 +172,7 @@ class Charon:
 
     @property
     def association(self) -> Association | None:
-        """What is established; None where nothing is."""
+        """The established tunnel; None if there is none."""
         said = self._swanctl("--list-sas")
         ike = re.search(r"ESTABLISHED, (IKEv\d),.*?\n +(AES\S+)\n", said, re.DOTALL)
         tunnel = re.search(r"INSTALLED, TUNNEL\S*, ESP:(\S+)", said)
@@ -196,7 +196,7 @@ class Charon:
 
 
 def _settings(socket: Path, dead_peer_seconds: int) -> str:
-    # What is unanswered for so long is dead: a probe is sent first, then it is repeated.
+    # Dead peer detection: a probe is sent after this time without traffic, then repeated.
     wait = (dead_peer_seconds - _PROBE_SECONDS) / _PROBE_TRIES
     return f"""\
 charon {{

@@ -1,4 +1,4 @@
-"""Members on one machine, joined by tunnels: each is made from its own plan alone, as Azure makes it.
+"""Members on one machine, linked by tunnels: each is built from its own plan alone, as on Azure.
 
 | Namespace | Stands for |
 | --- | --- |
@@ -34,7 +34,7 @@ _INSIDE, _OUTSIDE = "inside", "outside"
 _INTO_TUNNEL, _OUT_OF_TUNNEL, _FIRST_TUNNEL = 100, 101, 200
 """Routing tables."""
 _INSIDE_MTU = 1400
-"""Of what goes into a tunnel: the rest of a packet is IPsec's."""
+"""MTU of a tunnel: the rest of a packet is IPsec's overhead."""
 _DIAL_SECONDS = 3
 
 
@@ -54,7 +54,7 @@ class Tunnel:
             f"addr add {self._public}/32 dev lo",
             f"route add default via {outside} dev {_OUTSIDE}",
             f"link set {_INSIDE} mtu {_INSIDE_MTU} down",
-            # The daemon sends all into the tunnel once that is up, its own packets too.
+            # Once the tunnel is up, the daemon would send all packets into it, its own too.
             f"rule add priority 1 from {self._public} lookup main",
             f"rule add priority 2 iif {_INSIDE} lookup {_INTO_TUNNEL}",
             f"rule add priority 3 iif ipsec0 lookup {_OUT_OF_TUNNEL}",
@@ -70,14 +70,14 @@ class Tunnel:
             "esac\n",
         )
         self.namespace.ip(f"route add default dev ipsec0 table {_INTO_TUNNEL}")
-        # What comes from the far end's public address is this tunnel's.
+        # Packets from the far end's public address belong to this tunnel.
         instance.namespace.ip(
             f"link set in{number} mtu {_INSIDE_MTU}",
             f"route add default via {outside + 1} dev out{number} table {_FIRST_TUNNEL + number}",
             f"rule add from {far.public_ip} iif {_OUTSIDE} lookup {_FIRST_TUNNEL + number}",
         )
         self.way = f"via {into} dev in{number}"
-        """The route into it, for its instance."""
+        """The instance's route into the tunnel."""
 
     @property
     def public_ips(self) -> frozenset[IPv4Address]:
@@ -86,28 +86,28 @@ class Tunnel:
 
     @property
     def association(self) -> Association | None:
-        """What is established; None where nothing is."""
+        """The established tunnel; None if there is none."""
         return self._charon.association
 
     @property
     def received(self) -> int:
-        """Number of bytes that came out of it on this side."""
+        """Number of bytes received through it on this side."""
         (device,) = json.loads(self.namespace.run("ip", "-json", "-statistics", "link", "show", "dev", "ipsec0"))
         return int(device["stats64"]["rx"]["bytes"])
 
     def initiate(self) -> None:
-        """Try to establish it."""
+        """Try to establish the tunnel."""
         self._charon.initiate()
 
     def renew(self) -> None:
-        """Renew its keys."""
+        """Renew the tunnel's keys."""
         self._charon.renew()
 
     def take_over(self, half: Half) -> None:
-        """Take over its half of the link; if that has changed, what is established ends and is tried again."""
+        """Apply its half of the link; after a change, an established tunnel ends and is tried again."""
         if half != self.half:
             self.half = half
-            self._charon.tell(self._end)
+            self._charon.apply(self._end)
             self._charon.initiate()
 
     @property
@@ -125,13 +125,13 @@ class RunningInstance:
         self.folder.mkdir()
         self.namespace: Namespace = Namespace(f"{member.plan.name}-{place}")
         for scope in ("all", "default"):
-            # A tunnel that is down is no way, as if its routes were gone.
+            # A tunnel that is down carries nothing, as if its routes were withdrawn.
             self.namespace.set(f"conf/{scope}/ignore_routes_with_linkdown", 1)
         self._internet, self._network, self._device = mesh.internet, member.namespace, f"gateway{place}"
         internet, _ = mesh.internet.connect(self.namespace.name, self.namespace, _OUTSIDE)
         network, ours = member.namespace.connect(self._device, self.namespace, "network")
         self.way = f"nexthop via {ours} dev {self._device}"
-        """The route to it, for its member's network."""
+        """Its member network's route to the instance."""
         mesh.internet.ip(f"route add {self.plan.public_ip} via {internet + 1}")
         member.namespace.ip(f"route add {self.plan.bgp_ip} via {ours}")
         self.namespace.ip(
@@ -162,7 +162,7 @@ class RunningInstance:
         )
 
     def _route(self) -> None:
-        """The routes that need no BGP: to each peer that speaks it, and to the networks of those that don't."""
+        """The static routes: to each BGP peer, and to the networks of members without BGP."""
         spaces: dict[IPv4Network, list[str]] = {}
         for each in self.tunnels:
             if each.half.space is None:
@@ -173,8 +173,8 @@ class RunningInstance:
             self.namespace.ip(f"route add {space} {' '.join(ways)}")
 
     def end(self) -> None:
-        """End it at once."""
-        # The kernel removes a namespace and its cables some time later.
+        """End the instance at once."""
+        # The kernel removes a namespace and its cables asynchronously.
         self._internet.ip(f"link delete {self.namespace.name}")
         self._network.ip(f"link delete {self._device}")
         for each in self.tunnels:
@@ -218,7 +218,7 @@ class Hosts:
 
 
 def dial(namespace: Namespace, source: IPv4Address, address: IPv4Address, port: int) -> str | None:
-    """The name of the member that answers there; None where nobody does."""
+    """The name of the member that answers at an address; None if none does."""
     with namespace.entered():
         dialling = socket.socket()
     with dialling:
@@ -240,7 +240,7 @@ class RunningMember:
         self.folder.mkdir()
         self.namespace: Namespace = Namespace(plan.name)
         self.bgp_ip = plan.gateway_subnet[1]
-        """Where its network hears of the gateway's routes: Azure keeps a subnet's first address for itself."""
+        """Address at which its network gets the gateway's routes: Azure reserves a subnet's first address."""
         self.namespace.ip(f"addr add {self.bgp_ip}/32 dev lo")
         self.hosts = {each.name: Hosts(self, each, stand_ins=stand_ins) for each in plan.filtered}
         self.instances = [RunningInstance(mesh, self, place) for place in range(len(plan.instances))]
@@ -256,11 +256,11 @@ class RunningMember:
         return [tunnel for instance in self.instances for tunnel in instance.tunnels]
 
     def learned_routes(self) -> list[dict[str, Any]]:
-        """What its gateway has learned, as `az network vnet-gateway list-learned-routes` prints it."""
+        """The routes that its gateway has learned, as `az network vnet-gateway list-learned-routes` prints them."""
         return [route for instance in self.instances for route in instance.frr.learned_routes()]
 
     def filter(self) -> None:
-        """Let its security groups judge connections from now on."""
+        """Apply its security groups to connections from now on."""
         learned = {IPv4Network(each["network"]) for each in self.learned_routes()}
         spaces = {half.space for half in self.plan.halves if half.space}
         self.namespace.run(
@@ -268,28 +268,28 @@ class RunningMember:
         )
 
     def change(self, plan: MemberPlan) -> None:
-        """Take over the halves of links of a changed plan."""
+        """Apply the halves of links of a changed plan."""
         halves = {far.public_ip: half for half in plan.halves for far in half.far_ends}
         for each in self.tunnels:
             each.take_over(halves[each.far.public_ip])
         self.plan = plan
 
     def lose(self, place: int) -> None:
-        """Lose an instance of its gateway, as a host that fails: nothing says good-bye."""
+        """End an instance of its gateway abruptly, like a failed host."""
         self.instances[place].end()
 
     def restore(self, place: int) -> None:
-        """Have the instance again."""
+        """Start the instance again."""
         self.instances[place] = RunningInstance(self._mesh, self, place)
         self._route()
 
     def _route(self) -> None:
-        """To networks that are reached without BGP."""
+        """Routes to networks without BGP."""
         for space in {half.space for half in self.plan.halves if half.space}:
             self.namespace.ip(f"route replace {space} {' '.join(each.way for each in self.instances)}")
 
     def end(self) -> None:
-        """End all of it."""
+        """End the member's network."""
         for instance in self.instances:
             instance.end()
         for hosts in self.hosts.values():
@@ -298,17 +298,17 @@ class RunningMember:
 
 
 class Mesh:
-    """Members that are linked."""
+    """Linked members."""
 
     def __init__(self, plans: Iterable[MemberPlan], *, stand_ins: bool = True) -> None:
-        """Make all networks.
+        """Create all networks.
 
         Args:
             plans: the members'.
-            stand_ins: whether something listens already where their load balancers do.
+            stand_ins: whether stand-ins listen at their load balancers' addresses.
         """
         self._ending: ExitStack = ExitStack()
-        # A socket's path is short, and FRR's user has to get there.
+        # A socket's path must be short, and accessible to FRR's user.
         self.folder = Path(self._ending.enter_context(TemporaryDirectory(prefix="links-")))
         self.folder.chmod(0o711)
         self.internet: Namespace = Namespace("internet")
@@ -343,12 +343,12 @@ class Mesh:
         instances = [instance for member in self.members.values() for instance in member.instances]
         for instance in instances:
             until(instance.frr.is_complete, 60, f"{instance.namespace.name}: BGP")
-        # A session that was renewed for the last of them had routes before, and FRR holds the new ones back.
+        # A renewed session had routes before, and FRR delays new ones.
         for instance in instances:
             until(partial(self._is_known, instance), 30, f"{instance.namespace.name}: routes")
 
     def carried(self) -> list[tuple[str, str, float]]:
-        """Megabytes that each two members' tunnels have carried until now, to either of them."""
+        """Megabytes that the tunnels of each two members have carried until now, in both directions."""
         plans = [member.plan for member in self.members.values()]
         owners = {each.public_ip: plan.name for plan in plans for each in plan.instances}
         sums: dict[tuple[str, ...], int] = {}
@@ -358,7 +358,7 @@ class Mesh:
         return [(one, other, received / 1e6) for (one, other), received in sorted(sums.items())]
 
     def _is_known(self, instance: RunningInstance) -> bool:
-        """Whether it has learned each tunnel's network from the far end itself, and not only over a third member."""
+        """Whether it has learned each peer's network from the peer itself, and not only over a third member."""
         learned = {(each["sourcePeer"], each["network"]) for each in instance.frr.learned_routes()}
         ends = [(str(each.far.bgp_ip), each.half.asn) for each in instance.tunnels]
         spaces = {member.plan.asn: str(member.plan.space) for member in self.members.values()}
@@ -366,7 +366,7 @@ class Mesh:
 
 
 def missing() -> str | None:
-    """What this machine lacks for it; None where nothing is missing."""
+    """What this machine lacks; None if nothing."""
     if os.geteuid() != 0:
         return "not root, who alone makes network namespaces"
     programs = ("ip", "nft", "nsenter", "setpriv", "vtysh")

@@ -7,7 +7,7 @@ from lab.links.plans import PlannedSubnet, Rule
 from policy.nsg import AZURE_DEFAULTS, ENTRA_ID, HOST, STORAGE
 
 _TAGS = {
-    # The tag holds the host's address too, and everything that is routed through a gateway.
+    # The tag includes the host's address, and everything that is routed through a gateway.
     "VirtualNetwork": "@virtual_network",
     "Internet": "!= @virtual_network",
     "AzureLoadBalancer": HOST,
@@ -17,7 +17,7 @@ _TAGS = {
 
 
 def ruleset(subnets: Iterable[PlannedSubnet], virtual_network: Iterable[IPv4Network]) -> str:
-    """A router's table for subnets, each behind the device of its name; it takes the place of an earlier one.
+    """A router's table for subnets, each behind the device of its name; it replaces an earlier one.
 
     Args:
         subnets: those with a group.
@@ -25,7 +25,7 @@ def ruleset(subnets: Iterable[PlannedSubnet], virtual_network: Iterable[IPv4Netw
     """
     subnets = list(subnets)
     members = ", ".join([HOST, *map(str, virtual_network)])
-    # A connection passes the group of the subnet that it leaves, then that of the one that it enters.
+    # A connection passes the group of its source subnet, then that of its destination subnet.
     jumps = [
         *(f"iifname {each.name} jump {each.name}-outbound" for each in subnets),
         *(f"oifname {each.name} jump {each.name}-inbound" for each in subnets),
@@ -49,7 +49,7 @@ def _lines(lines: Iterable[str]) -> str:
 
 
 def _rules(rules: Sequence[Rule], direction: str) -> Iterator[str]:
-    """The rules of a direction, Azure's own among them, in the order in which they decide."""
+    """The rules of a direction, including Azure's default ones, in the order of their priorities."""
     chosen = [each for each in (*rules, *AZURE_DEFAULTS) if each["direction"] == direction]
     for rule in sorted(chosen, key=lambda each: int(each["priority"])):
         verdict = "return" if rule["access"] == "Allow" else "drop"

@@ -1,4 +1,4 @@
-"""What a member's plan says of its network: gateway, halves of links, subnets with their rules and listeners."""
+"""The network in a member's plan: gateway, halves of links, subnets with their rules and listeners."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from lab.azure import arm
 from lab.azure.program import Run
 
 Rule = Mapping[str, Any]
-"""A security rule as Azure spells it."""
+"""A security rule with Azure's property names."""
 
 
 @dataclass(frozen=True)
@@ -19,19 +19,19 @@ class Instance:
 
     public_ip: IPv4Address
     bgp_ip: IPv4Address
-    """Where it speaks BGP, in its virtual network."""
+    """Its BGP address, in its virtual network."""
 
 
 @dataclass(frozen=True)
 class Half:
-    """A connection as one side has it: each instance of that side builds a tunnel to each far end."""
+    """One side's connection: each of its instances has a tunnel to each far end."""
 
     name: str
     far_ends: tuple[Instance, ...]
     asn: int | None
-    """Of the far end; None where the connection speaks no BGP."""
+    """ASN of the far end; None without BGP."""
     space: IPv4Network | None
-    """What is routed there without BGP; None where the connection speaks it."""
+    """Static routes over it; None with BGP."""
     key: str
     policy: IpsecPolicy
     dead_peer_seconds: int
@@ -64,18 +64,18 @@ class MemberPlan:
 
     @property
     def card(self) -> Mapping[str, Any]:
-        """Its membership card, which says all of this that a peer may know."""
+        """Its membership card, the public part of this."""
         card: Mapping[str, Any] = self.outputs["member"]
         return card
 
     @property
     def filtered(self) -> list[PlannedSubnet]:
-        """The subnets that something listens in."""
+        """The subnets with listeners."""
         return [each for each in self.subnets if each.listeners]
 
     @staticmethod
     def of(run: Run) -> "MemberPlan":
-        """Read it from a run: each value from the resource that Azure would read it from."""
+        """Read the plan from a run: each value from the resource that Azure reads."""
         (network,) = _resources(run, "network:VirtualNetwork")
         (gateway,) = (each for each in _resources(run, "network:VirtualNetworkGateway") if _is_vpn(each))
         subnets = {each["subnetName"]: each for each in _resources(run, "network:Subnet")}
@@ -95,7 +95,7 @@ class MemberPlan:
 
 
 def _resources(run: Run, kind: str) -> Iterator[dict[str, Any]]:
-    """Inputs and outputs of the member's own resources of a type. Azure gives no secret back: the program has it."""
+    """Inputs and outputs of the member's own resources of a type. Secrets come from the program."""
     asked = {each.name: each.inputs for each in run.registrations.values() if arm.short_token(each.type) == kind}
     for resource in list(run.azure.resources.values()):
         if resource.short == kind and resource.subscription_id == run.azure.account.subscription_id:

@@ -1,7 +1,7 @@
 """The five steps through tunnels: `python -m lab.links.scenario [--latency MILLISECONDS]`.
 
 Networks, gateways and security groups are those of the three sample banks' plans; each VM is a network namespace in
-its bank's subnet. What one bank's node sends to another's passes both banks' rules, and is encrypted on the way.
+its bank's subnet. Traffic between two banks' nodes passes both banks' rules, and is encrypted.
 """
 
 import argparse
@@ -54,7 +54,7 @@ def play_linked(
     stream_seconds: int = STREAM_SECONDS,
     record: Path | None = None,
 ) -> tuple[Outcome, Takeover, Mesh]:
-    """Play the scenario in a mesh's networks.
+    """Run the scenario in a mesh's networks.
 
     Args:
         folder: of the banks.
@@ -76,14 +76,14 @@ def play_linked(
 
 
 def milliseconds(text: str) -> float:
-    """A finite number that is not negative, of the command line."""
+    """A finite number of the command line that is not negative."""
     if not 0 <= (found := float(text)) < math.inf:
         raise argparse.ArgumentTypeError(f"{text}; wanted 0 or more")
     return found
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Play it once; returns the exit status."""
+    """Run it once; returns the exit status."""
     parser = parser_of("lab.links.scenario", __doc__)
     help_ = "added between two gateways"
     parser.add_argument("--latency", type=milliseconds, default=0, metavar="MILLISECONDS", help=help_)

@@ -1,4 +1,4 @@
-"""A bank whose VMs have network namespaces of their own, in the subnets of its plan."""
+"""A bank whose VMs have separate network namespaces, in the subnets of its plan."""
 
 from ipaddress import IPv4Address, IPv4Network
 from urllib.parse import urlsplit
@@ -10,7 +10,7 @@ from lab.links.mesh import Hosts, RunningMember
 from lab.namespaces import Namespace
 
 _FIRST_PLACE = 20
-"""Of VMs, in their subnet."""
+"""Host numbers of VMs in their subnet."""
 
 
 class LinkedSite(BankSite):
@@ -59,7 +59,7 @@ class LinkedSite(BankSite):
 
 
 def _attached(hosts: Hosts, number: int, name: str) -> Host:
-    """A VM in a subnet, with nothing but the way out of it."""
+    """A VM in a subnet, with only a default route."""
     namespace, address = Namespace(name), IPv4Address(hosts.prefix[_FIRST_PLACE + number])
     ours, theirs = hosts.namespace.connect(f"vm{number}", namespace, "eth0")
     namespace.ip(f"addr add {address}/32 dev lo", f"route add default via {ours} dev eth0 src {address}")

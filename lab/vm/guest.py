@@ -16,7 +16,7 @@ from lab.vm.metadata import Metadata
 from lab.vm.network import LINK
 
 CHASSIS = "7783-7084-3265-9085-8269-3286-77"
-"""The asset tag of every VM on Azure, by which cloud-init knows one."""
+"""The asset tag of every VM on Azure, by which cloud-init detects Azure."""
 MEMORY_MEGABYTES = 1536
 _OVF = """<?xml version="1.0" encoding="utf-8"?>
 <Environment xmlns="http://schemas.dmtf.org/ovf/environment/1" xmlns:wa="http://schemas.microsoft.com/windowsazure">
@@ -32,12 +32,12 @@ _OVF = """<?xml version="1.0" encoding="utf-8"?>
 </Environment>
 """
 _BOOT_SECONDS = 900
-"""As patient as a busy machine wants, on which a boot to the shell has taken 150 s."""
+"""Seconds until a guest accepts a sign-in; on a busy machine a boot has taken 150 s."""
 _COMMAND_SECONDS = 120
 
 
 class GuestError(Exception):
-    """A command in a guest failed; the message is what it said."""
+    """A command in a guest failed; the message is its output."""
 
 
 @dataclass
@@ -48,14 +48,14 @@ class Guest:
     image: Image
     metadata: Metadata
     custom_data: str
-    """As Azure has it, in base64."""
+    """Base64, as on Azure."""
     ssh_key: Path
-    """The administrator's."""
+    """The administrator's SSH key."""
     process: "subprocess.Popen[bytes] | None" = field(default=None, init=False)
 
     @property
     def address(self) -> IPv4Address:
-        """Its own."""
+        """The guest's address."""
         return self.metadata.address
 
     @property
@@ -63,7 +63,7 @@ class Guest:
         return self.folder / "console.log"
 
     def make(self, origin: Path) -> None:
-        """Make its disks.
+        """Create the guest's disks.
 
         Args:
             origin: a disk that it starts from; stays as it is.
@@ -85,7 +85,7 @@ class Guest:
 
     @property
     def disk(self) -> Path:
-        """What the guest wrote."""
+        """The disk with the guest's writes."""
         return self.folder / "disk.qcow2"
 
     @property
@@ -93,7 +93,7 @@ class Guest:
         return self.folder / "provisioning.iso"
 
     def power_on(self) -> None:
-        """Start it; what it says goes to the console's log."""
+        """Start the guest; its output goes to the console's log."""
         command = [
             *ENDING_WITH_US,
             *("qemu-system-x86_64", "-machine", "pc", "-accel", "tcg,thread=multi", "-cpu", "Westmere"),
@@ -115,13 +115,13 @@ class Guest:
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
 
     def cut_power(self) -> None:
-        """End it at once."""
+        """End the guest at once."""
         if self.process:
             self.process.kill()
             self.process.wait()
 
     def await_off(self, seconds: float) -> None:
-        """Wait until it has powered itself off.
+        """Wait until the guest has powered itself off.
 
         Raises:
             GuestError: it has not after so many seconds; with the end of its console's log.
@@ -135,7 +135,7 @@ class Guest:
             ) from error
 
     def run(self, command: str, *, seconds: float = _COMMAND_SECONDS) -> str:
-        """What a shell command of root's prints.
+        """Run a shell command as root; returns its output.
 
         Raises:
             GuestError: it fails, or the guest can't be reached.
@@ -162,7 +162,7 @@ class Guest:
             "LogLevel": "ERROR",
             "ConnectTimeout": "10",
             "ServerAliveInterval": "5",
-            # A handshake takes a second in a guest: one for all commands.
+            # A handshake takes a second in a guest, so all commands share a connection.
             "ControlMaster": "auto",
             "ControlPath": str(self.folder / "ssh"),
             "ControlPersist": "60",
@@ -179,7 +179,7 @@ class Guest:
         ]
 
     def try_run(self, command: str) -> str | None:
-        """The same; None where it fails."""
+        """The same; None if it fails."""
         try:
             return self.run(command, seconds=20)
         except GuestError:
@@ -195,11 +195,11 @@ class Guest:
         while self.try_run("true") is None:
             if time.monotonic() > end or (self.process and self.process.poll() is not None):
                 raise GuestError(f"{self.metadata.host_name}: no shell: {self.said()[-2000:]}")
-            # A guest that boots has no time to spare.
+            # Each attempt costs a booting guest processor time.
             time.sleep(2)
 
     def said(self) -> str:
-        """What is on its console, from its first power-on on."""
+        """The console's log, from the first power-on."""
         return self._console.read_text(encoding="utf-8", errors="replace")
 
     def health(self) -> dict[str, Any]:
@@ -207,5 +207,5 @@ class Guest:
         return health(Host(str(self.address)), seconds=5)
 
     def journal(self, unit: str) -> str:
-        """What a unit wrote since the guest booted."""
+        """A unit's journal since the guest booted."""
         return self.run(f"journalctl --boot --output cat --no-pager --unit {unit}")

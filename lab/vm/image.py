@@ -1,4 +1,4 @@
-"""The disk that guests start from: Debian, with what Ubuntu's image has; made once, outside of the checkout.
+"""The disk that guests start from: Debian, with Ubuntu's packages; built once, outside of the checkout.
 
 It has the kernel, systemd, cloud-init and a Python 3.12, and trusts one more certificate authority. Nothing of the
 project is on it: that comes by custom data, user data and the packages that these name.
@@ -26,17 +26,17 @@ from lab.banks.cache import cached
 from lab.banks.process import exclusive
 
 MIRROR = "mirror.internal"
-"""The host where guests find their packages."""
+"""The host of the guests' package mirror."""
 HELPER = "aznfs.deb"
-"""A package among the mirror's, with what stands in for Azure's mount helper."""
+"""The mirror's package with the stand-in of Azure's mount helper."""
 _HERE = Path(__file__).parent
 _GUEST_COMMANDS = ("mount.aznfs", "waagent")
-"""Stand in for Azure's own."""
+"""Stand-ins for Azure's own programs."""
 _REQUIREMENTS = ROOT / "delivery" / "requirements.txt"
 _LOCKED = (_REQUIREMENTS, ROOT / "delivery" / "lock.py")
-"""Wheels, and the Python and the platform that they are for."""
+"""Locked requirements, and the Python version and platform of their wheels."""
 _SHARED_FOLDERS = "ganesha/libfsalvfs.so"
-"""Of `nfs-ganesha-vfs`: without it Ganesha serves no folder."""
+"""Library of `nfs-ganesha-vfs`, without which Ganesha serves no folder."""
 _PROGRAM_PACKAGES = {
     "qemu-system-x86_64": "qemu-system-x86",
     "qemu-img": "qemu-utils",
@@ -46,14 +46,14 @@ _PROGRAM_PACKAGES = {
     "ganesha.nfsd": "nfs-ganesha-vfs",
     "ssh": "openssh-client",
 }
-"""What a run wants, and its Debian package."""
+"""Required programs, with their Debian packages."""
 _SYSTEM = """
     linux-image-cloud-amd64 systemd-sysv systemd-resolved udev dbus netplan.io isc-dhcp-client iproute2 netbase procps
     lz4 cloud-init sudo openssh-server ca-certificates curl nfs-common
 """.split()
-"""What of Ubuntu's image a boot uses."""
+"""Packages of Ubuntu's image that a boot uses."""
 _OFFERED = "python3-venv nftables python3".split()
-"""What the mirror has: custom data asks for it."""
+"""Packages of the mirror, which custom data installs."""
 _HELPER_CONTROL = """Package: aznfs
 Version: 1
 Architecture: all
@@ -67,38 +67,38 @@ _UNUSED_SECONDS = 7 * 86_400
 
 @dataclass(frozen=True)
 class Image:
-    """What a guest starts from."""
+    """The files that a guest starts from."""
 
     folder: Path
 
     @property
     def disk(self) -> Path:
-        """Raw; never written to."""
+        """Raw disk image, never modified."""
         return self.folder / "disk.raw"
 
     @property
     def warm_disk(self) -> Path:
-        """The same, with the wheels installed already: a guest takes minutes for that."""
+        """The same with the wheels installed, which takes a guest minutes."""
         return self.folder / "warm.raw"
 
     @property
     def kernel(self) -> Path:
-        """Started without a boot loader."""
+        """Kernel, started without a boot loader."""
         return self.folder / "vmlinuz"
 
     @property
     def initrd(self) -> Path:
-        """Its first files."""
+        """Initial RAM disk."""
         return self.folder / "initrd"
 
     @property
     def packages(self) -> Path:
-        """A repository for apt."""
+        """An apt repository."""
         return self.folder / "packages"
 
     @property
     def authority(self) -> trustme.CA:
-        """Whose certificates guests trust."""
+        """The certificate authority that guests trust."""
         return trustme.CA.from_pem(
             (self.folder / "authority.pem").read_bytes(), (self.folder / "authority.key").read_bytes()
         )
@@ -124,7 +124,7 @@ def missing() -> str | None:
 
 @cache
 def _python() -> Path | None:
-    """The prefix of a Python of the version that VMs have, which can be copied."""
+    """The prefix of a Python of the VMs' version, which can be copied."""
     installed = sorted(Path.home().glob(f".pyenv/versions/{PYTHON}.*/bin/python"))
     for each in (os.environ.get("PYTHON312"), shutil.which(f"python{PYTHON}"), *installed):
         asked = (str(each), "-c", "import sys; print(sys.base_prefix)")
@@ -136,7 +136,7 @@ def _python() -> Path | None:
 
 
 def image() -> Image:
-    """The image, made where there is none: some minutes; wants no `missing()`."""
+    """The image, built if there is none, in some minutes. Call it only if `missing()` is None."""
     folder = cached() / f"guest-{_digest(Path(__file__), *(_HERE / name for name in _GUEST_COMMANDS), *_LOCKED)}"
     with exclusive(cached() / "guest.lock"):
         if not folder.exists():
@@ -149,7 +149,7 @@ def image() -> Image:
 
 
 def wheels() -> Path:
-    """A folder with the wheels that VMs install, by their hashes; fetched once as this machine's pip is set up."""
+    """A folder with the wheels that VMs install, by their hashes; downloaded once by this machine's pip."""
     folder = cached() / f"wheels-{_digest(*_LOCKED)}"
     with exclusive(cached() / "wheels.lock"):
         if not folder.exists():
@@ -180,7 +180,7 @@ def _suite() -> str:
 
 def _forget(prefix: str) -> None:
     for old in cached().glob(f"{prefix}*[0-9a-f]"):
-        # A younger one may be in use by another checkout.
+        # A newer one may be in use by another checkout.
         if time.time() - old.stat().st_mtime > _UNUSED_SECONDS:
             shutil.rmtree(old)
 
@@ -195,7 +195,7 @@ def _unfinished() -> Iterator[Path]:
 
 def _make(made: Path) -> None:
     root, packages = made.parent / "root", made / "packages"
-    # A kernel's first files need only this machine's drivers.
+    # The initial RAM disk needs only this machine's drivers.
     few = 'cd "$1/etc" && mkdir -p initramfs-tools/conf.d && echo MODULES=list COMPRESS=lz4 | tr " " "\\n" '
     few += '>initramfs-tools/conf.d/lab && echo virtio_pci virtio_blk ext4 | tr " " "\\n" >>initramfs-tools/modules'
     fetch = 'APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get -qqd -o Dir::Cache::archives="$1/srv/" install'
@@ -257,7 +257,7 @@ def _write(root: Path, disk: Path) -> None:
 
 
 def _install_wheels(root: Path) -> None:
-    """As `delivery/install.sh` does."""
+    """Install the wheels, as `delivery/install.sh` does."""
     prefix, folder = "/opt/decentralized-trust", root / "srv" / "wheels"
     shutil.copytree(wheels(), folder)
     shutil.copy(_REQUIREMENTS, folder)
@@ -268,7 +268,7 @@ def _install_wheels(root: Path) -> None:
         f"python3 -m venv {prefix}/venv",
         f"{prefix}/venv/bin/pip install {options} --requirement /srv/wheels/{_REQUIREMENTS.name}",
     ):
-        # Without what this machine's pip is set up with, and without the guest's mirror, which only a guest reaches.
+        # Without this machine's pip configuration, and without the guest's mirror, which only a guest reaches.
         environment = {"PATH": "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "PIP_CONFIG_FILE": "/dev/null"}
         subprocess.run(["chroot", str(root), *command.split()], check=True, env=environment)
     shutil.rmtree(folder)
@@ -279,7 +279,7 @@ def _of_network(path: Path) -> bool:
 
 
 def _sources() -> list[str]:
-    """Where this machine's apt finds Debian's own packages."""
+    """This machine's apt sources of Debian's own packages."""
     sources = Path("/etc/apt/sources.list.d/debian.sources"), Path("/etc/apt/sources.list")
     return [str(path) for path in sources if path.is_file() and path.read_text(encoding="utf-8").strip()]
 
@@ -291,7 +291,7 @@ def _indexed(path: Path) -> str:
 
 
 def _add_python(root: Path) -> None:
-    """Copy a Python of the VMs' version to where a shell finds it before the system's."""
+    """Copy a Python of the VMs' version to a folder that comes before the system's in PATH."""
     prefix, own = _python(), root / "usr" / "local"
     assert prefix
     (own / "bin" / f"python{PYTHON}").unlink(missing_ok=True)
@@ -308,7 +308,7 @@ def _files(authority: trustme.CA) -> dict[str, str]:
     return {
         "etc/fstab": "/dev/vda / ext4 defaults 0 1\n",
         "etc/cloud/cloud.cfg.d/90-azure.cfg": "datasource_list: [Azure]\nlocale: false\n",
-        # To read all that Debian trusts takes a guest seconds for each connection.
+        # Reading all of Debian's trust roots takes a guest seconds for each connection.
         "etc/ca-certificates.conf": "",
         "etc/apt/sources.list": f"deb [trusted=yes] http://{MIRROR}/packages ./\n",
         "etc/pip.conf": f"[global]\nno-index = true\nfind-links = http://{MIRROR}/wheels/\ntrusted-host = {MIRROR}\n",

@@ -1,4 +1,4 @@
-"""Stands in for a VM's metadata service and wire server, as far as cloud-init, agent and `install.sh` ask them."""
+"""Stands in for a VM's metadata service and wire server, as far as cloud-init, agent and `install.sh` use them."""
 
 import base64
 import json
@@ -23,14 +23,14 @@ _TOKEN_SECONDS = 86_400
 
 @dataclass
 class Metadata:
-    """One VM, as both services tell of it."""
+    """One VM, as both services describe it."""
 
     name: str
     host_name: str
     administrator: str
     ssh_public_key: str
     client_id: str
-    """Of its identity."""
+    """Client id of its identity."""
     address: IPv4Address
     subnet: IPv4Network
     mac: str
@@ -38,14 +38,14 @@ class Metadata:
     location: str = "swedencentral"
     vm_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     tokens: Mapping[str, Callable[[], str]] = field(default_factory=dict)
-    """What signs in to a service, by the resource that is asked for; of others a token that nobody signed."""
+    """Tokens by resource; other resources get an unsigned token."""
     events: list[dict[str, Any]] = field(default_factory=list)
-    """The scheduled ones, of which those that were approved have started."""
+    """The scheduled events; approved ones have started."""
     reported: list[str] = field(default_factory=list)
-    """What the guest reported to the wire server of its health."""
+    """The health reports that the guest sent to the wire server."""
 
     def application(self) -> web.Application:
-        """What answers the requests to both."""
+        """The web application of both services."""
         made = web.Application(middlewares=[self._guard])
         made.router.add_routes(
             [
@@ -122,7 +122,7 @@ class Metadata:
         )
 
     def schedule(self, kind: str, seconds: float) -> None:
-        """Announce an event of this VM, which starts after so many seconds if nobody approves it before."""
+        """Announce an event of this VM, which starts after this number of seconds unless it is approved before."""
         self.events.append(
             {
                 "EventId": str(uuid.uuid4()),
@@ -156,7 +156,7 @@ class Metadata:
 
 
 def unsigned(resource: str) -> str:
-    """A token for a resource in the shape of Entra's, which says who it is for and how long, signed by nobody."""
+    """An unsigned token for a resource in the form of Entra's, with audience and expiry."""
     now = int(time())
     claims = {
         "aud": resource,

@@ -11,25 +11,25 @@ from pathlib import Path
 from lab.namespaces import ENDING_WITH_US, Namespace
 
 METADATA_ADDRESS, WIRE_SERVER_ADDRESS = IPv4Address("169.254.169.254"), IPv4Address("168.63.129.16")
-"""Where every VM of Azure finds them; the latter answers questions for names too."""
+"""Azure's addresses of the metadata service and the wire server, which also serves DNS."""
 LINK = "vm0"
-"""The guest's end of the network, as QEMU finds it."""
+"""The guest's network device, for QEMU."""
 
 
 @dataclass(frozen=True)
 class GuestSubnet:
-    """Where the guest is."""
+    """The guest's subnet."""
 
     range: IPv4Network
 
     @property
     def gateway(self) -> IPv4Address:
-        """The first address, which Azure keeps for itself."""
+        """The first address, which Azure reserves."""
         return self.range[1]
 
     @property
     def guest(self) -> IPv4Address:
-        """The first that Azure gives away."""
+        """The first address that Azure assigns."""
         return self.range[4]
 
 
@@ -46,7 +46,7 @@ def isolated() -> Iterator[None]:
 
 @contextmanager
 def connected(subnet: GuestSubnet, names: Mapping[str, IPv4Address], folder: Path) -> Iterator[None]:
-    """Make the guest's link, give this side all addresses that are named, and answer for address and names."""
+    """Create the guest's link with all named addresses on this side, and serve DHCP and DNS."""
     _ip("tuntap", "add", LINK, "mode", "tap")
     _ip("address", "add", f"{subnet.gateway}/{subnet.range.prefixlen}", "dev", LINK)
     for address in {METADATA_ADDRESS, WIRE_SERVER_ADDRESS, *names.values()} - {subnet.gateway}:
@@ -60,11 +60,11 @@ def connected(subnet: GuestSubnet, names: Mapping[str, IPv4Address], folder: Pat
         *("dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--pid-file", "--leasefile-ro"),
         *(f"--interface={LINK}", "--bind-interfaces", "--except-interface=lo", "--no-hosts", "--no-resolv"),
         *(f"--dhcp-range={subnet.guest},{subnet.guest},1h", f"--dhcp-option=option:router,{subnet.gateway}"),
-        # 121: the ways to both services; 245: the wire server.
+        # 121: routes to both services; 245: the wire server.
         *(f"--dhcp-option=121,{ways}", f"--dhcp-option-force=245,{WIRE_SERVER_ADDRESS}"),
         f"--dhcp-option=option:dns-server,{WIRE_SERVER_ADDRESS}",
         *(f"--address=/{name}/{address}" for name, address in names.items()),
-        # No other name is there.
+        # No other name resolves.
         "--local=/#/",
     ]
     with (folder / "names.log").open("wb") as log, subprocess.Popen(command, stderr=log) as process:

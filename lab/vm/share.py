@@ -31,12 +31,12 @@ class ServedShare:
     """A share, and the process that serves it."""
 
     folder: Path
-    """What is on it."""
+    """The folder with its content."""
     _server: "subprocess.Popen[bytes]"
 
     @contextmanager
     def hanging(self) -> Iterator[None]:
-        """Answer nobody during the block; what was asked is answered after it."""
+        """Suspend the server during the block; requests are answered after it."""
         self._server.send_signal(signal.SIGSTOP)
         try:
             yield

@@ -1,4 +1,4 @@
-"""What a guest finds around it: the services that its stack's plan names, by the very names, as stand-ins."""
+"""The services around a guest: stand-ins with the names of its stack's plan."""
 
 import asyncio
 import ssl
@@ -36,7 +36,7 @@ class GuestServices:
     metadata: Metadata
     share: ServedShare
     keys: Vault
-    """What agents write."""
+    """The vault that agents write to."""
     fetched: list[str]
     """Paths of packages and wheels that guests asked for."""
     _blobs: str
@@ -44,7 +44,7 @@ class GuestServices:
     _account: str
 
     def container(self, name: str) -> ContainerClient:
-        """A container of the bank's blobs, for a test's own eyes."""
+        """A container of the bank's blobs, for a test."""
         return ContainerClient(
             self._blobs,
             name,
@@ -63,7 +63,7 @@ def around(
     made: Image,
     folder: Path,
 ) -> Iterator[GuestServices]:
-    """The services of a bank's plan, in the network of this thread, see `network.isolated`.
+    """The services of a bank's plan, in this thread's network namespace, see `network.isolated`.
 
     Args:
         configuration: the configuration of the bank's VMs.
@@ -76,7 +76,7 @@ def around(
     files, _, shared = share_source.partition(":")
     blobs = _host(configuration.blob_url)
     hosts = {_host(configuration.key_vault_url), _host(configuration.bank_vault_url), blobs, files, MIRROR}
-    # The last addresses of the bank's own range.
+    # The last addresses of the bank's range.
     names = {host: configuration.address_space[-2 - number] for number, host in enumerate(sorted(hosts))}
     authority, certificate, account = made.authority, made.folder / "authority.pem", blobs.partition(".")[0]
     keys, secrets, fetched = Vault(), Vault(), list[str]()
@@ -120,7 +120,7 @@ def _tls(authority: trustme.CA, host: str, address: IPv4Address) -> ssl.SSLConte
 
 
 def _mirror(made: Image, fetched: list[str]) -> web.Application:
-    """The packages and wheels that a plan names, the very bytes."""
+    """The packages and wheels that a plan names, with the same bytes."""
 
     @web.middleware
     async def note(request: web.Request, handler: Any) -> web.StreamResponse:
@@ -145,7 +145,7 @@ async def _serve(
 
 async def _end(runner: web.AppRunner) -> None:
     for each in runner.server.connections if runner.server else ():
-        # A guest whose power was cut never answers the end of TLS.
+        # A guest without power never answers the end of TLS.
         if each.transport:
             each.transport.abort()
     await runner.cleanup()

@@ -18,7 +18,7 @@ from agent.exchange import Exchange, OwnBank
 from host import http
 from host.errors import UnavailableError
 from host.http import fetch, listens, serving_requests
-from host.pools import UNKNOWN, MemberPools
+from host.pools import UNKNOWN_MEMBER, MemberPools
 from host.tls import client_context
 from host.vault import Card, Peers
 from ledger.corda import proof
@@ -152,13 +152,13 @@ def test_each_member_has_a_pool_by_its_cards_range() -> None:
 
     async def story() -> None:
         pools = MemberPools(IPv4Network("10.1.0.0/16"), peers)
-        assert pools.pool_of("10.2.0.1") == UNKNOWN, "before its card is read, a member is unknown"
+        assert pools.pool_of("10.2.0.1") == UNKNOWN_MEMBER, "before its card is read, a member is unknown"
         assert pools.pool_of("10.1.255.254") == "own"
         await pools.read()
         assert [pools.pool_of(each) for each in ("10.2.255.254", "10.3.3.1", "10.3.4.1", "10.1.0.1")] == [
             "peer b",
             "peer c",
-            UNKNOWN,
+            UNKNOWN_MEMBER,
             "own",
         ]
         known[-1] = cards(b="10.2.0.0/16")
@@ -166,7 +166,7 @@ def test_each_member_has_a_pool_by_its_cards_range() -> None:
         assert pools.pool_of("10.3.0.1") == "peer c", "an unreadable card does not remove the member's pool"
         names[-1] = frozenset({"b"})
         await pools.read()
-        assert pools.pool_of("10.3.0.1") == UNKNOWN, "a removed peer has no pool"
+        assert pools.pool_of("10.3.0.1") == UNKNOWN_MEMBER, "a removed peer has no pool"
         known.clear()
         with pytest.raises(UnavailableError):
             await pools.read()

@@ -91,10 +91,10 @@ def test_a_scalar_has_the_type_that_pulumi_gives_it(tmp_path: Path):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("p:a: 1\n  p:a: 2", "line 3: the key 'p:a' stands in line 2 already; wanted each key once"),
-        ("p:a: {x: 1, x: 2}", "the key 'x' stands in line 2 already"),
-        ("p:a: {x: [{1: 1, '1': 2}]}", "the key '1' stands in line 2 already"),
-        ("p:a: 1\nconfig:\n  p:b: 1", "line 3: the key 'config' stands in line 1 already"),
+        ("p:a: 1\n  p:a: 2", "line 3: the key 'p:a' is in line 2 already; wanted each key once"),
+        ("p:a: {x: 1, x: 2}", "the key 'x' is in line 2 already"),
+        ("p:a: {x: [{1: 1, '1': 2}]}", "the key '1' is in line 2 already"),
+        ("p:a: 1\nconfig:\n  p:b: 1", "line 3: the key 'config' is in line 1 already"),
         (f"{PROJECT}:size: small\n  size: large", f"is also given as {PROJECT}:size"),
         ("p:a: {since: 2026-01-01}", "line 2: 2026-01-01: wanted a date in quotes"),
         ("p:a: 2026-1-1 1:2:3", "wanted a date in quotes"),

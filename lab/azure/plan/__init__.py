@@ -1,1 +1,1 @@
-"""What one member's stack would create, and what a change of it would do."""
+"""Plans of one member's stack, and the effects of changes."""

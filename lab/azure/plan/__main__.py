@@ -1,4 +1,4 @@
-"""Prints what one member's stack would create: a tree by component, the settings that matter, the outputs.
+"""Prints a plan of one member's stack: a tree by component, the important settings, the outputs.
 
 `python -m lab.azure.plan [STACK | FILE]...` plans the sample `prod` without arguments: on the Pulumi engine where a
 CLI is found, else in this process. The README of this folder has the options, and the shape of the JSON.
@@ -34,7 +34,7 @@ from lab.command import OptionError, Parser, one_of, run
 
 SAMPLE_STACK = "prod"
 LAST = "last"
-"""What a plan is compared with: that of the last run without a comparison."""
+"""The comparison with the last run that had no comparison."""
 _ON_ENGINE = (
     "Planned by the Pulumi engine, against the offline Azure; what Azure makes up is a stand-in, "
     "known once the stack is up."
@@ -50,7 +50,7 @@ _COMPARED = (
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Plan each stack; returns the exit status, 1 where something is known to refuse one of them."""
+    """Plan each stack; returns the exit status, 1 if one of them would be refused."""
     console = Console(emoji=False, highlight=False, width=None if sys.stdout.isatty() else UNCUT)
     errors = Console(emoji=False, stderr=True, highlight=False, soft_wrap=True)
     try:
@@ -109,7 +109,7 @@ def _report(path: Path, against: str, *, on_engine: bool) -> Report:
 
 
 def _plan_in_place_of(source: Source, path: Path) -> Plan:
-    """The plan of another file, as if the stack had had that one."""
+    """The plan of another file, as if it were the stack's."""
     other = source_of(path)
     configuration = replace(other.configuration, stack=source.configuration.stack)
     return plan_in_process(replace(other, configuration=configuration, account=source.account))
@@ -124,7 +124,7 @@ def _keep(plan: Plan, errors: Console) -> None:
 
 @contextmanager
 def _working(on: str) -> Iterator[None]:
-    """Show a spinner for as long as the block lasts, where standard error is a terminal."""
+    """Show a spinner during the block if standard error is a terminal."""
     if not sys.stderr.isatty():
         yield
         return

@@ -1,4 +1,4 @@
-"""What leads from one plan of a stack to another: created, changed, replaced, deleted, and which VMs roll."""
+"""The changes from one plan of a stack to another: operations on resources, and rolled VMs."""
 
 import base64
 import gzip
@@ -14,12 +14,12 @@ from lab.azure.deployment import Step
 from lab.azure.plan.planned import Plan, Planned, is_secret
 
 ABSENT = object()
-"""Stands for a value that is not there."""
+"""The value of a missing property."""
 
 
 @dataclass(frozen=True)
 class Unknown:
-    """A value that Azure makes up when it replaces a resource."""
+    """A value that Azure generates when it replaces a resource."""
 
     of: str
     """The resource's name."""
@@ -27,50 +27,50 @@ class Unknown:
 
 _CUSTOM_DATA = "customData"
 _NAMED_BY = ("name", "path", "legalName")
-"""What names an item of a list, in Azure's inputs, in cloud-init's files, in a card's nodes."""
+"""Properties that identify an item of a list, in Azure's inputs, cloud-init's files, or a card's nodes."""
 
 
 @dataclass(frozen=True)
 class PropertyChange:
-    """One value that differs."""
+    """One changed value."""
 
     path: str
     """Such as `sku.name`, `securityRules[DenyAll].priority`, `customData:write_files[/etc/a.json].content:nodes`."""
     old: Any
-    """`ABSENT` where there was none."""
+    """`ABSENT` if there was none."""
     new: Any
-    """`ABSENT` where there is none any more."""
+    """`ABSENT` if it is removed."""
     replaces: bool = False
     """Whether Azure can't change it in place."""
 
 
 @dataclass(frozen=True)
 class ResourceChange:
-    """What happens to one resource."""
+    """The change of one resource."""
 
     step: Step
     resource: Planned
-    """As it will be; as it was where it is deleted."""
+    """The resource after the change; before it if it is deleted."""
     properties: tuple[PropertyChange, ...] = ()
     rolls_vms: bool = False
-    """Whether new VMs take the place of a scale set's."""
+    """Whether a scale set's VMs are replaced."""
     refused: str = ""
-    """Why Pulumi or Azure refuses this, where it is known to."""
+    """Why Pulumi or Azure would refuse this; empty if they would not."""
 
 
 @dataclass(frozen=True)
 class Changes:
-    """From one plan to another."""
+    """All changes from one plan to another."""
 
     resources: tuple[ResourceChange, ...]
-    """Ordered by step, what is lost first."""
+    """Ordered by step, deletions first."""
     outputs: tuple[PropertyChange, ...]
     refused: str = ""
-    """Why the program refuses this for a member that is live, where it does."""
+    """Why the program refuses this for a live member; empty if it does not."""
 
     @property
     def possible(self) -> bool:
-        """Whether nothing is known to refuse it."""
+        """Whether no refusal is known."""
         return not self.refused and not any(each.refused for each in self.resources)
 
 
@@ -133,7 +133,7 @@ def _replaces(resource: Planned, path: str) -> bool:
 def _follow_replaced(
     was: Mapping[str, Planned], will: Mapping[str, Planned], changed: dict[str, list[PropertyChange]]
 ) -> None:
-    """What is replaced gets another automatic name, and with it another id: what has them in an input changes."""
+    """A replacement has another automatic name and id, so inputs that refer to them change."""
     followed: set[str] = set()
     while found := {urn for urn, each in changed.items() if any(one.replaces for one in each)} - followed:
         followed |= found
@@ -171,12 +171,12 @@ def _differences(old: Any, new: Any, path: str) -> Iterator[PropertyChange]:
 
 
 def _opened(old: Any, new: Any, path: str) -> tuple[Any, Any, str]:
-    """What two values consist of, and how a part of them is named: lists by name, and documents in text."""
+    """The parts of two values by name: items of lists, and documents within text."""
     if isinstance(old, list) and isinstance(new, list):
         named = _by_name(old), _by_name(new)
         if not all(named) and len(old) == len(new):
             named = _by_place(old), _by_place(new)
-        # Names and no difference: another order.
+        # Named items without a difference: only their order changed.
         return (*named, "[{}]") if all(named) and named[0] != named[1] else (old, new, "")
     if isinstance(old, str) and isinstance(new, str):
         read = _read(old, path), _read(new, path)
@@ -185,7 +185,7 @@ def _opened(old: Any, new: Any, path: str) -> tuple[Any, Any, str]:
 
 
 def _by_name(items: list[Any]) -> dict[str, Any]:
-    """A list as a mapping, where each item has a name; else nothing."""
+    """A list as a mapping by its items' names; None if one has no name."""
     names = [
         next((str(each[key]) for key in _NAMED_BY if key in each), "") for each in items if isinstance(each, dict)
     ]
@@ -193,7 +193,7 @@ def _by_name(items: list[Any]) -> dict[str, Any]:
 
 
 def _by_place(items: list[Any]) -> dict[str, Any]:
-    """A list of objects as a mapping; else nothing."""
+    """A list of objects as a mapping by position; None for another list."""
     return (
         {str(place): each for place, each in enumerate(items)}
         if all(isinstance(each, dict) for each in items)
@@ -202,7 +202,7 @@ def _by_place(items: list[Any]) -> dict[str, Any]:
 
 
 def _read(text: str, path: str) -> Any:
-    """A document in a property: custom data of a VM, or JSON."""
+    """A document within a property: custom data of a VM, or JSON."""
     try:
         if path.endswith(_CUSTOM_DATA):
             text = gzip.decompress(base64.b64decode(text)).decode().removeprefix("#cloud-config\n")

@@ -1,4 +1,4 @@
-"""A plan, and its changes, in each of the formats: text, Markdown for a pull request's comment, JSON for a tool."""
+"""A plan and its changes as text, as Markdown for a pull request's comment, and as JSON for tools."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -16,18 +16,18 @@ from lab.azure.plan.planned import Plan
 from lab.azure.plan.text import MARKS, change_lines, output_lines, plan_tree, public, title
 
 PLAN_SCHEMA = 1
-"""Of the JSON: raised where a reader of it has to change."""
+"""Version of the JSON: raised if readers have to change."""
 # Within a block of the language diff: a line's colour goes by its first character.
 _DIFF_MARKS = {**MARKS, Step.UPDATE: "!", Step.REPLACE: "!"}
 # No value can end a Markdown block: each follows its name, and the lines of a longer one are indented.
 _FENCE = "````"
 _INDENTED = "\n    "
 UNCUT = 1_000_000
-"""Columns of a file or a pipe, which have no width."""
+"""Columns of output to a file or a pipe."""
 
 
 class Format(StrEnum):
-    """How a plan is written."""
+    """The formats of a report."""
 
     TEXT = "text"
     MARKDOWN = "markdown"
@@ -36,16 +36,16 @@ class Format(StrEnum):
 
 @dataclass(frozen=True)
 class Report:
-    """One stack's plan, and what leads to it."""
+    """One stack's plan, and its changes."""
 
     plan: Plan
     changes: Changes | None = None
     against: str = ""
-    """What it is compared with, as it was asked for."""
+    """The name of the comparison, as the user gave it."""
 
 
 def print_text(console: Console, report: Report) -> None:
-    """Print a report; nothing is cut, and the tree alone is folded, to the console's width."""
+    """Print a report; nothing is truncated, and only the tree is folded to the console's width."""
     console.print(plan_tree(report.plan), "")
     for line in _below(report):
         console.print(line, soft_wrap=True)
@@ -70,7 +70,7 @@ def _remarks(report: Report) -> Iterator[tuple[str, str]]:
 
 
 def markdown(report: Report) -> str:
-    """A report as a pull request's comment: changes in the open, resources and outputs folded."""
+    """A report as a pull request's comment: changes visible, resources and outputs folded."""
     parts = [f"### {title(report.plan)}"]
     if remarks := [f"{mark}: {message}" for mark, message in _remarks(report)]:
         parts.append(_block(remarks))

@@ -1,4 +1,4 @@
-"""One stack's plan, made in this process or by the engine, and that of the last run."""
+"""One stack's plan, computed in this process or by the engine, and that of the last run."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,10 +20,10 @@ from lab.azure.rules import AzureError
 from lab.azure.stacks import account_of, planned_references
 
 LAST_PLANS = STATE / "plans"
-"""Where the last plan of each stack lies."""
+"""Folder of the last plan of each stack."""
 
 _SECRET_KEY = "secret"  # noqa: S105
-"""The only key of what stands for a secret; its value is a digest, which tells one secret from another."""
+"""The only key of a secret's placeholder; its value is a digest, which differs for each secret."""
 _PLAN_SCHEMA = 2
 
 
@@ -32,7 +32,7 @@ class Planned:
     """One resource or component of a plan."""
 
     urn: str
-    """As the engine has it."""
+    """Its type, as on the engine."""
     type: str
     name: str
     parent: str
@@ -40,45 +40,45 @@ class Planned:
     custom: bool
     """False for a component."""
     inputs: Mapping[str, Any]
-    """In Azure's spelling; of a secret a digest."""
+    """Inputs in Azure's spelling, with digests of secrets."""
     protect: bool
     id: str = ""
-    """The stand-in for its resource id; empty for a component."""
+    """The placeholder of its resource id; empty for a component."""
     replace_on_changes: tuple[str, ...] = ()
     ignore_changes: tuple[str, ...] = ()
 
     @property
     def short_type(self) -> str:
-        """The type without what goes without saying: `network:Subnet`, `random:RandomBytes`."""
+        """The short type: `network:Subnet`, `random:RandomBytes`."""
         package, module, kind = self.type.split(":")
         return f"{module.split('/')[0] if package == 'azure-native' else package}:{kind}"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What one stack would create, and export."""
+    """The resources and outputs of one stack."""
 
     stack: str
     resources: tuple[Planned, ...]
     """Ordered by URN."""
     outputs: Mapping[str, Any]
-    """Of a secret a digest."""
+    """Outputs, with digests of secrets."""
     messages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Source:
-    """What a plan is made of."""
+    """The inputs of a plan."""
 
     path: Path
     configuration: StackConfiguration
     references: References
-    """What the stacks that it refers to would export."""
+    """Outputs of the stacks that it refers to."""
     account: Account
 
 
 def source_of(path: Path) -> Source:
-    """What a stack's file leads to.
+    """The inputs of a plan, from a stack's file.
 
     Raises:
         StackFileError: it is no stack's file.
@@ -90,13 +90,13 @@ def source_of(path: Path) -> Source:
 
 @dataclass(frozen=True)
 class NextPlan:
-    """A plan as the next one of a stack that is up, and what would refuse it."""
+    """A plan as the next update of a deployed stack, with its refusals."""
 
     plan: Plan
     refused: str
-    """Why the program makes no such change of a live member, where it does not; the plan is then a new member's."""
+    """Why the program refuses the change of a live member; the plan is then that of a new member."""
     refusals: Mapping[str, str]
-    """What the offline Azure says to changes in place, by URN."""
+    """The offline Azure's refusals of changes in place, by URN."""
 
 
 def plan_in_process(source: Source) -> Plan:
@@ -111,7 +111,7 @@ def plan_in_process(source: Source) -> Plan:
 
 
 def plan_next(source: Source, before: Plan) -> NextPlan:
-    """The plan of a stack that is up, without an engine: the program reads what it exported.
+    """The plan of a deployed stack, without an engine: the program reads the stack's outputs.
 
     Raises:
         RunError: the program refuses it, and would of a new stack.
@@ -133,7 +133,7 @@ def _run(source: Source, outputs: Mapping[str, Any] = MappingProxyType({})) -> t
 
 
 def _refusals(plan: Plan, run: Run, deployment: Deployment, before: Plan) -> Iterator[tuple[str, str]]:
-    """What Azure would not change in place: one by one, resources are put back as they were and changed once more."""
+    """Refusals of changes in place: each resource is reset to its former state and changed again."""
     was = {each.urn: each for each in before.resources}
     azure = deployment.azure
     wanted = {made.id: (run.registrations[urn].inputs, made.inputs) for urn, made in deployment.resources.items()}
@@ -157,7 +157,7 @@ def _ids(deployment: Deployment) -> dict[str, str]:
 
 
 def plan_of(run: Run, ids: Mapping[str, str]) -> Plan:
-    """What a run of the program planned.
+    """The plan of a run of the program.
 
     Args:
         run: the run.
@@ -200,7 +200,7 @@ def _digest(value: Any) -> dict[str, str]:
 
 
 def is_secret(value: Any) -> bool:
-    """Whether a value of a plan stands for a secret."""
+    """Whether a value of a plan is a secret's placeholder."""
     return isinstance(value, dict) and value.keys() == {_SECRET_KEY} and str(value[_SECRET_KEY]).startswith("sha256:")
 
 
@@ -213,9 +213,9 @@ def _once(messages: Iterable[str]) -> tuple[str, ...]:
 
 
 def plan_on_engine(source: Source) -> Plan:
-    """The plan of a stack's configuration as the engine's preview tells it.
+    """The plan of a stack's configuration from the engine's preview.
 
-    A preview does not know what Azure makes up: the values are those of a run in this process. The stacks that it
+    A preview does not know values that Azure generates: these are from a run in this process. The stacks that it
     refers to are planned in this process too, and stand in the preview's backend with their outputs alone.
 
     Raises:
@@ -263,10 +263,10 @@ def _as_previewed(state: Mapping[str, Any], known: Planned | None) -> Planned:
 
 
 def keep(plan: Plan) -> None:
-    """Write a plan down as the last one of its stack.
+    """Store a plan as the last one of its stack.
 
     Raises:
-        OSError: there is no writing there.
+        OSError: the file can't be written.
     """
     last_runs.save(LAST_PLANS, plan.stack, _PLAN_SCHEMA, asdict(plan))
 

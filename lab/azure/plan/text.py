@@ -1,4 +1,4 @@
-"""A plan and its changes as text: a tree by component, the settings that matter, the outputs."""
+"""A plan and its changes as text: a tree by component, the important settings, the outputs."""
 
 import json
 from collections import Counter
@@ -15,12 +15,12 @@ from lab.azure.plan.changes import ABSENT, Changes, PropertyChange, ResourceChan
 from lab.azure.plan.planned import Plan, Planned, is_secret
 
 MARKS = {Step.CREATE: "+", Step.UPDATE: "~", Step.REPLACE: "+-", Step.DELETE: "-"}
-"""The engine's own."""
+"""The engine's own marks of operations."""
 _DONE = {Step.CREATE: "created", Step.UPDATE: "changed", Step.REPLACE: "replaced", Step.DELETE: "deleted"}
 _STYLES = {Step.CREATE: "green", Step.UPDATE: "yellow", Step.REPLACE: "magenta", Step.DELETE: "red"}
 _HIDDEN = "[secret]"
 _LONG = 1000
-"""Characters of a value from which on its length and digest say more than it does."""
+"""Values longer than this are shown as length and digest."""
 
 Inputs = Mapping[str, Any]
 
@@ -69,7 +69,7 @@ def _connection(inputs: Inputs) -> str:
     return f"{ends}, {policy['ipsecEncryption']}, {policy['pfsGroup']}"
 
 
-# What a reader wants to know of a resource; the other types say enough by their names.
+# The important settings of a resource, by type; for the other types the name suffices.
 _SUMMARIES: dict[str, Callable[[Inputs], str]] = {
     "compute:VirtualMachineScaleSet": _scale_set,
     "dbforpostgresql:Server": _server,
@@ -91,13 +91,13 @@ _SUMMARIES: dict[str, Callable[[Inputs], str]] = {
 
 
 def title(plan: Plan) -> str:
-    """The stack, and how much there is of it."""
+    """The stack's name and numbers of resources."""
     total = sum(each.custom for each in plan.resources)
     return f"{plan.stack}: {total} resources in {len(plan.resources) - total} components"
 
 
 def plan_tree(plan: Plan) -> Tree:
-    """The stack's resources below their components, resources of one type in one line where they are many."""
+    """The stack's resources below their components; many resources of one type are one line."""
     stack, _, rest = title(plan).partition(":")
     tree = Tree(Text.assemble((stack, "bold"), f":{rest}"), guide_style="bright_black")
     children: dict[str, list[Planned]] = {}
@@ -180,7 +180,7 @@ def _printable(text: str) -> str:
 
 
 def change_lines(changes: Changes, marks: Mapping[Step, str]) -> Iterator[Text]:
-    """Each change after its mark, its properties below it; then what changes in the outputs."""
+    """Each change with its mark and its properties; then the changes of outputs."""
     counts = Counter(each.step for each in changes.resources)
     yield Text(", ".join(f"{counts[step]} {done}" for step, done in _DONE.items() if counts[step]) or "no changes")
     for each in changes.resources:
@@ -200,7 +200,7 @@ def _consequence(change: ResourceChange) -> str:
 
 
 def _properties(changes: Iterable[PropertyChange]) -> Iterator[str]:
-    """One line a value; one line for all items that a list of named ones gains or loses."""
+    """One line for each value; one line for all added or removed items of a list."""
     for (path, what), several in groupby(changes, key=_gained_or_lost):
         if what:
             yield f"{path}: {what} {'; '.join(each.path.removeprefix(path)[1:-1] for each in several)}"
