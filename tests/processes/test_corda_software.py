@@ -109,13 +109,13 @@ INFO = software._Info("nodeInfo-B", b"signed", ("O=Bank B, L=London, C=GB",), ("
 
 @pytest.mark.parametrize("truncated", [b"", b'{"member": "bank-b", "inf', b'{"member": "bank-b"}', b"[]", b"\xff"])
 def test_a_truncated_members_file_is_ignored_and_published_again(
-    corda: CordaSoftware, place: Place, torn: bytes, monkeypatch: pytest.MonkeyPatch
+    corda: CordaSoftware, place: Place, truncated: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (place.scratch / "additional-node-infos").mkdir()
     for name in ("bank-b", "bank-c"):
         software._store_member(place, name, {INFO.file_name: INFO}, set())
     path = place.durable / "members" / "bank-b.json"
-    path.write_bytes(torn)
+    path.write_bytes(truncated)
     assert software._known_members(place.durable) == {"bank-c": (INFO,)}, "another VM would not help"
 
     async def proven(*_: Any) -> list[software._Info]:
