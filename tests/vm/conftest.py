@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.banks import npm
+from lab.banks import azurite, npm
 from lab.vm import image, network
 from tests.vm.bank import Bank, around_a_vm, first_disk, powered_on
 from tests.vm.planned import delivered
@@ -19,6 +19,8 @@ def made() -> image.Image:
         pytest.skip(why)
     if not npm.available():
         pytest.skip("no node and npm here; wanted them for Azurite")
+    # A guest's network leads nowhere.
+    azurite.program()
     return image.image()
 
 

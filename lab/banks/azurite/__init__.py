@@ -34,6 +34,11 @@ class AzureFront:
     port: int = HTTPS_PORT
 
 
+def program() -> Path:
+    """Azurite's blob service, which is installed first unless it was before: that takes a network."""
+    return installed(Path(__file__).parent) / "node_modules" / "azurite" / "dist" / "src" / "blob" / "main.js"
+
+
 @contextmanager
 def blob_service(endpoint: AzureFront | None = None) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """Run Azurite during the block; yields the URL of its blob account, and its process.
@@ -41,7 +46,6 @@ def blob_service(endpoint: AzureFront | None = None) -> Iterator[tuple[str, subp
     Args:
         endpoint: where it is; by default on a free port of the loopback, without TLS.
     """
-    program = installed(Path(__file__).parent) / "node_modules" / "azurite" / "dist" / "src" / "blob" / "main.js"
     folder = tempfile.mkdtemp(prefix="azurite")
     if endpoint:
         scheme, address, port, account = "https", endpoint.address, endpoint.port, endpoint.account
@@ -50,7 +54,7 @@ def blob_service(endpoint: AzureFront | None = None) -> Iterator[tuple[str, subp
         scheme, address, port, account, secured = "http", "127.0.0.1", _free_port(), ACCOUNT, []
     options = ["--blobHost", address, "--blobPort", str(port), "--location", folder, *secured]
     process = subprocess.Popen(
-        ["node", str(program), *options, "--silent", "--disableTelemetry", "--skipApiVersionCheck"],
+        ["node", str(program()), *options, "--silent", "--disableTelemetry", "--skipApiVersionCheck"],
         env={**os.environ, "AZURITE_ACCOUNTS": f"{account}:{KEY}"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
