@@ -20,6 +20,7 @@ from pulumi import Resource
 from pulumi.runtime import settings
 from pulumi.runtime.config import set_all_config
 from pulumi.runtime.mocks import MockCallArgs, MockResourceArgs, Mocks, set_mocks
+from pulumi.runtime.proto.source_pb2 import StackTrace
 from pulumi.runtime.settings import set_root_resource
 from pulumi.runtime.stack import run_in_stack
 
@@ -335,6 +336,7 @@ def _fast_mocks() -> Iterator[None]:
 
     - Garbage is collected only after the run.
     - The SDK computes a URN for each alias of each older API version, which no monitor ever uses: here it does not.
+    - It reads the stack of calls that leads to each resource, for the engine's messages: here it does not.
     - Each answer of the mocks creates an event loop and closes none: here each thread has one, which is closed.
     """
     loops: dict[int, asyncio.AbstractEventLoop] = {}
@@ -348,9 +350,15 @@ def _fast_mocks() -> Iterator[None]:
 
     gc.disable()
     try:
-        with patch("asyncio.new_event_loop", loop_of_thread), patch("pulumi.resource.collapse_alias_to_urn"):
+        with (
+            patch("asyncio.new_event_loop", loop_of_thread),
+            patch("pulumi.resource.collapse_alias_to_urn", lambda *_: ""),
+            patch("pulumi.runtime.resource._get_stack_trace", StackTrace),
+        ):
             yield
     finally:
+        # Otherwise each loop searches all tasks of the run for its own.
+        gc.collect(0)
         for loop in loops.values():
             _close(loop)
         # The program freezes its imports, so that they are not collected; here other runs follow.
