@@ -103,7 +103,7 @@ bench: $(READY) ## Where the time goes, in ratios of one run; fails where a goal
 bench-quick: $(READY) ## Its cheap part, for every change
 	@$(BIN)/python -m benchmarks.planning --quick
 
-ledger-bench: $(READY) ## What real Corda nodes do on this machine, from three runs; half an hour of its own
+ledger-bench: $(READY) ## What real Corda nodes do on this machine, from three runs; takes half an hour
 	@$(BIN)/python -m benchmarks.ledger
 
 soak: $(READY) ## Random histories of agents in virtual time (HISTORIES=100000: half an hour)

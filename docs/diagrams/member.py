@@ -164,7 +164,7 @@ class _Member:
     def _monitoring(self) -> Iterator[Box]:
         for workspace in self._of("operationalinsights:Workspace"):
             made = [(self._of("applicationinsights:Workbook"), "workbook"), (self._of("MetricAlert"), "alerts")]
-            details = [f"kept {workspace.inputs['retentionInDays']} days", *(name for some, name in made if some)]
+            details = [f"retained {workspace.inputs['retentionInDays']} days", *(name for some, name in made if some)]
             yield Box(key_of(workspace), Kind.MONITORING, "Log Analytics", tuple(details))
 
     # Arrows

@@ -105,4 +105,4 @@ def test_a_good_token_stays_until_the_next_good_one(tmp_path, github):
         "a failed renewal must not remove the good token: an update lasts an hour"
     )
     assert time.monotonic() - started < 60, "an answer that never comes delays one renewal, not all later ones"
-    assert "the token was not renewed; the last one is kept" in done.stderr, "the log reports it"
+    assert "the token was not renewed; the last one stays in use" in done.stderr, "the log reports it"
