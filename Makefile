@@ -78,8 +78,10 @@ test-vm: $(READY) ## A VM that boots, in an emulator; wants root on Debian, QEMU
 
 test-all: test test-processes test-links test-engine test-ledger test-vm ## All tiers, one after the other
 
-ledger-soak: $(READY) ## An hour of faults with real Corda nodes: nothing lost, nothing doubled (SECONDS=3600, SEED=...)
-	@$(if $(SECONDS),SOAK_SECONDS='$(SECONDS)') $(BIN)/python -m lab.banks.soak $(SEED)
+ledger-soak: $(READY) ## An hour of faults with real Corda nodes: nothing lost, nothing doubled (SECONDS=3600, SEED=..., LINKS=ipsec: through tunnels)
+	$(call takes,LINKS)
+	@$(if $(filter-out ipsec,$(LINKS)),echo "error: LINKS=$(LINKS); wanted ipsec" >&2; exit 1)
+	@$(if $(SECONDS),SOAK_SECONDS='$(SECONDS)') $(BIN)/python -m lab.$(if $(LINKS),links,banks).soak $(SEED)
 
 policy: .venv-policy/.ready ## Set the policy pack up: pulumi preview --policy-pack policy
 

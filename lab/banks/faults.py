@@ -29,6 +29,8 @@ class Kind(StrEnum):
     """The load balancer is suspended; connections that its nodes open themselves continue."""
     DATABASE_CRASHED = "database crashed"
     """The server ends without a shutdown; it starts again at the fault's end."""
+    GATEWAY_INSTANCE_LOST = "gateway instance lost"
+    """Traffic moves to the gateway's other instance; a new one comes up at the fault's end. Only with links."""
 
 
 FAULT_SECONDS: dict[Kind, tuple[float, float]] = {
@@ -39,11 +41,12 @@ FAULT_SECONDS: dict[Kind, tuple[float, float]] = {
     Kind.NODE_KILLED: (0, 0),
     Kind.BANK_UNREACHABLE: (5, 60),
     Kind.DATABASE_CRASHED: (1, 15),
+    Kind.GATEWAY_INSTANCE_LOST: (5, 60),
 }
 """The minimum and maximum duration of each kind, in seconds."""
 OF_A_VM = frozenset({Kind.VM_KILLED, Kind.VM_DRAINED, Kind.VM_FROZEN, Kind.VM_CUT_OFF})
 """Faults during which, and until it has recovered, a VM can't run an identity."""
-OF_A_BANK = frozenset({Kind.BANK_UNREACHABLE, Kind.DATABASE_CRASHED})
+OF_A_BANK = frozenset({Kind.BANK_UNREACHABLE, Kind.DATABASE_CRASHED, Kind.GATEWAY_INSTANCE_LOST})
 """Faults that affect a whole bank."""
 _AT_ONCE = (1, 1, 2, 3)
 _LATER = 20.0
@@ -89,6 +92,12 @@ def rounds(plans: Sequence[BankPlan], seed: int) -> Iterator[Round]:
         yield Round(_drawn(plans, chance, kinds), chance.uniform(*_PAUSE))
 
 
+def kinds_at(plans: Sequence[BankPlan]) -> list[Kind]:
+    """The kinds of faults that these banks can have."""
+    linked = all(plan.site.linked for plan in plans)
+    return [kind for kind in Kind if linked or kind is not Kind.GATEWAY_INSTANCE_LOST]
+
+
 def _drawn(plans: Sequence[BankPlan], chance: random.Random, kinds: list[Kind]) -> tuple[Fault, ...]:
     """The faults of one round; `kinds` holds the kinds that have yet to occur before all are drawn again."""
     faults: list[Fault] = []
@@ -96,9 +105,10 @@ def _drawn(plans: Sequence[BankPlan], chance: random.Random, kinds: list[Kind]) 
     victims: dict[str, list[str | None]] = {
         plan.name: [*(each.name for each in plan.nodes), *[None] * plan.standbys] for plan in plans
     }
+    possible = kinds_at(plans)
     for _ in range(chance.choice(_AT_ONCE)):
         if not kinds:
-            kinds.extend(chance.sample(list(Kind), len(Kind)))
+            kinds.extend(chance.sample(possible, len(possible)))
         kind = kinds[-1]
         places: list[tuple[str, str | None]]
         if kind in OF_A_BANK:
@@ -163,3 +173,6 @@ def injected(kind: Kind, bank: LabBank, number: int = 0) -> Iterator[None]:
             bank.server.crash()
             yield
             bank.server.start()
+        case Kind.GATEWAY_INSTANCE_LOST:
+            with bank.plan.site.without_a_gateway_instance():
+                yield

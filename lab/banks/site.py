@@ -51,6 +51,17 @@ class BankSite(Protocol):
     def authority_vm(self, number: int) -> Host:
         """A VM of the network's authority, by its number from 1."""
 
+    @property
+    def linked(self) -> bool:
+        """Whether VPN gateways link the bank with the others."""
+
+    def without_a_gateway_instance(self) -> AbstractContextManager[None]:
+        """One of the two instances of the bank's VPN gateway is lost during the block.
+
+        Raises:
+            ValueError: no gateway links the bank.
+        """
+
 
 @dataclass(frozen=True)
 class Loopback(BankSite):
@@ -80,6 +91,15 @@ class Loopback(BankSite):
     @override
     def authority_vm(self, number: int) -> Host:
         return self._host(_FIRST_AUTHORITY_VM + number)
+
+    @property
+    @override
+    def linked(self) -> bool:
+        return False
+
+    @override
+    def without_a_gateway_instance(self) -> AbstractContextManager[None]:
+        raise ValueError(f"{self}: no gateway; wanted a bank that one links")
 
     def _host(self, last: int) -> Host:
         return Host(str(IPv4Address(f"127.{self.number}.0.{last}")))

@@ -18,16 +18,17 @@ import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from agent.lease import IdentityRecord
 from host.status import State
 from lab.banks.bank import LabBank
-from lab.banks.faults import OF_A_BANK, Fault, Kind, Round, injected, rounds
+from lab.banks.faults import OF_A_BANK, Fault, Kind, Round, injected, kinds_at, rounds
 from lab.banks.histories import Answered, breaches
 from lab.banks.process import until, unwind_on_sigterm
 from lab.banks.scenario import B, Scenario, missing
@@ -234,11 +235,12 @@ def _ready(bank: str, reports: Sequence[tuple[int, dict[str, Any]]]) -> dict[tup
     return ready
 
 
-def soak(folder: Path, seed: int, seconds: int) -> bool:
+def soak(make: Callable[[ExitStack], Scenario], folder: Path, seed: int, seconds: int) -> bool:
     """Run a history; returns whether each node has exactly the answered records.
 
     Args:
-        folder: the folder for all files of the banks.
+        make: makes the banks, which the stack ends.
+        folder: the folder for the application's log.
         seed: the history's seed.
         seconds: how long requests are sent and rounds begin.
 
@@ -247,7 +249,7 @@ def soak(folder: Path, seed: int, seconds: int) -> bool:
         BrokenError: something else happened that must not happen.
     """
     with ExitStack() as stack:
-        scenario = Scenario(folder, stack)
+        scenario = make(stack)
         scenario.start()
         log, run = folder / "stream.log", f"soak-{seed}"
         process = scenario.application(scenario.a).begin(
@@ -264,7 +266,8 @@ def soak(folder: Path, seed: int, seconds: int) -> bool:
         began = time.monotonic()
         stream = Stream(process, log, seconds)
         playing = Soak(scenario, stream)
-        for history in rounds([scenario.a.plan, scenario.b.plan], seed):
+        plans = [scenario.a.plan, scenario.b.plan]
+        for history in rounds(plans, seed):
             if time.monotonic() > began + seconds:
                 break
             playing.play(history)
@@ -276,14 +279,22 @@ def soak(folder: Path, seed: int, seconds: int) -> bool:
             raise BrokenError(f"of {len(stream.answers)} answers: {'; '.join(found[:20])}")
         print(
             f"{time.monotonic() - began:.0f} s with seed {seed}: "
-            f"{', '.join(f'{kind} {playing.injected[kind]}' for kind in Kind)}; {outcome}; "
+            f"{', '.join(f'{kind} {playing.injected[kind]}' for kind in kinds_at(plans))}; {outcome}; "
             f"{len(playing.takeovers)} takeovers, in {statistics.median(times):.0f} s (median) to {times[-1]:.0f} s"
         )
         return outcome.whole
 
 
-def main(arguments: list[str], environment: Mapping[str, str]) -> int:
-    """Run one history; returns the exit status."""
+def main(
+    arguments: list[str], environment: Mapping[str, str], make: Callable[[Path, ExitStack], Scenario] = Scenario
+) -> int:
+    """Run one history; returns the exit status.
+
+    Args:
+        arguments: the seed, or none.
+        environment: may say SOAK_SECONDS.
+        make: makes the banks in a folder, which the stack ends.
+    """
     try:
         seed = int(arguments[0]) if arguments else secrets.randbelow(1_000_000)
     except ValueError:
@@ -300,7 +311,7 @@ def main(arguments: list[str], environment: Mapping[str, str]) -> int:
     unwind_on_sigterm()
     folder = Path(tempfile.mkdtemp(prefix="soak-"))
     try:
-        whole = soak(folder, seed, int(given))
+        whole = soak(partial(make, folder), folder, seed, int(given))
     except Exception:
         traceback.print_exc()
         whole = False

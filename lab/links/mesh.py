@@ -14,8 +14,8 @@ import os
 import shutil
 import socket
 import threading
-from collections.abc import Iterable
-from contextlib import ExitStack, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from ipaddress import IPv4Address, IPv4Network
 from itertools import count
@@ -274,14 +274,23 @@ class RunningMember:
             each.take_over(halves[each.far.public_ip])
         self.plan = plan
 
-    def lose(self, place: int) -> None:
-        """End an instance of its gateway abruptly, like a failed host."""
-        self.instances[place].end()
+    @contextmanager
+    def without_an_instance(self) -> Iterator[None]:
+        """The gateway's first instance fails like its host; after the block it starts again, with all its tunnels.
 
-    def restore(self, place: int) -> None:
-        """Start the instance again."""
-        self.instances[place] = RunningInstance(self._mesh, self, place)
-        self._route()
+        Only one instance of a mesh is lost at a time: the tunnels of one that starts need the others.
+
+        Raises:
+            TimeoutError: a tunnel or a BGP session does not come up again.
+        """
+        with self._mesh.one_lost:
+            self.instances[0].end()
+            try:
+                yield
+            finally:
+                self.instances[0] = RunningInstance(self._mesh, self, 0)
+                self._route()
+            self._mesh.connect()
 
     def _route(self) -> None:
         """Routes to networks without BGP."""
@@ -313,6 +322,7 @@ class Mesh:
         self.folder.chmod(0o711)
         self.internet: Namespace = Namespace("internet")
         self._ending.callback(self.internet.end)
+        self.one_lost: threading.Lock = threading.Lock()
         self.members: dict[str, RunningMember] = {}
         for plan in plans:
             member = self.members[plan.name] = RunningMember(self, plan, stand_ins=stand_ins)

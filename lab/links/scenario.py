@@ -46,6 +46,21 @@ def linked(stack: ExitStack, latency: float = 0.0) -> Mesh:
     return mesh
 
 
+def linked_scenario(folder: Path, stack: ExitStack, mesh: Mesh, *, recorded: bool = False) -> Scenario:
+    """The scenario's banks in a mesh's networks.
+
+    Args:
+        folder: of the banks.
+        stack: what ends them.
+        mesh: linked members.
+        recorded: whether bank A sends rows of Log Analytics.
+    """
+    sites = {name: LinkedSite(member) for name, member in mesh.members.items()}
+    for each in sites.values():
+        stack.callback(each.end)
+    return Scenario(folder, stack, sites=sites, recorded=recorded)
+
+
 def play_linked(
     folder: Path,
     stack: ExitStack,
@@ -64,10 +79,7 @@ def play_linked(
         record: the file for bank A's rows of Log Analytics.
     """
     mesh = linked(stack, latency)
-    sites = {name: LinkedSite(member) for name, member in mesh.members.items()}
-    for each in sites.values():
-        stack.callback(each.end)
-    scenario = Scenario(folder, stack, sites=sites, recorded=record is not None)
+    scenario = linked_scenario(folder, stack, mesh, recorded=record is not None)
     scenario.say(f"{len(mesh.tunnels) // 2} tunnels are up")
     outcome, takeover = play(scenario, stream_seconds, record)
     for one, other, megabytes in mesh.carried():

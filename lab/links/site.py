@@ -1,5 +1,7 @@
 """A bank whose VMs have separate network namespaces, in the subnets of its plan."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from ipaddress import IPv4Address, IPv4Network
 from urllib.parse import urlsplit
 
@@ -41,6 +43,17 @@ class LinkedSite(BankSite):
     @override
     def authority_vm(self, number: int) -> Host:
         return self._vm("authority", number)
+
+    @property
+    @override
+    def linked(self) -> bool:
+        return True
+
+    @override
+    @contextmanager
+    def without_a_gateway_instance(self) -> Iterator[None]:
+        with self._member.without_an_instance():
+            yield
 
     def _frontend(self, url: str, subnet: str) -> Host:
         return Host(str(urlsplit(url).hostname), self._member.hosts[subnet].namespace)

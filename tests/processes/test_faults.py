@@ -5,6 +5,7 @@ import socket
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import chain, islice, pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -51,12 +52,26 @@ def test_a_seed_makes_one_history() -> None:
 def test_every_kind_occurs_everywhere_in_an_hour() -> None:
     faults = [fault for history in islice(rounds(PLANS, 1), 30) for fault in history.faults]
     kinds = Counter(fault.kind for fault in faults)
-    assert set(kinds) == set(Kind)
+    assert set(kinds) == set(Kind) - {Kind.GATEWAY_INSTANCE_LOST}, "these banks have no gateways"
     assert max(kinds.values()) - min(kinds.values()) <= 1, "it occurs as often as the others"
     assert {(fault.bank, fault.identity) for fault in faults if fault.kind in OF_A_VM} == {
         (plan.name, name) for plan in PLANS for name in (*(each.name for each in plan.nodes), None)
     }, "each identity's VM, the notary's among them, and standbys"
     assert any(len(history.faults) > 1 for history in islice(rounds(PLANS, 1), 30)), "some overlap"
+
+
+class Linked(Loopback):
+    """A bank that a gateway links with the others."""
+
+    linked = True
+
+
+def test_banks_with_gateways_lose_instances_of_these_too() -> None:
+    plans = [replace(plan, site=Linked(51 + place)) for place, plan in enumerate(PLANS)]
+    faults = [fault for history in islice(rounds(plans, 1), 30) for fault in history.faults]
+    lost = {fault.bank for fault in faults if fault.kind is Kind.GATEWAY_INSTANCE_LOST}
+    assert {fault.kind for fault in faults} == set(Kind)
+    assert lost == {plan.name for plan in plans}, "gateways of both banks"
 
 
 def test_some_freezes_and_cuts_are_shorter_than_a_lease_and_others_longer() -> None:
