@@ -75,10 +75,10 @@ class PostgresFence(DatabaseFence):
             await connection.execute("SELECT 1")
 
     @override
-    async def close_older(self, identity: str, epoch: int, holder: str, *, known: bool) -> DatabaseAccess:
+    async def close_older(self, identity: str, epoch: int, holder: str, *, existed: bool) -> DatabaseAccess:
         password = secrets.token_urlsafe(32)
         async with self._connect(_EVERY_SERVERS) as connection:
-            await self._make_database(connection, identity, known=known)
+            await self._make_database(connection, identity, existed=existed)
         async with self._connect(identity) as connection:
             role = await self._change_roles(connection, identity, epoch, holder, password)
             await self._end_sessions(connection, identity, epoch)
@@ -102,10 +102,10 @@ class PostgresFence(DatabaseFence):
             raise SupersededError(f"database {access.database}: the newest role is of epoch {newest}; wanted {epoch}")
 
     @staticmethod
-    async def _make_database(connection: AsyncConnection[Any], identity: str, *, known: bool) -> None:
+    async def _make_database(connection: AsyncConnection[Any], identity: str, *, existed: bool) -> None:
         """Create an identity's database if there never was one."""
         # Checked before the database: another agent creates the database first, and then the role.
-        known = known or await _role_exists(connection, _owner(identity))
+        existed = existed or await _role_exists(connection, _owner(identity))
         rows = await connection.execute(
             "SELECT pg_has_role(datdba, 'USAGE'), pg_get_userbyid(datdba) FROM pg_database WHERE datname = %s",
             [identity],
@@ -117,7 +117,7 @@ class PostgresFence(DatabaseFence):
                     f"database {identity} is owned by {by}; wanted {connection.info.user}, which creates it"
                 )
             return
-        if known:
+        if existed:
             raise DamagedError(f"database {identity} is gone; wanted it restored, for its ledger is nowhere else")
         # Another agent may be faster.
         with suppress(errors.DuplicateDatabase, errors.UniqueViolation):

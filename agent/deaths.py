@@ -15,7 +15,7 @@ STEADY_SECONDS = 600
 """Seconds after which a running node counts as steady: its end has nothing to do with its start."""
 DEATHS_BEFORE_DELAY = 4
 """Deaths in a row after which the identity waits: three on one VM and one on the next rule out a fault of the VM."""
-_KEPT = 20
+_STORED = 20
 """Most deaths in the note: more would not lengthen the pause."""
 _FIRST_PAUSE = timedelta(minutes=1)
 _LONGEST_PAUSE = timedelta(hours=1)
@@ -37,7 +37,7 @@ class Deaths:
 
     def __init__(self, folder: Folder, calls: BoundedCalls) -> None:
         self._folder, self._calls = folder, calls
-        self._known: list[_Death] | None = None
+        self._deaths: list[_Death] | None = None
 
     async def count(self) -> int:
         """Deaths since the node was last steady."""
@@ -52,25 +52,25 @@ class Deaths:
         Raises:
             WaitingError: it died too often; the message says when the next start is.
         """
-        known = await self._read()
-        if len(known) < DEATHS_BEFORE_DELAY:
+        deaths = await self._read()
+        if len(deaths) < DEATHS_BEFORE_DELAY:
             return
-        last = known[-1]
-        due = last.at + min(_FIRST_PAUSE * 2 ** min(len(known) - DEATHS_BEFORE_DELAY, 10), _LONGEST_PAUSE)
+        last = deaths[-1]
+        due = last.at + min(_FIRST_PAUSE * 2 ** min(len(deaths) - DEATHS_BEFORE_DELAY, 10), _LONGEST_PAUSE)
         # A clock that was set back must not prolong the wait.
         if last.at <= now < due:
             raise WaitingError(
-                f"the node died {len(known)} times soon after it started, on {len({each.vm for each in known})} VMs, "
+                f"the node died {len(deaths)} times soon after a start, on {len({each.vm for each in deaths})} VMs, "
                 f"the last time since {last.why}; it starts again at {due:%H:%M} UTC; wanted someone to look: "
                 "docs/runbooks/a-message-kills-a-node.md",
                 Cause.NODE,
             )
 
     async def add(self, vm: str, why: str, now: datetime) -> int:
-        """Note a death; the last `_KEPT` stay. Returns how many the note has."""
-        known = [*(await self._read()), _Death(vm=vm, why=why, at=now)][-_KEPT:]
-        await self._write(known)
-        return len(known)
+        """Note a death; the last `_STORED` stay. Returns how many the note has."""
+        deaths = [*(await self._read()), _Death(vm=vm, why=why, at=now)][-_STORED:]
+        await self._write(deaths)
+        return len(deaths)
 
     async def forget(self) -> None:
         """Clear the note: the node is steady."""
@@ -78,15 +78,15 @@ class Deaths:
             await self._write([])
 
     async def _read(self) -> list[_Death]:
-        if self._known is None:
+        if self._deaths is None:
             note = await self._calls(self._folder.read_note, Note.DEATHS)
             try:
-                self._known = _NOTE.validate_json(note) if note else []
+                self._deaths = _NOTE.validate_json(note) if note else []
             except ValidationError as error:
                 log.warning("the note of deaths can't be read, and starts empty: %s", first_fault(error))
-                self._known = []
-        return self._known
+                self._deaths = []
+        return self._deaths
 
-    async def _write(self, known: list[_Death]) -> None:
-        await self._calls(self._folder.write_note, Note.DEATHS, _NOTE.dump_json(known))
-        self._known = known
+    async def _write(self, deaths: list[_Death]) -> None:
+        await self._calls(self._folder.write_note, Note.DEATHS, _NOTE.dump_json(deaths))
+        self._deaths = deaths

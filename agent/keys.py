@@ -91,23 +91,23 @@ class KeyVaultKeys(IdentityVault):
         self._client, self._request_seconds, self._settle_seconds = client, request_seconds, settle_seconds
 
     @override
-    async def known(self, identity: Identity) -> bool:
+    async def exists(self, identity: Identity) -> bool:
         return bool(await self._versions(_secret(identity)))
 
     @override
     async def obtain(
-        self, identity: Identity, make: Callable[[], Mapping[str, bytes]], known: str | None
+        self, identity: Identity, make: Callable[[], Mapping[str, bytes]], recorded: str | None
     ) -> StoredKeys:
         secret, written = _secret(identity), None
         versions = await self._versions(secret)
-        used, replaces = self._in_use(secret, versions, known)
+        used, replaces = self._in_use(secret, versions, recorded)
         if used is None:
             written = await self._store(secret, identity, make, replaces)
             await asyncio.sleep(self._settle_seconds)
             versions = await self._versions(secret)
             self._check_read_back(secret, versions, written)
             # Not necessarily what was written: another VM may have stored keys a moment earlier.
-            used, _ = self._in_use(secret, versions, known)
+            used, _ = self._in_use(secret, versions, recorded)
         if used is None:
             raise UnavailableError(f"{self._named(secret)}: a person gave up the new keys before their first use")
         blobs, made = self._blobs(secret, identity, used), written is not None and used.text == written.text
@@ -127,10 +127,10 @@ class KeyVaultKeys(IdentityVault):
         return StoredKeys(blobs, used.fingerprint, made)
 
     def _in_use(
-        self, secret: str, versions: Sequence[_KeyVersion], known: str | None
+        self, secret: str, versions: Sequence[_KeyVersion], recorded: str | None
     ) -> tuple[_KeyVersion | None, str | None]:
         """The version that counts; None if new keys must be stored, with the fingerprint that they replace."""
-        if not versions and known is None:
+        if not versions and recorded is None:
             return None, None
         disabled = next((each for each in versions if not each.enabled), None)
         given_up = {each.fingerprint for each in versions if each.abandoned and each.enabled}
@@ -139,12 +139,14 @@ class KeyVaultKeys(IdentityVault):
             # A disabled version may be the one that counts, so no younger one is used instead.
             return next((each for each in versions if not each.enabled or each.replaces == replaces), None)
 
-        used = next((each for each in versions if each.fingerprint == known), disabled) if known else oldest(None)
-        if used is None and (written := oldest(known)) and written.fingerprint in given_up:
-            # The known keys were purged, and a person wrote and tagged a version without keys that replaces them.
+        used = (
+            next((each for each in versions if each.fingerprint == recorded), disabled) if recorded else oldest(None)
+        )
+        if used is None and (written := oldest(recorded)) and written.fingerprint in given_up:
+            # The recorded keys were purged, and a person wrote and tagged a version without keys that replaces them.
             used = written
         if used is None:
-            what = f"of fingerprint {known}, which the identity's record knows" if known else "with first keys"
+            what = f"of fingerprint {recorded}, as in the identity's record" if recorded else "with first keys"
             raise KeysDamagedError(
                 f"{self._named(secret)} has no version {what}; wanted: the secret with that version restored from its"
                 " backup"

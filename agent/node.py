@@ -283,10 +283,10 @@ class Node:
 
     async def _fence(self) -> tuple[DatabaseAccess | None, Folder]:
         """Fence all other holders out of database and share, with an epoch above all that these know."""
-        known = await self._known()
+        existed = await self._existed()
         while True:
             try:
-                access = await _answer("database", self._close_older(known=known))
+                access = await _answer("database", self._close_older(existed=existed))
                 if not self._folder:
                     self._folder = await _answer("share", self._open())
             except NewerEpochError as newer:
@@ -297,14 +297,14 @@ class Node:
             else:
                 return access, self._folder
 
-    async def _known(self) -> bool:
+    async def _existed(self) -> bool:
         """Whether an earlier epoch had a folder or keys, which are made after the database."""
         if self._lease.keys is not None:
             return True
         if self._found is None:
             vm, identity = self._resources, self._identity
-            self._found = await _answer("share", vm.share_calls(vm.share.known, identity.name)) or await _answer(
-                "key vault", vm.vault.known(identity)
+            self._found = await _answer("share", vm.share_calls(vm.share.exists, identity.name)) or await _answer(
+                "key vault", vm.vault.exists(identity)
             )
             if self._found and self._lease.first:
                 self._report(f"the record of {identity.name} is new, and there are a folder or keys of it")
@@ -316,10 +316,10 @@ class Node:
         self._status.lease = fault
         asyncio.get_running_loop().call_later(REPORT_SECONDS, self._status.clear_lease_fault, fault)
 
-    async def _close_older(self, *, known: bool) -> DatabaseAccess | None:
+    async def _close_older(self, *, existed: bool) -> DatabaseAccess | None:
         if (database := self._resources.database) is None:
             return None
-        return await database.close_older(self._identity.name, self._lease.epoch, self._lease.holder, known=known)
+        return await database.close_older(self._identity.name, self._lease.epoch, self._lease.holder, existed=existed)
 
     async def _open(self) -> Folder:
         vm = self._resources

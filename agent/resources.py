@@ -30,14 +30,14 @@ class NodeIntervals:
 class DatabaseFence(Protocol):
     """Fences the database of an identity against all other holders."""
 
-    async def close_older(self, identity: str, epoch: int, holder: str, *, known: bool) -> DatabaseAccess:
+    async def close_older(self, identity: str, epoch: int, holder: str, *, existed: bool) -> DatabaseAccess:
         """Admit this epoch's holder and close all other roles; once it returns, no other holder can commit.
 
         Args:
             identity: its name.
             epoch: the lease's.
             holder: names the lease; a role of the same epoch made under another lease counts as newer.
-            known: whether an earlier epoch got past this step: then the database must exist.
+            existed: whether an earlier epoch got past this step: then the database must exist.
 
         Raises:
             NewerEpochError: another holder has a role of this epoch or a newer one.
@@ -89,7 +89,7 @@ class Folder(Protocol):
 class Share(Protocol):
     """The file share with the identities' folders."""
 
-    def known(self, identity: str) -> bool:
+    def exists(self, identity: str) -> bool:
         """Whether any epoch of the identity has a folder. Raises UnavailableError."""
 
     def open(self, identity: str, epoch: int, holder: str) -> Folder:
@@ -122,18 +122,18 @@ class IdentityKeys(Protocol):
 class IdentityVault(Protocol):
     """The vault with the identities' keys."""
 
-    async def known(self, identity: Identity) -> bool:
+    async def exists(self, identity: Identity) -> bool:
         """Whether the identity has keys, in any state. Raises DamagedError if they are deleted, UnavailableError."""
 
     async def obtain(
-        self, identity: Identity, make: Callable[[], Mapping[str, bytes]], known: str | None
+        self, identity: Identity, make: Callable[[], Mapping[str, bytes]], recorded: str | None
     ) -> IdentityKeys:
         """Restore an identity's keys; make and store new ones if there never were any or a person gave them up.
 
         Args:
             identity: the keys' owner.
             make: makes the blobs of the identity's role, by name; called in a thread.
-            known: fingerprint in the identity's record; None if it has none.
+            recorded: fingerprint in the identity's record; None if it has none.
 
         Raises:
             UnavailableError: the vault does not answer, or does not show yet what was stored.

@@ -16,6 +16,7 @@ from host.faults import reason_of
 from host.http import MAX_ANSWER_BYTES
 
 METADATA_SERVICE = "http://169.254.169.254"
+"""learn.microsoft.com/azure/virtual-machines/linux/scheduled-events"""
 POLL_SECONDS = 1.0
 FIRST_ANSWER_SECONDS = 150
 """The first request enables the service, which takes up to two minutes."""

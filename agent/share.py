@@ -129,7 +129,7 @@ class LedgerShare(Share):
             raise UnavailableError(f"share {self.root}: not there; wanted it mounted")
 
     @override
-    def known(self, identity: str) -> bool:
+    def exists(self, identity: str) -> bool:
         try:
             self._check_mount()
             return bool(_epochs(self.root / identity))

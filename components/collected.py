@@ -25,6 +25,7 @@ VAULT_LOGS = (LogCategory.AUDIT_EVENT,)
 BLOB_LOGS = (LogCategory.STORAGE_DELETE,)
 DATABASE_LOGS = (LogCategory.POSTGRESQL_LOGS,)
 GATEWAY_LOGS = (LogCategory.TUNNEL, LogCategory.ROUTE, LogCategory.IKE)
+"""The log categories that are collected, by the kind of resource."""
 
 TABLES = {
     LogCategory.AUDIT_EVENT: "AZKVAuditLogs",
@@ -51,5 +52,7 @@ class Counters:
 
 # Azure's free metrics already have a VM's processors, memory, disk operations and network.
 COUNTERS = Counters(seconds=300, specifiers=("Logical Disk(*)\\% Used Space", "Memory(*)\\Available MBytes Memory"))
+"""Performance counters of the VMs: the seconds between two samples, and their names."""
 FACILITIES = ("auth", "authpriv", "daemon", "kern", "syslog")
 LEVELS = ("Warning", "Error", "Critical", "Alert", "Emergency")
+"""Syslog facilities and severities that are collected from the VMs."""

@@ -14,6 +14,7 @@ from contract.timing import SECRET_POLL_SECONDS, STANDBY
 
 DAY = 86_400
 DAYS_A_MONTH = 365 / 12
+"""A day in seconds, and the average month in days."""
 
 BY_VM = (Metric.NODES_AVAILABLE, Metric.STANDBYS, Metric.TAKEOVERS, Metric.FAULTS, Metric.LIST_AGE)
 BY_IDENTITY = (Metric.TRANSACTIONS, Metric.FAILURES, Metric.LEASE_EPOCH, Metric.LEASE_LATENCY)

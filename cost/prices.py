@@ -62,6 +62,7 @@ SPREAD: Mapping[Verified, Decimal] = MappingProxyType(
 Between the regions of this price list a meter's prices differ by up to a third: an estimate is between two of them.
 """
 EXACT = frozenset({Verified.API, Verified.TWO})
+"""Prices with these checks carry no margin."""
 
 Amount = Annotated[Decimal, Field(ge=0)]
 

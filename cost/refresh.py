@@ -36,6 +36,7 @@ from lab.command import OptionError, Parser
 from stack.regions import REGIONS
 
 URL = "https://prices.azure.com"
+"""Azure's Retail Prices API: learn.microsoft.com/rest/api/cost-management/retail-prices/azure-retail-prices"""
 _PATH = "/api/retail/prices"
 _VERSION = "2023-01-01-preview"
 """Version of the API that has reservations and tiers."""

@@ -15,6 +15,7 @@ _MOST = 16
 """The highest order of PPMd, which mostly gives the smallest archive."""
 REPOSITORY = Path(__file__).resolve().parent.parent
 SUFFIXES = frozenset({".py", ".java"})
+"""The repository's folder, and the suffixes of the source files that are packed."""
 _PROGRAMS = ("contract", "host", "agent", "ledger")
 _EVERYWHERE = ("contract", "host")
 _STACKS = frozenset(

@@ -19,6 +19,7 @@ from host.errors import UnavailableError
 from host.faults import unexpected
 
 MAX_ANSWER_BYTES = 1024 * 1024
+"""Largest answer that is read."""
 ANSWER_SECONDS = 10
 """Time limit of a request, from the first packet to the last byte."""
 FIRST_BYTE_SECONDS = 2

@@ -371,6 +371,7 @@ ECHO = Platform(
     bank_of=lambda node: node.rpartition(" ")[0],
     software="lab.echo:EchoSoftware",
 )
+"""A platform whose node echoes requests, for tests without a JVM."""
 
 
 if __name__ == "__main__":

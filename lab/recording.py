@@ -28,7 +28,9 @@ from lab import ROOT
 
 Row = dict[str, Any]
 RECORDED = ROOT / "lab" / "recorded.json.gz"
+"""The tables of a recorded run, by which queries are tested."""
 METRICS_FILE_NAME = "metrics.jsonl"
+"""Name of the file in a VM's folder with its metrics, a JSON object a line."""
 _NOWHERE = "InstrumentationKey=00000000-0000-0000-0000-000000000000;IngestionEndpoint=https://swedencentral-1.in.applicationinsights.azure.com/"
 _SYSLOG_LEVELS = {"WARNING": "warning", "ERROR": "err", "CRITICAL": "crit"}
 """Levels that the data collection rule selects, as syslog calls them."""

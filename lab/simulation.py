@@ -71,10 +71,12 @@ _UNANSWERED_SECONDS = 90
 """After so long a node's request has failed, as by the driver's `socketTimeout`: else a service that once hung would
 keep a refused node alive for good."""
 INTERVALS = NodeIntervals(meet=5, stale=20, stagger=15)
+"""The intervals of a node, in seconds."""
 OWN, PEERS = "bank-a", ("bank-b", "bank-c", "bank-d")
 ADDRESSES = IPv4Network("10.0.0.0/8")
 """The range on each member's card; no simulated host has an address."""
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
+"""The virtual time 0 in UTC."""
 
 ODD_ANSWERS: tuple[Callable[[], Exception], ...] = (
     lambda: AttributeError("'NoneType' object has no attribute 'message'"),
@@ -123,9 +125,11 @@ class Gate:
         self.tasks: set[asyncio.Task[Any]] = set()
 
     def shut(self) -> None:
+        """Hold the tasks at their next step."""
         self._shut = True
 
     def open(self) -> None:
+        """Resume the tasks that wait."""
         self._shut = False
         waiting, self._waiting = self._waiting, []
         for future in waiting:
@@ -133,9 +137,11 @@ class Gate:
                 future.set_result(None)
 
     def held_by(self) -> "Gate | None":
+        """The shut or dead gate that holds the tasks: this one, or an outer one; None if they may proceed."""
         return self if self._shut or self.dead else self._outer.held_by() if self._outer else None
 
     def wait(self) -> asyncio.Future[None]:
+        """A future that completes when this gate opens, in the form in which a coroutine yields it to its task."""
         future = asyncio.get_running_loop().create_future()
         self._waiting.append(future)
         future._asyncio_future_blocking = True
@@ -150,12 +156,15 @@ class Gated(collections.abc.Coroutine[Any, Any, Any]):
         self._held: tuple[Callable[[Any], Any], Any] | None = None
 
     def send(self, value: Any) -> Any:
+        """Resume the coroutine, or the step that the gate held."""
         return self._step(self._held or (self._inner.send, value))
 
     def throw(self, error: Any, *_: Any) -> Any:
+        """Raise an error in the coroutine; a step that the gate held is dropped."""
         return self._step((self._inner.throw, error))
 
     def close(self) -> None:
+        """Close the coroutine."""
         self._inner.close()
 
     def __await__(self) -> Any:
@@ -194,6 +203,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self.set_task_factory(_task)
 
     def time(self) -> float:
+        """The virtual time in seconds since the loop's creation."""
         return self._now
 
     def run_in_executor(self, _: Any, function: Callable[..., Any], *args: Any) -> Any:  # type: ignore[override]
@@ -231,6 +241,8 @@ def _task(loop: asyncio.AbstractEventLoop, work: Any, **options: Any) -> asyncio
 
 @dataclass
 class Blob:
+    """An identity's record in the lease store."""
+
     content: bytes
     etag: int = 0
     lease_id: str | None = None
@@ -260,6 +272,11 @@ class SimulatedFolder:
     prove: Callable[[], None]
 
     def close(self) -> None:
+        """Release the folder's lock.
+
+        Raises:
+            HangingError: the share hangs.
+        """
         self.unlock()
 
 
@@ -344,9 +361,11 @@ class World:
         self.machines = [Machine(self, f"vm-{number}") for number in range(1, machines + 1)]
 
     def delay(self) -> float:
+        """A random time in seconds that a message or a thread takes."""
         return self.chance.choice((0.002, 0.01, 0.03, 0.2))
 
     def gate(self, outer: Gate | None = None) -> Gate:
+        """A new gate, which `end` opens."""
         self.gates.append(made := Gate(outer))
         return made
 
@@ -362,9 +381,11 @@ class World:
             await asyncio.wait(tasks, timeout=60)
 
     def note(self, text: str) -> None:
+        """Record an event with its virtual time."""
         self.events.append(f"{self.loop.time():8.2f} {text}")
 
     def violated(self, text: str) -> None:
+        """Record a broken promise; after `end` nothing counts."""
         if self.over:
             return
         self.note(f"VIOLATION {text}")
@@ -449,15 +470,26 @@ class World:
     # --- The lease store -------------------------------------------------------------------------------------------
 
     def leased(self, blob: Blob) -> bool:
+        """Whether somebody has a lease of the blob that has not lapsed."""
         return blob.lease_id is not None and self.loop.time() < blob.lapses
 
     @staticmethod
     def blob(blobs: dict[str, Blob], name: str) -> Blob:
+        """The blob of this name.
+
+        Raises:
+            LeaseRefusedError: it does not exist.
+        """
         if name not in blobs:
             raise LeaseRefusedError(f"{name} is gone")
         return blobs[name]
 
     def lease(self, blob: Blob, name: str, lease_id: str, *, renew: bool) -> None:
+        """Acquire or renew a lease of LEASE.lease_seconds.
+
+        Raises:
+            LeaseRefusedError: another holds it.
+        """
         mine = blob.lease_id == lease_id
         if not mine if renew else self.leased(blob) and not mine:
             raise LeaseRefusedError(f"{name} is held by another")
@@ -466,6 +498,11 @@ class World:
         blob.lease_id, blob.lapses = lease_id, self.loop.time() + LEASE.lease_seconds
 
     def write(self, blob: Blob, name: str, content: bytes, lease_id: str, etag: str) -> str:
+        """Write a record under its lease; returns its new ETag.
+
+        Raises:
+            LeaseRefusedError: the lease or the ETag is not the present one.
+        """
         if not self.leased(blob) or blob.lease_id != lease_id or str(blob.etag) != etag:
             raise LeaseRefusedError(f"{name}: ETag or lease differ")
         self.older.append((name, replace(blob)))
@@ -478,11 +515,17 @@ class World:
 
     @staticmethod
     def release(blob: Blob, name: str, lease_id: str) -> None:
+        """End a lease.
+
+        Raises:
+            LeaseRefusedError: another holds it.
+        """
         if blob.lease_id != lease_id:
             raise LeaseRefusedError(f"{name} is held by another")
         blob.lease_id = None
 
     def break_lease(self, name: str) -> None:
+        """End the lease of this name, as an administrator may."""
         if blob := self.blobs.get(name):
             blob.lease_id = None
             self.broken[name] = self.loop.time()
@@ -520,6 +563,11 @@ class World:
     # --- The database ----------------------------------------------------------------------------------------------
 
     def close_roles(self, name: str, epoch: int, holder: str, password: str) -> None:
+        """Make the role of this epoch the only one that may sign in, with this password.
+
+        Raises:
+            NewerEpochError: a newer epoch, or another holder of this one, has a role.
+        """
         stored = self.stored[name]
         newest = max(stored.roles, default=0)
         if newest > epoch or stored.roles.get(epoch, holder) != holder:
@@ -528,16 +576,27 @@ class World:
         stored.passwords = {epoch: password}
 
     def end_sessions(self, name: str, epoch: int) -> None:
+        """End the database sessions of this and older epochs."""
         stored = self.stored[name]
         stored.sessions = {session: of for session, of in stored.sessions.items() if of > epoch}
 
     def prove(self, name: str, epoch: int, password: str) -> None:
+        """Prove that the epoch is still the newest in the database.
+
+        Raises:
+            SupersededError: it is not, or its role may not sign in.
+        """
         stored = self.stored[name]
         if stored.passwords.get(epoch) != password or max(stored.roles) > epoch:
             raise SupersededError(f"{name}: epoch {max(stored.roles)} has a role, or epoch {epoch} may not sign in")
         self.happened["proven"] += 1
 
     def sign_in(self, name: str, epoch: int, password: str) -> int:
+        """Open a database session; returns its number.
+
+        Raises:
+            SupersededError: the epoch's role may not sign in.
+        """
         stored = self.stored[name]
         if stored.passwords.get(epoch) != password:
             raise SupersededError(f"{name}: the role of epoch {epoch} may not sign in")
@@ -546,6 +605,11 @@ class World:
         return session
 
     def commit(self, name: str, run: tuple[int, int], session: int) -> None:
+        """Commit a transaction; a commit of a node that another one has replaced is a violation.
+
+        Raises:
+            SupersededError: the session was ended.
+        """
         stored = self.stored[name]
         if session not in stored.sessions:
             raise SupersededError(f"{name}: the session was ended")
@@ -556,7 +620,12 @@ class World:
     # --- The share -------------------------------------------------------------------------------------------------
 
     def answers(self, machine: "Machine") -> None:
-        """Raise the error of a VM's mount of the share; nothing happens if the share answers."""
+        """Ask a VM's mount of the share.
+
+        Raises:
+            HangingError: the share hangs.
+            OSError: it does not answer; or another, odd exception.
+        """
         match self.services["share"].down or machine.cut_off.get("share") or machine.local_faults.get("share"):
             case "hangs":
                 raise HangingError
@@ -566,6 +635,12 @@ class World:
                 raise OSError("the share does not answer")
 
     def knows_folder(self, machine: "Machine", name: str) -> bool:
+        """Whether the share has a folder of this identity.
+
+        Raises:
+            UnavailableError: the share refuses.
+            HangingError: it hangs.
+        """
         try:
             self.answers(machine)
         except OSError as error:
@@ -573,6 +648,21 @@ class World:
         return bool(self.stored[name].folders)
 
     def open_folder(self, machine: "Machine", gate: Gate, name: str, epoch: int, holder: str) -> SimulatedFolder:
+        """Lock and open an identity's folder of this epoch; a new one begins as a copy of the previous.
+
+        Args:
+            machine: the VM.
+            gate: the VM's process, which holds the lock.
+            name: the identity.
+            epoch: the epoch of the holder.
+            holder: the VM's random name for this tenure.
+
+        Raises:
+            UnavailableError: the share refuses, or another process has the lock.
+            HangingError: the share hangs.
+            DamagedError: the folder is over its quota.
+            NewerEpochError: a newer epoch, or another holder of this one, has a folder.
+        """
         if gate.dead:
             raise UnavailableError("its process is gone")
         try:
@@ -623,6 +713,11 @@ class World:
         return SimulatedFolder(self.folder, 0, unlock, over_quota, read_note, write_note, prove)
 
     def journal(self, name: str, epoch: int, into: int) -> None:
+        """Write to the journal of the folder `into`; another epoch's folder is a violation.
+
+        Raises:
+            SupersededError: the folder does not exist.
+        """
         if into not in self.stored[name].folders:
             raise SupersededError(f"{name}: the folder of epoch {into} is gone")
         if into != epoch:
@@ -632,6 +727,11 @@ class World:
     # --- The documents ---------------------------------------------------------------------------------------------
 
     def write_document(self, name: str, content: bytes, etag: str | None) -> str | None:
+        """Write a document if its ETag is still `etag` (None: if it does not exist).
+
+        Returns:
+            its new ETag; None if it was not written.
+        """
         stored = self.documents.get(name)
         if etag != (stored and stored.etag):
             return None
@@ -738,7 +838,7 @@ class Database(DatabaseFence):
         self._machine, self._world = machine, machine.world
 
     @override
-    async def close_older(self, identity: str, epoch: int, holder: str, *, known: bool) -> DatabaseAccess:
+    async def close_older(self, identity: str, epoch: int, holder: str, *, existed: bool) -> DatabaseAccess:
         world, password = self._world, self._world.chance.randbytes(8).hex()
         for step in (
             partial(world.close_roles, identity, epoch, holder, password),
@@ -760,7 +860,7 @@ class SimulatedShare(Share):
         self._machine, self._gate = machine, machine.incarnation
 
     @override
-    def known(self, identity: str) -> bool:
+    def exists(self, identity: str) -> bool:
         return self._machine.world.knows_folder(self._machine, identity)
 
     @override
@@ -775,15 +875,15 @@ class SimulatedKeys(IdentityVault):
         self._machine, self._world = machine, machine.world
 
     @override
-    async def known(self, identity: Identity) -> bool:
+    async def exists(self, identity: Identity) -> bool:
         return await self._world.request(self._machine, "vault", lambda: identity.name in self._world.vault)
 
     @override
-    async def obtain(self, identity: Identity, make: Callable[[], Mapping[str, bytes]], known: str | None) -> Any:
+    async def obtain(self, identity: Identity, make: Callable[[], Mapping[str, bytes]], recorded: str | None) -> Any:
         def apply() -> Any:
             made = identity.name not in self._world.vault
-            if made and known:
-                self._world.violated(f"{identity.name}: new keys over those that its record knows")
+            if made and recorded:
+                self._world.violated(f"{identity.name}: new keys replace those in its record")
             key = self._world.vault.setdefault(identity.name, make()["key"])
             return SimpleNamespace(blobs={"key": key}, fingerprint=key.hex(), made=made)
 
@@ -826,6 +926,12 @@ class SimulatedVault:
         self._machine, self._world = machine, machine.world
 
     async def peers(self) -> Peers:
+        """The peers and a card of each.
+
+        Raises:
+            UnavailableError: the vault refuses or hangs.
+        """
+
         def cards() -> Peers:
             made = {
                 name: Card(name, {f"{name} node-1": f"{name}:1"}, name, ADDRESSES, name.encode())
@@ -840,6 +946,7 @@ class SimulatedVault:
             raise UnavailableError("the vault does not answer") from error
 
     async def card(self) -> bytes | None:
+        """The bank's own card: none."""
         return None
 
 
@@ -995,6 +1102,7 @@ class Ledger:
             return await self._world.request(self._machine, service, apply)
 
     def crash(self, status: int = 1) -> None:
+        """End at once with this exit status."""
         self.gate.dead = True
         if self in self._machine.running:
             self._machine.running.remove(self)
@@ -1002,9 +1110,11 @@ class Ledger:
             self._ended.set_result(status)
 
     async def wait(self) -> int:
+        """Wait for the end; returns the exit status."""
         return await asyncio.shield(self._ended)
 
     async def stop(self, seconds: float) -> None:
+        """End within at most `seconds`."""
         try:
             await asyncio.sleep(min(seconds, self._world.chance.uniform(0, 4)))
         finally:
@@ -1031,6 +1141,7 @@ class Machine:
         self.status = Status(name)
 
     def boot(self) -> None:
+        """Start the agent's process, unless the history is over."""
         if self.world.over:
             return
         self.incarnation = gate = self.world.gate(self.frozen)
@@ -1282,12 +1393,15 @@ class HistoryOutcome:
 
 def story(outcome: HistoryOutcome) -> str:
     """The history's events, and the command's variables that replay it."""
-    return "\n".join([f"seed {outcome.seed}: play again with FIRST_SEED={outcome.seed} HISTORIES=1", *outcome.events])
+    return "\n".join([f"seed {outcome.seed}: replay with FIRST_SEED={outcome.seed} HISTORIES=1", *outcome.events])
 
 
 NAMES = ("node-1", "node-2")
+"""The identities of a history."""
 TROUBLE_SECONDS = 120.0
+"""Faults are injected in this time."""
 SETTLED_SECONDS = 15
+"""All must be right for this time."""
 HELD_AGAIN_SECONDS = LEASE.lease_seconds + SHARE_LOCK_SECONDS + AVOID_SECONDS + 30
 """After the last fault: a lease lapses, a lock ends, and a VM waits before it acquires again what it gave up."""
 

@@ -22,6 +22,7 @@ from lab.recording import MetricRows, Recording, Row
 END = datetime(2026, 11, 29, 12)  # noqa: DTZ001 KQL's times are UTC, and naive here.
 """The time at which the workbook is viewed."""
 MINUTES = 120
+"""Length of the shown time range."""
 _TAKEOVER_MINUTE, _OUTAGE_MINUTES = 70, range(95, 103)
 """Minutes of the takeover of the first node, and of bank-c's outage."""
 

@@ -36,6 +36,7 @@ _APPLICATION_RANGES = [
     IPv4Network(each) for each in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10")
 ]
 MAX_APPLICATION_NETWORKS = 100
+"""Each one is a source in every rule of the applications."""
 
 OWN_TAGS = ("bank", "project", "managed-by")
 """Names of the tags that the program sets on every taggable resource; on scale sets `MODEL_TAG` too."""

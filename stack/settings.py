@@ -139,6 +139,7 @@ SIZES: dict[Size, SizeProfile] = {
         needs_zones=True,
     ),
 }
+"""What each value of `size` stands for."""
 
 MIN_VMS, MAX_VMS = 2, 15
 """Node VMs of one member; the scenario's first template had 2 to 15."""

@@ -99,12 +99,12 @@ def _recorders() -> Iterator[list[Recorder]]:
     """Collect the monitors of the runs inside the block."""
     made: list[Recorder] = []
 
-    class Kept(Recorder):
+    class Collected(Recorder):
         def __init__(self, *args: Any) -> None:
             super().__init__(*args)
             made.append(self)
 
-    with patch.object(program, "Recorder", Kept):
+    with patch.object(program, "Recorder", Collected):
         yield made
 
 

@@ -16,6 +16,7 @@ RUNBOOKS = Path("docs/runbooks")
 AMBA = "https://azure.github.io/azure-monitor-baseline-alerts/services"
 """Azure Monitor Baseline Alerts, read at b772e9f of 2026-05-26."""
 LEARN = "https://learn.microsoft.com/azure"
+"""Microsoft's documentation, the source of the rules that AMBA lacks."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -65,6 +65,7 @@ _NAMED_BY_GUID = frozenset({"authorization:RoleAssignment", "authorization:RoleD
 
 RESOURCE_GROUP = "resources:ResourceGroup"
 CONFIGURATION_ASSIGNMENT = "maintenance:ConfigurationAssignment"
+"""Tokens of the types that the offline Azure treats specially, without the package."""
 
 
 @dataclass(frozen=True)

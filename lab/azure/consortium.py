@@ -37,7 +37,9 @@ from lab.azure.stack_file import StackFileError
 from lab.azure.stacks import EXAMPLES, enrolled
 
 SAMPLE_CONSORTIUM = EXAMPLES / "three-banks"
+"""The consortium that all commands deploy by default."""
 CONNECTION = "network:VirtualNetworkGatewayConnection"
+"""Token of a VPN or ExpressRoute connection, without the package."""
 
 Peers = Sequence[Mapping[str, Any]]
 

@@ -29,6 +29,7 @@ from lab.azure.stack_file import StackFileError, read_document
 from lab.azure.stacks import account_of, enrolled, stack_file
 
 STATE = ROOT / ".offline"
+"""Folder of the local consortia: backend, passphrase and Azure."""
 SAMPLE = "sample"
 """The default consortium of all commands."""
 _PROGRAM = ("__main__.py", "components", "contract", "delivery", "examples", "ledger", "stack")

@@ -36,6 +36,7 @@ ORGANIZATION = "organization"
 """The organisation in stack names on file and blob backends."""
 PEERS_KEY = f"{PROJECT}:peers"
 LEDGER_KEY = f"{PROJECT}:ledger"
+"""Configuration keys of the program that the lab reads or changes."""
 
 _FOUNDING = timedelta(hours=8)
 """How long a founder's root is open: the guide's value."""

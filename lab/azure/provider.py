@@ -55,27 +55,34 @@ class OfflineProvider(provider_pb2_grpc.ResourceProviderServicer):
     def _azure(self, urn: str) -> Subscription:
         return self._subscriptions[_stack(urn)]
 
-    def Handshake(self, request: Any, context: Any) -> Any:  # noqa: N802, ARG002, D102
+    def Handshake(self, request: Any, context: Any) -> Any:  # noqa: N802, ARG002
+        """Accept the engine; secrets and resource references arrive as plain values."""
         return provider_pb2.ProviderHandshakeResponse(accept_secrets=False, accept_resources=False)
 
-    def Attach(self, request: Any, context: Any) -> Any:  # noqa: N802, ARG002, D102
+    def Attach(self, request: Any, context: Any) -> Any:  # noqa: N802, ARG002
+        """Accept an engine that attaches to this process."""
         return empty_pb2.Empty()
 
-    def GetPluginInfo(self, request: Any, context: Any) -> Any:  # noqa: N802, ARG002, D102
+    def GetPluginInfo(self, request: Any, context: Any) -> Any:  # noqa: N802, ARG002
+        """Return the version of the package's SDK."""
         return plugin_pb2.PluginInfo(version=self._version)
 
-    def CheckConfig(self, request: Any, context: Any) -> Any:  # noqa: N802, ARG002, D102
+    def CheckConfig(self, request: Any, context: Any) -> Any:  # noqa: N802, ARG002
+        """Begin a run of the stack, and accept the provider's configuration as it is."""
         self._begin(request.urn)
         return provider_pb2.CheckResponse(inputs=request.news)
 
-    def DiffConfig(self, request: Any, context: Any) -> Any:  # noqa: N802, ARG002, D102
+    def DiffConfig(self, request: Any, context: Any) -> Any:  # noqa: N802, ARG002
+        """Report no change, so that no configuration replaces a resource."""
         return provider_pb2.DiffResponse(changes=provider_pb2.DiffResponse.DIFF_NONE)
 
-    def Configure(self, request: Any, context: Any) -> Any:  # noqa: N802, ARG002, D102
+    def Configure(self, request: Any, context: Any) -> Any:  # noqa: N802, ARG002
+        """Begin a run of the stack; previews are supported."""
         self._begin(request.urn)
         return provider_pb2.ConfigureResponse(supportsPreview=True)
 
-    def Cancel(self, request: Any, context: Any) -> Any:  # noqa: N802, ARG002, D102
+    def Cancel(self, request: Any, context: Any) -> Any:  # noqa: N802, ARG002
+        """Accept the engine's cancellation; every request ends by itself."""
         return empty_pb2.Empty()
 
     @_refusing

@@ -22,6 +22,7 @@ SOURCES = {
     "postgresql": f"{_RAW}/azure-databases-docs/main/articles/postgresql/includes/regions-table.md",
     "premiumZrs": f"{_RAW}/azure-docs/main/articles/storage/files/redundancy-premium-file-shares.md",
 }
+"""Microsoft's tables in Markdown, by what is read from each."""
 _SECONDS = 60
 _YES = "white_check_mark"
 _CLOSED = "$"

@@ -17,6 +17,7 @@ from pulumi.runtime.rpc import _special_secret_sig, _special_sig_key
 
 STACK_TYPE = "pulumi:pulumi:Stack"
 REFERENCE_TYPE = "pulumi:pulumi:StackReference"
+"""Pulumi's types of a stack and of a stack reference."""
 
 
 class DuplicateUrnError(Exception):

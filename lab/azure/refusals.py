@@ -22,6 +22,7 @@ from lab.azure.azure import Account, OfflineAzure, Subscription
 GROUP = "ledger"
 READER = "acdd72a7-3385-48ef-bd42-f606fba81ae7"
 VM_CONTRIBUTOR = "9980e02c-c2be-4d73-94e8-173b1dc7cf3c"
+"""GUIDs of Azure's built-in roles: learn.microsoft.com/azure/role-based-access-control/built-in-roles"""
 POSTGRESQL = "Microsoft.DBforPostgreSQL/flexibleServers"
 ZONE = "ledger.private.postgres.database.azure.com"
 POLICY = {
@@ -34,28 +35,34 @@ POLICY = {
     "saDataSizeKilobytes": 102_400_000,
     "saLifeTimeSeconds": 27_000,
 }
+"""A valid IPsec policy of a connection."""
 
 
 # Builders of resources ---------------------------------------------------------------------------------------------
 
 
 def token_of(kind: str) -> str:
+    """The Pulumi token of an `azure-native` resource kind, such as `network:Subnet`."""
     return f"azure-native:{kind}"
 
 
 def base64_of(size: int) -> str:
+    """`size` bytes of data in base64."""
     return base64.b64encode(b"x" * size).decode()
 
 
 def configuration(subnet: str, address: str, name: str = "one") -> dict[str, Any]:
+    """An IP configuration of a VPN gateway in a subnet, by the ids of subnet and public address."""
     return {"name": name, "subnet": {"id": subnet}, "publicIPAddress": {"id": address}}
 
 
 def security_rule(name: str, priority: int, direction: str = "Inbound") -> dict[str, Any]:
+    """A rule of a network security group that allows any protocol."""
     return {"name": name, "priority": priority, "direction": direction, "access": "Allow", "protocol": "*"}
 
 
 def balancer_rule(name: str, port: int, to: int | None = None, **more: Any) -> dict[str, Any]:
+    """A load-balancing rule of `ExampleBank.balancer` from `port` to the back end's port `to` or `port`."""
     return {
         "name": name,
         "protocol": "Tcp",
@@ -81,6 +88,11 @@ class ExampleBank:
         self.group = self.make("resources:ResourceGroup", GROUP)
 
     def make(self, kind: str, name: str | None = None, /, **inputs: Any) -> str:
+        """Create a resource of this kind with these inputs, in the bank's resource group.
+
+        Raises:
+            AzureError: a rule refuses the request.
+        """
         token = token_of(kind)
         place = {} if kind.startswith("authorization:") else {"resourceGroupName": GROUP}
         named = {str(arm.name_property(token)): name} if name else {}
@@ -90,14 +102,25 @@ class ExampleBank:
         return self.side.create(token, name or kind, checked)[0]
 
     def change(self, id_: str, **inputs: Any) -> dict[str, Any]:
+        """Update a resource with these inputs in place of its own; returns its outputs.
+
+        Raises:
+            AzureError: a rule refuses the request.
+        """
         resource = self.side.resources[id_]
         changed = self.side.check(resource.token, id_, {**resource.inputs, **inputs}, old=resource.inputs)
         return self.side.update(resource.token, id_, id_, changed)
 
     def delete(self, id_: str) -> None:
+        """Delete a resource.
+
+        Raises:
+            AzureError: a rule refuses the request.
+        """
         self.side.delete(self.side.resources[id_].token, id_, id_)
 
     def read(self, id_: str, **known: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The inputs and outputs of an existing resource."""
         found = self.side.read(id_, known)
         assert found is not None, f"{id_} was made"
         return found
@@ -105,51 +128,64 @@ class ExampleBank:
     # Networks
 
     def net(self, name: str, *spaces: str) -> str:
+        """A virtual network with these address spaces."""
         return self.make("network:VirtualNetwork", name, addressSpace={"addressPrefixes": list(spaces)})
 
     @cached_property
     def network(self) -> str:
+        """The bank's virtual network, a /16."""
         return self.net("network", f"{self.block}.0.0/16")
 
     def subnet(self, name: str, prefix: str, **inputs: Any) -> str:
+        """A subnet of the bank's virtual network."""
         _ = self.network
         return self.make(
             "network:Subnet", name, **{"virtualNetworkName": "network", "addressPrefix": prefix, **inputs}
         )
 
     def database_subnet(self, prefix: str = "10.1.8.0/28") -> str:
+        """A subnet that is delegated to PostgreSQL."""
         return self.subnet("database", prefix, delegations=[{"name": "one", "serviceName": POSTGRESQL}])
 
     @cached_property
     def nodes(self) -> str:
+        """The subnet of the node VMs, a /24."""
         return self.subnet("nodes", f"{self.block}.0.0/24")
 
     @cached_property
     def database(self) -> str:
+        """The database's subnet."""
         return self.database_subnet()
 
     @cached_property
     def gateways(self) -> str:
+        """The gateway's subnet, a /27."""
         return self.subnet("GatewaySubnet", f"{self.block}.1.0/27")
 
     @cached_property
     def nsg(self) -> str:
+        """A network security group without rules."""
         return self.security_group()
 
     def security_group(self, *stated: dict[str, Any]) -> str:
+        """A network security group with these rules."""
         return self.make("network:NetworkSecurityGroup", "nsg", securityRules=list(stated))
 
     def address(self, **inputs: Any) -> str:
+        """A public IP address, by default a static one of the Standard SKU."""
         standard = {"sku": {"name": "Standard"}, "publicIPAllocationMethod": "Static"}
         return self.make("network:PublicIPAddress", **{**standard, **inputs})
 
     def nat(self, **inputs: Any) -> str:
+        """A NAT gateway of the Standard SKU."""
         return self.make("network:NatGateway", sku={"name": "Standard"}, **inputs)
 
     def endpoint(self, subnet: str) -> str:
+        """A private endpoint in a subnet."""
         return self.make("network:PrivateEndpoint", subnet={"id": subnet}, privateLinkServiceConnections=[])
 
     def balancer(self, **inputs: Any) -> str:
+        """An internal load balancer in the nodes' subnet, with the front end `front`."""
         parts = {
             "frontendIPConfigurations": [{"name": "front", "subnet": {"id": self.nodes}}],
             "backendAddressPools": [{"name": "pool"}],
@@ -158,6 +194,7 @@ class ExampleBank:
         return self.make("network:LoadBalancer", "balancer", **{**parts, **inputs})
 
     def balancer_at(self, address: str) -> str:
+        """An internal load balancer whose front end has this private address."""
         return self.balancer(
             frontendIPConfigurations=[{"name": "front", "subnet": {"id": self.nodes}, "privateIPAddress": address}]
         )
@@ -165,6 +202,7 @@ class ExampleBank:
     # Gateways and connections
 
     def vpn(self, sku: str = "VpnGw2AZ", name: str | None = None, **inputs: Any) -> str:
+        """A VPN gateway, by default in the gateway's subnet with a public address of its own."""
         stated = {
             "gatewayType": "Vpn",
             "sku": {"name": sku},
@@ -175,9 +213,11 @@ class ExampleBank:
 
     @cached_property
     def gateway(self) -> str:
+        """The bank's VPN gateway, with the ASN 64512."""
         return self.vpn(name="gateway", bgpSettings={"asn": 64_512})
 
     def local(self, address: str = "192.0.2.9", asn: int = 64_513) -> str:
+        """A local network gateway at a public address."""
         return self.make("network:LocalNetworkGateway", gatewayIpAddress=address, bgpSettings={"asn": asn})
 
     def link(self, far: str, **inputs: Any) -> str:
@@ -185,6 +225,7 @@ class ExampleBank:
         return self._connection("Vnet2Vnet", virtualNetworkGateway2={"id": far}, **inputs)
 
     def ipsec(self, **inputs: Any) -> str:
+        """An IPsec connection of the bank's gateway to `far`, by default to a new local network gateway."""
         far = inputs.pop("far", None) or self.local()
         return self._connection("IPsec", localNetworkGateway2={"id": far}, **inputs)
 
@@ -200,11 +241,13 @@ class ExampleBank:
         return self.local(address["ipAddress"], inputs["bgpSettings"]["asn"])
 
     def status(self, connection: str) -> str:
+        """The connection's `connectionStatus`."""
         return str(self.read(connection)[1]["connectionStatus"])
 
     # The rest
 
     def role(self, principal: str, scope: str, role: str = READER) -> str:
+        """A role assignment for a principal, by default `READER`."""
         definition = f"/subscriptions/{self.side.account.subscription_id}/providers/Microsoft.Authorization"
         return self.make(
             "authorization:RoleAssignment",
@@ -214,14 +257,17 @@ class ExampleBank:
         )
 
     def vault(self, name: str = "keys-of-bank-a", **properties: Any) -> str:
+        """A key vault without public access."""
         stated = {"softDeleteRetentionInDays": 90, "publicNetworkAccess": "Disabled", **properties}
         return self.make("keyvault:Vault", name, properties=stated)
 
     @cached_property
     def keys(self) -> str:
+        """The bank's key vault."""
         return self.vault()
 
     def secret(self, name: str, value: str, **inputs: Any) -> str:
+        """A secret in the bank's key vault."""
         _ = self.keys
         return self.make("keyvault:Secret", name, vaultName="keys-of-bank-a", properties={"value": value}, **inputs)
 
@@ -237,16 +283,20 @@ class ExampleBank:
         return self.make("keyvault:Key", name, vaultName=vault, properties=stated, tags=tags)
 
     def window(self, days_ahead: int) -> str:
+        """A maintenance configuration that begins in `days_ahead` days at 01:00 UTC."""
         begins = datetime.now(UTC) + timedelta(days=days_ahead)
         return self.make("maintenance:MaintenanceConfiguration", startDateTime=f"{begins:%Y-%m-%d} 01:00")
 
     def premium(self, name: str = "keys-of-bank-a") -> str:
+        """A key vault of the Premium SKU, which has keys in an HSM."""
         return self.vault(name, sku={"name": "premium"})
 
     def account(self, name: str = "ledgerblobs") -> str:
+        """A storage account."""
         return self.make("storage:StorageAccount", name, kind="StorageV2")
 
     def zone(self, name: str = ZONE, *, linked: str | None = None) -> str:
+        """A private DNS zone with a link to a virtual network, by default the bank's."""
         made = self.make("privatedns:PrivateZone", name)
         self.make(
             "privatedns:VirtualNetworkLink",
@@ -257,6 +307,7 @@ class ExampleBank:
         return made
 
     def server(self, subnet: str | None = None, zone: str | None = None, **inputs: Any) -> str:
+        """A PostgreSQL server, by default in the database's subnet and with a new private DNS zone."""
         network = {
             "delegatedSubnetResourceId": subnet or self.database,
             "privateDnsZoneArmResourceId": zone or self.zone(),
@@ -265,6 +316,7 @@ class ExampleBank:
 
     @cached_property
     def database_server(self) -> str:
+        """The bank's PostgreSQL 17 server with geo-redundant backups."""
         return self.server(backup={"geoRedundantBackup": "Enabled"}, version="17")
 
     def vms(
@@ -275,16 +327,19 @@ class ExampleBank:
         user_data: str | None = None,
         **inputs: Any,
     ) -> str:
+        """A scale set of two node VMs, by default with a health extension."""
         model = scale_set(health, custom_data)
         model["virtualMachineProfile"]["userData"] = user_data
         return self.make("compute:VirtualMachineScaleSet", "vms", **model, **inputs)
 
     @cached_property
     def zonal(self) -> str:
+        """A scale set of node VMs in the zones 1 and 2."""
         return self.vms(zones=["1", "2"])
 
 
 def scale_set(health: bool = True, custom_data: str | None = None, capacity: int = 2) -> dict[str, Any]:
+    """The inputs of a scale set of node VMs; `custom_data` is in base64."""
     health_extensions = [{"name": "health", "type": "ApplicationHealthLinux"}] if health else []
     return {
         "sku": {"name": "Standard_D4s_v5", "capacity": capacity},
@@ -340,14 +395,17 @@ class Case:
 
 
 def tags(count: int) -> dict[str, str]:
+    """`count` tags."""
     return {f"tag-{number}": "bank-a" for number in range(count)}
 
 
 def without(policy: Mapping[str, Any], *keys: str) -> dict[str, Any]:
+    """An IPsec policy without these properties."""
     return {key: value for key, value in policy.items() if key not in keys}
 
 
 def one_value(name: str, value: str) -> dict[str, Any]:
+    """A dimension of a metric alert that includes a single value."""
     return {"name": name, "operator": "Include", "values": [value]}
 
 
@@ -431,6 +489,13 @@ def full(sku: str, connections: int) -> Case:
 
 
 def named_twice(name: str, again: str, make: Callable[[ExampleBank, str], object]) -> Case:
+    """The case of a global name that another subscription uses.
+
+    Args:
+        name: the name in the other subscription.
+        again: the refused name.
+        make: creates the resource with a name.
+    """
     return Case(
         rules._name_is_free,
         f"{name} in two subscriptions",
@@ -442,6 +507,7 @@ def named_twice(name: str, again: str, make: Callable[[ExampleBank, str], object
 
 
 def reserved(asn: int, nearest: int) -> Case:
+    """The case of an ASN that Azure reserves."""
     return Case(
         rules._vpn_gateway,
         f"ASN {asn}",
@@ -451,7 +517,8 @@ def reserved(asn: int, nearest: int) -> Case:
     )
 
 
-def kept_address(address: str, nearest: str) -> Case:
+def reserved_address(address: str, nearest: str) -> Case:
+    """The case of a private address that Azure reserves in a subnet of the block."""
     return Case(
         rules._frontend,
         f"{address} of a /24",
@@ -467,6 +534,7 @@ def absent(id_: str, name: str) -> str:
 
 
 def public_server(bank: ExampleBank, name: str, **inputs: Any) -> str:
+    """A PostgreSQL server without a virtual network."""
     return bank.make("dbforpostgresql:Server", name, **inputs)
 
 
@@ -1384,7 +1452,7 @@ CASES = [
         legal=lambda w: (w.a.balancer_at("10.1.0.4"), w.a.change(w.a.network, tags={"bank": "a"})),
     ),
     *(
-        kept_address(*each)
+        reserved_address(*each)
         for each in (("10.1.0.0", "10.1.0.4"), ("10.1.0.3", "10.1.0.4"), ("10.1.0.255", "10.1.0.254"))
     ),
     *(
@@ -1423,9 +1491,11 @@ CASES = [
         ),
     ),
 ]
+"""At least one case of each rule."""
 
 
 def ends_of(w: ExampleWorld) -> dict[str, str]:
+    """An id for each property that a connection may name as its far end."""
     circuit = (
         "/subscriptions/the-carrier/resourceGroups/circuits/providers/Microsoft.Network/expressRouteCircuits/metro"
     )

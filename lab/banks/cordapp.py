@@ -52,6 +52,7 @@ CREDIT_RECORD = Cordapp(
         "InvokeRpc.nodeInfo",
     ),
 )
+"""The CorDapp of the scenario, `examples/credit-record`."""
 PAYMENTS = Cordapp(
     name="payments",
     # Corda's own except for the signature; of another group, so that nobody confuses them with the published ones.

@@ -39,9 +39,12 @@ CHALLENGE = (
     'Bearer authorization="https://login.microsoftonline.com/00000000-0000-0000-0000-000000000000",'
     ' resource="https://vault.azure.net"'
 )
+"""The header `WWW-Authenticate` of a request without a token."""
 TOKEN = "a-token"
+"""The only access token that the vault accepts."""
 MAX_VALUE = 25_600
 PAGE = 25
+"""Key Vault's limits: characters of a secret's value, and entries of a page."""
 
 # A fault of a request: a status code, "hang", "cut" (the request is lost), "lose" (its answer is lost), "garble".
 Fault = str | None

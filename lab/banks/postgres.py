@@ -33,6 +33,7 @@ _BINARIES = Artifact(
 """PostgreSQL's programs for any Linux on x86-64."""
 SUPERUSER, PASSWORD = "postgres", "the-superusers-password"
 ADMINISTRATOR = "agent_administrator"
+"""The role of the agents, which may create roles and databases."""
 _USER = "nobody"
 """The server's user if the test runs as root."""
 _POSTGRES_SECONDS = 60

@@ -43,15 +43,21 @@ MALLORY = "O=Mallory, L=Valletta, C=MT"
 USER = RpcUser(name="application", permissions=CREDIT_RECORD.permissions)
 PAYER = RpcUser(name="payments", permissions=PAYMENTS.permissions)
 USERS = (USER, PAYER)
+"""The RPC users of the two applications."""
 START_SECONDS = 600
+"""Longest time until a bank's nodes are ready: the JVM of each starts in minutes on a busy machine."""
 STREAM_SECONDS = 120
+"""Duration of the stream of records around a takeover."""
 TAKEOVER_SECONDS = 300
+"""Longest takeover, including the node's start."""
 SETTLING_SECONDS = 900
+"""Longest time until no flow is in flight after a takeover."""
 MEETING_SECONDS = 300
 """Longest time until all nodes have a new member: each agent asks twice a minute."""
 REVOKED_SECONDS = 600
 """Longest time that nodes still accept a revoked name: lists are fetched every five minutes."""
 DELIVERY_SECONDS = 60
+"""Longest time until a committed transaction is delivered to all parties."""
 _STAGES = {
     "PROPOSING": "3. it proposes a transaction",
     "SIGNING": "   it collects the signatures that are required",
@@ -61,10 +67,11 @@ _STAGES = {
 LOOPBACKS: Mapping[str, BankSite] = MappingProxyType(
     {name: Loopback(number) for number, name in enumerate(("bank-a", "bank-b", "bank-c", "mallory"), 41)}
 )
+"""By bank: its site on this machine, with a loopback address of its own."""
 _PERSON, OURS, THEIRS = "p-4711", "node-2", "node-1"
 _ANOTHER_BANKS = f"is none of {MALLORY}".encode()
 """The authority's refusal of a name that was not agreed with the requesting member."""
-_TOLD = (
+_EXPECTED = (
     AssertionError,
     InstallationError,
     FlowRefusedError,
@@ -494,7 +501,7 @@ def show(played: Callable[[Path, ExitStack], tuple[Outcome, Takeover]]) -> int:
     try:
         with ExitStack() as stack:
             outcome, takeover = played(folder, stack)
-    except _TOLD as error:
+    except _EXPECTED as error:
         print(f"error: {error}; see {folder}", file=sys.stderr)
         return 1
     except Exception:

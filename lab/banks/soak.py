@@ -34,6 +34,7 @@ from lab.banks.process import until, unwind_on_sigterm
 from lab.banks.scenario import B, Scenario, missing
 
 SOAK_SECONDS = 3600
+"""Duration of a soak by default."""
 RECOVERY_SECONDS = 900
 """The longest recovery after a round's last fault: a VM does not acquire an identity that it gave up for 300 s."""
 WELL_SECONDS = 15

@@ -18,6 +18,7 @@ from lab.vm.network import LINK
 CHASSIS = "7783-7084-3265-9085-8269-3286-77"
 """The asset tag of every VM on Azure, by which cloud-init detects Azure."""
 MEMORY_MEGABYTES = 1536
+"""The guest's memory in MiB."""
 _OVF = """<?xml version="1.0" encoding="utf-8"?>
 <Environment xmlns="http://schemas.dmtf.org/ovf/environment/1" xmlns:wa="http://schemas.microsoft.com/windowsazure">
  <wa:ProvisioningSection><wa:Version>1.0</wa:Version>

@@ -46,7 +46,11 @@ def isolated() -> Iterator[None]:
 
 @contextmanager
 def connected(subnet: GuestSubnet, names: Mapping[str, IPv4Address], folder: Path) -> Iterator[None]:
-    """Create the guest's link with all named addresses on this side, and serve DHCP and DNS."""
+    """Create the guest's link with all named addresses on this side, and serve DHCP and DNS.
+
+    Raises:
+        RuntimeError: dnsmasq ends; the message has its log.
+    """
     _ip("tuntap", "add", LINK, "mode", "tap")
     _ip("address", "add", f"{subnet.gateway}/{subnet.range.prefixlen}", "dev", LINK)
     for address in {METADATA_ADDRESS, WIRE_SERVER_ADDRESS, *names.values()} - {subnet.gateway}:

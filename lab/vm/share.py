@@ -46,7 +46,11 @@ class ServedShare:
 
 @contextmanager
 def serving(address: IPv4Address, name: str, folder: Path) -> Iterator[ServedShare]:
-    """Serve a share by the name that clients mount, such as `/ACCOUNT/SHARE`."""
+    """Serve a share by the name that clients mount, such as `/ACCOUNT/SHARE`.
+
+    Raises:
+        RuntimeError: the server ends, or does not answer in time; the message has the end of its log.
+    """
     exported, recovery, configuration = folder / "share", folder / "recovery", folder / "ganesha.conf"
     for each in (exported, recovery):
         each.mkdir(parents=True)

@@ -57,6 +57,7 @@ _IDENTITY_ALIAS, _TLS_ALIAS, _ROOT_ALIAS, _RPC_ALIAS = (
     "cordarpcssl",
 )
 ROLE_OID = x509.ObjectIdentifier("1.3.6.1.4.1.50530.1.1")
+"""Corda's extension with a certificate's role."""
 CURVE = ec.SECP256R1()
 # The order in which Corda's X509NameBuilder writes them; X.500 text has them in reverse.
 _X500_ORDER = {

@@ -138,7 +138,7 @@ def _documents() -> Iterator[Target]:
         (DamagedError,),
         [
             record.to_json(),
-            record.released("2026-01-01", "told to").model_copy(update={"keys": "0" * 64}).to_json(),
+            record.released("2026-01-01", "stop signal").model_copy(update={"keys": "0" * 64}).to_json(),
         ],
     )
     yield Target("scheduled-events", _read_events, (ValidationError,), [_json(_EVENTS)])
@@ -149,7 +149,7 @@ def _documents() -> Iterator[Target]:
         (DamagedError,),
         [_json({"serial": 1})],
     )
-    yield Target("node-answer", software._NodeReport.model_validate_json, (ValidationError,), [_json(_TOLD)])
+    yield Target("node-answer", software._NodeReport.model_validate_json, (ValidationError,), [_json(_NODE_REPORT)])
     infos = {
         "infos": [
             {
@@ -172,7 +172,7 @@ def _documents() -> Iterator[Target]:
     yield Target("register", _read_record, (DamagedError,), list(_records()))
 
 
-_TOLD = {
+_NODE_REPORT = {
     "identity": "node-1",
     "epoch": 1,
     "status": "STARTED",

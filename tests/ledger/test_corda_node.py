@@ -144,7 +144,7 @@ class Vm:
             durable=self.folder / "durable",
             scratch=self.folder / "scratch",
             secrets=self.folder / "secrets",
-            database=await fence.close_older(self.database, self.epoch, "vm-1", known=self.epoch > 1),
+            database=await fence.close_older(self.database, self.epoch, "vm-1", existed=self.epoch > 1),
             network_document=None,
         )
         await self.software.prepare(self.place)

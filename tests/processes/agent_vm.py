@@ -93,13 +93,13 @@ class FileVault(IdentityVault):
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    async def known(self, identity: Identity) -> bool:
+    async def exists(self, identity: Identity) -> bool:
         return (self._folder / identity.name).exists()
 
-    async def obtain(self, identity: Identity, make: Callable[[], Mapping[str, bytes]], known: str | None) -> Any:
+    async def obtain(self, identity: Identity, make: Callable[[], Mapping[str, bytes]], recorded: str | None) -> Any:
         path = self._folder / identity.name
         if not path.exists():
-            assert known is None, "new keys must not overwrite old ones"
+            assert recorded is None, "new keys must not overwrite old ones"
             path.write_text(json.dumps({name: blob.hex() for name, blob in make().items()}))
         blobs = {name: bytes.fromhex(blob) for name, blob in json.loads(path.read_text()).items()}
         return SimpleNamespace(blobs=blobs, fingerprint=hashlib.sha256(path.read_bytes()).hexdigest())

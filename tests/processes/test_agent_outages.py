@@ -97,7 +97,7 @@ def test_a_node_runs_without_storage_until_the_database_has_another_holder(bank:
         return postgres.ADMINISTRATOR, postgres.PASSWORD
 
     fence = PostgresFence("127.0.0.1", made.server.port, administrator, None)
-    asyncio.run(fence.close_older(IDENTITY, 2, "another lease", known=True))
+    asyncio.run(fence.close_older(IDENTITY, 2, "another lease", existed=True))
     fenced = made.commits()[1]
     until(lambda: not ready(vm), FAILSAFE.kill_seconds + LEASE.watchdog_seconds, "the end of the node")
     assert vm.health()["ApplicationHealthState"] == "Healthy", "Azure would replace the VM"

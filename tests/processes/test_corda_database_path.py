@@ -99,7 +99,7 @@ def test_a_fence_gives_up_on_a_silent_server(server: postgres.Server, path: Wire
     path.cut()
     began = time.monotonic()
     with pytest.raises(UnavailableError, match=r"timeout expired"):
-        asyncio.run(fence.close_older("node-1", 1, "lease", known=False))
+        asyncio.run(fence.close_older("node-1", 1, "lease", existed=False))
     assert time.monotonic() - began < 30
 
 

@@ -36,9 +36,9 @@ async def administrator() -> tuple[str, str]:
 
 
 def close_older(
-    postgres: Server, identity: str, epoch: int, holder: str = "vm-1", *, known: bool = False
+    postgres: Server, identity: str, epoch: int, holder: str = "vm-1", *, existed: bool = False
 ) -> DatabaseAccess:
-    return asyncio.run(fence(postgres).close_older(identity, epoch, holder, known=known))
+    return asyncio.run(fence(postgres).close_older(identity, epoch, holder, existed=existed))
 
 
 def fence(postgres: Server) -> PostgresFence:
@@ -77,7 +77,7 @@ def test_a_missing_database_is_not_created_again(postgres: Server, identity: str
 
 def test_a_lost_database_is_not_replaced_by_an_empty_one(postgres: Server, identity: str) -> None:
     with pytest.raises(DamagedError, match=f"database {identity} is gone; wanted it restored"):
-        close_older(postgres, identity, 37, known=True)
+        close_older(postgres, identity, 37, existed=True)
 
 
 def test_a_database_of_another_owner_is_not_used(postgres: Server, identity: str) -> None:
@@ -89,7 +89,7 @@ def test_a_database_of_another_owner_is_not_used(postgres: Server, identity: str
 def test_two_agents_that_create_a_database_at_once_create_one(postgres: Server, identity: str) -> None:
     async def both() -> list[DatabaseAccess | BaseException]:
         return await asyncio.gather(
-            *(fence(postgres).close_older(identity, 1, "vm-1", known=False) for _ in range(4)),
+            *(fence(postgres).close_older(identity, 1, "vm-1", existed=False) for _ in range(4)),
             return_exceptions=True,
         )
 
@@ -277,8 +277,8 @@ def test_a_repeated_fence_gives_a_new_password(postgres: Server, identity: str) 
 def test_of_two_concurrent_fences_the_newer_epoch_stays(postgres: Server, identity: str) -> None:
     async def both(first: int, second: int) -> Sequence[DatabaseAccess | BaseException]:
         return await asyncio.gather(
-            fence(postgres).close_older(identity, first, "vm-1", known=False),
-            fence(postgres).close_older(identity, second, "vm-1", known=False),
+            fence(postgres).close_older(identity, first, "vm-1", existed=False),
+            fence(postgres).close_older(identity, second, "vm-1", existed=False),
             return_exceptions=True,
         )
 
@@ -366,4 +366,4 @@ def test_an_unavailable_server_is_an_outage(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(database, "_SIGN_IN_SECONDS", 1)
     away = PostgresFence("127.0.0.1", 1, administrator, None)
     with pytest.raises(UnavailableError, match=r"^database postgres on 127\.0\.0\.1: "):
-        asyncio.run(away.close_older("node-1", 1, "vm-1", known=False))
+        asyncio.run(away.close_older("node-1", 1, "vm-1", existed=False))

@@ -88,9 +88,9 @@ class Node:
         )
         self.software._starts[identity.name] = start
         self.status = "STARTED"
-        self.software._report = self._told  # type: ignore[method-assign,assignment]
+        self.software._report = self._answer_report  # type: ignore[method-assign,assignment]
 
-    async def _told(self, _: Place) -> Any:
+    async def _answer_report(self, _: Place) -> Any:
         return SimpleNamespace(status=self.status)
 
     def revoke(self, certificate: x509.Certificate) -> None:

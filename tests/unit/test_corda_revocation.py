@@ -205,10 +205,10 @@ class Serving:
 
     def __init__(self, documents: Any) -> None:
         self.content = signed(5)
-        self.lists = Revocations(documents, self._told, fetch=self._fetch, now=lambda: NOW)
+        self.lists = Revocations(documents, self._certificates, fetch=self._fetch, now=lambda: NOW)
         self.lists._root, self.lists._sources = NETWORK.root, {URL: NETWORK.ca}
 
-    async def _told(self) -> dict[str, x509.Certificate]:
+    async def _certificates(self) -> dict[str, x509.Certificate]:
         return {}
 
     async def _fetch(self, _: str) -> bytes:
@@ -245,7 +245,7 @@ def test_a_hostile_authority_names_no_more_than_one_list_of_an_issuer(caplog: py
     class Hostile(Serving):
         fetched: ClassVar[list[str]] = []
 
-        async def _told(self) -> dict[str, x509.Certificate]:
+        async def _certificates(self) -> dict[str, x509.Certificate]:
             number = next(rounds)
             more = {f"http://10.1.255.30:8445/{number}-{index}.crl": NETWORK.ca for index in range(90)}
             return {"http://169.254.169.254/metadata": NETWORK.ca, URL: NETWORK.root, **more}

@@ -66,7 +66,7 @@ async def prove(fence: PostgresFence) -> None:
 
 
 async def close_older(fence: PostgresFence) -> None:
-    await fence.close_older("node-1", 1, "vm-1", known=False)
+    await fence.close_older("node-1", 1, "vm-1", existed=False)
 
 
 @pytest.mark.parametrize("ask", [prove, close_older, PostgresFence.check])

@@ -819,15 +819,15 @@ def test_a_member_is_reachable_if_one_of_its_nodes_accepts_a_connection() -> Non
             vault.cards[name] = card(name, f"https://{HOST}:1{NETWORK_INFO_PATH}", 2)
         a = exchange("bank-a", vault, listens=listens)
 
-        async def as_told(wanted: dict[str, bool]) -> bool:
+        async def reported(wanted: dict[str, bool]) -> bool:
             return (await a.roster()).reached == wanted
 
         async with following(a):
-            await until(lambda: as_told({"bank-b": False, "bank-c": False}), "both nodes are unreachable")
+            await until(lambda: reported({"bank-b": False, "bank-c": False}), "both nodes are unreachable")
             open_at.add("10.0.0.1:10001")
-            await until(lambda: as_told({"bank-b": True, "bank-c": True}), "one reachable node is enough")
+            await until(lambda: reported({"bank-b": True, "bank-c": True}), "one reachable node is enough")
             del vault.cards["bank-c"]
-            await until(lambda: as_told({"bank-b": True}), "a removed peer is no longer reported")
+            await until(lambda: reported({"bank-b": True}), "a removed peer is no longer reported")
 
     asyncio.run(story())
 

@@ -74,9 +74,9 @@ class Bank:
         async with client_of(self.url, self._certificate, **options) as client:
             yield KeyVaultKeys(client, **self.options)
 
-    async def obtain(self, known: str | None = None, identity: Identity = NODE) -> StoredKeys:
+    async def obtain(self, recorded: str | None = None, identity: Identity = NODE) -> StoredKeys:
         async with self.holder() as holder:
-            return await holder.obtain(identity, self.make, known)
+            return await holder.obtain(identity, self.make, recorded)
 
     @asynccontextmanager
     async def person(self):
@@ -242,8 +242,8 @@ def test_a_crash_at_any_request_of_a_replacement_is_continued(each_second, fault
             assert keys.blobs == bank.made[-1] != old.blobs, "the replaced keys are never returned"
             assert unchanged(bank, before), "the old version is unchanged"
             assert len(bank.texts) == 2, "one replacement"
-            for known in (old.fingerprint, keys.fingerprint, None):
-                assert (await bank.obtain(known)).fingerprint == keys.fingerprint, "with any older record"
+            for recorded in (old.fingerprint, keys.fingerprint, None):
+                assert (await bank.obtain(recorded)).fingerprint == keys.fingerprint, "with any older record"
         assert steps == 6, "list, read, write, list, read both: each request was interrupted once"
 
     each_second(history)
@@ -279,7 +279,7 @@ def only(bank: Bank) -> str:
 
 
 @pytest.mark.parametrize(
-    ("harm", "known", "unknown"),
+    ("harm", "recorded", "unrecorded"),
     [
         (lose, "has no version of fingerprint", None),
         (delete, "is soft-deleted", "is soft-deleted"),
@@ -288,12 +288,12 @@ def only(bank: Bank) -> str:
         (alter, "has no version of fingerprint", "does not hold the keys of node-1"),
     ],
 )
-def test_damaged_keys_are_reported_and_never_replaced(at_bank, harm, known, unknown):
+def test_damaged_keys_are_reported_and_never_replaced(at_bank, harm, recorded, unrecorded):
     async def history(bank: Bank):
         keys = await bank.obtain()
         await harm(bank)
         there = bank.state
-        for fingerprint, reason in ((keys.fingerprint, known), (None, unknown)):
+        for fingerprint, reason in ((keys.fingerprint, recorded), (None, unrecorded)):
             if reason is None:
                 continue
             with pytest.raises(KeysDamagedError, match=f"secret {SECRET}.*{reason}.*; wanted") as caught:
@@ -332,12 +332,12 @@ def test_a_secret_without_the_identitys_keys_is_refused(each_second, text, reaso
     async def history(bank: Bank):
         version = await bank.write(text)
         there = bank.state
-        for known in (None, hash_of(text)):
+        for recorded in (None, hash_of(text)):
             with pytest.raises(
                 KeysDamagedError,
                 match=f"secret {SECRET}, version {version} does not hold the keys of node-1: {reason}",
             ) as caught:
-                await bank.obtain(known)
+                await bank.obtain(recorded)
             assert "; wanted: the secret restored from its backup, or the tag abandoned=yes" in str(caught.value), (
                 "the message names both remedies"
             )
@@ -358,8 +358,8 @@ def test_later_versions_have_no_effect(each_second, text):
     async def history(bank: Bank):
         keys = await bank.obtain()
         await bank.write(text)
-        for known in (None, keys.fingerprint):
-            assert (await bank.obtain(known)).blobs == keys.blobs, "the oldest version is in use"
+        for recorded in (None, keys.fingerprint):
+            assert (await bank.obtain(recorded)).blobs == keys.blobs, "the oldest version is in use"
 
     each_second(history)
 
@@ -399,14 +399,14 @@ def test_a_disabled_version_is_skipped_only_if_the_record_names_another(each_sec
         late = document(new_blobs())
         newer = await bank.write(late)
         await bank.change(newer, enabled=False)
-        for known in (None, first.fingerprint):
-            assert (await bank.obtain(known)).blobs == first.blobs, "a younger disabled version was never in use"
+        for recorded in (None, first.fingerprint):
+            assert (await bank.obtain(recorded)).blobs == first.blobs, "a younger disabled version was never in use"
         await bank.change(newer, enabled=True)
         await bank.change(oldest, enabled=False)
         assert (await bank.obtain(hash_of(late))).fingerprint == hash_of(late), "the record's hash decides"
-        for known in (None, first.fingerprint):
+        for recorded in (None, first.fingerprint):
             with pytest.raises(KeysDamagedError, match=f"version {oldest} is disabled; wanted: enabled"):
-                await bank.obtain(known)
+                await bank.obtain(recorded)
         await bank.change(oldest, enabled=True)
         assert (await bank.obtain()).blobs == first.blobs, "the same keys as before"
 
@@ -417,8 +417,8 @@ def test_keys_stay_in_use_beyond_an_expiry_date(at_bank):
     async def history(bank: Bank):
         keys = await bank.obtain()
         await bank.change(only(bank), expires_on=datetime(2020, 1, 1, tzinfo=UTC))
-        for known in (None, keys.fingerprint):
-            assert (await bank.obtain(known)).blobs == keys.blobs, "keys have no expiry date, as the vault shows"
+        for recorded in (None, keys.fingerprint):
+            assert (await bank.obtain(recorded)).blobs == keys.blobs, "keys have no expiry date, as the vault shows"
         assert len(bank.made) == 1, "an expired secret is not absent"
 
     at_bank(history)
@@ -458,9 +458,9 @@ def test_the_agent_waits_for_a_version_that_is_not_listed_yet(at_bank):
             return None
 
         bank.vault.judge = unread
-        for known in (None, stored.fingerprint):
+        for recorded in (None, stored.fingerprint):
             with pytest.raises(UnavailableError, match="is listed but can't be read yet"):
-                await bank.obtain(known)
+                await bank.obtain(recorded)
         assert len(bank.made) == 1, "a version that is not listed yet is no reason for new keys"
 
     at_bank(history)
@@ -484,8 +484,8 @@ def test_keys_that_an_operator_abandons_are_replaced_once(each_second):
         assert new.fingerprint != old.fingerprint, "the record has to be updated"
         assert new.blobs == bank.made[1], "none of the old keys is used"
         assert unchanged(bank, before), "earlier signatures may have to be verified"
-        for known in (old.fingerprint, new.fingerprint, None, new.fingerprint):
-            later = await bank.obtain(known)
+        for recorded in (old.fingerprint, new.fingerprint, None, new.fingerprint):
+            later = await bank.obtain(recorded)
             assert (later.blobs, later.fingerprint, later.made) == (new.blobs, new.fingerprint, False), (
                 "with an updated, an old or a lost record"
             )
@@ -493,8 +493,8 @@ def test_keys_that_an_operator_abandons_are_replaced_once(each_second):
         await bank.give_up()
         third = await bank.obtain(new.fingerprint)
         assert third.blobs == bank.made[2], "the new keys can be abandoned too"
-        for known in (old.fingerprint, new.fingerprint, None, third.fingerprint):
-            assert (await bank.obtain(known)).blobs == third.blobs, "with any older record"
+        for recorded in (old.fingerprint, new.fingerprint, None, third.fingerprint):
+            assert (await bank.obtain(recorded)).blobs == third.blobs, "with any older record"
 
     each_second(history)
 
@@ -544,8 +544,8 @@ def test_keys_are_abandoned_only_by_the_tag_on_the_version_in_use(each_second, t
         keys = await bank.obtain()
         await tag(bank)
         there = bank.state
-        for known in (keys.fingerprint, None):
-            assert (await bank.obtain(known)).fingerprint == keys.fingerprint, "the version in use has no tag"
+        for recorded in (keys.fingerprint, None):
+            assert (await bank.obtain(recorded)).fingerprint == keys.fingerprint, "the version in use has no tag"
         assert bank.state == there, "nothing is written"
 
     each_second(history)
@@ -583,8 +583,8 @@ def test_first_keys_that_lost_the_race_are_never_used(each_second):
         first = await bank.obtain()
         await bank.write(document(new_blobs()))
         await bank.give_up(next(iter(bank.versions)))
-        for known in (first.fingerprint, None):
-            new = await bank.obtain(known)
+        for recorded in (first.fingerprint, None):
+            new = await bank.obtain(recorded)
             assert new.blobs == bank.made[1], "keys that lost the race may have leaked too"
         assert len(bank.made) == 2, "with and without a record"
 
@@ -606,8 +606,8 @@ def test_purged_keys_can_be_abandoned(each_second):
         await bank.give_up()
         new = await bank.obtain(old.fingerprint)
         assert new.made, "an operator has declared them lost"
-        for known in (old.fingerprint, new.fingerprint):
-            assert (await bank.obtain(known)).blobs == new.blobs, "with and without an updated record"
+        for recorded in (old.fingerprint, new.fingerprint):
+            assert (await bank.obtain(recorded)).blobs == new.blobs, "with and without an updated record"
 
     each_second(history)
 
@@ -657,8 +657,8 @@ def test_two_vms_that_store_at_once_end_with_the_same_keys(at_bank, seed, second
             "the older; in a tie the smaller version id"
         )
         assert unchanged(bank, before), "the old versions are unchanged"
-        for known in {old, one.fingerprint, None}:
-            assert (await bank.obtain(known)).blobs == one.blobs, "and it stays the same"
+        for recorded in {old, one.fingerprint, None}:
+            assert (await bank.obtain(recorded)).blobs == one.blobs, "and it stays the same"
 
     at_bank(history, now=lambda: stamps.pop(0))
 
@@ -731,9 +731,9 @@ def test_the_agent_waits_during_an_outage(at_bank, fault):
         keys = await bank.obtain()
         bank.options = {"settle_seconds": 0, "request_seconds": 0.3}
         bank.fails_after(0, fault)
-        for known in (None, keys.fingerprint):
+        for recorded in (None, keys.fingerprint):
             with pytest.raises(UnavailableError, match=SECRET):
-                await bank.obtain(known)
+                await bank.obtain(recorded)
         bank.heals()
         # A busy machine may take longer.
         bank.options = {"settle_seconds": 0}
@@ -768,8 +768,8 @@ def test_a_write_that_the_sdk_repeats_is_harmless(at_bank):
         assert len(bank.versions) == 2, "the secret was written twice"
         assert (await bank.obtain()).fingerprint == keys.fingerprint, "either version may be in use"
         await bank.give_up()
-        for known in (keys.fingerprint, None):
-            assert (await bank.obtain(known)).blobs == bank.made[1], (
+        for recorded in (keys.fingerprint, None):
+            assert (await bank.obtain(recorded)).blobs == bank.made[1], (
                 "a tag on either version abandons the keys of both"
             )
 
@@ -956,7 +956,7 @@ def test_the_next_start_writes_the_new_keys_fingerprint_to_the_record(at_bank, t
                     document=None,
                     vault=holder,
                     share=SimpleNamespace(
-                        known=lambda _: False,
+                        exists=lambda _: False,
                         open=lambda *_: SimpleNamespace(path=tmp_path, lock_fd=0, read_note=lambda _: None),
                     ),
                     share_calls=BoundedCalls("share"),

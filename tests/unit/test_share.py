@@ -137,8 +137,8 @@ def test_the_same_epoch_of_another_lease_is_a_newer_epoch(share: LedgerShare) ->
     ) as newer:
         share.open("node-1", 1, "vm-2")
     assert newer.value.epoch == 1
-    assert share.known("node-1"), "an identity with a new record may have older folders"
-    assert not share.known("node-2")
+    assert share.exists("node-1"), "an identity with a new record may have older folders"
+    assert not share.exists("node-2")
 
 
 def test_special_files_are_not_copied(share: LedgerShare) -> None:

@@ -220,7 +220,7 @@ def test_a_hanging_share_stops_neither_agent_nor_lease(bank: Bank) -> None:
 @pytest.mark.usefixtures("ending")
 def test_a_node_that_hangs_with_its_share_restarts_under_the_same_lease(bank: Bank) -> None:
     before = bank.await_ready()["epoch"]
-    assert bank.echo("kept") == "kept"
+    assert bank.echo("stored") == "stored"
     written = bank.journal(before)
     with bank.site.share.hanging():
         with pytest.raises(TimeoutError):
@@ -236,7 +236,7 @@ def test_a_node_that_hangs_with_its_share_restarts_under_the_same_lease(bank: Ba
 def test_an_announced_reboot_is_approved_once_the_identity_is_released(bank: Bank) -> None:
     before, metadata = bank.await_ready()["epoch"], bank.site.metadata
     ours, installed = boot_of(bank), bank.guest.run(f"stat --format %Y {PREFIX}/install.log")
-    assert bank.echo("kept") == "kept"
+    assert bank.echo("stored") == "stored"
     written = bank.journal(before)
     bank.site.fetched.clear()
     metadata.schedule("Reboot", 900)
