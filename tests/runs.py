@@ -303,8 +303,10 @@ def bare() -> Plan:
         peers=[reference(_file("bank-b"))],
         **{EXPRESS_ROUTE_KEY: AUTHORIZATION_KEY},
     )
+    # Before the platform is changed: this run is cached for all tests.
+    other = bank("bank-b", linked=False)
     with patch.dict(PLATFORMS, {CORDA.name: replace(CORDA, database=None)}):
-        return planned(StackConfiguration("bank-a", values, _SECRET_KEYS), bank("bank-b", linked=False))
+        return planned(StackConfiguration("bank-a", values, _SECRET_KEYS), other)
 
 
 def beside_a_circuit() -> Plan:
