@@ -19,7 +19,16 @@ from lab.azure.recorder import Registration
 BYTECODE = {"PYTHONDONTWRITEBYTECODE": ""}
 """Environment of measured processes: lets Python write bytecode, else the program is compiled at each start."""
 
-_INVOKED = "azure-native:authorization:getClientConfig"
+_INVOKED = {
+    "azure-native:authorization:getClientConfig": {},
+    # Each peer's gateway has this answer.
+    "azure-native:network:getVirtualNetworkGateway": {
+        "subscriptionId": "of-a-peer",
+        "resourceGroupName": "group",
+        "virtualNetworkGatewayName": "gateway",
+    },
+}
+"""The functions of azure-native that the program calls, with arguments."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +82,7 @@ def write_case(
         "configuration": dict(configuration.values),
         "secretKeys": configuration.secret_keys,
         "resources": deployment.answers,
-        "calls": {_INVOKED: deployment.azure.invoke(_INVOKED)},
+        "calls": {token: deployment.azure.invoke(token, names) for token, names in _INVOKED.items()},
         "stacks": {f"{ORGANIZATION}/{PROJECT}/{configuration.stack}": {}, **references},
     }
     file = folder / "case.json"

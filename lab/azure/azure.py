@@ -16,6 +16,7 @@ from difflib import get_close_matches
 from ipaddress import ip_network
 from itertools import count
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -25,6 +26,14 @@ from lab.azure.rules import AzureError, Resource
 _NAMESPACE = UUID("7f0b7f4e-7c7c-5a5e-9c39-4d8f6c1d2b10")
 _SUFFIX_CHARACTERS = 8
 _RANDOM = "random:"
+
+# What Azure returns of a gateway whose inputs state nothing else.
+_STATED = {
+    "gatewayType": "Vpn",
+    "vpnType": "RouteBased",
+    "sku": {"name": "VpnGw1AZ", "tier": "VpnGw1AZ"},
+    "provisioningState": "Succeeded",
+}
 
 # Inputs that Azure accepts but never returns.
 _WRITE_ONLY = {
@@ -340,11 +349,11 @@ class Subscription:
             f"no resource is called {called}; wanted a logical name, such as {', '.join(near) or 'none'}"
         )
 
-    def invoke(self, token: str) -> dict[str, Any]:
+    def invoke(self, token: str, arguments: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
         """The result of a provider function.
 
         Raises:
-            AzureError: the offline Azure does not implement the function.
+            AzureError: the offline Azure does not implement the function, or Azure would refuse the request.
         """
         if token == "azure-native:authorization:getClientConfig":  # noqa: S105
             return {
@@ -353,7 +362,29 @@ class Subscription:
                 "subscriptionId": self.account.subscription_id,
                 "tenantId": self.account.tenant_id,
             }
+        if token == "azure-native:network:getVirtualNetworkGateway":  # noqa: S105
+            return self._far_gateway(arguments)
         raise AzureError(f"the offline Azure has no function {token}")
+
+    def _far_gateway(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """A gateway as Azure returns it. In a subscription that is unknown here each one exists and is in order."""
+        subscription = arguments.get("subscriptionId", self.account.subscription_id)
+        wanted = arm.resource_id("network:VirtualNetworkGateway", subscription, arguments)
+        if subscription not in self.azure.deployers:
+            return {"id": wanted, **_STATED}
+
+        def refusal(status: int, code: str, message: str) -> AzureError:
+            # As the provider prints Azure's answer.
+            return AzureError(f'request failed {wanted}: Status={status} Code="{code}" Message="{message}"')
+
+        with self.azure._lock:
+            if not rules.may_read(self.resources, self.azure.deployers, self.account.deployer_id, wanted):
+                action = "Microsoft.Network/virtualNetworkGateways/read"
+                raise refusal(403, "AuthorizationFailed", f"no authorization to perform action '{action}'")
+            found = rules.with_id(self.resources, wanted)
+            if found is None:
+                raise refusal(404, "ResourceNotFound", f"The Resource '{wanted}' was not found.")
+            return {**_STATED, **self._outputs(found, found.inputs), "id": found.id}
 
     @staticmethod
     def preview(inputs: Mapping[str, Any]) -> dict[str, Any]:

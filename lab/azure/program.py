@@ -186,7 +186,10 @@ class _OfflineMocks(Mocks):
             if name not in self._references:
                 return {}, [("name", f'unknown stack "{name}"')]
             return {"name": name, "outputs": dict(self._references[name])}, []
-        return self.deployment.azure.invoke(args.token), []
+        try:
+            return self.deployment.azure.invoke(args.token, args.args), []
+        except AzureError as error:
+            return {}, [(args.token, str(error))]
 
 
 def read_configuration(path: Path) -> StackConfiguration:

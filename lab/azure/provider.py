@@ -88,7 +88,7 @@ class OfflineProvider(provider_pb2_grpc.ResourceProviderServicer):
     @_refusing
     def Invoke(self, request: Any, context: Any) -> Any:  # noqa: N802, ARG002
         """Answer a provider function, for the stack that the engine last configured the provider for."""
-        answer = self._subscriptions[self._stack].invoke(request.tok)
+        answer = self._subscriptions[self._stack].invoke(request.tok, plain(request.args))
         return provider_pb2.InvokeResponse(**{"return": _struct(answer)})
 
     def Check(self, request: Any, context: Any) -> Any:  # noqa: N802, ARG002

@@ -918,7 +918,7 @@ CASES = [
         )
     ),
     Case(
-        rules._right_on_far_gateway,
+        rules._far_gateway,
         "no role on the remote gateway",
         "LinkedAuthorizationFailed: .* may not read .*/gateway",
         given=lambda w: (w.a.gateway, w.c.gateway),
@@ -926,7 +926,7 @@ CASES = [
         legal=lambda w: (grant(w, w.c.gateway), w.a.link(w.c.gateway)),
     ),
     Case(
-        rules._right_on_far_gateway,
+        rules._far_gateway,
         "another role on the remote gateway",
         "LinkedAuthorizationFailed",
         given=lambda w: (w.a.gateway, grant(w, w.c.gateway, VM_CONTRIBUTOR)),
@@ -934,7 +934,7 @@ CASES = [
         legal=lambda w: (grant(w, w.c.group), w.a.link(w.c.gateway)),
     ),
     Case(
-        rules._right_on_far_gateway,
+        rules._far_gateway,
         "a role on something else",
         "LinkedAuthorizationFailed",
         given=lambda w: (w.a.gateway, w.b.gateway, w.c.gateway, grant(w, w.c.network)),
@@ -942,12 +942,26 @@ CASES = [
         legal=lambda w: w.a.link(w.b.gateway),
     ),
     Case(
-        rules._right_on_far_gateway,
+        rules._far_gateway,
         "somebody else's role",
         "LinkedAuthorizationFailed",
         given=lambda w: (w.a.gateway, w.c.gateway, w.c.role("somebody", w.c.gateway)),
         broken=lambda w: w.a.link(w.c.gateway),
         legal=lambda w: w.a.link(elsewhere(w.c.gateway)),
+    ),
+    *(
+        Case(
+            rules._far_gateway,
+            f"a remote gateway of the kind {kind}",
+            f"is a gateway of the kind {kind}; wanted Vpn RouteBased",
+            given=lambda w, inputs=inputs: (w.a.gateway, setattr(w.b, "far", w.b.vpn(**inputs))),
+            broken=lambda w: w.a.link(w.b.far),
+            legal=lambda w: w.a.link(w.c.gateway) if grant(w, w.c.gateway) else None,
+        )
+        for kind, inputs in (
+            ("Vpn PolicyBased", {"vpnType": "PolicyBased"}),
+            ("ExpressRoute RouteBased", {"gatewayType": "ExpressRoute", "sku": "ErGw1AZ"}),
+        )
     ),
     *(
         Case(

@@ -267,10 +267,20 @@ def _resource_named(id_: str) -> str | None:
     return found
 
 
+def with_id(resources: Mapping[str, Resource], resource_id: str) -> Resource | None:
+    """The resource with this id, in whatever case: Azure ignores it. None if it does not exist."""
+    folded = resource_id.casefold()
+    return resources.get(resource_id) or next(
+        (each for id_, each in resources.items() if id_.casefold() == folded), None
+    )
+
+
 def _is_missing(situation: Situation, id_: str) -> bool:
     """Whether the named resource does not exist; False if its subscription or type is unknown here."""
     named = _resource_named(id_)
-    return id_.split("/")[2] in situation.deployers and named is not None and named not in situation.resources
+    if named is None or id_.split("/")[2] not in situation.deployers:
+        return False
+    return with_id(situation.resources, named) is None
 
 
 def _parent_exists(situation: Situation) -> str | None:
@@ -497,7 +507,7 @@ def _local_gateway(situation: Situation) -> str | None:
 
 
 def _spaces_of_gateway(resources: Mapping[str, Resource], gateway_id: str) -> list[IPv4Network]:
-    gateway = resources.get(gateway_id)
+    gateway = with_id(resources, gateway_id)
     if gateway is None:
         return []
     return _network_spaces(resources[gateway.inputs["ipConfigurations"][0]["subnet"]["id"].split("/subnets/")[0]])
@@ -539,23 +549,45 @@ _READING_ROLES = frozenset(
 )
 
 
-def _right_on_far_gateway(situation: Situation) -> str | None:
-    """AZ #31003: the deployer of a connection must be allowed to read the remote gateway."""
+def may_read(
+    resources: Mapping[str, Resource], deployers: Mapping[str, str], deployer: str, resource_id: str
+) -> bool:
+    """Whether a deployer may read what lies in a known subscription: its own, or by a role at that scope or above.
+
+    Args:
+        resources: all resources by id.
+        deployers: the principal that deploys to each subscription.
+        deployer: the principal that reads.
+        resource_id: what it reads, whether it exists or not.
+    """
+    read = f"{resource_id}/".casefold()
+    return deployers[resource_id.split("/")[2]] == deployer or any(
+        role.inputs["principalId"] == deployer
+        and read.startswith(f"{role.inputs['scope']}/".casefold())
+        and role.inputs["roleDefinitionId"].rsplit("/", 1)[-1] in _READING_ROLES
+        for role in resources.values()
+        if role.short == "authorization:RoleAssignment"
+    )
+
+
+def _far_gateway(situation: Situation) -> str | None:
+    """AZ #31003: the deployer of a connection may read the remote gateway. VF: it is a route-based VPN gateway."""
     if situation.inputs["connectionType"] != "Vnet2Vnet":
         return None
     far = _far_end(situation.inputs) or ""
-    deployer = situation.deployers[situation.subscription_id]
-    far_deployer = situation.deployers.get(far.split("/")[2])
-    # The roles in a subscription that is unknown here can't be checked.
-    if far_deployer in (None, deployer):
+    # What lies in a subscription that is unknown here can't be checked.
+    if far.split("/")[2] not in situation.deployers:
         return None
-    granted = any(
-        role.inputs["principalId"] == deployer
-        and f"{far}/".startswith(f"{role.inputs['scope']}/")
-        and role.inputs["roleDefinitionId"].rsplit("/", 1)[-1] in _READING_ROLES
-        for role in situation.others("authorization:RoleAssignment")
-    )
-    return None if granted else f"LinkedAuthorizationFailed: {deployer} may not read {far}"
+    deployer = situation.deployers[situation.subscription_id]
+    if not may_read(situation.resources, situation.deployers, deployer, far):
+        return f"LinkedAuthorizationFailed: {deployer} may not read {far}"
+    gateway = with_id(situation.resources, far)
+    if gateway is None:
+        return None
+    kinds = gateway.inputs["gatewayType"], gateway.inputs.get("vpnType", "RouteBased")
+    if kinds != ("Vpn", "RouteBased"):
+        return f"{far} is a gateway of the kind {' '.join(kinds)}; wanted Vpn RouteBased"
+    return None
 
 
 _POLICY_FIELDS = frozenset(
@@ -875,7 +907,7 @@ _RULES: dict[str, tuple[Rule, ...]] = {
     "network:Subnet": (_subnet, _special_subnet),
     "network:VirtualNetwork": (_virtual_network,),
     "network:VirtualNetworkGateway": (_gateway, _vpn_gateway, _coexistence),
-    "network:VirtualNetworkGatewayConnection": (_ends, _right_on_far_gateway, _key_and_policy, _room_for_connection),
+    "network:VirtualNetworkGatewayConnection": (_ends, _far_gateway, _key_and_policy, _room_for_connection),
     "storage:StorageAccount": (_name_is_free,),
 }
 

@@ -556,6 +556,12 @@ def test_only_functions_that_azure_has_are_answered(world: ExampleWorld) -> None
     assert client["subscriptionId"] == world.a.side.account.subscription_id, (
         "the answer has the bank's own subscription"
     )
+    gateway = {"resourceGroupName": "ledger", "virtualNetworkGatewayName": world.a.gateway.rsplit("/", 1)[-1].upper()}
+    found = world.a.side.invoke("azure-native:network:getVirtualNetworkGateway", gateway)
+    assert (found["id"], found["provisioningState"]) == (world.a.gateway, "Succeeded"), "Azure ignores an id's case"
+    elsewhere = {**gateway, "subscriptionId": str(UUID(int=9))}
+    found = world.a.side.invoke("azure-native:network:getVirtualNetworkGateway", elsewhere)
+    assert found["gatewayType"] == "Vpn", "what lies in a subscription that is unknown here is not refused"
     assert "has no function" in refusal(lambda: world.a.side.invoke("azure-native:x:y")), (
         "an unknown function is refused"
     )
