@@ -11,7 +11,13 @@ from stack.card import own_card
 from stack.card_file import CARD_OUTPUT, LINKS_OUTPUT
 from stack.fixed import made_with, once_made
 from stack.member import read_member
-from stack.previous import MADE_WITH_OUTPUT, PEER_CARDS_OUTPUT, SERVER_OFFER_OUTPUT, SHARE_OUTPUT
+from stack.previous import (
+    CONNECTIONS_OUTPUT,
+    MADE_WITH_OUTPUT,
+    PEER_CARDS_OUTPUT,
+    SERVER_OFFER_OUTPUT,
+    SHARE_OUTPUT,
+)
 
 
 async def main() -> None:
@@ -58,7 +64,7 @@ async def main() -> None:
     pulumi.export(PEER_CARDS_OUTPUT, {name: each.to_output() for name, each in member.newest_peer_cards.items()})
     pulumi.export("resourceGroup", group.resource_group_name)
     pulumi.export(LINKS_OUTPUT, watch.links(member))
-    pulumi.export("connections", watch.connections(member, links))
+    pulumi.export(CONNECTIONS_OUTPUT, watch.connections(member, links))
     pulumi.export("monitoring", watch.monitoring(site.monitoring, workbook))
     pulumi.export("waitsFor", watch.waits_for(member))
     if rpc_port := application_port(member.identities):

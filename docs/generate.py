@@ -57,7 +57,7 @@ from ledger.corda.enrolment import NetworkAnswer
 from policy.checklist import render
 from stack.card_file import CARD_OUTPUT, LINKS_OUTPUT
 from stack.mistakes import section_of
-from stack.previous import MADE_WITH_OUTPUT, PEER_CARDS_OUTPUT, SERVER_OFFER_OUTPUT, SHARE_OUTPUT
+from stack.previous import CONNECTIONS_OUTPUT, MADE_WITH_OUTPUT, PEER_CARDS_OUTPUT, SERVER_OFFER_OUTPUT, SHARE_OUTPUT
 from stack.regions import REGIONS
 from stack.settings import LOCATION_KEY, SIZES, HighAvailability, NodesSettings, Settings
 
@@ -97,7 +97,7 @@ OUTPUTS: Mapping[str, str] = {
     ),
     SHARE_OUTPUT: "GiB of the ledger's share: a smaller `ledger.shareGib` is refused",
     LINKS_OUTPUT: "by peer, the kind of its link: `vnet-to-vnet`, `ipsec` or `express-route`",
-    "connections": "by peer, the names of the VPN connections that are this member's half of the link",
+    CONNECTIONS_OUTPUT: "by peer, the names of the VPN connections that are this member's half of the link",
     "monitoring": "the workbook's address, and the id by which the workspace is queried (medium, large)",
     "waitsFor": (
         "what other members and the authority's operators have to do before the nodes take part; "

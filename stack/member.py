@@ -13,6 +13,7 @@ from contract.identities import Identity, identities
 from contract.listeners import Listener
 from contract.platform import AuthorityNeeds
 from stack.fixed import refuse_changes
+from stack.peer_gateways import check_gateways
 from stack.peers import PeerMember, authority_peer, read_peers
 from stack.previous import PreviousUpdate, read_previous_update
 from stack.settings import Settings, load_settings
@@ -81,10 +82,11 @@ def own_identities(settings: Settings) -> tuple[Identity, ...]:
 
 
 async def read_member() -> Member:
-    """Read the stack's configuration and its peers' cards, and check both.
+    """Read the stack's configuration, its peers' cards and the gateways of new links, and check them.
 
     Raises:
-        RunError: with one line for each mistake in the configuration or, if it has none, in the cards.
+        RunError: with one line for each mistake in the configuration or, if it has none, in the cards or, if they
+            have none, with their gateways.
     """
     settings = load_settings()
     client = await authorization.get_client_config_output().future()
@@ -92,6 +94,7 @@ async def read_member() -> Member:
     settings = settings.with_server_of(previous.server_offer)
     refuse_changes(settings, previous)
     peers = await read_peers(settings, own_identities(settings), client.tenant_id, previous)
+    await check_gateways(settings, peers, previous)
     for warning in warnings_of(settings):
         pulumi.log.warn(warning)
     return Member(settings, client.tenant_id, tuple(peers), previous)

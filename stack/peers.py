@@ -99,8 +99,13 @@ async def read_peers(
     try:
         return await _read_peers(settings, identities, tenant_id, previous)
     except MembershipError as error:
-        message = f"the peers of {settings.bank.name} can't be linked:\n{error}"
-    raise pulumi.RunError(message)
+        refused = unlinkable(settings, error)
+    raise refused
+
+
+def unlinkable(settings: Settings, error: MembershipError) -> pulumi.RunError:
+    """The error that ends the run of a member whose peers can't be linked."""
+    return pulumi.RunError(f"the peers of {settings.bank.name} can't be linked:\n{error}")
 
 
 async def _read_peers(

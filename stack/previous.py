@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from contract.card import SeenCard
 from contract.models import OpenModel, first_fault
-from stack.card_file import CARD_OUTPUT
+from stack.card_file import CARD_OUTPUT, LINKS_OUTPUT
 from stack.regions import ServerOffer
 
 SERVER_OFFER_OUTPUT = "serverOffer"
@@ -23,11 +23,13 @@ MADE_WITH_OUTPUT = "madeWith"
 """Stack output: `MadeWith`."""
 PEER_CARDS_OUTPUT = "peerCards"
 """Stack output: `SeenCard` of each present and former peer, by name."""
+CONNECTIONS_OUTPUT = "connections"
+"""Stack output: names of the VPN connections to each peer, by the peer's name."""
 READ_STACK = "pulumi:pulumi:readStackOutputs"
 """Pulumi's function that reads a stack's outputs. Unlike a StackReference it registers nothing, and only raises."""
 
-# The engine puts both before the reason, Pulumi's mocks the first alone.
-_WRAPPING: Final = re.compile(rf"^(.*?returned an error: |invoke of {READ_STACK} failed: )", re.DOTALL)
+# The engine puts the first before the reason, Pulumi's mocks the second, and azure-native the third.
+_WRAPPING: Final = re.compile(r"^(.*?returned an error: |invoke of \S+ failed: )(request failed \S+: )?", re.DOTALL)
 _RULE: Final = re.compile(r"-{20,}")
 _REASON_CHARACTERS: Final = 600
 
@@ -56,6 +58,8 @@ class PreviousUpdate:
     """None before the first update, and after one of an older program."""
     peer_cards: Mapping[str, SeenCard] = field(default_factory=dict)
     """Record of the newest card of each present and former peer, by name."""
+    links: Mapping[str, str] = field(default_factory=dict)
+    """The kind of each link over VPN whose connections were made, by the peer's name."""
 
 
 async def read_previous_update() -> PreviousUpdate:
@@ -70,6 +74,8 @@ async def read_previous_update() -> PreviousUpdate:
         seen = TypeAdapter(dict[str, SeenCard]).validate_python(outputs.get(PEER_CARDS_OUTPUT, {}))
         offer = TypeAdapter(ServerOffer | None).validate_python(outputs.get(SERVER_OFFER_OUTPUT))
         share = TypeAdapter(int | None).validate_python(outputs.get(SHARE_OUTPUT))
+        kinds = TypeAdapter(dict[str, str]).validate_python(outputs.get(LINKS_OUTPUT, {}))
+        connections = TypeAdapter(dict[str, list[Any]]).validate_python(outputs.get(CONNECTIONS_OUTPUT, {}))
         made = TypeAdapter(MadeWith | None).validate_python(outputs.get(MADE_WITH_OUTPUT))
     except ValidationError as error:
         message = f"the own stack {stack}: its outputs: {first_fault(error)}; wanted what `up` wrote"
@@ -78,10 +84,13 @@ async def read_previous_update() -> PreviousUpdate:
             f"the own stack {stack}: its outputs can't be read ({reason(error)}); wanted those of the last update"
         )
     else:
-        return PreviousUpdate(outputs.get(CARD_OUTPUT), offer, share, made, seen)
+        # The name of a connection that failed is unknown, if the update continued after the error.
+        whole = {peer for peer, names in connections.items() if all(isinstance(each, str) for each in names)}
+        links = {peer: kind for peer, kind in kinds.items() if peer in whole}
+        return PreviousUpdate(outputs.get(CARD_OUTPUT), offer, share, made, seen, links)
     raise pulumi.RunError(message)
 
 
 def reason(error: Exception) -> str:
-    """Why Pulumi can't read a stack, on one line: the start of its message, since Azure's answers end in JSON."""
+    """Why a function of Pulumi failed, on one line: the start of its message, since Azure's answers end in JSON."""
     return shorten(_RULE.sub(" ", _WRAPPING.sub("", str(error))), _REASON_CHARACTERS, placeholder=" ...")

@@ -97,6 +97,8 @@ PLAUSIBLE: dict[tuple[str | int, ...], st.SearchStrategy[Any]] = {
             f"{_GATEWAY}{'x' * 100}",
             f"{_GATEWAY}\u00e9",
             f"{_GATEWAY}/../x",
+            # In a subscription that this Azure knows, where it does not exist.
+            _GATEWAY.replace(TENANT, ACCOUNT.subscription_id),
             _CARDS["bank-c"]["gateway"]["id"],
             _CARDS["bank-c"]["gateway"]["id"].replace("resourceGroups/bank-c", "resourceGroups/BANK-C"),
         ]

@@ -168,6 +168,7 @@ def refusal(
     *,
     references: Mapping[str, Mapping[str, Any]] | None = None,
     outputs: Mapping[str, Any] | None = None,
+    azure: Subscription | None = None,
     **changes: Any,
 ) -> Refusal:
     """Run bank-a's smallest configuration with changes that the program must refuse.
@@ -175,10 +176,11 @@ def refusal(
     Args:
         references: outputs of other stacks.
         outputs: the stack's outputs of its last update.
+        azure: its subscription; by default in an Azure without other members.
         changes: changes to the configuration, as for `configuration`.
     """
-    azure = OfflineAzure().account(Account.of("bank-a", ORGANIZATION))
-    deployment = Deployment(azure, outputs=dict(outputs or {}))
+    own = azure or OfflineAzure().account(Account.of("bank-a", ORGANIZATION))
+    deployment = Deployment(own, outputs=dict(outputs or {}))
     with _recorders() as recorders:
         try:
             run_program(

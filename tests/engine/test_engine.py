@@ -14,20 +14,21 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 import yaml
 from rich.console import Console
 
 from lab import ROOT
-from lab.azure.azure import OfflineAzure
+from lab.azure.azure import Account, OfflineAzure
 from lab.azure.consortium import SAMPLE_CONSORTIUM, Consortium, InProcess, OnEngine
 from lab.azure.engine import Engine, EngineError, find_cli
 from lab.azure.plan import planned
 from lab.azure.plan.__main__ import main as plan
 from lab.azure.program import PROJECT, read_configuration
 from lab.azure.rules import Resource
-from lab.cards import make_card
+from lab.cards import make_card, resigned, signing_seed
 from tests.configuration import SSH_PUBLIC_KEY
 from tests.program.test_stack_file import table
 
@@ -296,6 +297,42 @@ def test_a_resource_among_a_peers_outputs_does_not_end_an_update(tmp_path: Path)
     with pytest.raises(EngineError) as failed:
         up(engine, "bank")
     assert "peer bank-b: stack organization/decentralized-trust/bank-b: holds a str" in str(failed.value)
+
+
+def test_a_peers_gateway_is_looked_up_before_anything_is_made(tmp_path: Path) -> None:
+    engine, own = Engine(root=tmp_path), Account.of("bank-dev", "north")
+    seed = signing_seed("bank-b")
+
+    def publish(subscription: str) -> str:
+        card = make_card("bank-b", tenant_id=own.tenant_id)
+        gateway = card["gateway"]["id"].replace(own.tenant_id, subscription)
+        card["gateway"] = {**card["gateway"], "id": gateway}
+        engine.stand_in("bank-b", {"member": resigned(card, seed)})
+        return f"peers[0] bank-b: its gateway.id is {gateway}, which"
+
+    gone = publish(own.subscription_id)
+    peer = {"name": "bank-b", "legalName": "O=Bank B, L=London, C=GB", "stack": f"organization/{PROJECT}/bank-b"}
+    member(engine, "bank", peers=[peer])
+    for command in (["preview"], ["up", "--yes", "--skip-preview"]):
+        with pytest.raises(EngineError) as refused:
+            engine.on_azure("bank", command)
+        assert f'{gone} does not exist (Status=404 Code="ResourceNotFound"' in str(refused.value), (
+            "and what was wanted"
+        )
+        assert "Traceback" not in str(refused.value)
+    azure = OfflineAzure(engine.folder / "azure.json")
+    azure.account(Account(own.tenant_id, subscription_id=str(UUID(int=7)), deployer_id=str(UUID(int=8))))
+    azure.save()
+    unread = publish(str(UUID(int=7)))
+    assert f"{unread} can't be read (Status=403" in engine.on_azure("bank", ["preview"]), "a warning"
+    with pytest.raises(EngineError) as refused:
+        up(engine, "bank")
+    assert f"{unread} can't be read (Status=403" in str(refused.value)
+    assert not OfflineAzure(engine.folder / "azure.json").resources, "a member half made is worse than none"
+    # What is in a subscription that this Azure does not know is not refused.
+    publish(str(UUID(int=9)))
+    up(engine, "bank")
+    assert steps(engine, "bank") == [], "and the lookup leaves nothing in the state"
 
 
 def test_an_undecryptable_peer_state_is_reported_in_one_message(tmp_path: Path) -> None:

@@ -134,11 +134,11 @@ def test_changes_that_would_break_a_live_member_are_refused(changes: dict[str, A
 
 
 def test_a_lower_ca_generation_is_refused():
-    first, second = ({"ledger": own_network(caGeneration=generation)} for generation in (1, 2))
+    first, second = (own_network(caGeneration=generation) for generation in (1, 2))
     stack = Stack()
-    stack.up(**first)
-    live = stack.up(**second).outputs
-    refused = refusal(outputs=live, **first)
+    stack.up(ledger=first)
+    live = stack.up(ledger=second).outputs
+    refused = refusal(outputs=live, ledger=first)
     assert "ledger.network.caGeneration: 1: wanted 2 or more, as it is live" in refused.message
     assert refused.registered == (), "the newer CA's key would be deleted"
 
