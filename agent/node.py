@@ -31,6 +31,8 @@ SILENT_SECONDS = 60
 """A node that had answered is restarted after so many seconds without an answer."""
 CHECK_SECONDS = 5
 """Interval of readiness checks."""
+_START_CHECK_SECONDS = 1
+"""The same while a node starts."""
 RESOURCE_SECONDS = 60
 """Time limit of a resource's answer."""
 REPORT_SECONDS = 3600
@@ -105,6 +107,7 @@ class Node:
             # Before the fences: a VM that is fenced out later cannot have read a newer epoch's version.
             self._published = await _answer("bank's documents", vm.network.published(name))
         access, folder = await self._fence()
+        log.info("%s: older epochs are fenced out", name)
         self._deaths = Deaths(folder, vm.share_calls)
         self._status.deaths = await self._deaths.count()
         await self._deaths.wait(self._lease.utc())
@@ -128,6 +131,7 @@ class Node:
             user=self._user,
         )
         await _answer("ledger's software", vm.software.prepare(place), PREPARE_SECONDS)
+        log.info("%s: prepared", name)
         for process in vm.software.processes(place):
             if not self._lease.fresh:
                 raise UnavailableError(f"{name}: the lease is too old to start {process.name}")
@@ -398,8 +402,10 @@ class Node:
     async def _check_readiness(self) -> str:
         assert self._place  # noqa: S101
         software, seen, looks, limit = self._resources.software, 0, 0, NODE_START_SECONDS // CHECK_SECONDS
+        readiness = Readiness.DOWN
         while looks - seen < limit:
-            await asyncio.sleep(CHECK_SECONDS)
+            starting = readiness is Readiness.UP and not self._was_ready
+            await asyncio.sleep(_START_CHECK_SECONDS if starting else CHECK_SECONDS)
             looks += 1
             readiness = Readiness.DOWN
             try:
@@ -410,7 +416,9 @@ class Node:
                 reason_of(f"{self._identity.name}: readiness", error)
             # Set only now: a health probe during the check must not find the node down.
             self._status.readiness = readiness
-            self._was_ready |= readiness is Readiness.READY
+            if readiness is Readiness.READY and not self._was_ready:
+                self._was_ready = True
+                log.info("%s: ready", self._identity.name)
             if readiness > Readiness.DOWN:
                 seen, limit = looks, SILENT_SECONDS // CHECK_SECONDS
                 try:

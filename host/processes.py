@@ -60,6 +60,26 @@ async def start(
     )
 
 
+async def run_to_end(
+    argv: Sequence[str],
+    user: int | None,
+    *,
+    environment: Mapping[str, str],
+    folder: Path = Path("/"),
+    given: str = "",
+) -> tuple[int, bytes, list[str]]:
+    """Run a confined process, which a cancellation kills; returns its exit status, output, and lines of errors."""
+    pipe = subprocess.PIPE
+    process = await start(argv, user, environment=environment, folder=folder, stdin=pipe, stdout=pipe, stderr=pipe)
+    try:
+        output, errors = await process.communicate(given.encode())
+    finally:
+        if process.returncode is None:
+            process.kill()
+        status = await process.wait()
+    return status, output, errors.decode(errors="replace").splitlines()
+
+
 async def end_all(user: int) -> None:
     """Kill every process of a confined user, in whatever process group.
 

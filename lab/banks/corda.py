@@ -195,6 +195,10 @@ class CordaNetwork(Enroller):
         return self._chains[identity.legal_name]
 
     @override
+    async def trust_root(self) -> x509.Certificate:
+        return self.root
+
+    @override
     async def revocation_lists(self) -> Mapping[str, x509.Certificate]:
         return {_list_of(each): each for each in (self.root, self._identity_ca)}
 

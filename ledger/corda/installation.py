@@ -19,7 +19,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from contract.artifacts import Artifact, Installation
 from contract.models import StrictModel, first_fault
-from host.processes import start
+from host.processes import run_to_end
+from ledger.software import SoftwareError
 
 KNOWN: Mapping[str, Artifact] = {
     "4.10": Artifact(
@@ -84,7 +85,7 @@ _OPENED = tuple(
 _OPENED_FOR_METRICS = "java.management/com.sun.jmx.mbeanserver"
 
 
-class InstallationError(Exception):
+class InstallationError(SoftwareError):
     """Artifacts can't be installed or used; the message names the fault, and what was wanted."""
 
 
@@ -268,7 +269,7 @@ class Installed:
             raise InstallationError(f"{path}: {error.errors()[0]['msg']}; wanted the manifest of one") from error
 
     def verify(self, version: str | None = None, artifacts: Mapping[str, str] | None = None) -> None:
-        """Verify the hash of every file; takes about half a second.
+        """Verify the hash of every file.
 
         Args:
             version: the required version; None: any.
@@ -333,36 +334,11 @@ class Installed:
         )
 
     async def check_java(self) -> None:
-        """Start Java with `-version`.
-
-        Raises:
-            InstallationError: it does not start.
-        """
-        java = str(self.manifest.java_home / "bin" / "java")
-        try:
-            process = await asyncio.create_subprocess_exec(
-                java,
-                "-version",
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                env=_environment(None),
-                cwd="/",
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise InstallationError(f"{java}: {error.strerror}; wanted it to start") from error
-        try:
-            _, errors = await process.communicate()
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-        if process.returncode != 0:
-            lines = errors.decode(errors="replace").splitlines()
-            raise InstallationError(
-                f"{java}: exit status {process.returncode}: {' '.join(lines[-1:])}; wanted it to start"
-            )
+        """Raise InstallationError unless `java -version` succeeds."""
+        java = self._program
+        status, _, errors = await run_to_end((java, "-version"), None, environment=_environment())
+        if status:
+            raise InstallationError(f"{java}: exit status {status}: {' '.join(errors[-1:])}; wanted it to start")
 
     def command(self, arguments: Sequence[str]) -> tuple[str, ...]:
         """The command line of a command of the node, such as `run-migration-scripts`; these run no flow."""
@@ -377,11 +353,10 @@ class Installed:
         seconds: float | None = None,
         user: int | None = None,
     ) -> dict[str, Any]:
-        """Run the Java tool; takes some three seconds, or minutes with a node's queues. Returns its answer.
+        """Run the Java tool: four seconds of a processor, or minutes with a node's queues. Returns its answer.
 
         Args:
-            command: `parameters`, `sign-parameters`, `verify-parameters`, `node-info`, `drain`, `messages` or
-                `set-aside`.
+            command: one of `Tool.java`.
             given: the command's JSON document.
             secrets: environment variables.
             seconds: time limit; None: a minute, or ten with a node's queues.
@@ -397,36 +372,23 @@ class Installed:
         options = (f"-Xmx{megabytes}m", *_COMMAND_OPTIONS, *self._logging, "-Dledger.log=off")
         argv = self._java(options, "ledger.corda.Tool", (command,))
         try:
-            process = await start(
-                argv,
-                user,
-                environment=_environment(secrets),
-                folder=Path("/"),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-            )
-        except OSError as error:
-            raise ToolError(f"{command}: {error}; wanted {argv[0]} to be there") from error
-        try:
             async with asyncio.timeout(seconds):
-                answer, errors = await process.communicate(json.dumps(given).encode())
+                status, answer, errors = await run_to_end(
+                    argv, user, environment=_environment(secrets), given=json.dumps(given)
+                )
         except TimeoutError as error:
             raise ToolError(f"{command}: no answer in {seconds:.0f} s") from error
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-        if process.returncode != 0:
-            lines = errors.decode(errors="replace").splitlines()
-            refusals = [line.removeprefix(_REFUSED) for line in lines if line.startswith(_REFUSED)]
-            raise ToolError(
-                refusals[-1] if refusals else f"{command}: exit status {process.returncode}: {' '.join(lines[-3:])}"
-            )
+        if status:
+            refusals = [line.removeprefix(_REFUSED) for line in errors if line.startswith(_REFUSED)]
+            raise ToolError(refusals[-1] if refusals else f"{command}: exit status {status}: {' '.join(errors[-3:])}")
         try:
             return TypeAdapter(dict[str, Any]).validate_json(answer)
         except ValidationError as error:
             raise ToolError(f"{command}: {first_fault(error)}; wanted a JSON object") from error
+
+    @property
+    def _program(self) -> str:
+        return str(self.manifest.java_home / "bin" / "java")
 
     @property
     def _node_megabytes(self) -> int:
@@ -439,7 +401,7 @@ class Installed:
 
     def _java(self, options: Sequence[str], main: str, arguments: Sequence[str]) -> tuple[str, ...]:
         return (
-            str(self.manifest.java_home / "bin" / "java"),
+            self._program,
             *self.manifest.options,
             *options,
             "-cp",
@@ -453,7 +415,7 @@ def _listed(artifacts: Mapping[str, str]) -> str:
     return ", ".join(f"{coordinates} with SHA-256 {digest}" for coordinates, digest in sorted(artifacts.items()))
 
 
-def _environment(secrets: Mapping[str, str] | None) -> dict[str, str]:
+def _environment(secrets: Mapping[str, str] | None = None) -> dict[str, str]:
     # Only these: Java's variables could change what runs, and the agent's may hold secrets.
     return {"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8", **(secrets or {})}
 

@@ -10,7 +10,6 @@ import math
 import os
 import re
 import secrets
-import subprocess
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -35,17 +34,18 @@ from contract.network_info import Base64
 from contract.platform import AGENT_USER, P2P
 from contract.secrets import RpcAccount
 from contract.vm_configuration import Zone
-from host import processes
+from host.bank_documents import NETWORK_DOCUMENT
 from host.calls import in_new_thread
 from host.database import ALIVE
 from host.errors import UnavailableError
 from host.faults import reason_of
 from host.http import TooLargeError, ask, listens
+from host.processes import run_to_end
 from host.status import Readiness
 from ledger.corda import LISTS_PORT, POOL, certificates
 from ledger.corda.certificates import CertificateError, Chains
 from ledger.corda.enrolment import Enrolment
-from ledger.corda.installation import InstallationError, Installed, ToolError, wanted_artifacts
+from ledger.corda.installation import Installed, ToolError, wanted_artifacts
 from ledger.corda.node_conf import (
     FILE,
     SCHEMA,
@@ -154,6 +154,9 @@ class Enroller(Protocol):
     async def revocation_lists(self) -> Mapping[str, x509.Certificate]:
         """Issuers of the network's revocation lists, by URL. Raises SoftwareError, ResourceError."""
 
+    async def trust_root(self) -> x509.Certificate:
+        """The network's root certificate. Raises SoftwareError, ResourceError."""
+
 
 @dataclass
 class _Start:
@@ -247,6 +250,9 @@ class CordaSoftware(Software):
         self._admitting = asyncio.Lock()
         self._serials = Serials(context.documents)
         self._revocations = revocations or Revocations(context.documents, self._enroller.revocation_lists)
+        self._read: tuple[bytes | None, dict[str, Any]] = None, {}
+        """The network parameters that were last verified, and what they say."""
+        self._warming: asyncio.Task[None] | None = None
 
     @override
     def make_secrets(self, identity: Identity) -> Mapping[str, bytes]:
@@ -254,10 +260,22 @@ class CordaSoftware(Software):
 
     @override
     async def check(self) -> None:
+        """Verify the installation, which also brings it into memory, and start Java.
+
+        In the background it verifies the network's parameters, so that a takeover need not run the tool.
+        """
+        installed = await asyncio.to_thread(self._verified)
+        await installed.check_java()
+        if self._warming is None or self._warming.done():
+            self._warming = asyncio.create_task(self._warm(installed))
+
+    async def _warm(self, installed: Installed) -> None:
         try:
-            await Installed.load(self._context.installation).check_java()
-        except InstallationError as error:
-            raise SoftwareError(str(error)) from error
+            if found := await self._context.documents.read(NETWORK_DOCUMENT):
+                await self._verify_parameters(installed, found.content)
+        except Exception as error:
+            # A start would fail too: it says who must act.
+            log.info("%s", reason_of("network parameters", error, SoftwareError))
 
     # --- Before the start ------------------------------------------------------------------------------------------
 
@@ -304,7 +322,7 @@ class CordaSoftware(Software):
             place=place,
             chains=chains,
             installed=installed,
-            parameters=await self._parameters(place, chains, installed),
+            parameters=await self._parameters(place, installed),
             users=users,
             revoked=self._revocations.serials,
         )
@@ -314,30 +332,25 @@ class CordaSoftware(Software):
 
     def _verified(self) -> Installed:
         context = self._context
-        try:
-            installed = Installed.load(context.installation)
-            installed.verify(
-                context.version, wanted_artifacts(context.version, context.artifact, context.applications)
-            )
-        except InstallationError as error:
-            raise SoftwareError(str(error)) from error
+        installed = Installed.load(context.installation)
+        installed.verify(context.version, wanted_artifacts(context.version, context.artifact, context.applications))
         return installed
 
-    async def _parameters(self, place: Place, chains: Chains, installed: Installed) -> bytes | None:
+    async def _parameters(self, place: Place, installed: Installed) -> bytes | None:
         """The network's parameters, verified; None if the node fetches them from a zone's network map."""
         if place.network_document:
             document = await in_new_thread(place.network_document.read_bytes)
         elif isinstance(self._context.network, Zone):
             return None
         else:
-            found = await self._enroller.network_parameters(functools.partial(self._epoch, installed, chains))
+            found = await self._enroller.network_parameters(functools.partial(self._epoch, installed))
             if found is None:
                 raise WaitingError(
                     f"{place.identity.name}: the network has no parameters yet; wanted its authority to sign them, "
                     "which it does once every notary has its certificates"
                 )
             document = found
-        read = await self._verify_parameters(installed, document, chains)
+        read = await self._verify_parameters(installed, document)
         if read["minimumPlatformVersion"] > installed.manifest.platform_version:
             raise SoftwareError(
                 f"the network asks for platform version {read['minimumPlatformVersion']}; wanted a newer version "
@@ -346,20 +359,24 @@ class CordaSoftware(Software):
         log.info("%s: network parameters of epoch %d", place.identity.name, read["epoch"])
         return document
 
-    async def _verify_parameters(self, installed: Installed, document: bytes, chains: Chains) -> dict[str, Any]:
-        try:
-            return await installed.tool(
-                "verify-parameters",
-                {"document": base64.b64encode(document).decode(), "trustRoot": _encoded(chains)},
-                user=self._context.tool_user,
-            )
-        except ToolError as error:
-            raise SoftwareError(
-                f"network parameters: {error}; wanted them signed under the network's root"
-            ) from error
+    async def _verify_parameters(self, installed: Installed, document: bytes) -> dict[str, Any]:
+        """What signed parameters say; the node itself verifies them at each start, too."""
+        if self._read[0] != document:
+            given = {
+                "document": base64.b64encode(document).decode(),
+                "trustRoot": _encoded(await self._enroller.trust_root()),
+            }
+            try:
+                read = await installed.tool("verify-parameters", given, user=self._context.tool_user)
+            except ToolError as error:
+                raise SoftwareError(
+                    f"network parameters: {error}; wanted them signed under the network's root"
+                ) from error
+            self._read = document, read
+        return self._read[1]
 
-    async def _epoch(self, installed: Installed, chains: Chains, document: bytes) -> int:
-        return int((await self._verify_parameters(installed, document, chains))["epoch"])
+    async def _epoch(self, installed: Installed, document: bytes) -> int:
+        return int((await self._verify_parameters(installed, document))["epoch"])
 
     def _write(self, start: _Start, keys: Mapping[str, bytes]) -> "list[_Info] | None":
         """Write the node's folder: configuration, key stores, known members; messages stay on the share.
@@ -474,36 +491,24 @@ class CordaSoftware(Software):
         log.info("%s: the database is brought to Corda %s", name, start.installed.manifest.version)
         argv = start.installed.command(("run-migration-scripts", "--core-schemas", "--app-schemas"))
         began = time.monotonic()
-        process = await processes.start(
-            argv,
-            start.place.user,
-            environment=start.environment,
-            folder=start.place.scratch,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+        working = asyncio.create_task(
+            run_to_end(argv, start.place.user, environment=start.environment, folder=start.place.scratch)
         )
+        losing = asyncio.create_task(self._wait_until_unreachable(start))
         try:
-            working, losing = (
-                asyncio.create_task(process.communicate()),
-                asyncio.create_task(self._wait_until_unreachable(start)),
-            )
-            try:
-                async with asyncio.timeout(MIGRATION_SECONDS):
-                    await asyncio.wait({working, losing}, return_when=asyncio.FIRST_COMPLETED)
-                if not working.done():
-                    raise UnavailableError(f"{name}: the database is out of reach, in the midst of its migration")
-                output, _ = working.result()
-            finally:
-                working.cancel()
-                losing.cancel()
+            async with asyncio.timeout(MIGRATION_SECONDS):
+                await asyncio.wait({working, losing}, return_when=asyncio.FIRST_COMPLETED)
+            if not working.done():
+                raise UnavailableError(f"{name}: the database is out of reach, in the midst of its migration")
+            status, output, errors = working.result()
         except TimeoutError as error:
             raise SoftwareError(f"{name}: the database's migration was not done in {MIGRATION_SECONDS} s") from error
         finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-        if process.returncode != 0:
-            lines = output.decode(errors="replace").strip().splitlines()
+            working.cancel()
+            losing.cancel()
+            await asyncio.wait({working, losing})
+        if status:
+            lines = [*output.decode(errors="replace").splitlines(), *errors]
             reasons = [line for line in lines if "ERROR" in line or "Exception" in line] or lines[-3:]
             raise SoftwareError(f"{name}: the database can't be migrated: {' '.join(reasons[-5:])[:1000]}")
         log.info("%s: migrated in %.1f s", name, time.monotonic() - began)
@@ -589,7 +594,8 @@ class CordaSoftware(Software):
 
     @override
     async def info(self, place: Place) -> bytes | None:
-        return await in_new_thread(_newest_info, place.scratch)
+        # A node signs the same information anew at each start, and all other nodes verify it: not while it starts.
+        return await in_new_thread(_newest_info, place.scratch) if await self._has_started(place) else None
 
     @override
     async def admit(self, place: Place, member: NetworkMember) -> None:
@@ -656,8 +662,7 @@ class CordaSoftware(Software):
 
     async def _check_forgets(self, place: Place, whom: str) -> None:
         """Raise SoftwareError unless the node has started: it forgets a node only after reading its file."""
-        report = await self._report(place)
-        if report is None or report.status != "STARTED":
+        if not await self._has_started(place):
             raise SoftwareError(f"{place.identity.name} has not started; wanted it to, before it forgets {whom}")
 
     @override
@@ -728,15 +733,17 @@ class CordaSoftware(Software):
             return "its certificates are to be renewed"
         if place.network_document or isinstance(self._context.network, Zone):
             return None
-        newest = await self._enroller.network_parameters(
-            functools.partial(self._epoch, start.installed, start.chains)
-        )
+        epoch_of = functools.partial(self._epoch, start.installed)
+        newest = await self._enroller.network_parameters(epoch_of)
         if newest is None or newest == start.parameters:
             return None
         assert start.parameters is not None  # noqa: S101
-        epoch = (await self._verify_parameters(start.installed, newest, start.chains))["epoch"]
-        own = (await self._verify_parameters(start.installed, start.parameters, start.chains))["epoch"]
+        own, epoch = await epoch_of(start.parameters), await epoch_of(newest)
         return f"the network's parameters of epoch {epoch} follow those of epoch {own}" if epoch > own else None
+
+    async def _has_started(self, place: Place) -> bool:
+        report = await self._report(place)
+        return report is not None and report.status == "STARTED"
 
     # --- Requests to the node --------------------------------------------------------------------------------------
 
@@ -871,7 +878,7 @@ class CordaSoftware(Software):
                     "node-info",
                     {
                         "documents": [base64.b64encode(content).decode() for content in asked],
-                        "trustRoot": _encoded(start.chains),
+                        "trustRoot": _encoded(start.chains.trust_root),
                     },
                     seconds=_PROOF_SECONDS,
                     user=self._context.tool_user,
@@ -1010,8 +1017,8 @@ def _plainly(path: str, flags: int) -> int:
 # --- Helpers -------------------------------------------------------------------------------------------------------
 
 
-def _encoded(chains: Chains) -> str:
-    return base64.b64encode(chains.trust_root.public_bytes(Encoding.DER)).decode()
+def _encoded(root: x509.Certificate) -> str:
+    return base64.b64encode(root.public_bytes(Encoding.DER)).decode()
 
 
 @contextlib.asynccontextmanager

@@ -368,6 +368,8 @@ def test_another_artifact_than_the_configured_one_is_refused(
     )
     with pytest.raises(SoftwareError, match=reason):
         asyncio.run(CordaSoftware(around).prepare(place))
+    with pytest.raises(SoftwareError, match=reason):
+        asyncio.run(CordaSoftware(around).check())
     serializer = JavaSerializer(
         Installation("4.10", installed.folder, artifact=wanted, applications=around.applications)
     )

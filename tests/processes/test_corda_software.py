@@ -1,6 +1,7 @@
 """A Corda node's software without Java: the share, the database, and the known nodes."""
 
 import asyncio
+import base64
 import contextlib
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -16,15 +17,25 @@ from agent.reconciler import ADMIT_SECONDS
 from contract.identities import identities
 from contract.secrets import RpcAccount
 from contract.vm_configuration import Zone
+from host.bank_documents import NETWORK_DOCUMENT, Document
 from host.database import ALIVE
 from host.errors import UnavailableError
 from lab.banks import postgres
 from lab.banks.corda import VERSION, CordaNetwork
 from ledger.corda import CORDA, software
-from ledger.corda.installation import Installed, _Agent, _InstalledManifest
+from ledger.corda.installation import Installed, ToolError, _Agent, _InstalledManifest
 from ledger.corda.software import CordaSoftware
-from ledger.software import DatabaseAccess, NetworkMember, Place, SoftwareContext, SoftwareError, UntrustedError
+from ledger.software import (
+    AuthorityAccess,
+    DatabaseAccess,
+    NetworkMember,
+    Place,
+    SoftwareContext,
+    SoftwareError,
+    UntrustedError,
+)
 from tests.certificates import make_network
+from tests.software_context import MemoryDocuments
 
 FRONTEND = "127.0.0.1"
 (IDENTITY,) = identities(CORDA, "O=Bank A, L=London, C=GB", 1)
@@ -243,6 +254,58 @@ def test_a_truncated_members_file_deletes_no_node_from_the_network_map(
     for name, content in stored.items():
         (place.durable / "members" / f"{name}.json").write_text(content)
     assert corda._write(start, keys) == known, "a member whose file can't be read has not left: its flows continue"
+
+
+# --- A standby -----------------------------------------------------------------------------------------------------
+
+
+def test_a_standby_verifies_network_parameters_so_that_its_start_runs_no_tool(
+    corda: CordaSoftware, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nothing: Any = None
+    network, documents = CordaNetwork(nothing, FRONTEND), MemoryDocuments()
+    verified: list[bytes] = []
+
+    class Java:
+        manifest = SimpleNamespace(platform_version=12)
+
+        async def check_java(self) -> None:
+            pass
+
+        async def tool(self, _: str, given: dict[str, str], user: int | None) -> dict[str, int]:
+            verified.append(base64.b64decode(given["document"]))
+            if verified[-1] == b"forged":
+                raise ToolError("not signed")
+            return {"epoch": 1, "minimumPlatformVersion": 4}
+
+    async def no_key() -> bytes:
+        raise AssertionError("no request is sent to the authority")
+
+    async def check(standby: CordaSoftware) -> None:
+        await standby.check()
+        assert standby._warming
+        await standby._warming
+
+    async def story() -> None:
+        authority = AuthorityAccess("https://nobody.invalid", no_key)
+        standby = CordaSoftware(replace(corda._context, documents=documents, network=authority), network)
+        monkeypatch.setattr(standby, "_verified", Java)
+        await check(standby)
+        assert not verified, "the network has no parameters yet"
+        for each in (b"forged", b"signed"):
+            documents.stored[NETWORK_DOCUMENT] = Document(each, "etag")
+            await check(standby)
+        assert verified == [b"forged", b"signed"], "a fault of the parameters is none of the VM's"
+        await check(standby)
+        network.parameters = b"signed"
+        java: Any = Java()
+        assert await standby._parameters(place, java) == b"signed"
+        assert verified == [b"forged", b"signed"], "five seconds of a processor, while nobody serves the identity"
+        network.parameters = b"newer"
+        assert await standby._parameters(place, java) == b"newer"
+        assert verified[2:] == [b"newer"], "what no standby has verified is verified before it is written"
+
+    asyncio.run(story())
 
 
 # --- Outages -------------------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from agent.reconciler import MemberReconciler
 from agent.resources import Note, Roster
 from contract.identities import identities
 from contract.network_info import NetworkInfo, NodeInfo
+from host.bank_documents import Document
 from host.errors import DamagedError, UnavailableError
 from host.status import Status
 from host.vault import Card
@@ -83,8 +84,9 @@ class Node:
         self.place = Place(identity, 1, folder / "durable", folder / "scratch", folder / "secrets", None, None)
         (self.place.scratch / "additional-node-infos").mkdir()
         self.software = CordaSoftware(software_context(documents=documents))
+        chains = SimpleNamespace(trust_root=NETWORK.root)
         start: Any = SimpleNamespace(
-            place=self.place, installed=SimpleNamespace(tool=tool), chains=None, refreshing=None
+            place=self.place, installed=SimpleNamespace(tool=tool), chains=chains, refreshing=None
         )
         self.software._starts[identity.name] = start
         self.status = "STARTED"
@@ -109,11 +111,6 @@ class Node:
         """The serial numbers of the nodes that Corda reads from its folder, by legal names."""
         files = (self.place.scratch / "additional-node-infos").iterdir()
         return {(fields := json.loads(each.read_bytes()))["legalNames"][0]: fields["serial"] for each in files}
-
-
-@pytest.fixture(autouse=True)
-def _encoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ledger.corda.software._encoded", lambda _: "")
 
 
 def test_a_node_that_an_answer_omits_stays_admitted(tmp_path: Path) -> None:
@@ -221,6 +218,59 @@ def test_nodes_below_a_revoked_ca_are_removed(tmp_path: Path) -> None:
         node.revoke(NETWORK.ca)
         await node.software._forget_revoked(node.place)
         assert node.known == {}, "no list names the leaf: the root's list names its CA"
+
+    asyncio.run(story())
+
+
+def test_a_node_publishes_its_information_once_it_has_started_and_verifies_no_own_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each start signs the same information anew, and whoever verifies it needs a Java process."""
+    verified, published = list[bytes](), list[bytes]()
+    own, last = b"signed at this start", Document(b"signed at the last start", "etag")
+
+    async def story() -> None:
+        node = Node(tmp_path, MemoryDocuments())
+
+        async def publish(_: str, information: bytes, __: Document | None) -> Document:
+            published.append(information)
+            return Document(information, "new")
+
+        async def roster() -> Roster:
+            current = published[-1] if published else last.content
+            members = NetworkMember("bank-a", ADDRESSES, None, (current, info(NODE_1, 5)))
+            return Roster(frozenset({"bank-a"}), (members,), {}, {})
+
+        async def verify(command: str, given: Any, **options: Any) -> dict[str, Any]:
+            verified.extend(base64.b64decode(each) for each in given["documents"])
+            return await tool(command, given, **options)
+
+        async def ends(_: Place) -> dict[str | None, datetime]:
+            return {}
+
+        async def cut_off(_: Place) -> dict[str, str]:
+            return {}
+
+        monkeypatch.setattr(node.software._starts["node-1"].installed, "tool", verify)
+        monkeypatch.setattr(node.software, "cut_off", cut_off)
+        monkeypatch.setattr(node.software, "ends", ends)
+        (node.place.scratch / "nodeInfo-0A").write_bytes(own)
+        notes = dict[Note, bytes]()
+        folder: Any = SimpleNamespace(read_note=notes.get, write_note=notes.__setitem__)
+        network: Any = SimpleNamespace(roster=roster, publish=publish)
+        reconciler = MemberReconciler(
+            software=node.software,
+            network=network,
+            place=node.place,
+            folder=folder,
+            lease=Mock(),
+            status=Status("vm-1"),
+            published=last,
+        )
+        for node.status, wanted in (("STARTING", []), ("STARTED", [own])):
+            assert await reconciler._once() == {}
+            assert published == wanted, "peers connect to a node that has started"
+            assert verified == [info(NODE_1, 5)], "a node knows itself"
 
     asyncio.run(story())
 
