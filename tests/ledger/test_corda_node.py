@@ -38,7 +38,7 @@ from lab.banks.wires import Wires, wires
 from ledger.corda import CORDA, certificates
 from ledger.corda.certificates import CertificateRole, Chains
 from ledger.corda.installation import Installed, ToolError
-from ledger.corda.software import CordaSoftware
+from ledger.corda.software import CordaSoftware, _newest_info
 from ledger.software import (
     RESTART_STATUS,
     AuthorityAccess,
@@ -247,7 +247,7 @@ def generate_info(vm: Vm, installed: Installed) -> bytes:
 
 
 def read_info(vm: Vm) -> bytes:
-    info = vm.run(vm.software.info(vm.place))
+    info = _newest_info(vm.place.scratch)
     assert info, "a node writes its information at its start"
     return info
 
