@@ -29,7 +29,7 @@ _Value = TypeVar("_Value")
 _MAX_SHOWN: Final = 80
 """Characters of a value that a line shows."""
 _PLAIN_KEY: Final = re.compile(r"[A-Za-z_][\w:-]*", re.ASCII)
-_USERINFO: Final = re.compile(r"(:(?://)?).*@", re.DOTALL)
+_USERINFO: Final = re.compile(r"(:(?://)?).*", re.DOTALL)
 """User and password of a URL, also of one that is wrong since they are not encoded; a message must not show them."""
 _ABSENT: Final = object()
 """The value of a key that the document does not have."""
@@ -361,7 +361,9 @@ def _shown(value: object, *, quoted: bool) -> str:
         # Broken JSON is not escaped once more.
         plain = value[:1] in ("{", "[") or (value.strip() == value != "" and not quoted)
     text = str(value) if plain else json.dumps(value, default=str, ensure_ascii=False)
-    text = _USERINFO.sub(r"\1***@", text)
+    # A pattern that ends with the `@` would read the rest of a long text after each colon.
+    user, at, rest = text.rpartition("@")
+    text = _USERINFO.sub(r"\1***", user, count=1) + at + rest
     return text if len(text) <= _MAX_SHOWN else f"{text[: _MAX_SHOWN - 3]}..."
 
 

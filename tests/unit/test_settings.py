@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from collections.abc import Iterator, Sequence
 from contextvars import copy_context
 from dataclasses import replace
@@ -2289,6 +2290,13 @@ def test_the_password_of_a_url_is_not_shown(scheme: str, user: str) -> None:
     (line,) = mistakes(**ledger(repository=f"{scheme}{user}@maven.example.com/releases"))
     assert "***@maven.example.com/releases: " in line
     assert not re.search("hun|ter2", line), "all reviewers can read a preview's output"
+
+
+def test_a_long_value_is_shortened_at_once() -> None:
+    begun = time.process_time()
+    (line,) = mistakes(size=":" * 100_000)
+    assert f"size: {':' * 77}...: wanted" in line
+    assert time.process_time() - begun < 2, "a search from each colon to the end would take many seconds"
 
 
 def places(model: type[BaseModel] = Settings, above: Steps = ()) -> Iterator[Steps]:
