@@ -125,7 +125,7 @@ docs: $(READY) ## Write what is generated: tables and pictures of documents, Pul
 	@$(BIN)/python -m docs.workbook
 	@$(BIN)/python -m docs.diagrams
 
-lock: $(READY) ## Write the locked requirements anew
+lock: $(READY) ## Regenerate the locked requirements
 	@$(BIN)/uv pip compile --quiet --generate-hashes --universal --python-version 3.11 --no-header --no-emit-index-url pyproject.toml --output-file requirements.txt
 	@$(BIN)/uv pip compile --quiet --generate-hashes --universal --python-version 3.11 --no-header --no-emit-index-url pyproject.toml --extra vm --extra dev --constraint requirements.txt --output-file requirements-dev.txt
 	@$(BIN)/uv pip compile --quiet --generate-hashes --universal --python-version 3.11 --no-header --no-emit-index-url policy/requirements.in --output-file policy/requirements.txt

@@ -142,7 +142,7 @@ class Lease:
         """Set while renewals get no answer; cleared by a success, and for good by a denial until the next success."""
         self._denied = False
         self._proven: float | None = None
-        """When the last proof that stands for a renewal was sent."""
+        """When the last proof in place of a renewal was sent."""
         self._store, self._clock, self._id, self._sent = store, clock, lease_id, sent
         self._record, self._etag = IdentityRecord(), ""
 

@@ -98,10 +98,10 @@ class ScheduledEvents:
     async def releases(self) -> AsyncIterator[Event]:
         """Each event in `RELEASING` that concerns this VM, once. Never ends."""
         vm = (await self._read(_INSTANCE, _Instance, self._answer_seconds)).compute.name
-        patience, seen = self._first_answer_seconds, set[str]()
+        seconds, seen = self._first_answer_seconds, set[str]()
         while True:
-            document = await self._read(_EVENTS, _Document, patience)
-            patience = self._answer_seconds
+            document = await self._read(_EVENTS, _Document, seconds)
+            seconds = self._answer_seconds
             for event in document.events:
                 if event.event_id not in seen and event.event_type in RELEASING and event.concerns(vm):
                     seen.add(event.event_id)
@@ -122,12 +122,12 @@ class ScheduledEvents:
             else:
                 return
 
-    async def _read(self, question: tuple[str, str], model: type[M], patience: float) -> M:
+    async def _read(self, question: tuple[str, str], model: type[M], seconds: float) -> M:
         """Repeat a request until it succeeds."""
         silent = False
         while True:
             try:
-                answer = model.model_validate_json(await self._request("GET", question, patience))
+                answer = model.model_validate_json(await self._request("GET", question, seconds))
             except Exception as error:
                 # Logged once, since it is repeated each second.
                 if not silent:
@@ -139,7 +139,7 @@ class ScheduledEvents:
                     log.info("%s answers again", question[0])
                 return answer
 
-    async def _request(self, method: str, question: tuple[str, str], patience: float, body: Any = None) -> bytes:
+    async def _request(self, method: str, question: tuple[str, str], seconds: float, body: Any = None) -> bytes:
         path, version = question
         async with self._session.request(
             method,
@@ -147,7 +147,7 @@ class ScheduledEvents:
             params={"api-version": version},
             headers={"Metadata": "true"},
             json=body,
-            timeout=aiohttp.ClientTimeout(total=patience),
+            timeout=aiohttp.ClientTimeout(total=seconds),
             raise_for_status=True,
         ) as response:
             content = bytearray()

@@ -101,7 +101,7 @@ def _until(key: str, started: float) -> float:
         except OSError:
             pass
         time.sleep(0.01)
-    raise TimeoutError(f"the agent tells no {key}")
+    raise TimeoutError(f"the agent's health has no {key}")
 
 
 def memory(pid: int) -> tuple[float, float, float]:

@@ -150,7 +150,7 @@ def measure(folder: Path, console: Console) -> list[Result]:
     # This also writes the bytecode, so it comes before the comparisons.
     console.print(_imports(alone), "")
     programs = list(zip(*(_pair(alone, 1 + _FURTHER) for _ in range(_PAIRS)), strict=True))
-    table = _table("In processes of their own", "what", "program", "flat")
+    table = _table("In separate processes", "what", "program", "flat")
     for name, figure, digits in (
         ("CPU of the first plan, s", lambda each: each.seconds[0], 2),
         ("CPU of a further plan, s", lambda each: each.further, 2),

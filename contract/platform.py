@@ -265,7 +265,7 @@ class Platform:
             if _clash(*one, *other):
                 raise ValueError(
                     f"platform {self.name}: {one[1]} of {one[0].name} and {other[1]} of {other[0].name} clash; "
-                    f"wanted numbers of its own for each, up to {MAX_IDENTITIES} identities"
+                    f"wanted distinct numbers for each, up to {MAX_IDENTITIES} identities"
                 )
 
     def role(self, name: str) -> Role:

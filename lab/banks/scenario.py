@@ -330,7 +330,7 @@ class Scenario:
         """A VM that holds an identity of bank A is killed during a stream of updates."""
         run, log = f"run-{int(time.time())}", self.folder / "stream.log"
         stream = self.application(self.a).begin(
-            "stream", log, run=run, callers=4, seconds=seconds, with_=B, patience=TAKEOVER_SECONDS
+            "stream", log, run=run, callers=4, seconds=seconds, with_=B, deadline=TAKEOVER_SECONDS
         )
         self.stack.callback(stream.kill)
         time.sleep(seconds / 4)
@@ -436,7 +436,7 @@ class Scenario:
         thief = self.application(mallory, "node-1")
         for command, options in (
             ("read", {"bank": A, "person": _PERSON}),
-            ("update", {"person": _PERSON, "version": 2, "score": 300, "request": "m-1", "patience": 20}),
+            ("update", {"person": _PERSON, "version": 2, "score": 300, "request": "m-1", "deadline": 20}),
         ):
             try:
                 report = thief.ask(command, **options)

@@ -260,7 +260,7 @@ def soak(make: Callable[[ExitStack], Scenario], folder: Path, seed: int, seconds
             callers=_CALLERS,
             seconds=seconds,
             with_=B,
-            patience=seconds + 2 * RECOVERY_SECONDS,
+            deadline=seconds + 2 * RECOVERY_SECONDS,
             each=True,
         )
         stack.callback(process.kill)

@@ -600,8 +600,8 @@ def _refused(network: AuthorityAccess | Zone, status: int, body: bytes, what: st
     if isinstance(network, AuthorityAccess) and status in {401, 403, 404}:
         # Another VM of ours would get the same answer: a person must act.
         return WaitingError(
-            f"{what}: refused: {reason or status}; wanted: whoever runs the network's authority, or keeps the card of"
-            " this member, to mend that"
+            f"{what}: refused: {reason or status}; wanted: corrected at the network's authority, or in its copy of"
+            " this member's card"
         )
     return SoftwareError(f"{what}: refused: {reason or status}")
 

@@ -463,7 +463,7 @@ class _Network:
     """The bytes of the next answer."""
 
 
-class _Stranger:
+class _Outsider:
     """The part of an authority that `Requests` uses up to the proof, which no fuzzed request passes."""
 
     unproven = 0
@@ -503,7 +503,7 @@ async def _network(folder: Path) -> AsyncIterator[_Network]:
         blobs = ContainerClient(f"http://127.0.0.1:{made.ports['plain']}", "network", retry_total=0)
         made.clients["vault"] = await around.enter_async_context(vault)
         made.clients["blobs"] = await around.enter_async_context(blobs)
-        requests: Any = Requests(_Stranger())  # type: ignore[arg-type]
+        requests: Any = Requests(_Outsider())  # type: ignore[arg-type]
         for name, respond in (("requests", requests.respond), ("networkinfo", answering(lambda: b"{}"))):
             made.ports[name] = await around.enter_async_context(serving_requests(respond, None, "127.0.0.1", 0))
         yield made

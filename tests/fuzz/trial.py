@@ -25,7 +25,7 @@ def attempt(target: Target, content: bytes) -> None:
         seconds = min(seconds, _try(target, content))
     megabytes = (_peak() - before) / 1024
     if seconds > SECONDS or megabytes > MEGABYTES:
-        _keep(target, content)
+        _save(target, content)
     assert seconds <= SECONDS, f"{target.name}: {seconds:.1f} s for {len(content)} bytes; wanted {SECONDS} at most"
     assert megabytes <= MEGABYTES, f"{target.name}: {megabytes:.0f} MB for {len(content)} bytes; wanted {MEGABYTES}"
 
@@ -38,7 +38,7 @@ def _try(target: Target, content: bytes) -> float:
     except target.errors:
         pass
     except Exception as error:
-        _keep(target, content)
+        _save(target, content)
         raise AssertionError(f"{target.name}: {type(error).__name__} escaped: {error!s:.300}") from error
     return time.process_time() - began
 
@@ -47,7 +47,7 @@ def _peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def _keep(target: Target, content: bytes) -> None:
+def _save(target: Target, content: bytes) -> None:
     folder = CORPUS / target.name
     folder.mkdir(parents=True, exist_ok=True)
     (folder / hashlib.sha256(content).hexdigest()[:16]).write_bytes(content)

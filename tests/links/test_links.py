@@ -198,7 +198,7 @@ def are(mesh: Mesh, one: str, other: str, what: Association | None) -> None:
     until(lambda: between(mesh, one, other) == [what] * 8, 20, f"{one} and {other}: {what}")
 
 
-def test_a_stranger_with_both_cards_and_the_address_does_not_connect(
+def test_an_outsider_with_both_cards_and_the_address_does_not_connect(
     healed: Mesh, plans: dict[str, MemberPlan]
 ) -> None:
     """A host at bank C's public address, with all public information."""
@@ -208,8 +208,8 @@ def test_a_stranger_with_both_cards_and_the_address_does_not_connect(
         generation = card["keyGenerations"]["link"]
         return Party(name=card["name"], public_key=key or card["linkPublicKey"], generation=generation)
 
-    stranger = party(bank_c.card, link_public_key(secret))
-    key = agree(secret, stranger, party(plans["bank-a"].card), Purpose.LINK, LinkKind.IPSEC)
+    outsider = party(bank_c.card, link_public_key(secret))
+    key = agree(secret, outsider, party(plans["bank-a"].card), Purpose.LINK, LinkKind.IPSEC)
     forged = replace(bank_c, halves=tuple(replace(half, key=key) for half in bank_c.halves))
     healed.members["bank-c"].change(forged)
     for each in healed.members["bank-a"].tunnels:

@@ -4,7 +4,7 @@ import java.util.ArrayList;
 import java.util.List;
 
 /**
- * {@code FillHeap KIND}: fills the heap while {@link HeapWatch} runs, whose patience is ten times what this machine takes to
+ * {@code FillHeap KIND}: fills the heap while {@link HeapWatch} runs, whose limit is ten times what this machine takes to
  * fill it. KIND is {@code refused}, one allocation that fails; {@code burst}, three times full and freed; or {@code stays}.
  */
 public final class FillHeap {
@@ -16,9 +16,9 @@ public final class FillHeap {
     public static void main(String[] arguments) throws Exception {
         long start = System.nanoTime();
         fill(new ArrayList<>(MOST));
-        long patience = Math.max(3000, (System.nanoTime() - start) / 1_000_000 * 10);
+        long limit = Math.max(3000, (System.nanoTime() - start) / 1_000_000 * 10);
         System.gc();
-        new HeapWatch(100, patience).start();
+        new HeapWatch(100, limit).start();
         switch (arguments[0]) {
             case "refused":
                 refused();
@@ -35,7 +35,7 @@ public final class FillHeap {
                 for (int freed = blocks.size() / 50; freed > 0; freed--) {
                     blocks.remove(blocks.size() - 1);
                 }
-                for (long end = System.nanoTime() + patience * 3_000_000; System.nanoTime() < end; ) {
+                for (long end = System.nanoTime() + limit * 3_000_000; System.nanoTime() < end; ) {
                     // Short-lived objects, such as a node makes.
                     churn(blocks);
                 }

@@ -345,13 +345,13 @@ def test_members_do_not_wait_for_a_read_that_an_unauthenticated_request_caused(p
         async with made.vm() as vm:
             assert (await ask(vm.url, "/network"))[0] == 200
             made.vault.judge = judge
-            strangers = [asyncio.create_task(ask_as_bank_c(vm)) for _ in range(3)]
+            outsiders = [asyncio.create_task(ask_as_bank_c(vm)) for _ in range(3)]
             async with asyncio.timeout(5):
                 await reading.wait()
                 assert (await ask(vm.url, "/network"))[0] == 200, "its key is cached, and the vault is slow"
-            assert not any(each.done() for each in strangers), "they wait"
+            assert not any(each.done() for each in outsiders), "they wait"
             answers.set()
-            assert await asyncio.gather(*strangers) == [(401, False)] * 3
+            assert await asyncio.gather(*outsiders) == [(401, False)] * 3
             assert vm.authority.unproven == 1, "only the request that caused the read; one is enough for the alert"
 
     play(history, **cached)
@@ -956,7 +956,9 @@ def test_a_rejected_request_may_be_approved_later(play, command, tmp_path):
             ids = [line.split()[0] for line in output.splitlines()]
             for each in ids:
                 await say("reject", each, "who are you?")
-            with pytest.raises(WaitingError, match=r"rejected: who are you\?; wanted: whoever runs the network's"):
+            with pytest.raises(
+                WaitingError, match=r"rejected: who are you\?; wanted: corrected at the network's authority"
+            ):
                 await member.certificates()
             for each in ids:
                 await say("approve", each)
@@ -1323,8 +1325,8 @@ def test_an_invalid_signature_is_not_used(play):
     async def history(made: Network) -> None:
         async with made.vm() as vm:
             ((version, key),) = made.vault.keys["identity-ca"].items()
-            made.vault.make_key("stranger")
-            made.vault.keys["identity-ca"][version] = next(iter(made.vault.keys["stranger"].values()))
+            made.vault.make_key("outsider")
+            made.vault.keys["identity-ca"][version] = next(iter(made.vault.keys["outsider"].values()))
             member = made.member("bank-b", vm.url, BANK_B)
             with pytest.raises(WaitingError, match="503"):
                 await member.certificates()
@@ -1367,14 +1369,14 @@ def test_keys_that_do_not_match_the_certificates_are_refused(play):
             with pytest.raises(UnavailableError, match="key identity-ca: 404"):
                 await vm.authority.run_due_tasks()
         made.vault.make_key("identity-ca")
-        (version,), (stranger,) = list(before)[:1], keys["identity-ca"].values()
-        keys["identity-ca"] = {version: stranger}
+        (version,), (outsider,) = list(before)[:1], keys["identity-ca"].values()
+        keys["identity-ca"] = {version: outsider}
         async with made.vm(tended=False) as vm:
             with pytest.raises(DamagedError, match=r"wanted .* which the authority's certificate has"):
                 await vm.authority.run_due_tasks()
         keys["identity-ca"] = before
         (version,) = made.root_vault.keys["root"]
-        made.root_vault.keys["root"] = {version: stranger}
+        made.root_vault.keys["root"] = {version: outsider}
         async with made.vm(tended=False) as vm:
             trouble = await vm.authority.run_due_tasks() or ""
             assert "key root" in trouble, "the fault is reported"

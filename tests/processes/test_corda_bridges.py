@@ -17,7 +17,7 @@ from tests.certificates import PASSWORD, certified, make_network
 from tests.java import compiled
 
 pytestmark = pytest.mark.skipif(corda.missing() is not None, reason=str(corda.missing()))
-GOOD, STRANGER, OTHER, SILENT = (f"OU=node-1, O=Bank {each}, L=Paris, C=FR" for each in "BCDE")
+GOOD, OUTSIDER, OTHER, SILENT = (f"OU=node-1, O=Bank {each}, L=Paris, C=FR" for each in "BCDE")
 SECONDS = 60
 
 
@@ -36,7 +36,7 @@ def stores(tmp_path: Path) -> Path:
     for folder, network, name in (
         ("own", own, "OU=node-1, O=Bank A, L=London, C=GB"),
         ("good", own, GOOD),
-        ("stranger", another, STRANGER),
+        ("outsider", another, OUTSIDER),
         # Certified with another name than the bridge expects.
         ("other", own, "OU=node-2, O=Bank D, L=Paris, C=FR"),
     ):
@@ -92,16 +92,16 @@ def test_a_missing_connection_is_reported_with_its_reason(bridges: "subprocess.P
         return found
 
     assert listed() == {}, "without a message there is no bridge"
-    ports = {folder: free_port() for folder in ("good", "stranger", "other", "silent")}
-    for folder in ("good", "stranger", "other"):
+    ports = {folder: free_port() for folder in ("good", "outsider", "other", "silent")}
+    for folder in ("good", "outsider", "other"):
         send("serve", folder, ports[folder])
-    for folder, name in (("good", GOOD), ("stranger", STRANGER), ("other", OTHER), ("silent", SILENT)):
+    for folder, name in (("good", GOOD), ("outsider", OUTSIDER), ("other", OTHER), ("silent", SILENT)):
         send("bridge", ports[folder], name)
     found = until(
-        lambda found: GOOD not in found and all(found.get(each, {}).get("reason") for each in (STRANGER, OTHER))
+        lambda found: GOOD not in found and all(found.get(each, {}).get("reason") for each in (OUTSIDER, OTHER))
     )
-    assert found.keys() == {STRANGER, OTHER, SILENT}
-    assert found[STRANGER]["reason"].startswith("Handshake failure: "), "the reason is in the TLS handshake alone"
+    assert found.keys() == {OUTSIDER, OTHER, SILENT}
+    assert found[OUTSIDER]["reason"].startswith("Handshake failure: "), "the reason is in the TLS handshake alone"
     assert found[OTHER]["reason"] == "Handshake failure: Received fatal alert: unrecognized_name"
     assert found[SILENT]["reason"] == "", "nothing listens there"
 
@@ -110,7 +110,7 @@ def test_a_missing_connection_is_reported_with_its_reason(bridges: "subprocess.P
     assert until(lambda found: GOOD in found)[GOOD]["since"] >= lost, (
         "the outage begins with the loss of the connection"
     )
-    assert listed()[STRANGER]["since"] == found[STRANGER]["since"] < lost, "the outage begins with the first attempt"
+    assert listed()[OUTSIDER]["since"] == found[OUTSIDER]["since"] < lost, "the outage begins with the first attempt"
     send("serve", "good", ports["good"])
     until(lambda found: GOOD not in found)
     send("remove", ports["silent"])

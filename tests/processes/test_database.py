@@ -171,10 +171,10 @@ def test_a_new_start_ends_the_sessions_of_its_own_role_and_of_unknown_roles(post
     left = sign_in(postgres, close_older(postgres, identity, 1))
     run(postgres, f"CREATE ROLE \"{identity}-reader\" LOGIN PASSWORD 'reader'")
     run(postgres, f'GRANT CONNECT ON DATABASE "{identity}" TO "{identity}-reader"')
-    stranger = postgres.connect(identity, f"{identity}-reader", "reader")
+    outsider = postgres.connect(identity, f"{identity}-reader", "reader")
     elsewhere = sign_in(postgres, close_older(postgres, f"{identity}-other", 1))
     sign_in(postgres, close_older(postgres, identity, 1)).close()
-    for session in (left, stranger):
+    for session in (left, outsider):
         with pytest.raises(psycopg.OperationalError):
             session.execute("SELECT 1")
     with elsewhere:

@@ -90,7 +90,7 @@ class Bank:
         """Start its services.
 
         Args:
-            folder: all that it keeps.
+            folder: all its files.
             blobs: URL of the blob service.
             server: of its databases.
             member: its name.

@@ -475,13 +475,13 @@ def test_the_authority_is_two_vms_apart_from_the_nodes():
     ("name", "otherwise"),
     [
         ("authority-signs", "it could sign nothing"),
-        ("authority-keeps", "it could keep no register"),
+        ("authority-keeps", "it could store no register"),
         ("authority-network-parameters", "it could sign nothing"),
         ("authority-enrolment-keys", "it could authenticate no member"),
         ("authority-peers", "it would know no peer's names"),
         ("authority-access-zone-group", "the vault's name would lead to its closed public address"),
-        ("authority-container", "it could keep no register"),
-        ("storage-blob-access-zone-group", "it could keep no register"),
+        ("authority-container", "it could store no register"),
+        ("storage-blob-access-zone-group", "it could store no register"),
     ],
 )
 def test_an_authoritys_vms_depend_on_their_prerequisites(name: str, otherwise: str):

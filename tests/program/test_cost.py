@@ -554,7 +554,7 @@ class TestReports:
 
 @pytest.fixture
 def one_plan(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Plan:
-    """The command has one plan for each stack, and keeps its bills apart."""
+    """The command has one plan for each stack, and a separate bill for each."""
     plan = everything()
 
     def in_process(source: Source) -> Plan:

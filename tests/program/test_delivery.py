@@ -384,14 +384,14 @@ def test_the_watchdog_ends_a_hung_agent_before_its_lease_lapses() -> None:
     assert 3 * LEASE.sign_seconds < LEASE.watchdog_seconds, "a late notification is no hang"
 
 
-def test_a_planned_stop_fits_into_azures_notice_and_systemds_patience() -> None:
-    (patience,) = re.findall(r"^TimeoutStopSec=(\d+)$", units()["ledger-agent.service"], re.MULTILINE)
-    assert int(patience) == PLANNED_STOP.total_seconds, "otherwise systemd would kill a node that is about to end"
+def test_a_planned_stop_fits_into_azures_notice_and_systemds_time_limit() -> None:
+    (limit,) = re.findall(r"^TimeoutStopSec=(\d+)$", units()["ledger-agent.service"], re.MULTILINE)
+    assert int(limit) == PLANNED_STOP.total_seconds, "otherwise systemd would kill a node that is about to end"
     notice = one(large(), "VirtualMachineScaleSet", "nodes-vms").inputs["virtualMachineProfile"][
         "scheduledEventsProfile"
     ]["terminateNotificationProfile"]["notBeforeTimeout"]
     assert notice == "PT10M"
-    assert int(patience) < 600, "Azure proceeds after that time"
+    assert int(limit) < 600, "Azure proceeds after that time"
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze here")

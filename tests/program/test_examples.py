@@ -18,7 +18,7 @@ from tests.runs import APPLICATIONS, Plan, all_of, depends_on, deployed, one, pl
 
 HUB_AND_SPOKE = ROOT / "examples" / "hub-and-spoke"
 PEER_SPACE = "10.2.0.0/16"
-HUB_HOST, APPLICATION, PEER, STRANGER = "10.0.0.50", "10.50.0.10", "10.2.0.10", "10.77.0.10"
+HUB_HOST, APPLICATION, PEER, OUTSIDER = "10.0.0.50", "10.50.0.10", "10.2.0.10", "10.77.0.10"
 
 
 @cache
@@ -119,7 +119,7 @@ def open_ways(traffic: Traffic) -> Iterator[tuple[str, str, int]]:
         HUB_HOST: "hub",
         APPLICATION: "on-premises",
         PEER: "peer",
-        STRANGER: "stranger",
+        OUTSIDER: "outsider",
         INTERNET: "internet",
     }
     places = {**inside, **outside}

@@ -23,8 +23,8 @@ from policy.nsg import (
 )
 from tests.runs import APPLICATIONS, Plan, all_of, bank, bare, large, subnet, traffic_of
 
-PEER, OTHER_PEER, STRANGER, ADVERTISED = "10.2.0.0/16", "10.3.0.0/20", "10.77.0.0/16", "203.0.113.0/24"
-ROUTED = (PEER, OTHER_PEER, APPLICATIONS, STRANGER, ADVERTISED)
+PEER, OTHER_PEER, OUTSIDER, ADVERTISED = "10.2.0.0/16", "10.3.0.0/20", "10.77.0.0/16", "203.0.113.0/24"
+ROUTED = (PEER, OTHER_PEER, APPLICATIONS, OUTSIDER, ADVERTISED)
 """Ranges that bank A's gateways have learned. The last is a public range that somebody advertises over BGP."""
 
 P2P, NETWORK_INFO = (10000, 10013), (8443, 8443)
@@ -40,7 +40,7 @@ OUTSIDE = {
     "peer": "10.2.0.20",
     "other peer": "10.3.0.20",
     "applications": "10.50.3.4",
-    "stranger": "10.77.0.5",
+    "outsider": "10.77.0.5",
     "advertised": "203.0.113.9",
     "internet": INTERNET,
     "storage": STORAGE,
@@ -144,8 +144,8 @@ CLOSED = [
     ("applications", "nodes", SSH, "an application may not administer VMs"),
     ("applications", "database", POSTGRESQL, "applications use the node, not its tables"),
     ("applications", "endpoints", NFS, "NFS has no authentication: only the nodes may mount their journals"),
-    ("stranger", "nodes", P2P, "a network that a peer routes here is no peer"),
-    ("stranger", "nodes", NETWORK_INFO, "a network that a peer routes here is no peer"),
+    ("outsider", "nodes", P2P, "a network that a peer routes here is no peer"),
+    ("outsider", "nodes", NETWORK_INFO, "a network that a peer routes here is no peer"),
     ("advertised", "nodes", P2P, "a public range advertised over BGP belongs to VirtualNetwork, and is no peer"),
     ("internet", "nodes", P2P, "nothing comes in from the internet"),
     ("internet", "nodes", SSH, "nothing comes in from the internet"),
@@ -153,7 +153,7 @@ CLOSED = [
     ("database", "nodes", P2P, "a database opens no connection to a node"),
     ("database", "endpoints", HTTPS, "a database needs no keys"),
     ("nodes", "internet", SSH, "an attacker on a node must not tunnel out"),
-    ("nodes", "stranger", HTTPS, "a node connects to linked members only, not to networks behind them"),
+    ("nodes", "outsider", HTTPS, "a node connects to linked members only, not to networks behind them"),
     ("nodes", "advertised", HTTPS, "a peer that advertises a public range must not attract our HTTPS traffic"),
     ("nodes", "applications", HTTPS, "a node calls no application"),
     ("nodes", "peer", RPC, "a node calls no other bank's RPC"),
@@ -165,7 +165,7 @@ CLOSED = [
     ("authority", "nodes", P2P, "it only answers connections"),
     ("authority", "peer", NETWORK_INFO, "it only answers connections"),
     ("applications", "authority", ENROLMENT, "an application needs no certificate"),
-    ("stranger", "authority", REVOCATION, "a network that a peer routes here is no peer"),
+    ("outsider", "authority", REVOCATION, "a network that a peer routes here is no peer"),
     ("peer", "authority", SSH, "nobody may log in to the authority's VMs"),
     ("nodes", "authority", SSH, "nobody may log in to the authority's VMs"),
 ]
@@ -201,10 +201,10 @@ def test_the_gateway_subnet_has_no_security_group(traffic: Traffic):
 
 def test_a_member_without_peers_allows_nobody_in():
     traffic = traffic_of(bank("bank-b", linked=False), routed=ROUTED)
-    strangers = [place for place, each in OUTSIDE.items() if ip_address(each) not in traffic.scope.space]
+    outsiders = [place for place, each in OUTSIDE.items() if ip_address(each) not in traffic.scope.space]
     reached = {
         (place, name)
-        for place in strangers
+        for place in outsiders
         for name in traffic.subnets.keys() & set(SUBNETS)
         if place != "balancer" and open_ports(traffic, place, name, traffic.boundaries())
     }
@@ -216,11 +216,11 @@ def test_a_member_without_peers_allows_nobody_in():
 
 
 def test_a_peer_over_the_circuit_has_the_same_rights():
-    traffic = traffic_of(bare(), routed=(PEER, STRANGER))
+    traffic = traffic_of(bare(), routed=(PEER, OUTSIDER))
     assert open_ports(traffic, "peer", "nodes", traffic.boundaries()) == {8443, 10000}, (
         "a peer's rights do not depend on its gateway"
     )
-    assert not open_ports(traffic, "stranger", "nodes", traffic.boundaries()), (
+    assert not open_ports(traffic, "outsider", "nodes", traffic.boundaries()), (
         "other traffic of the circuit is denied"
     )
 
@@ -303,7 +303,7 @@ def test_the_document_states_every_open_port(run: Callable[[], Plan]):
 def test_without_rules_a_network_is_open_to_all_routed_traffic():
     scope = TagScope(SPACE, tuple(map(IPv4Network, ROUTED)))
     node = "10.1.0.10"
-    assert scope.allowed((), "Inbound", Connection(OUTSIDE["stranger"], node, 22)), "therefore the last rule denies"
+    assert scope.allowed((), "Inbound", Connection(OUTSIDE["outsider"], node, 22)), "therefore the last rule denies"
     assert scope.allowed((), "Inbound", Connection(HOST, node, 22))
     assert not scope.allowed((), "Inbound", Connection(INTERNET, node, 22))
     assert scope.allowed((), "Outbound", Connection(node, INTERNET, 22))

@@ -24,7 +24,7 @@ GROUP = "/subscriptions/s/resourceGroups/g/providers"
 VAULT, GATEWAY = f"{GROUP}/Microsoft.KeyVault/vaults/keys", f"{GROUP}/Microsoft.Network/virtualNetworkGateways/vpn"
 ROOT_VAULT = f"{GROUP}/Microsoft.KeyVault/vaults/root"
 AUTHORITY_VAULT = f"{GROUP}/Microsoft.KeyVault/vaults/authority"
-AGENTS, STRANGER = "principal-of-the-agents", "somebody-else"
+AGENTS, OUTSIDER = "principal-of-the-agents", "somebody-else"
 IDENTITIES = ("node-0", "node-1", "node-2")
 ARGS = AlertsArgs(
     placement=Placement(resource_group_name="g", location="swedencentral"),
@@ -453,8 +453,8 @@ CASES = (
     ),
     Case("links-down", "a log without addresses", link(20, "TunnelDisconnected"), [("tunnel", "", "", "IN_0")]),
     Case("links-down", "the peer's half does not exist yet", []),
-    Case("vault-written", "a stranger", asked("SecretSet", STRANGER), [("keys",)]),
-    Case("vault-written", "the log arrives half an hour late", asked("SecretSet", STRANGER, age=40), [("keys",)]),
+    Case("vault-written", "an outsider", asked("SecretSet", OUTSIDER), [("keys",)]),
+    Case("vault-written", "the log arrives half an hour late", asked("SecretSet", OUTSIDER, age=40), [("keys",)]),
     Case("vault-written", "an agent deletes", asked("SecretDelete", AGENTS), [("keys",)]),
     Case("vault-written", "an agent creates a key", asked("KeyCreate", AGENTS), [("keys",)]),
     Case(
@@ -468,10 +468,10 @@ CASES = (
     Case(
         "vault-written",
         "Resource Manager writes, from public addresses",
-        [*asked("SecretSet", STRANGER, "20.1.2.3"), *asked("SecretSet", STRANGER, "172.32.0.1")],
+        [*asked("SecretSet", OUTSIDER, "20.1.2.3"), *asked("SecretSet", OUTSIDER, "172.32.0.1")],
     ),
-    Case("vault-written", "it was read", asked("SecretGet", STRANGER)),
-    Case("vault-written", "another's vault", asked("SecretSet", STRANGER, vault=f"{VAULT}-other")),
+    Case("vault-written", "it was read", asked("SecretGet", OUTSIDER)),
+    Case("vault-written", "another's vault", asked("SecretSet", OUTSIDER, vault=f"{VAULT}-other")),
     Case(
         "root-open",
         "a VM may",
@@ -485,15 +485,15 @@ CASES = (
     Case(
         "root-open", "it was closed", [*sent(Metric.ROOT_OPEN, range(5, 15), 1), *sent(Metric.ROOT_OPEN, range(5), 0)]
     ),
-    Case("root-signed", "it has", asked("KeySign", STRANGER, vault=ROOT_VAULT), FIRES, 1),
+    Case("root-signed", "it has", asked("KeySign", OUTSIDER, vault=ROOT_VAULT), FIRES, 1),
     Case(
         "root-signed",
         "the log arrives half an hour late",
-        asked("KeySign", STRANGER, vault=ROOT_VAULT, age=40),
+        asked("KeySign", OUTSIDER, vault=ROOT_VAULT, age=40),
         FIRES,
         1,
     ),
-    Case("root-signed", "the other keys sign all day", asked("KeySign", STRANGER)),
+    Case("root-signed", "the other keys sign all day", asked("KeySign", OUTSIDER)),
     Case("disks-fill", "81 %", used(81), [("node000000", "/")], 1),
     Case("disks-fill", "79 %", used(79)),
     Case(

@@ -141,14 +141,14 @@ def test_a_card_that_is_being_read_is_read_again_when_a_member_joins(play) -> No
 def test_members_do_not_wait_for_a_read_that_an_unauthenticated_request_caused(play) -> None:
     async def history(members: VaultMembers, secrets: Secrets, clock: Clock) -> None:
         secrets.slow = asyncio.Event()
-        stranger = asyncio.create_task(members.look_again())
+        outsider = asyncio.create_task(members.look_again())
         await until(lambda: secrets.asked)
         async with asyncio.timeout(1):
             assert await members.key("bank-b") == bytes.fromhex(KEY_B)
             assert await members.entitlement("bank-b")
-        assert not stranger.done()
+        assert not outsider.done()
         secrets.slow.set()
-        await stranger
+        await outsider
 
     play(history)
 

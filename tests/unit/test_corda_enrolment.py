@@ -123,7 +123,7 @@ def test_an_answer_without_the_authoritys_proof_is_refused(play):
 
         lies = {
             "without a proof": lambda _, request: web.Response(body=network_of_another),
-            "with one of his own": lambda _, request: web.Response(
+            "with a wrong proof": lambda _, request: web.Response(
                 body=network_of_another, headers={proof.ANSWER_PROOF: "0" * 64}
             ),
             "another body": swapped,
@@ -342,7 +342,7 @@ def test_a_refusal_of_the_authority_is_no_fault_of_the_vm(play, status, waits):
             assert isinstance(error, WaitingError) is waits, "another VM would get the same answer"
             assert f"{url}: certificate" in str(error), "the message says who refused"
             assert "refused: no such name here" in str(error)
-            assert ("wanted: whoever runs the network's authority" in str(error)) is waits
+            assert ("wanted: corrected at the network's authority" in str(error)) is waits
 
     play(history)
 
@@ -379,11 +379,11 @@ def test_no_root_but_the_pinned_one_is_accepted(play):
             root = (await vm.authority.open()).certificates["root"]
             member = made.member("bank-b", vm.url, BANK_B, trust_root=fingerprint(root))
             assert (await member.certificates()).trust_root == root
-            stranger = made.member("bank-b", vm.url, BANK_B, trust_root=f"sha256:{'0' * 64}")
-            error = await caught(stranger.certificates())
+            outsider = made.member("bank-b", vm.url, BANK_B, trust_root=f"sha256:{'0' * 64}")
+            error = await caught(outsider.certificates())
             assert plain(error)
             assert f"wanted the pinned sha256:{'0' * 64}" in str(error)
-            assert not stranger.documents.content
+            assert not outsider.documents.content
             # A pin that is set after the root was stored.
             member.context = replace(member.context, trust_root=f"sha256:{'0' * 64}")
             assert "document trust-root" in str(await caught(member.vm().trust_root()))
@@ -536,9 +536,9 @@ def test_a_wrong_answer_does_not_replace_stored_parameters_and_certificates(play
                     f"{what}: the stored document is unchanged"
                 )
                 if what not in {"of another network", "an older epoch"}:
-                    stranger = made.member("bank-b", url, BANK_B)
-                    assert plain(await caught(stranger.enrolment.network_parameters(epoch_of))), what
-                    assert NETWORK_DOCUMENT not in stranger.documents.content, f"{what}: not stored"
+                    outsider = made.member("bank-b", url, BANK_B)
+                    assert plain(await caught(outsider.enrolment.network_parameters(epoch_of))), what
+                    assert NETWORK_DOCUMENT not in outsider.documents.content, f"{what}: not stored"
         async with lying(made, with_parameters(b'{"epoch": 7}', made)) as url:
             bank_b.context = replace(
                 bank_b.context, network=replace(bank_b.context.network, url=url)  # type: ignore[type-var]

@@ -89,8 +89,8 @@ def test_a_nodes_proxy_serves_the_lists_and_nothing_else(play: Callable[[Story],
                 status, content = await served(lists, url)
                 assert status == 200
                 assert x509.load_der_x509_crl(content).is_signature_valid(issuer.public_key())  # type: ignore[arg-type]
-            for stranger in ("http://127.0.0.1:8445/", "http://10.9.9.9/identity-ca.crl", "http://127.0.0.1:1/x"):
-                assert (await served(lists, stranger))[0] == 404, (
+            for outsider in ("http://127.0.0.1:8445/", "http://10.9.9.9/identity-ca.crl", "http://127.0.0.1:1/x"):
+                assert (await served(lists, outsider))[0] == 404, (
                     "a peer's certificate can't send a node to any other server"
                 )
 

@@ -628,7 +628,7 @@ def test_a_delayed_write_of_an_older_epoch_is_overwritten() -> None:
             if fenced:
                 raise SupersededError("epoch 3 has a role")
 
-        acquaintance = MemberReconciler(
+        reconciler = MemberReconciler(
             prove=prove,
             software=some,
             network=new,
@@ -640,29 +640,29 @@ def test_a_delayed_write_of_an_older_epoch_is_overwritten() -> None:
         )
         await old.publish("node-1", b"1", None)
         with pytest.raises(SupersededError):
-            await acquaintance._publish()
-        await acquaintance._publish()
+            await reconciler._publish()
+        await reconciler._publish()
         assert documents.stored["nodes/node-1"].content == b"1", "it may belong to a newer epoch"
         now += 5
         lease._sent = now
-        await acquaintance._publish()
+        await reconciler._publish()
         assert documents.stored["nodes/node-1"].content == b"2"
         await old.publish("node-1", b"3", await old.published("node-1"))
-        acquaintance._published = Document(b"0", "of an older writing")
+        reconciler._published = Document(b"0", "of an older write")
         with pytest.raises(SupersededError):
-            await acquaintance._publish()
+            await reconciler._publish()
         now += 60
-        await acquaintance._publish()
+        await reconciler._publish()
         assert documents.stored["nodes/node-1"].content == b"3", "a late holder publishes nothing"
         lease._sent = now
         fenced = True
         with pytest.raises(SupersededError, match="epoch 3"):
-            await acquaintance._publish()
+            await reconciler._publish()
         assert documents.stored["nodes/node-1"].content == b"3", (
             "nor does a holder whose lease a restored store renewed"
         )
         fenced = False
-        await acquaintance._publish()
+        await reconciler._publish()
         assert documents.stored["nodes/node-1"].content == b"2"
 
     asyncio.run(story())

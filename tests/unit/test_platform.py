@@ -319,7 +319,7 @@ CLASHES = {
 
 @pytest.mark.parametrize(("ports", "other"), CLASHES.values(), ids=CLASHES)
 def test_ports_that_clash_are_refused(ports: list[tuple[Port, ...]], other: str) -> None:
-    with pytest.raises(ValueError, match=r"^platform x: .* clash; wanted numbers of its own for each") as refused:
+    with pytest.raises(ValueError, match=r"^platform x: .* clash; wanted distinct numbers for each") as refused:
         of_roles(*ports)
     assert f" and {other} clash" in str(refused.value), "the message names both ports"
 

@@ -127,7 +127,7 @@ FOREIGN = {
         learned("10.3.0.0/20", "64513-64514-64513"),
         "64513 (bank-b); wanted bank-c's range",
     ),
-    "in transit over a stranger": (
+    "in transit over an outsider": (
         learned("10.3.0.0/20", "64513-64999-64514"),
         "64999 (no member) 64514 (bank-c); wanted bank-c's range",
     ),
@@ -147,7 +147,7 @@ FOREIGN = {
         learned("10.3.0.0/20", "64513-64514", source=C_SENDS),
         "AS path 64513 (bank-b) 64514 (bank-c); wanted bank-c's range 10.3.0.0/20 from AS 64514 alone",
     ),
-    "a stranger behind a peer": (learned("10.2.0.0/16", "64513-64999"), "64999 (no member); wanted bank-b's range"),
+    "an outsider behind a peer": (learned("10.2.0.0/16", "64513-64999"), "64999 (no member); wanted bank-b's range"),
     "a part of our own range": (learned("10.1.0.0/24", "64513"), "wanted nobody to announce our own range"),
     "everything": (learned("0.0.0.0/0", "64513"), "wanted nobody to announce our own range 10.1.0.0/16"),
     "more than a member's range": (learned("10.2.0.0/15", "64513"), "wanted a range on a card, not more than"),

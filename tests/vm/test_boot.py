@@ -274,7 +274,7 @@ def test_exhausted_memory_ends_only_agent_and_node(bank: Bank) -> None:
     megabytes = int(bank.agent("MemoryCurrent")) // 2**20 + 100
     # The guest would run out of memory before the agent has nine tenths of it.
     run(f"systemctl set-property --runtime ledger-agent MemoryMax={megabytes}M")
-    hog = f"kept = bytearray({2 * megabytes} * 2**20)"
+    hog = f"block = bytearray({2 * megabytes} * 2**20)"
     # In the agent's control group, like a node's memory.
     bank.guest.try_run(f"echo $$ >/sys/fs/cgroup{group}/cgroup.procs; exec {PREFIX}/venv/bin/python -c '{hog}'")
     said = "Failed with result 'oom-kill'"

@@ -15,19 +15,19 @@ final class HeapWatch extends Thread {
     private final MemoryPoolMXBean old = old();
     private final GarbageCollectorMXBean major;
     private final long lookMilliseconds;
-    private final long patienceNanoseconds;
+    private final long limitNanoseconds;
     private long since;
     private long last;
     private long collected;
     private long filled;
     private long seen;
 
-    HeapWatch(long lookMilliseconds, long patienceMilliseconds) {
+    HeapWatch(long lookMilliseconds, long limitMilliseconds) {
         super("ledger-heap");
         setDaemon(true);
         setPriority(MAX_PRIORITY);
         this.lookMilliseconds = lookMilliseconds;
-        patienceNanoseconds = patienceMilliseconds * 1_000_000;
+        limitNanoseconds = limitMilliseconds * 1_000_000;
         // The JVM lists the major collector last.
         List<GarbageCollectorMXBean> collectors = ManagementFactory.getGarbageCollectorMXBeans();
         major = collectors.get(collectors.size() - 1);
@@ -50,7 +50,7 @@ final class HeapWatch extends Thread {
     }
 
     private void look() throws InterruptedException {
-        while (last - since < patienceNanoseconds) {
+        while (last - since < limitNanoseconds) {
             Thread.sleep(lookMilliseconds);
             long now = System.nanoTime();
             long collections = major.getCollectionCount();

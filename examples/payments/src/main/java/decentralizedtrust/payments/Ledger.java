@@ -96,7 +96,7 @@ final class Ledger implements AutoCloseable {
                 .mapToLong(Amount::getQuantity).sum();
         if (moved != amount.getQuantity()) {
             throw new Refused("reference \"" + reference + "\" is that of an earlier change, " + made.getStx().getId()
-                    + ", of another amount or to another identity; wanted one of its own");
+                    + ", of another amount or to another identity; wanted a new reference");
         }
         return made.getStx().getId().toString();
     }

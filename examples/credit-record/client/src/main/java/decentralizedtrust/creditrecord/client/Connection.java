@@ -31,7 +31,7 @@ final class Connection implements AutoCloseable {
     private final String user;
     private final String password;
     private final Duration timeout;
-    private final Duration patience;
+    private final Duration retryTimeout;
     private final Progress progress;
     private CordaRPCConnection connection;
     private long attempts;
@@ -39,10 +39,10 @@ final class Connection implements AutoCloseable {
     /**
      * @param tls null for a connection without TLS
      * @param timeout how long one attempt may take
-     * @param patience how long a request is repeated
+     * @param retryTimeout how long a request is repeated
      * @param progress is called with the stages of a request; null for none
      */
-    Connection(NetworkHostAndPort node, ClientRpcSslOptions tls, String user, String password, Duration timeout, Duration patience,
+    Connection(NetworkHostAndPort node, ClientRpcSslOptions tls, String user, String password, Duration timeout, Duration retryTimeout,
             Progress progress) {
         // A lost connection is replaced here, so that a load balancer may choose another node.
         CordaRPCClientConfiguration configuration = new CordaRPCClientConfiguration(timeout) {
@@ -56,7 +56,7 @@ final class Connection implements AutoCloseable {
         this.user = user;
         this.password = password;
         this.timeout = timeout;
-        this.patience = patience;
+        this.retryTimeout = retryTimeout;
         this.progress = progress;
     }
 
@@ -67,10 +67,10 @@ final class Connection implements AutoCloseable {
 
     /**
      * @throws Refusal when it is final
-     * @throws Unanswered after {@code patience}; the request may have been processed, or may still be
+     * @throws Unanswered after {@code retryTimeout}; the request may have been processed, or may still be
      */
     <T> T answer(Class<? extends FlowLogic<T>> flow, Object... arguments) throws Refusal, Unanswered, InterruptedException {
-        long deadline = System.nanoTime() + patience.toNanos();
+        long deadline = System.nanoTime() + retryTimeout.toNanos();
         while (true) {
             String reason;
             try {

@@ -69,9 +69,9 @@ public final class CreditRecordClient {
                 description = "For one attempt; default ${DEFAULT-VALUE}.")
         int timeout;
 
-        @Option(names = "--patience", defaultValue = "120", paramLabel = "SECONDS",
+        @Option(names = "--deadline", defaultValue = "120", paramLabel = "SECONDS",
                 description = "How long a request is repeated; default ${DEFAULT-VALUE}.")
-        int patience;
+        int deadline;
 
         @Option(names = "--progress", description = "Also print the node that received the request, and each stage of a change.")
         boolean progress;
@@ -84,7 +84,7 @@ public final class CreditRecordClient {
                 }
                 tls = new ClientRpcSslOptions(trustStore, environment(TRUST_STORE_PASSWORD), "JKS");
             }
-            return new Connection(address, tls, user, environment(PASSWORD), Duration.ofSeconds(timeout), Duration.ofSeconds(patience),
+            return new Connection(address, tls, user, environment(PASSWORD), Duration.ofSeconds(timeout), Duration.ofSeconds(deadline),
                     progress ? new PrintedProgress() : null);
         }
 
@@ -104,15 +104,15 @@ public final class CreditRecordClient {
         @Override
         public void taken(CordaX500Name node) {
             taken = System.nanoTime();
-            tell("node", node.toString());
+            printLine("node", node.toString());
         }
 
         @Override
         public void at(Stage stage) {
-            tell("stage", stage.toString());
+            printLine("stage", stage.toString());
         }
 
-        private void tell(String name, String value) {
+        private void printLine(String name, String value) {
             Map<String, Object> line = new LinkedHashMap<>();
             line.put(name, value);
             line.put("millis", TimeUnit.NANOSECONDS.toMillis(System.nanoTime() - taken));
