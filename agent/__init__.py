@@ -1,1 +1,1 @@
-"""What runs on each node VM."""
+"""The agent, which runs on each node VM."""

@@ -111,7 +111,7 @@ class _Peer:
 
     card: Card
     answer: NetworkInfo | None = None
-    """What it last published of each node on its card."""
+    """The node information that the peer last published."""
     stored: Document | None = None
     """The bank's stored copy of the answer, perhaps of an earlier one."""
     was_read: bool = False
@@ -142,7 +142,7 @@ class Exchange(PeerNetwork):
     _names: frozenset[str] | None = None
     """All peers, as last read from the vault; None before the first read."""
     _own: dict[str, Document] = field(default_factory=dict)
-    """What this bank's nodes publish, by identity."""
+    """The documents of this bank's nodes, by identity."""
     _card: dict[str, Any] | None = None
     _document: Document | None = None
     _offered: bytes | None = None
@@ -444,5 +444,5 @@ class Exchange(PeerNetwork):
 
 
 def _of_nodes(member: str, nodes: Mapping[str, NodeInfo]) -> NetworkInfo:
-    """What is stored of a peer; its card is in the vault, and the network document is stored separately."""
+    """A peer's document as stored: the card is in the vault, and the network document is stored separately."""
     return NetworkInfo(member=member, nodes=tuple(node for _, node in sorted(nodes.items())))

@@ -135,7 +135,7 @@ class Lease:
         self.holder = str(uuid4())
         """Names this lease in database and share; the lease id would let any reader release the lease."""
         self.fault: str | None = None
-        """What was wrong with the record when the lease was acquired; None if nothing was."""
+        """The record's fault when the lease was acquired, if any."""
         self.lost = False
         """Whether the store refused a renewal, or database or share know another holder."""
         self.in_doubt = asyncio.Event()

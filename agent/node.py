@@ -32,7 +32,7 @@ SILENT_SECONDS = 60
 CHECK_SECONDS = 5
 """Interval of readiness checks."""
 _START_CHECK_SECONDS = 1
-"""The same while a node starts."""
+"""Interval of readiness checks while a node starts."""
 RESOURCE_SECONDS = 60
 """Time limit of a resource's answer."""
 REPORT_SECONDS = 3600

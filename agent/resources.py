@@ -147,7 +147,7 @@ class Running(Protocol):
 
     name: str
     ends: Mapping[int, str]
-    """What exit statuses mean, where the platform defines it."""
+    """Meanings of exit statuses that the platform defines."""
 
     async def wait(self) -> int:
         """The exit status, once the process ends."""
@@ -178,7 +178,7 @@ class Roster:
     members: tuple[NetworkMember, ...]
     """Members whose node information is known, even if empty; this bank is among them."""
     troubles: Mapping[str, str]
-    """What is wrong with a member's network information, by its name."""
+    """Faults of members' network information, by member."""
     reached: Mapping[str, bool] = field(default_factory=dict)
     """Whether a node of another member takes a connection, by the member's name."""
 
@@ -253,7 +253,7 @@ class Resources:
     disk_calls: BoundedCalls = field(default_factory=lambda: BoundedCalls("disk"))
     """Runs all calls that touch the disk."""
     prerequisites: Sequence[Prerequisite] = ()
-    """What the VM needs to serve an identity."""
+    """The VM needs these to serve an identity."""
     presence: Presence | None = None
     """None: VMs do not know each other's state."""
     users: NodeUsers | None = None

@@ -25,7 +25,7 @@ APPROVALS = 10
 """Tries to approve an event. Azure starts an event that nobody approved at its time."""
 
 RELEASING = frozenset({"Terminate", "Preempt", "Redeploy", "Reboot"})
-"""These end the node's processes. A Freeze lasts seconds; the lease decides whether it was too long."""
+"""Event types that end the node's processes. A Freeze lasts seconds; the lease decides whether it was too long."""
 
 _EVENTS = ("/metadata/scheduledevents", "2020-07-01")
 _INSTANCE = ("/metadata/instance", "2021-02-01")

@@ -248,7 +248,7 @@ def prerequisites(
     vault: BankVault,
     database: PostgresFence | None,
 ) -> tuple[Prerequisite, ...]:
-    """What the VM needs before it acquires an identity, cheapest check first."""
+    """Checks that a VM passes before it acquires an identity, cheapest first."""
     costly = STANDBY.costly_check_seconds
     return (
         Prerequisite(Cause.SHARE, partial(share_calls, cloud.share.check, cloud.vm)),

@@ -99,7 +99,7 @@ def _plan(program: Path, case: dict[str, Any]) -> _Monitor:
 
 
 def _peak_bytes() -> int:
-    """Of this process's resident set."""
+    """Peak of this process's resident set."""
     if sys.platform == "darwin":
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     # Linux's ru_maxrss starts with the value of the parent process.

@@ -11,7 +11,7 @@ GATEWAY_TIMEOUTS = CustomTimeouts(create="2h", update="2h", delete="2h")
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
-    """Where a component's resources go, and their tags."""
+    """Resource group, region and tags of a component's resources."""
 
     resource_group_name: Input[str]
     """Required. Resource group of all children."""

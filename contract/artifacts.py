@@ -27,7 +27,7 @@ class Artifact(StrictModel):
 
 @dataclass(frozen=True)
 class Installation:
-    """What to install on a VM, or in its image."""
+    """The ledger software to install on a VM, or in its image."""
 
     version: str
     folder: Path

@@ -13,7 +13,7 @@ from contract.models import StrictModel
 
 
 class Approval(StrEnum):
-    """Who approves a request for a name that is on the member's card and belongs to its bank."""
+    """The approver of requests for a name that is on the member's card and belongs to its bank."""
 
     MANUAL = "manual"
     """A person, by the command `approve`."""
@@ -80,7 +80,7 @@ class AuthorityConfiguration(StrictModel):
 
     @property
     def expected_installation(self) -> Installation:
-        """What must be installed on the VM."""
+        """The installation that the VM must have."""
         return Installation(self.version, self.installation, artifact=self.artifact, applications=self.applications)
 
     def to_json(self) -> str:

@@ -153,7 +153,7 @@ GatewayId = Annotated[
     ),
 ]
 _PORT = "[1-9][0-9]{0,4}"
-"""Without leading zeros, so that an address has one spelling."""
+"""A port without leading zeros, so that an address has one spelling."""
 
 
 class GatewayInstance(OpenModel):
@@ -446,7 +446,7 @@ _Refuse = Callable[[str, str], MembershipError]
 
 
 def _excess(card: Mapping[str, Any]) -> tuple[str, str] | None:
-    """What of a card is too large, and what was wanted; None if nothing is."""
+    """The part of a card that is too large, and the limit; None if all fits."""
     nodes = card.get("nodes")
     if isinstance(nodes, list) and len(nodes) > MAX_CARD_NODES:
         return f"it has {len(nodes)} nodes", f"{MAX_CARD_NODES} at most"

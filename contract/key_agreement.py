@@ -17,7 +17,7 @@ _DERIVATION: Final = "decentralized-trust/v1"
 
 
 class Purpose(StrEnum):
-    """What an agreed key is for; keys for different purposes are independent."""
+    """The use of an agreed key; keys for different purposes are independent."""
 
     LINK = "link"
     """The pre-shared key of a VPN connection."""

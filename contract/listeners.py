@@ -10,7 +10,7 @@ PROBE_SECONDS, PROBE_FAILURES = 5, 2
 
 
 class Audience(StrEnum):
-    """Who may open connections to a listener, besides the load balancer's probe."""
+    """Sources of a listener's connections, besides the load balancer's probe."""
 
     PEERS = "peers"
     """The other members, over their links, and this member's own nodes."""

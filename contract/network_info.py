@@ -41,7 +41,7 @@ Base64 = Annotated[bytes, BeforeValidator(_decoded), PlainSerializer(_encoded)]
 
 
 class NodeInfo(OpenModel, strict=True):
-    """What one node publishes about itself."""
+    """A node's own description, as it publishes it."""
 
     legal_name: Annotated[str, StringConstraints(min_length=1, max_length=512)]
     info: Annotated[Base64, Field(min_length=1)]

@@ -44,7 +44,7 @@ class Port:
     base: int
     """The number; unless shared, that of the identity at index 0."""
     audiences: frozenset[Audience] = frozenset()
-    """Who may connect; empty if local."""
+    """Sources of connections; empty if local."""
     scope: Scope = Scope.PER_IDENTITY
 
     def __post_init__(self) -> None:
@@ -156,7 +156,7 @@ class Role:
 
 @dataclass(frozen=True)
 class DatabaseNeeds:
-    """What a platform requires of PostgreSQL."""
+    """A platform's requirements of PostgreSQL."""
 
     version: str
     """Major version of a new server."""
@@ -183,7 +183,7 @@ class Counted(StrEnum):
     """Whose transactions a node counts."""
 
     OWN = "own"
-    """Its own: the sum over a bank's nodes is the bank's."""
+    """The node's own: the sum over a bank's nodes is the bank's."""
     NETWORK = "network"
     """The whole network's: each node counts the same ones, which are no bank's own."""
 

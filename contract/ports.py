@@ -9,4 +9,4 @@ PGBOUNCER_PORT = 6432
 HEALTH_PORT, HEALTH_PATH = 8080, "/health"
 """Health endpoint of each VM, a node's or an authority's."""
 NETWORK_INFO_PORT, NETWORK_INFO_PATH = 8443, "/networkinfo"
-"""Where each member serves its network information."""
+"""Port and path of each member's network information."""

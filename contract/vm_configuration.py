@@ -52,7 +52,7 @@ class Zone(StrictModel):
     registration_url: str
     network_map_url: str
     trust_root: str
-    """Its root certificate, PEM."""
+    """The zone's root certificate, PEM."""
 
 
 class LedgerNetwork(StrictModel):

@@ -1,1 +1,1 @@
-"""What a member's resources cost a month, from the plan of its stack and a dated price list."""
+"""Monthly cost of a member's resources, from the plan of its stack and a dated price list."""

@@ -16,7 +16,7 @@ from lab.azure.stacks import stack_path
 from lab.command import OptionError, Parser, one_of, run
 
 LAST = "last"
-"""What a bill is compared with: that of the last run without a comparison."""
+"""Value of `--against`: the bill of the last run without a comparison."""
 
 
 def main(arguments: Sequence[str]) -> int:

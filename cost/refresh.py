@@ -181,7 +181,7 @@ def _is_of(row: _Row, meter: Meter, region: str, kind: str) -> bool:
 
 @dataclass
 class Refreshed:
-    """What became of a price list."""
+    """The result of a price list's update."""
 
     price_list: PriceList
     read: int = 0

@@ -335,7 +335,7 @@ _COLOURS = tuple(
     f"#{each}"
     for each in "4477aa ee6677 228833 ccbb44 66ccee aa3377 bbbbbb 222222 882255 44aa99 999933 332288".split()
 )
-"""From Paul Tol's schemes, which most colour-blind readers can distinguish."""
+"""Colours of Paul Tol's schemes, which most colour-blind readers can distinguish."""
 _BAR, _GAP, _HEIGHT, _LEFT, _TOP = 90, 60, 320, 20, 76
 _LEGEND = 260
 

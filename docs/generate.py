@@ -122,7 +122,7 @@ class Effect(StrEnum):
     LINKS = "links down"
     """The gateway or a connection changes: peers are unreachable for minutes, or until they have changed too."""
     NEVER = "never"
-    """It is refused."""
+    """The change is refused."""
 
 
 EFFECTS: Mapping[str, Effect] = {
@@ -187,7 +187,7 @@ class Key:
     """One configuration key at any depth."""
 
     path: str
-    """Its path, such as `bank.name`; `peers[].name` for a key of each entry of a list."""
+    """The key's path, such as `bank.name`; `peers[].name` for a key of each entry of a list."""
     field: FieldInfo
     optional_section: str | None
     """The innermost optional section that contains it; None if there is none."""

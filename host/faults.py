@@ -56,7 +56,7 @@ def reason_of(what: str, error: Exception, *expected: type[Exception]) -> str:
 
 
 def place_of(error: Exception) -> str:
-    """Where an exception was raised: folder, file and line."""
+    """Folder, file and line that raised an exception."""
     frames = traceback.extract_tb(error.__traceback__)
     if not frames:
         return "an unknown place"

@@ -16,9 +16,9 @@ class Readiness(IntEnum):
 
     DOWN = 0
     UP = 1
-    """Its processes answer."""
+    """The node's processes answer."""
     READY = 2
-    """It takes part in the network."""
+    """The node takes part in the network."""
 
 
 class State(StrEnum):
@@ -27,13 +27,13 @@ class State(StrEnum):
     STARTING = "starting"
     """The lease store has not answered yet."""
     STANDBY = "standby"
-    """It waits for an identity."""
+    """The VM waits for an identity."""
     HOLDING = "holding"
-    """It holds an identity whose node starts or runs."""
+    """The VM holds an identity whose node starts or runs."""
     DRAINING = "draining"
-    """It holds an identity whose node takes no new work and finishes what it has begun."""
+    """The VM holds an identity whose node takes no new work and finishes its flows."""
     STOPPING = "stopping"
-    """It releases its identity and exits."""
+    """The agent releases its identity and exits."""
 
 
 @dataclass
@@ -46,11 +46,11 @@ class Status:
     epoch: int | None = None
     readiness: Readiness = Readiness.DOWN
     reason: str | None = None
-    """What the agent waits for, or what is wrong; None if nothing is."""
+    """What the agent waits for, or its fault; None if all is well."""
     cause: Cause = Cause.NODE
     """Cause of `reason`; meaningless if that is None. Never `Cause.FAULT`, for which see `faults.recent`."""
     lease: str | None = None
-    """What is wrong with the lease or its record although the node runs; None if nothing is."""
+    """A fault of the lease or its record although the node runs, if any."""
     takeovers: int = 0
     """How often this VM acquired an identity that its last holder had not released."""
     deaths: int = 0

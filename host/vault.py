@@ -100,7 +100,7 @@ class BankVault:
         self._known: dict[str, _Known] = {}
         self._asking: dict[str, asyncio.Lock] = {}
         self._silent_until = 0.0
-        """After a failure, cached secrets are not asked for again until then."""
+        """After a failure: when cached secrets are requested again."""
 
     async def check(self) -> None:
         """Send one request.

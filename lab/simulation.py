@@ -60,15 +60,15 @@ from ledger.software import (
 SHARE_LOCK_SECONDS = 90
 """How long a file server keeps the lock of a lost client."""
 RESTART_SECONDS = 2
-"""After this time systemd restarts an agent."""
+"""Time after which systemd restarts an agent."""
 TIMING = LEASE
 """The agents' lease timing."""
 SHORT_DRAIN_SECONDS = 40
 """Shorter than in production, like all intervals of a node, so that a history contains more of these events."""
 _REFUSALS = 3
-"""After this number of consecutive refusals by its database, a node ends."""
+"""Consecutive refusals by its database that end a node."""
 _UNANSWERED_SECONDS = 90
-"""After so long a node's request has failed, as by the driver's `socketTimeout`: else a service that once hung would
+"""Time limit of a node's request, as the driver's `socketTimeout`: else a service that once hung would
 keep a refused node alive for good."""
 INTERVALS = NodeIntervals(meet=5, stale=20, stagger=15)
 """The intervals of a node, in seconds."""
@@ -339,7 +339,7 @@ class World:
         self.hostile: set[str] = set()
         """Peers that answer with hostile documents."""
         self.uncertified = 0.0
-        """Until this time the nodes' certificates are missing."""
+        """The time until which the nodes' certificates are missing."""
         self.revision = 0
         """A node that was prepared with another revision is stale."""
         self.happened: Counter[str] = Counter()
@@ -1134,9 +1134,9 @@ class Machine:
         self.local_faults: dict[str, str] = {}
         """The VM's failed parts (`LOCAL_FAULTS`) until it is replaced, with the reasons."""
         self._pace = (0.0, 0.0, 1.0)
-        """Its clock: a true time, what the clock showed then, and the clock's rate since."""
+        """The VM's clock: a true time, the clock's time then, and its rate since."""
         self.doubtful_until = 0.0
-        """Until this time another VM may rightly assume that this VM's node has ended."""
+        """The time until which another VM may rightly assume that this VM's node has ended."""
         self.agent: Agent | None = None
         self.status = Status(name)
 
@@ -1403,7 +1403,7 @@ TROUBLE_SECONDS = 120.0
 SETTLED_SECONDS = 15
 """All must be right for this time."""
 HELD_AGAIN_SECONDS = LEASE.lease_seconds + SHARE_LOCK_SECONDS + AVOID_SECONDS + 30
-"""After the last fault: a lease lapses, a lock ends, and a VM waits before it acquires again what it gave up."""
+"""Longest calm: a lease lapses, a lock ends, and a VM waits before it acquires again what it gave up."""
 
 
 def _trouble(world: World) -> None:

@@ -123,7 +123,7 @@ class Process:
     user: int | None = None
     """Number of its user; set by the agent from `Place.user`."""
     ends: Mapping[int, str] = field(default_factory=dict)
-    """What exit statuses mean, where the platform defines it."""
+    """Meanings of exit statuses that the platform defines."""
 
 
 RESTART_STATUS = os.EX_TEMPFAIL

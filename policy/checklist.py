@@ -26,7 +26,7 @@ class Item:
     rules: str
     """Names of the rules."""
     wants: str
-    """What the rules require."""
+    """The requirement of the rules."""
     met_by: Check | None = None
     waived_because: str | None = None
 

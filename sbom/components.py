@@ -27,7 +27,7 @@ class Component:
 
     purl: PackageURL
     used_by: str
-    """What contains or installs the package, such as `programs on VMs`."""
+    """The part that contains or installs the package, such as `programs on VMs`."""
     digests: tuple[str, ...]
     """The SHA-256 of each file that the lock file accepts."""
 

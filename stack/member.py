@@ -37,12 +37,12 @@ class Member:
 
     @cached_property
     def addresses(self) -> AddressPlan:
-        """Its subnets and frontends."""
+        """The member's subnets and frontends."""
         return carve(self.settings.address_space)
 
     @cached_property
     def identities(self) -> tuple[Identity, ...]:
-        """Its ledger nodes."""
+        """The member's ledger nodes."""
         return own_identities(self.settings)
 
     @cached_property

@@ -24,7 +24,7 @@ class _Flaw:
     """Why no connection to a gateway can be made."""
 
     text: str
-    """What is wrong, and what was wanted."""
+    """The fault, and what was wanted."""
     certain: bool = True
     """False if the gateway could not be read, which another principal may be allowed to."""
 

@@ -266,7 +266,7 @@ def _link(settings: Settings, peer: PeerSettings, card: MembershipCard, tenant_i
 
 
 async def _document(peer: PeerSettings) -> tuple[str, object]:
-    """Where the card came from, and the card as decoded JSON; None where the stack has no such output."""
+    """The card's source, and the card as decoded JSON; None where the stack has no such output."""
     if peer.card is not None:
         source = f"file {peer.card}"
         try:

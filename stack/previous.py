@@ -51,7 +51,7 @@ class PreviousUpdate:
     card: object = None
     """The member's own card as JSON; None before the first update."""
     server_offer: ServerOffer | None = None
-    """What the region offered when the database server was created."""
+    """The region's offer when the database server was created."""
     share_gib: int | None = None
     """Provisioned size of the ledger's share in GiB; None before the first update."""
     made_with: MadeWith | None = None

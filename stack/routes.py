@@ -52,7 +52,7 @@ class LearnedRoute(OpenModel):
 
     @property
     def hops(self) -> tuple[int, ...]:
-        """The same without repeats in a row: a gateway may repeat an ASN to make a path longer."""
+        """The path's ASNs without repeats in a row: a gateway may repeat an ASN to make a path longer."""
         return tuple(asn for asn, _ in groupby(self.path))
 
 

@@ -94,7 +94,7 @@ class Size(StrEnum):
 
 
 class HighAvailability(StrEnum):
-    """Where the database's server has its standby, in Azure's words."""
+    """Place of the database server's standby, in Azure's words."""
 
     ZONE_REDUNDANT = "ZoneRedundant"
     SAME_ZONE = "SameZone"
@@ -139,7 +139,7 @@ SIZES: dict[Size, SizeProfile] = {
         needs_zones=True,
     ),
 }
-"""What each value of `size` stands for."""
+"""The defaults by size."""
 
 MIN_VMS, MAX_VMS = 2, 15
 """Node VMs of one member; the scenario's first template had 2 to 15."""
@@ -183,7 +183,7 @@ def _existing_file(path: Path) -> Path:
 
 
 ExistingFile = Annotated[Path, AfterValidator(_existing_file)]
-"""Not pydantic's `FilePath`, whose OSError would end the run."""
+"""A path of an existing file. Pydantic's `FilePath` would end the run with an OSError."""
 
 
 def _certificate(path: Path) -> Path:
@@ -310,7 +310,7 @@ class _Section(BaseModel):
 
 
 class BankSettings(_Section):
-    """Who this member is in the consortium."""
+    """This member's identity in the consortium."""
 
     name: MemberText = Field(
         description="unique in the consortium; lower-case letters, digits and hyphens, 24 at most"
@@ -1058,7 +1058,7 @@ class Settings(_Section):
         return self._server_offer or self.region.server_offer
 
     def with_server_of(self, offer: ServerOffer | None) -> Self:
-        """The same settings for a server that was created with an offer; None: there is no server yet."""
+        """These settings, for a server that was created with `offer`; None: there is no server yet."""
         copy = self.model_copy()
         copy._server_offer = offer
         return copy

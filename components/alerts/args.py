@@ -48,9 +48,9 @@ class PeerInstance:
     """One of the two instances of a peer's VPN gateway."""
 
     public_ip: str
-    """Its address in the tunnels."""
+    """The instance's address in the tunnels."""
     bgp_ip: str
-    """Its address in the BGP sessions."""
+    """The instance's address in the BGP sessions."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,7 +29,7 @@ class AlertRule:
     """1: act at once, since the bank is out of service, or keys may be compromised. 2: act today. 3: look at it in
     working hours."""
     meaning: str
-    """What is wrong, in one or two sentences: start of the mail."""
+    """The problem in one or two sentences: start of the mail."""
     runbook: str
     """File name in `RUNBOOKS`, stated in the mail."""
     source: str

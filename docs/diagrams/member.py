@@ -12,7 +12,7 @@ from stack.settings import HighAvailability
 
 _GATEWAYS = "GatewaySubnet"
 _ORDER = (_GATEWAYS, Subnet.NODES, Subnet.AUTHORITY, Subnet.DATABASE, Subnet.ENDPOINTS)
-"""Of the subnets, by their names in Azure."""
+"""Order of the subnets, by their names in Azure."""
 _PEERS, _APPLICATIONS, _CIRCUIT, _INTERNET, _AZURE = "peers", "applications", "circuit", "internet", "azure"
 _ENDPOINTS = "endpoints"
 _OUTSIDE = {
@@ -213,7 +213,7 @@ class _Member:
             yield Arrow(key_of(vms), key_of(workspace), Line.SERVES)
 
     def services(self) -> Iterator[Arrow]:
-        """From the private endpoints to their services."""
+        """The arrows from the private endpoints to their services."""
         every = {each.id: each for each in self._stack.resources.every}
         for endpoint in self._of("network:PrivateEndpoint"):
             for connection in endpoint.inputs["privateLinkServiceConnections"]:

@@ -51,7 +51,7 @@ class Line(StrEnum):
     LINK = "link"
     """An encrypted or private link between networks."""
     SERVES = "serves"
-    """From a balancer or an endpoint to its targets."""
+    """An arrow from a balancer or an endpoint to its targets."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Group:
     """Objects in one place."""
 
     key: str
-    """As for a box."""
+    """The key by which arrows name the group."""
     scope: Scope
     title: str
     parts: "tuple[Box | Group, ...]"
@@ -82,7 +82,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Arrow:
-    """From one box to another, both by their keys."""
+    """An arrow from a box to another, both by their keys."""
 
     source: str
     target: str

@@ -58,7 +58,7 @@ class Stack:
 
     @property
     def card(self) -> Mapping[str, Any]:
-        """Its membership card."""
+        """The member's card."""
         card: Mapping[str, Any] = self.outputs[CARD_OUTPUT]
         return card
 
@@ -69,7 +69,7 @@ class Stack:
 
     @cached_property
     def subnets(self) -> Mapping[str, StackResource]:
-        """Its subnets, by their names in Azure."""
+        """The member's subnets, by their names in Azure."""
         return {each.inputs["subnetName"]: each for each in self.resources.of("network:Subnet")}
 
     def inside(self, subnet: str, kind: str) -> list[StackResource]:

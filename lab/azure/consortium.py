@@ -211,7 +211,7 @@ class SampleBank:
     source: str
     """Path of its configuration file."""
     peers: list[dict[str, Any]] = field(default_factory=list)
-    """Its peers as configuration lists them."""
+    """The bank's peers in the form of the configuration."""
 
 
 class Consortium:

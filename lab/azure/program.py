@@ -116,17 +116,17 @@ class StackConfiguration:
         return {key: json.loads(other.values[key]) if key in other.values else None for key in sorted(changed)}
 
     def with_peers(self, peers: Sequence[Mapping[str, Any]]) -> "StackConfiguration":
-        """The same configuration with these peers; without a network if its authority is not among them."""
+        """A copy with these peers; without a network if its authority is not among them."""
         values = {**self.values, PEERS_KEY: json.dumps([dict(peer) for peer in peers])}
         return replace(self, values=self._in_a_network_of({str(peer.get("name")) for peer in peers}, values))
 
     def without_peers(self) -> "StackConfiguration":
-        """The same configuration without peers; without a network unless this member is its authority."""
+        """A copy without peers; without a network unless this member is its authority."""
         values = {key: value for key, value in self.values.items() if key != PEERS_KEY}
         return replace(self, values=self._in_a_network_of(set(), values))
 
     def with_open_root(self) -> "StackConfiguration":
-        """The same configuration with an open root, as in a founder's first run; unchanged for other members."""
+        """A copy with an open root, as in a founder's first run; unchanged for other members."""
         ledger = json.loads(self.values.get(LEDGER_KEY, "{}"))
         network = ledger.get("network", {})
         if network.get("authority") != self.member:

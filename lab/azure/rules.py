@@ -1,4 +1,4 @@
-"""What Azure refuses, as data and small functions, each with its source as an abbreviation.
+"""Azure's refusals, as data and small functions, each with its source as an abbreviation.
 
 Sources, below learn.microsoft.com/azure:
     AL azure-monitor/alerts/alerts-create-log-alert-rule

@@ -21,9 +21,9 @@ _TIME_OF_DAY = r"\d\d?:\d\d?:\d\d?(\.\d*)?"
 _DATE = re.compile(rf"(\d{{4}})-(\d\d?)-(\d\d?)([Tt]{_TIME_OF_DAY}(Z|[-+]\d\d:\d\d)| {_TIME_OF_DAY})?")
 _INTEGERS = range(-(2**63), 2**64)
 _EXPONENT_FROM = 1e21
-"""From this value on Go writes a whole number with an exponent."""
+"""Go writes whole numbers from this value on with an exponent."""
 _MAX_VALUES = 100_000
-"""Of a file, with its aliases written out: one of a few lines could take all memory. Go has a bound too."""
+"""Limit of a file's values, aliases written out: a few lines could take all memory. Go has a limit too."""
 
 
 class StackFileError(Exception):

@@ -1,4 +1,4 @@
-"""What Azure Monitor and Cost Management accept: logs, metrics with their dimensions, windows, thresholds, budgets.
+"""Rules of Azure Monitor and Cost Management: logs, metrics with their dimensions, windows, thresholds, budgets.
 
 Each function checks a resource's inputs and returns what is wrong with them, or None.
 """

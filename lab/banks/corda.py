@@ -50,7 +50,7 @@ _FIBERS = Artifact(
 _OPENER = "co/paralleluniverse/common/reflection/ClassLoaderUtil.class"
 """Upstream's class that opens what Quasar reads."""
 _WITHOUT_CACHE, _WITH_CACHE = b"\x2d\x03\xb6", b"\x2d\x04\xb6"
-"""Its bytecode for `setUseCaches(false)`, and for `setUseCaches(true)`."""
+"""Bytecode for `setUseCaches(false)`, and for `setUseCaches(true)`."""
 
 
 def missing() -> str | None:
@@ -99,7 +99,7 @@ def installed(*applications: Artifact) -> Path:
 
 
 def load(*applications: Artifact) -> Installed:
-    """The same installation as an object."""
+    """The installation of `installed` as an object."""
     return Installed.load(installed(*applications))
 
 

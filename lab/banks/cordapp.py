@@ -145,7 +145,7 @@ class Application:
     password: str
     trust_store: Path
     host: Host
-    """Where the application server runs."""
+    """The host of the application server."""
 
     def ask(self, command: str, **options: object) -> list[dict[str, Any]]:
         """Run one of the client's commands; returns its output, one document for each line.

@@ -127,9 +127,9 @@ class Takeover:
     """Duration of an identity's takeover, in seconds from the death of its VM."""
 
     leased: float
-    """Until another VM has acquired its lease: the agents' part."""
+    """Seconds until another VM has acquired the lease: the agents' part."""
     ready: float
-    """Until its node is ready there, including the ledger's part."""
+    """Seconds until the node is ready there, including the ledger's part."""
 
     def __str__(self) -> str:
         return f"taken over in {self.ready:.0f} s, {self.leased:.0f} s of them without a holder"
@@ -465,7 +465,7 @@ class Scenario:
 
 
 def missing() -> str | None:
-    """What this machine lacks; None if nothing."""
+    """The prerequisite that this machine lacks, if any."""
     if reason := corda.missing():
         return reason
     if not npm.available():

@@ -31,13 +31,13 @@ class Speaker:
     address: IPv4Address
     asn: int
     space: IPv4Network
-    """Its network, of which it takes no route from anybody."""
+    """The member's network; the router accepts no route to it."""
     neighbors: tuple[Neighbor, ...]
     announces: bool = True
     """Whether it announces its network."""
 
     def configuration(self) -> str:
-        """As FRR's.
+        """The configuration of FRR.
 
         As documented in "BGP and routing" of learn.microsoft.com/azure/vpn-gateway/vpn-gateway-vpn-faq: a gateway
         announces its network and the routes that it learned, accepts no route to a part of its own network, and
@@ -143,6 +143,6 @@ class Frr:
         }
 
     def _say(self, *commands: str) -> str:
-        """What `vtysh` answers to commands."""
+        """The answer of `vtysh` to commands."""
         each = [part for command in commands for part in ("-c", command)]
         return self._namespace.run("vtysh", "--vty_socket", str(self._folder), *each)

@@ -131,7 +131,7 @@ class RunningInstance:
         internet, _ = mesh.internet.connect(self.namespace.name, self.namespace, _OUTSIDE)
         network, ours = member.namespace.connect(self._device, self.namespace, "network")
         self.way = f"nexthop via {ours} dev {self._device}"
-        """Its member network's route to the instance."""
+        """The member network's route to the instance."""
         mesh.internet.ip(f"route add {self.plan.public_ip} via {internet + 1}")
         member.namespace.ip(f"route add {self.plan.bgp_ip} via {ours}")
         self.namespace.ip(
@@ -252,7 +252,7 @@ class RunningMember:
 
     @property
     def tunnels(self) -> list[Tunnel]:
-        """Its ends of all tunnels."""
+        """The gateway's ends of all tunnels."""
         return [tunnel for instance in self.instances for tunnel in instance.tunnels]
 
     def learned_routes(self) -> list[dict[str, Any]]:
@@ -376,7 +376,7 @@ class Mesh:
 
 
 def missing() -> str | None:
-    """What this machine lacks; None if nothing."""
+    """The prerequisite that this machine lacks, if any."""
     if os.geteuid() != 0:
         return "not root, who alone makes network namespaces"
     programs = ("ip", "nft", "nsenter", "setpriv", "vtysh")

@@ -19,7 +19,7 @@ class Instance:
 
     public_ip: IPv4Address
     bgp_ip: IPv4Address
-    """Its BGP address, in its virtual network."""
+    """The instance's BGP address, in the virtual network."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class MemberPlan:
 
     @property
     def card(self) -> Mapping[str, Any]:
-        """Its membership card, the public part of this."""
+        """The member's card, the public part of the plan."""
         card: Mapping[str, Any] = self.outputs["member"]
         return card
 

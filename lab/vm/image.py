@@ -78,7 +78,7 @@ class Image:
 
     @property
     def warm_disk(self) -> Path:
-        """The same with the wheels installed, which takes a guest minutes."""
+        """The guest's disk with the wheels installed, which takes minutes."""
         return self.folder / "warm.raw"
 
     @property

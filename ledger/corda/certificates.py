@@ -69,7 +69,7 @@ _X500_ORDER = {
     "CN": NameOID.COMMON_NAME,
 }
 CHAINS_SCHEMA = "1.0"
-"""Of the document of an identity's certificates."""
+"""MAJOR.MINOR of the document of an identity's certificates."""
 
 
 class CertificateError(ValueError):
@@ -167,7 +167,7 @@ def make_keys() -> dict[str, bytes]:
 
 
 def read_key(keys: Mapping[str, bytes], name: str) -> ec.EllipticCurvePrivateKey:
-    """One of an identity's keys.
+    """A private key of an identity's secret.
 
     Raises:
         CertificateError: the blob is no P-256 key; the message does not quote it.

@@ -115,7 +115,7 @@ _STATEMENT_SECONDS = 60
 _UNANSWERED_SECONDS = 90
 """Longer than any statement of a running node; a migration's may take longer."""
 _OUTAGE_SECONDS = 40
-"""After so many seconds without the database a node is not ready, whatever its pool says."""
+"""A node without the database for so long is not ready, whatever its pool reports."""
 _REFRESH_LIMIT_SECONDS = 75
 """Longer than a statement may take."""
 _TOOL_START_SECONDS = 15
@@ -179,7 +179,7 @@ class _Start:
     timeouts: int = 0
     """How often the node got no connection from its pool in time, as last reported."""
     timeouts_before: int = 0
-    """The same when the database last answered the agent."""
+    """`timeouts` when the database last answered the agent."""
     server_run: tuple[Any, ...] | None = None
     """The server's run (`_SERVER_RUN`) before the node's start."""
     wanted: float = 0.0
@@ -360,7 +360,7 @@ class CordaSoftware(Software):
         return document
 
     async def _verify_parameters(self, installed: Installed, document: bytes) -> dict[str, Any]:
-        """What signed parameters say; the node itself verifies them at each start, too."""
+        """The signed parameters' content; the node verifies them at each start, too."""
         if self._read[0] != document:
             given = {
                 "document": base64.b64encode(document).decode(),

@@ -25,7 +25,7 @@ _START_SECONDS = 120
 
 @dataclass(frozen=True)
 class AzureFront:
-    """Where a blob service is as on Azure: over TLS, for tokens of Entra's too, of which it verifies no signature."""
+    """A blob service as on Azure: over TLS, also for Entra's tokens, whose signatures it does not verify."""
 
     address: str
     account: str

@@ -78,7 +78,7 @@ KEYS_AT_MOST = 8
 ROOT_LOOK_SECONDS = 300.0
 """Interval of checking whether the root key is open, while nothing waits for it."""
 ROOT_URGENT = timedelta(days=30)
-"""Before the end of anything that only the root key renews, an operator is asked to open the root."""
+"""An operator must open the root so long before the end of anything that only the root key renews."""
 
 _REQUESTS, _OPEN, _NONCES = "requests/", "open/", "nonces/"
 """Prefixes of blob names; `open/` has a blob per undecided request."""
@@ -129,7 +129,7 @@ class Lifetimes:
     """Validity of what an authority signs."""
 
     root: timedelta = timedelta(days=7300)
-    """Also of the certificate that signs parameters: 20 years, since members never replace them."""
+    """Lifetime of the root and of the certificate that signs parameters: members never replace them."""
     identity_ca: timedelta = timedelta(days=3650)
     """Renewed once in a root's life."""
     issued: timedelta = LIFETIME
