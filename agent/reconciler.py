@@ -4,7 +4,6 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -110,11 +109,8 @@ class MemberReconciler:
         for name in sorted(noted - roster.names):
             if why := await self._done(self._expel(name)):
                 troubles[name] = f"can't be expelled: {why}"
-        own = {self._published.content} if self._published else set()
         for member in roster.members:
-            # A node knows itself.
-            others = tuple(info for info in member.infos if info not in own)
-            if why := await self._admit(replace(member, infos=others)):
+            if why := await self._admit(member):
                 troubles.setdefault(member.name, why)
         for name, why in (await self._cut_off(roster.members)).items():
             troubles.setdefault(name, why)

@@ -32,7 +32,7 @@ def some_history_is_broken(
 
 
 def test_without_the_fence_of_the_database_an_older_epoch_commits(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def no_fence(self: Database, identity: str, epoch: int, holder: str, *, known: bool) -> Any:
+    async def no_fence(self: Database, identity: str, epoch: int, holder: str, *, existed: bool) -> Any:
         self._world.stored[identity].passwords[epoch] = holder
         return DatabaseAccess("database", 5432, identity, "role", holder)
 
@@ -124,7 +124,7 @@ def test_without_a_proof_an_isolated_holder_keeps_running(monkeypatch: pytest.Mo
 
 
 def test_without_the_fence_an_isolated_holder_commits_beside_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def no_fence(self: Database, identity: str, epoch: int, holder: str, *, known: bool) -> Any:
+    async def no_fence(self: Database, identity: str, epoch: int, holder: str, *, existed: bool) -> Any:
         self._world.stored[identity].passwords[epoch] = holder
         self._world.stored[identity].roles[epoch] = holder
         return DatabaseAccess("database", 5432, identity, "role", holder)

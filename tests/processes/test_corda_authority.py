@@ -156,7 +156,7 @@ def test_a_first_network_is_made_from_nothing_but_keys_in_the_vault(play, tmp_pa
             assert parameters is not None
             read = json.loads(parameters)
             assert read["epoch"] == 1
-            assert read["changed notaries"] == ["OU=node-1,O=Bank A,L=London,C=GB"], (
+            assert read["notaries"] == ["OU=node-1,O=Bank A,L=London,C=GB"], (
                 "the notary has the name in its certificate"
             )
             assert parameters == await bank_a.enrolment.network_parameters(epoch_of), "all nodes get the same file"
@@ -1285,7 +1285,7 @@ def test_cordas_own_code_accepts_the_parameters_that_the_vaults_key_signed(play)
             assert (read["maxMessageSize"], read["maxTransactionSize"], read["eventHorizonDays"]) == (
                 10_485_760, 524_288_000, 30
             )  # fmt: skip
-            (notary,) = read["changed notaries"]
+            (notary,) = read["notaries"]
             assert notary["legalName"] == NOTARY, "CordaX500Name reads the certificate's name as configured"
             assert not notary["validating"]
             key = chains.identity[0].public_key()
@@ -1473,7 +1473,7 @@ def test_the_configuration_is_read_as_the_deployment_writes_it(tmp_path, tls):
     }  # fmt: skip
     for key, value, match in (
         ("approval", "never", "approval: 'never'"),
-        ("changed notaries", ["O=x"], "notaries.0"),
+        ("notaries", ["O=x"], "notaries.0"),
         ("subject", "OU=a, O=Bank A, L=London, C=GB", "subject"),
         ("crlUrl", "ftp://x", "crlUrl"),
         ("more", 1, "more"),
