@@ -185,7 +185,7 @@ def test_a_first_network_is_made_from_nothing_but_keys_in_the_vault(play, tmp_pa
             )
             issued = next(each for each in recorded if each["decision"] == "issued" and each["member"] == "bank-b")
             assert set(issued) == {
-                "with the time", "decision", "member", "legal_name", "role", "key", "by", "serial", "expires"
+                "when", "decision", "member", "legal_name", "role", "key", "by", "serial", "expires"
             }, "member, name, key and time are recorded"  # fmt: skip
             asked = len(made.vault.served)
             for number in (1, 2):
