@@ -1,19 +1,21 @@
 """Azure's Scheduled Events: notices that this VM is about to end, in time to release the identity first."""
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Annotated, Any, TypeVar
+from http import HTTPStatus
+from typing import Annotated, TypeVar
 
-import aiohttp
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_pascal
 
 from contract.models import FIRST_FAULT_ONLY
+from host.errors import UnavailableError
 from host.faults import reason_of
-from host.http import MAX_ANSWER_BYTES
+from host.http import TooLargeError, ask
 
 METADATA_SERVICE = "http://169.254.169.254"
 """learn.microsoft.com/azure/virtual-machines/linux/scheduled-events"""
@@ -30,9 +32,8 @@ RELEASING = frozenset({"Terminate", "Preempt", "Redeploy", "Reboot"})
 _EVENTS = ("/metadata/scheduledevents", "2020-07-01")
 _INSTANCE = ("/metadata/instance", "2021-02-01")
 
-_CHUNK = 64 * 1024
 # ValueError: the answer is malformed.
-_OUTAGES = (aiohttp.ClientError, TimeoutError, OSError, ValueError)
+_OUTAGES = (TooLargeError, ValueError)
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -85,14 +86,13 @@ class ScheduledEvents:
 
     def __init__(
         self,
-        session: aiohttp.ClientSession,
         base_url: str = METADATA_SERVICE,
         *,
         poll_seconds: float = POLL_SECONDS,
         first_answer_seconds: float = FIRST_ANSWER_SECONDS,
         answer_seconds: float = METADATA_SECONDS,
     ) -> None:
-        self._session, self._base_url, self._poll_seconds = session, base_url, poll_seconds
+        self._base_url, self._poll_seconds = base_url, poll_seconds
         self._first_answer_seconds, self._answer_seconds = first_answer_seconds, answer_seconds
 
     async def releases(self) -> AsyncIterator[Event]:
@@ -113,9 +113,10 @@ class ScheduledEvents:
 
     async def approve(self, event_id: str) -> None:
         """Have an event start now instead of at its time. Never raises; after `APPROVALS` failures it gives up."""
+        body = json.dumps({"StartRequests": [{"EventId": event_id}]}).encode()
         for _ in range(APPROVALS):
             try:
-                await self._request("POST", _EVENTS, self._answer_seconds, {"StartRequests": [{"EventId": event_id}]})
+                await self._request("POST", _EVENTS, self._answer_seconds, body)
             except Exception as error:
                 log.warning("event %s can't be approved: %s", event_id, reason_of("approval", error, *_OUTAGES))
                 await asyncio.sleep(self._poll_seconds)
@@ -139,20 +140,18 @@ class ScheduledEvents:
                     log.info("%s answers again", question[0])
                 return answer
 
-    async def _request(self, method: str, question: tuple[str, str], seconds: float, body: Any = None) -> bytes:
+    async def _request(
+        self, method: str, question: tuple[str, str], seconds: float, body: bytes | None = None
+    ) -> bytes:
         path, version = question
-        async with self._session.request(
-            method,
-            self._base_url + path,
-            params={"api-version": version},
-            headers={"Metadata": "true"},
-            json=body,
-            timeout=aiohttp.ClientTimeout(total=seconds),
-            raise_for_status=True,
-        ) as response:
-            content = bytearray()
-            async for chunk in response.content.iter_chunked(_CHUNK):
-                content += chunk
-                if len(content) > MAX_ANSWER_BYTES:
-                    raise ValueError(f"more than {MAX_ANSWER_BYTES} bytes")
-            return bytes(content)
+        answer = await ask(
+            f"{self._base_url}{path}?api-version={version}",
+            True,
+            method=method,
+            body=body,
+            headers={"Metadata": "true", "Content-Type": "application/json"},
+            seconds=seconds,
+        )
+        if answer.status != HTTPStatus.OK:
+            raise UnavailableError(f"status {answer.status}")
+        return answer.body

@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from aiohttp import ClientSession
 from azure.identity.aio import ManagedIdentityCredential
 from azure.keyvault.secrets.aio import SecretClient
 from azure.storage.blob.aio import ContainerClient
@@ -175,7 +174,7 @@ async def azure(configuration: AgentConfiguration) -> AsyncIterator[Cloud]:
             administrator=administrator,
             share=LedgerShare(configuration.share, users=NODE_USERS, identities=configuration.identities),
             disk=LocalDisk(Path(os.environ["STATE_DIRECTORY"]), Path(os.environ["RUNTIME_DIRECTORY"])),
-            notices=ScheduledEvents(await clients.enter_async_context(ClientSession())),
+            notices=ScheduledEvents(),
             users=NodeUsers(),
             telemetry=partial(metrics.send, to, configuration.client_id) if to else None,
         )

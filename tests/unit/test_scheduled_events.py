@@ -1,6 +1,8 @@
 """Azure's Scheduled Events: a metadata service on localhost."""
 
 import asyncio
+import gzip
+import json
 import logging
 from collections.abc import Callable
 from contextlib import asynccontextmanager
@@ -8,11 +10,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-import aiohttp
 import pytest
 from aiohttp import web
 
 from agent.scheduled_events import Event, ScheduledEvents
+from host.http import MAX_ANSWER_BYTES
 
 VM = "bank-a_0"
 
@@ -56,12 +58,23 @@ class MetadataService:
         self.approved += [each["EventId"] for each in (await request.json())["StartRequests"]]
         return web.Response()
 
+    @staticmethod
+    async def elsewhere(_: web.Request) -> web.Response:
+        return web.json_response({"Events": [event(9)]})
+
     def _check(self, request: web.Request, version: str) -> None:
         self.asked += 1
         if request.headers.get("Metadata") != "true" or request.query.get("api-version") != version:
             raise web.HTTPBadRequest
         if self.fault == "nonsense":
             raise web.HTTPOk(text="<html>")
+        if self.fault == "redirect":
+            raise web.HTTPFound("/elsewhere")
+        if self.fault == "packed":
+            packed = gzip.compress(json.dumps({"Events": [event(9)]}).encode())
+            raise web.HTTPOk(body=packed, headers={"Content-Encoding": "gzip"})
+        if self.fault == "endless":
+            raise web.HTTPOk(body=b" " * (MAX_ANSWER_BYTES + 1))
         if self.fault:
             raise web.HTTPServiceUnavailable
 
@@ -69,6 +82,7 @@ class MetadataService:
     async def serving(self, port: int = 0):
         application = web.Application()
         application.router.add_get("/metadata/instance", self.instance)
+        application.router.add_get("/elsewhere", self.elsewhere)
         application.router.add_get("/metadata/scheduledevents", self.read)
         application.router.add_post("/metadata/scheduledevents", self.start)
         runner = web.AppRunner(application, shutdown_timeout=0.05)
@@ -82,9 +96,9 @@ class MetadataService:
 
 
 class Listener:
-    def __init__(self, session: aiohttp.ClientSession, port: int) -> None:
+    def __init__(self, port: int) -> None:
         self.azure = ScheduledEvents(
-            session, f"http://127.0.0.1:{port}", poll_seconds=0.01, first_answer_seconds=2, answer_seconds=0.2
+            f"http://127.0.0.1:{port}", poll_seconds=0.01, first_answer_seconds=2, answer_seconds=0.2
         )
         self.received: list[Event] = []
 
@@ -116,7 +130,7 @@ async def polls(service: MetadataService, count: int = 3) -> None:
 def test_a_termination_of_this_vm_is_reported_once_and_approved():
     async def history() -> None:
         service = MetadataService([event(1, "Terminate", "bank-a_1", "bank-a_00")])
-        async with service.serving() as port, aiohttp.ClientSession() as session, Listener(session, port) as listener:
+        async with service.serving() as port, Listener(port) as listener:
             await polls(service)
             assert not listener.received, "another VM's event is ignored"
             service.events.append(event(2, "Terminate", "bank-a_1", VM.upper()))
@@ -139,7 +153,7 @@ def test_a_termination_of_this_vm_is_reported_once_and_approved():
 def test_only_events_that_end_the_node_release_the_identity(kind, releases):
     async def history() -> None:
         service = MetadataService([event(1, kind), event(2, status="Started")])
-        async with service.serving() as port, aiohttp.ClientSession() as session, Listener(session, port) as listener:
+        async with service.serving() as port, Listener(port) as listener:
             await until(lambda: listener.received)
             received = [each.event_id for each in listener.received]
             assert ("event-1" in received) == releases, "a frozen VM continues after a few seconds"
@@ -151,7 +165,7 @@ def test_only_events_that_end_the_node_release_the_identity(kind, releases):
 def test_the_first_answer_may_take_long():
     async def history() -> None:
         service = MetadataService([event(1)], slow=0.5)
-        async with service.serving() as port, aiohttp.ClientSession() as session, Listener(session, port) as listener:
+        async with service.serving() as port, Listener(port) as listener:
             await until(lambda: listener.received)
             assert service.asked <= 4, "a slow answer is awaited, not requested again"
             service.slow = 10
@@ -161,13 +175,13 @@ def test_the_first_answer_may_take_long():
     asyncio.run(history())
 
 
-@pytest.mark.parametrize("fault", ["503", "nonsense"])
+@pytest.mark.parametrize("fault", ["503", "nonsense", "redirect", "packed", "endless"])
 def test_an_outage_is_logged_once_and_then_recovered_from(fault, caplog):
     caplog.set_level(logging.INFO, "agent.scheduled_events")
 
     async def history() -> None:
         service = MetadataService(fault=fault)
-        async with service.serving() as port, aiohttp.ClientSession() as session, Listener(session, port) as listener:
+        async with service.serving() as port, Listener(port) as listener:
             await polls(service)
             service.fault = None
             await polls(service)
@@ -175,6 +189,7 @@ def test_an_outage_is_logged_once_and_then_recovered_from(fault, caplog):
             await polls(service, 10)
             service.fault, service.events = None, [event(1)]
             await until(lambda: listener.received)
+            assert [each.event_id for each in listener.received] == ["event-1"], "nothing else was an answer"
 
     asyncio.run(history())
     said = [record.getMessage() for record in caplog.records if "/metadata/scheduledevents" in record.getMessage()]
@@ -186,7 +201,7 @@ def test_the_listener_waits_for_a_missing_service():
         service = MetadataService()
         async with service.serving() as port:
             pass
-        async with aiohttp.ClientSession() as session, Listener(session, port) as listener:
+        async with Listener(port) as listener:
             await asyncio.sleep(0.05)
             async with service.serving(port):
                 await polls(service)
@@ -201,8 +216,8 @@ def test_the_listener_waits_for_a_missing_service():
 def test_an_approval_is_retried_through_a_short_outage_and_abandoned_in_a_long_one():
     async def history() -> None:
         service = MetadataService(fault="503")
-        async with service.serving() as port, aiohttp.ClientSession() as session:
-            azure = ScheduledEvents(session, f"http://127.0.0.1:{port}", poll_seconds=0.02)
+        async with service.serving() as port:
+            azure = ScheduledEvents(f"http://127.0.0.1:{port}", poll_seconds=0.02)
             approving = asyncio.create_task(azure.approve("event-1"))
             await polls(service, 2)
             service.fault = None
