@@ -146,7 +146,7 @@ class Agent:
                 self._status.cause = Cause.LEASES
                 log.warning("%s", self._status.reason)
             # All standbys together ask as often as one alone would; the random factor spreads them.
-            pause = STANDBY.poll_seconds * self._standbys
+            pause = min(STANDBY.poll_seconds * self._standbys, STANDBY.longest_poll_seconds)
             if self._prerequisites.lacks:
                 pause = STANDBY.recheck_seconds
             await asyncio.sleep(pause * self._rng.uniform(0.6, 1.0))

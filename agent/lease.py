@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Annotated, Protocol
 from uuid import uuid4
 
-from pydantic import Field, ValidationError
+from pydantic import Field, StringConstraints, ValidationError
 
 from contract.models import FIRST_FAULT_ONLY, StrictModel, first_fault
 from contract.timing import FAILSAFE, LEASE, LeaseTiming
@@ -18,9 +18,9 @@ from host.faults import reason_of
 _HISTORY = 100
 MAX_RECORD_BYTES = 1024 * 1024
 """Fifty times the size of a record with a full history."""
-_MAX_EPOCH = 10**15
-"""A record with a higher epoch was edited, since no identity changes hands so often; above it the next epochs would
-have no room."""
+MAX_EPOCH = 10**6
+"""The highest epoch that counts in a record, since no identity changes hands so often. Above it only database and
+share say the epoch, as if the record were lost: no edit uses the numbers up."""
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ class LeaseRefusedError(ResourceError):
     """The store decided: another VM holds the lease, or this VM no longer does."""
 
 
-Epoch = Annotated[int, Field(ge=0, lt=2**53, strict=True)]
+Epoch = Annotated[int, Field(ge=0, strict=True)]
 
 
 class LeaseDeniedError(UnavailableError):
@@ -40,7 +40,7 @@ class Tenure(StrictModel):
     """One VM's term as holder of an identity. Times are UTC in ISO 8601."""
 
     epoch: Epoch
-    vm: str
+    vm: Annotated[str, StringConstraints(pattern=r"^[ -~]{1,255}$")]
     since: str
     until: str | None = None
     """When the VM released the identity; None if it did not say so."""
@@ -50,15 +50,16 @@ class Tenure(StrictModel):
 class IdentityRecord(StrictModel):
     """The JSON in an identity's blob: the only record of who held the identity when, and in which epoch."""
 
-    epoch: Annotated[Epoch, Field(le=_MAX_EPOCH)] = 0
-    keys: str | None = None
+    epoch: Epoch = 0
+    keys: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{1,64}$")] | None = None
     """SHA-256 of the identity's key document in the vault; None before there is any."""
-    history: Annotated[tuple[Tenure, ...], FIRST_FAULT_ONLY] = ()
+    history: Annotated[tuple[Tenure, ...], FIRST_FAULT_ONLY, Field(max_length=_HISTORY)] = ()
     """The last 100 tenures, oldest first."""
 
     def acquired(self, vm: str, at: str, above: int = 0) -> "IdentityRecord":
-        """The record with a new holder, whose epoch is one above both the record's and `above`."""
-        tenure = Tenure(epoch=max(self.epoch, above) + 1, vm=vm, since=at)
+        """The record with a new holder, whose epoch is one above both the record's, if that counts, and `above`."""
+        known = self.epoch if self.epoch <= MAX_EPOCH else 0
+        tenure = Tenure(epoch=max(known, above) + 1, vm=vm, since=at)
         return self.model_copy(update={"epoch": tenure.epoch, "history": (*self.history, tenure)[-_HISTORY:]})
 
     def released(self, at: str, why: str) -> "IdentityRecord":

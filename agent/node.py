@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from agent.deaths import DEATHS_BEFORE_DELAY, STEADY_SECONDS, Deaths
-from agent.lease import Lease
+from agent.lease import MAX_EPOCH, Lease
 from agent.reconciler import MemberReconciler
 from agent.resources import Folder, Resources, Running
 from contract.identities import Identity
@@ -297,7 +297,8 @@ class Node:
                 # The record comes first: a late holder can't write it, so it cannot outbid the rightful holder.
                 await self._lease.raise_epoch(newer.epoch, str(newer))
                 self._status.epoch = self._lease.epoch
-                self._report(f"{newer}: the record of {self._identity.name} was lost, restored or edited")
+                if newer.epoch <= MAX_EPOCH:
+                    self._report(f"{newer}: the record of {self._identity.name} was lost, restored or edited")
             else:
                 return access, self._folder
 

@@ -14,6 +14,7 @@ import pytest
 from azure.storage.blob import BlobLeaseClient
 
 from agent.database import PostgresFence
+from agent.lease import IdentityRecord, Tenure
 from contract.timing import FAILSAFE, LEASE
 from lab import echo
 from lab.banks import azurite, npm, postgres
@@ -139,3 +140,32 @@ def test_a_lost_record_costs_seconds_and_no_commits(bank: tuple[Bank, Any]) -> N
     assert record.history[0].why
     assert "epoch 1 has a role of another holder" in record.history[0].why, "the record has the reason"
     assert any("lost, restored or edited" in str(vm.health().get("lease")) for vm in vms)
+
+
+def test_an_epoch_that_somebody_wrote_reaches_neither_database_nor_share(bank: tuple[Bank, Any]) -> None:
+    made, _ = bank
+    vms = [made.start(HOST)]
+    eventually(lambda: ready(vms[0]) and made.commits(), "the first node")
+    with made.container("leases") as container:
+        blob = container.get_blob_client(IDENTITY)
+        BlobLeaseClient(blob).break_lease(0)
+        tenure = Tenure(epoch=10**15, vm="vm-9", since="9999-12-31T23:59:59.000+00:00")
+        edited = IdentityRecord(epoch=tenure.epoch, history=(tenure,))
+        blob.upload_blob(edited.to_json(), overwrite=True)
+    # A standby would acquire the lease between both requests.
+    vms.append(made.start(loopback(2)))
+    began = time.monotonic()
+    eventually(lambda: made.commits().get(2), "commits of the next epoch")
+    print(f"in service again after {time.monotonic() - began:.1f} s")
+    first = made.commits()[1]
+    assert [each.epoch for each in made.record().history] == [10**15, 1, 2]
+    assert any("lost, restored or edited" in str(vm.health().get("lease")) for vm in vms)
+
+    holder = eventually(lambda: next((vm for vm in vms if ready(vm)), None), "the second node")
+    holder.end()
+    eventually(lambda: made.commits().get(3), "commits of the epoch after it")
+    assert made.commits().keys() == {1, 2, 3}
+    assert made.commits()[1] == first, "the first holder commits nothing more"
+    assert not any(vm.health().get("lease") for vm in vms if vm is not holder), (
+        "a later takeover meets a whole record"
+    )

@@ -9,10 +9,12 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from azure.storage.blob import ContainerClient
+from psycopg.errors import UndefinedTable
 
 from agent.lease import IdentityRecord
 from lab.banks import postgres
@@ -156,8 +158,10 @@ class Bank:
 
     def commits(self) -> dict[int, int]:
         assert self.server
-        with self.server.connect(IDENTITY) as connection:
+        # A node is ready shortly before it has created its table.
+        with suppress(UndefinedTable), self.server.connect(IDENTITY) as connection:
             return dict(connection.execute("SELECT epoch, count(*) FROM commits GROUP BY epoch").fetchall())
+        return {}
 
     def end(self) -> None:
         for vm in self.vms:

@@ -1,9 +1,11 @@
 """The agent's promises over random histories in virtual time."""
 
 import asyncio
+import json
 import os
 import random
 from collections import Counter
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, TypedDict
 from unittest.mock import Mock
@@ -12,6 +14,7 @@ import pytest
 
 from agent import agent, node
 from agent.agent import MAX_FAILED_STARTS
+from agent.lease import MAX_EPOCH
 from agent.resources import NodeIntervals
 from contract.metrics import Cause
 from contract.timing import LEASE, STANDBY
@@ -24,6 +27,7 @@ from lab.simulation import (
     LOCAL_FAULTS,
     PEERS,
     TROUBLE_SECONDS,
+    Blob,
     SimulatedSoftware,
     World,
     damage,
@@ -194,6 +198,89 @@ def test_a_damaged_record_is_reported_for_an_hour(monkeypatch: pytest.MonkeyPatc
     assert late == [None, None], "a permanent alert hides the next one"
 
 
+def claims(epoch: int, /, **changes: Any) -> bytes:
+    """A record as an agent would have written it in this epoch, with changed properties."""
+    tenure = {"epoch": epoch, "vm": "vm-1", "since": "2026-01-01T00:00:00.000+00:00", "until": None, "why": None}
+    return json.dumps({"epoch": epoch, "keys": None, "history": [tenure]} | changes).encode()
+
+
+TENURES = json.loads(claims(3))["history"] * 7000
+EDITS = {
+    "no JSON": b"{",
+    "no text": b"\xff\xfe\x00",
+    "deep": b"[" * 100_000,
+    "nothing": b"",
+    "null": b"null",
+    "no property": b"{}",
+    "negative": claims(-1),
+    "a fraction": claims(7, epoch=7.5),
+    "a float": claims(7, epoch=1e15),
+    "a text": claims(7, epoch="7"),
+    "10^15": claims(10**15),
+    "2^52": claims(2**52),
+    "2^53": claims(2**53),
+    "10^5000": claims(7).replace(b"7", b"1" + b"0" * 5000),
+    "twice": b'{"epoch": 1, "epoch": 1000000000000000}',
+    "a tenure without its VM": claims(7, history=[{"epoch": 7}]),
+    "a line more": claims(7, history=[TENURES[0] | {"vm": "vm-2\n<0>the bank is closed"}]),
+    "a long name": claims(7, history=[TENURES[0] | {"vm": "v" * 900_000}]),
+    "keys that are no hash": claims(7, keys="deleted\nor not"),
+    "many tenures": claims(7, history=TENURES),
+    "a property more": claims(7, more=1),
+}
+PLAUSIBLE = {
+    "another holder": claims(7, history=[TENURES[0] | {"vm": "vm-2"}]),
+    "the year 9999": claims(7, history=[TENURES[0] | {"since": "9999-12-31T23:59:59Z", "until": "x"}]),
+    "a later epoch": claims(7),
+    "the highest epoch": claims(MAX_EPOCH),
+}
+"""Edits that an agent can't tell from its own records: they harm nothing."""
+
+
+@pytest.mark.parametrize("edit", (EDITS | PLAUSIBLE).values(), ids=EDITS | PLAUSIBLE)
+def test_an_edited_record_harms_one_takeover_only(edit: bytes) -> None:
+    seconds, reported = list[float](), list[set[str | None]]()
+
+    async def takeovers(world: World) -> None:
+        seconds.extend(await damage(world, partial(World.edit, content=edit)))
+        for _ in range(3):
+            await asyncio.sleep(30)
+            reported.append({vm.status.lease for vm in world.machines if vm.running})
+            before = dict(world.takings)
+            for vm in [vm for vm in world.machines if vm.running]:
+                vm.end("is killed", restart=LEASE.lease_seconds)
+            since = world.loop.time()
+            while any(world.takings[name] == before[name] for name in world.names):
+                await asyncio.sleep(0.5)
+                assert world.loop.time() < since + 600, f"{before} and not again"
+            seconds.append(world.loop.time() - since)
+        for name in world.names:
+            assert max(world.kept[name].roles) < MAX_EPOCH + 50, "an edit does not use the numbers up"
+
+    outcome = play(1, trouble=takeovers)
+    assert not outcome.violations, story(outcome)
+    assert not outcome.unheld, story(outcome)
+    assert max(seconds) < 120, f"{seconds} s until each identity has a node again; wanted less than 120"
+    said = reported[0] - ({None} if edit in PLAUSIBLE.values() else set())
+    assert all(each and len(each) < 500 for each in said), f"{said}: somebody should find out who did it"
+    assert reported[1:] == [{None}, {None}], "the record is whole from then on"
+
+
+def test_a_high_epoch_that_an_earlier_version_believed_is_reported_no_more() -> None:
+    async def trouble(world: World) -> None:
+        for name in world.names:
+            world.blobs[name] = Blob(claims(10**15))
+            world.kept[name].roles[10**15] = "earlier"
+            world.kept[name].folders[10**15], world.kept[name].notes[10**15] = [], {}
+        await asyncio.sleep(60)
+        assert {ledger.epoch for vm in world.machines for ledger in vm.running} == {10**15 + 1}
+        assert {vm.status.lease for vm in world.machines} == {None}, "nothing is wrong any more"
+
+    outcome = play(1, trouble=trouble)
+    assert not outcome.violations, story(outcome)
+    assert not outcome.unheld, story(outcome)
+
+
 class Size(TypedDict):
     machines: int
     names: tuple[str, ...]
@@ -234,6 +321,17 @@ def test_standbys_that_look_in_turns_take_over_in_time() -> None:
     print(f"taken over {min(waits):.2f} to {max(waits):.2f} s after the lease lapsed")
     assert len(waits) == 3
     assert max(waits) < 4, f"{max(waits):.1f} s after the lease lapsed, with two standbys that look in turns"
+
+
+def test_announced_standbys_that_do_not_exist_delay_no_takeover_for_long() -> None:
+    async def crowd(world: World) -> None:
+        world.present |= {(f"ghost-{number}", True): float("inf") for number in range(100_000)}
+        await asyncio.sleep(2 * STANDBY.count_seconds)
+        await power_loss(world)
+
+    waits = play(1, trouble=crowd).takeovers
+    assert len(waits) == 1
+    assert waits[0] < STANDBY.longest_poll_seconds + 1, "each VM may write to the container that announces them"
 
 
 def test_a_denied_renewal_stops_the_node_in_time_although_the_database_answers() -> None:
