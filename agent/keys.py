@@ -149,7 +149,7 @@ class KeyVaultKeys(IdentityVault):
             what = f"of fingerprint {recorded}, as in the identity's record" if recorded else "with first keys"
             raise KeysDamagedError(
                 f"{self._named(secret)} has no version {what}; wanted: the secret with that version restored from its"
-                f" backup{', or the record deleted if somebody edited it' if known else ''}"
+                f" backup{', or the record deleted if it was edited' if recorded else ''}"
             )
         replaced = None
         while used:

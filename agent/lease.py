@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Annotated, Protocol
 from uuid import uuid4
 
-from pydantic import Field, StringConstraints, ValidationError
+from pydantic import Field, ValidationError
 
 from contract.models import FIRST_FAULT_ONLY, StrictModel, first_fault
 from contract.timing import FAILSAFE, LEASE, LeaseTiming
@@ -19,8 +19,7 @@ _HISTORY = 100
 MAX_RECORD_BYTES = 1024 * 1024
 """Fifty times the size of a record with a full history."""
 MAX_EPOCH = 10**6
-"""The highest epoch that counts in a record, since no identity changes hands so often. Above it only database and
-share say the epoch, as if the record were lost: no edit uses the numbers up."""
+"""A record's epoch above it does not count: database and share say it, as if the record were lost."""
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +39,7 @@ class Tenure(StrictModel):
     """One VM's term as holder of an identity. Times are UTC in ISO 8601."""
 
     epoch: Epoch
-    vm: Annotated[str, StringConstraints(pattern=r"^[ -~]{1,255}$")]
+    vm: Annotated[str, Field(pattern=r"^[ -~]{1,255}$")]
     since: str
     until: str | None = None
     """When the VM released the identity; None if it did not say so."""
@@ -51,7 +50,7 @@ class IdentityRecord(StrictModel):
     """The JSON in an identity's blob: the only record of who held the identity when, and in which epoch."""
 
     epoch: Epoch = 0
-    keys: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{1,64}$")] | None = None
+    keys: Annotated[str, Field(pattern=r"^[0-9a-f]{1,64}$")] | None = None
     """SHA-256 of the identity's key document in the vault; None before there is any."""
     history: Annotated[tuple[Tenure, ...], FIRST_FAULT_ONLY, Field(max_length=_HISTORY)] = ()
     """The last 100 tenures, oldest first."""

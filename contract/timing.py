@@ -130,7 +130,7 @@ class StandbyTiming:
     poll_seconds: float = 1.0
     """Longest pause between polls for a free identity, times the number of standbys."""
     longest_poll_seconds: float = 14
-    """Longest pause whatever the number: the largest bank has so many standbys, and a VM can announce more."""
+    """Longest pause, whatever number the VMs announce."""
     documents_seconds: float = 40
     """Pause between checks for changed documents of the bank."""
     count_seconds: float = 60

@@ -8,6 +8,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.x509.oid import NameOID
 
 from ledger.corda.authority.authority import Lifetimes
 from ledger.corda.certificates import (
@@ -29,6 +30,7 @@ from ledger.corda.certificates import (
     x500_name,
 )
 
+_OIDS = {"CN": NameOID.COMMON_NAME, "ST": NameOID.STATE_OR_PROVINCE_NAME}
 NOW = datetime(2026, 11, 24, 13, 30, tzinfo=UTC)
 NAME = "OU=node-1, O=Bank A/S, L=London, C=GB"
 PASSWORD = "changeit"
@@ -68,6 +70,12 @@ def make_network(now: datetime = NOW) -> Network:
         crl_url="http://10.1.255.30:8445/root.crl",
     ).sign(root_key, SHA256())
     return Network(root_key, ca_key, root, ca)
+
+
+def below(name: str, **attributes: str) -> x509.Name:
+    """A node's name with attributes more, which the name constraint of its CA allows: it is a subtree, by order."""
+    more = [x509.NameAttribute(_OIDS[key], value) for key, value in attributes.items()]
+    return x509.Name([*x500_name(name), *more])
 
 
 STORES = {

@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-from pydantic import Field, ValidationError
+from pydantic import BeforeValidator, Field, PlainSerializer, ValidationError
 
 from contract.legal_name import LegalName, same_name
 from contract.models import FIRST_FAULT_ONLY, OpenModel, first_fault
@@ -357,6 +357,19 @@ def check_chain(
             raise refuse(f"{above.subject.rfc4514_string()} is no authority", "an unbroken chain")
 
 
+def check_certified(chain: Sequence[x509.Certificate], legal_name: str) -> None:
+    """Check that the authority itself certified an identity, under exactly this name.
+
+    A node's CA may certify names with further attributes, and has no revocation list.
+
+    Raises:
+        CertificateError: it did not.
+    """
+    roles, found = [role_of(each) for each in chain], legal_name_of(chain[0].subject)
+    if found != legal_name or roles != [CertificateRole.LEGAL_IDENTITY, CertificateRole.DOORMAN_CA, None]:
+        raise CertificateError(f"{found} with roles {roles}; wanted exactly {legal_name}, by the authority itself")
+
+
 def check_root(root: x509.Certificate) -> None:
     """Check that a certificate may be a network's root.
 
@@ -518,65 +531,6 @@ def der(tag: int, *parts: bytes) -> bytes:
 # --- Chains and key stores -----------------------------------------------------------------------------------------
 
 
-_Chain = Annotated[tuple[str, ...], FIRST_FAULT_ONLY, Field(max_length=10)]
-
-
-class _ChainsDocument(OpenModel):
-    schema_version: Annotated[str, Field(alias="schema")] = CHAINS_SCHEMA
-    node_ca: _Chain
-    identity: _Chain
-    tls: _Chain
-    rpc: str
-
-
-@dataclass(frozen=True)
-class Chains:
-    """An identity's certificates, each chain from leaf to root. All public."""
-
-    node_ca: tuple[x509.Certificate, ...]
-    identity: tuple[x509.Certificate, ...]
-    tls: tuple[x509.Certificate, ...]
-    rpc: x509.Certificate
-    """Self-signed, pinned by the bank's applications."""
-
-    @property
-    def trust_root(self) -> x509.Certificate:
-        """The network's root certificate."""
-        return self.node_ca[-1]
-
-    def to_json(self) -> bytes:
-        """The JSON document, with certificates in PEM."""
-        document = _ChainsDocument(
-            node_ca=tuple(to_pem(each) for each in self.node_ca),
-            identity=tuple(to_pem(each) for each in self.identity),
-            tls=tuple(to_pem(each) for each in self.tls),
-            rpc=to_pem(self.rpc),
-        )
-        return document.model_dump_json(by_alias=True, indent=1).encode()
-
-    @staticmethod
-    def from_json(content: bytes) -> "Chains":
-        """Parse the JSON document.
-
-        Raises:
-            CertificateError: it is no document of `to_json`.
-        """
-        try:
-            document = _ChainsDocument.model_validate_json(content)
-        except ValidationError as error:
-            raise CertificateError(
-                f"no document of certificates: {first_fault(error)}; wanted schema, nodeCa, identity, tls, rpc"
-            ) from error
-        if document.schema_version != CHAINS_SCHEMA:
-            raise CertificateError(f"certificates of schema {document.schema_version!r}; wanted {CHAINS_SCHEMA}")
-        node_ca, identity, tls = (
-            tuple(from_pem(each) for each in chain) for chain in (document.node_ca, document.identity, document.tls)
-        )
-        if not (node_ca and identity and tls):
-            raise CertificateError("a chain without a certificate; wanted three whole chains")
-        return Chains(node_ca, identity, tls, from_pem(document.rpc))
-
-
 def to_pem(certificate: x509.Certificate) -> str:
     """A certificate in PEM."""
     return certificate.public_bytes(Encoding.PEM).decode()
@@ -610,6 +564,49 @@ def _whole(certificate: x509.Certificate) -> x509.Certificate:
     _encoded(certificate.public_key())
     role_of(certificate)
     return certificate
+
+
+_Certificate = Annotated[
+    x509.Certificate,
+    BeforeValidator(lambda given: given if isinstance(given, x509.Certificate) else from_pem(given)),
+    PlainSerializer(to_pem),
+]
+_Chain = Annotated[tuple[_Certificate, ...], FIRST_FAULT_ONLY, Field(min_length=1, max_length=10)]
+
+
+class Chains(OpenModel, arbitrary_types_allowed=True):
+    """An identity's certificates, each chain from leaf to root. All public."""
+
+    schema_version: Annotated[str, Field(alias="schema", pattern=f"^{CHAINS_SCHEMA}$")] = CHAINS_SCHEMA
+    node_ca: _Chain
+    identity: _Chain
+    tls: _Chain
+    rpc: _Certificate
+    """Self-signed, pinned by the bank's applications."""
+
+    @property
+    def trust_root(self) -> x509.Certificate:
+        """The network's root certificate."""
+        return self.node_ca[-1]
+
+    def to_json(self) -> bytes:
+        """The JSON document, with certificates in PEM."""
+        return self.model_dump_json(by_alias=True, indent=1).encode()
+
+    @staticmethod
+    def from_json(content: bytes) -> "Chains":
+        """Parse the JSON document.
+
+        Raises:
+            CertificateError: it is no document of `to_json`.
+        """
+        try:
+            return Chains.model_validate_json(content)
+        except ValidationError as error:
+            raise CertificateError(
+                f"no document of certificates: {first_fault(error)}; wanted nodeCa, identity, tls and rpc of schema"
+                f" {CHAINS_SCHEMA}"
+            ) from error
 
 
 @dataclass(frozen=True)

@@ -4,19 +4,31 @@ Node information is signed, so an old one is as genuine as the newest: only seri
 """
 
 import hashlib
-import json
 import time
 from collections.abc import Callable
+from typing import Annotated
+
+from pydantic import Field, ValidationError
 
 from contract.legal_name import name_key
+from contract.models import OpenModel
+from contract.network_info import Base64
 from host.bank_documents import Document, Documents, change_document
-from host.errors import DamagedError
 from ledger.software import UntrustedError
 
 _SERIALS_PREFIX = "serials/"
 """Prefix of the documents' names: one document per legal name, of whichever member."""
 _AHEAD_MILLISECONDS = 86_400_000
 """How far ahead of the clock a serial number may be: a node could never supersede one from the far future."""
+
+
+class SerialRecord(OpenModel):
+    """A legal name's document."""
+
+    legal_name: str
+    serial: Annotated[int, Field(strict=True)]
+    info: Base64 = b""
+    """The node information that proves it; empty in a record of an earlier version."""
 
 
 class Serials:
@@ -29,36 +41,48 @@ class Serials:
         """
         self._documents, self._now = documents, now
 
-    async def take(self, legal_name: str, serial: int) -> None:
-        """Note a serial number before its node information is accepted: the signing time in milliseconds since 1970.
+    async def take(self, legal_name: str, serial: int, info: bytes) -> SerialRecord | None:
+        """Note the serial number of verified node information before that is accepted.
+
+        Args:
+            legal_name: the node's.
+            serial: the signing time in milliseconds since 1970.
+            info: the node information.
+
+        Returns:
+            the record of a higher one, which any VM accepted before; else None.
 
         Raises:
-            UntrustedError: a higher one was accepted before, on any VM, or it is more than a day ahead.
-            ResourceError: the documents do not answer, or hold no serial number.
+            UntrustedError: it is more than a day ahead, or the record is unreadable.
+            ResourceError: the documents do not answer.
         """
         name = _SERIALS_PREFIX + hashlib.sha256(name_key(legal_name).encode()).hexdigest()
-        what = f"node information of {legal_name} with serial {serial}"
         latest = int(self._now() * 1000) + _AHEAD_MILLISECONDS
         if serial > latest:
-            raise UntrustedError(f"{what}; wanted {latest} at most, which is tomorrow in milliseconds since 1970")
+            raise UntrustedError(
+                f"node information of {legal_name} with serial {serial}; wanted {latest} at most, which is tomorrow"
+                " in milliseconds since 1970"
+            )
+        higher: SerialRecord | None = None
 
         def step(found: Document | None) -> bytes | None:
-            highest = _read(found, name) if found else None
-            if highest is not None and serial < highest:
-                raise UntrustedError(f"{what}; wanted {highest}, which was known, or newer")
-            return None if serial == highest else json.dumps({"legalName": legal_name, "serial": serial}).encode()
+            nonlocal higher
+            known = _read(found, name) if found else None
+            higher = known if known and serial < known.serial else None
+            if higher or (known and serial == known.serial and known.info):
+                return None
+            record = SerialRecord(legal_name=legal_name, serial=serial, info=info)
+            return record.model_dump_json(by_alias=True).encode()
 
         await change_document(self._documents, name, step)
+        return higher
 
 
-def _read(document: Document, name: str) -> int:
+def _read(document: Document, name: str) -> SerialRecord:
     try:
-        serial = json.loads(document.content)["serial"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        serial = None
-    if not isinstance(serial, int) or isinstance(serial, bool):
+        return SerialRecord.model_validate_json(document.content)
+    except ValidationError as error:
         # Otherwise old information would be accepted as new.
-        raise DamagedError(
+        raise UntrustedError(
             f"document {name} of the container has no serial number; wanted: its last version restored"
-        )
-    return serial
+        ) from error

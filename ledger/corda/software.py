@@ -608,7 +608,6 @@ class CordaSoftware(Software):
                 older than the newest that any node of the bank knew, or dated more than a day ahead.
             SoftwareError: a node must be forgotten, and this node has not started.
             UnavailableError: the bank's documents do not answer.
-            DamagedError: a stored serial number is unreadable.
         """
         start = self._start(place)
         async with self._admitting:
@@ -624,13 +623,20 @@ class CordaSoftware(Software):
             await place.share_calls(_store_member, place, member.name, wanted, dropped)
 
     def _good(self, info: "_Info") -> bool:
-        """Whether no certificate of a node's information, nor an issuer's, is revoked."""
+        """Whether a node's certificates are the authority's, and neither revoked nor an issuer's."""
         try:
+            self._check_certified(info)
             return not self._revocations.revoked(info.parsed())
         except ValueError as error:
             # A file on the share; published information is verified before.
-            log.warning("%s: a certificate can't be read: %s", info.file_name, error)
+            log.warning("%s: %s", info.file_name, error)
             return False
+
+    def _check_certified(self, info: "_Info") -> None:
+        """Raise ValueError if a node's certificates are not the authority's. In a zone they need not be."""
+        if self._serves_lists:
+            for name, chain in zip(info.legal_names, info.chains, strict=True):
+                certificates.check_certified([certificates.from_der(each) for each in chain], name)
 
     async def _forget_revoked(self, place: Place) -> None:
         """Have the node forget nodes whose certificate was revoked since their member's last change."""
@@ -873,26 +879,10 @@ class CordaSoftware(Software):
         proven = [info for info in known.values() if info.content in member.infos]
         asked = [content for content in member.infos if content not in trusted]
         if asked:
-            try:
-                answer = await start.installed.tool(
-                    "node-info",
-                    {
-                        "documents": [base64.b64encode(content).decode() for content in asked],
-                        "trustRoot": _encoded(start.chains.trust_root),
-                    },
-                    seconds=_PROOF_SECONDS,
-                    user=self._context.tool_user,
-                )
-                proven += [
-                    _Info(content=content, **dict(item))
-                    for content, item in zip(asked, _VerifiedInfos.model_validate(answer).infos, strict=True)
-                ]
-            except (ToolError, ValueError) as error:
-                raise UntrustedError(f"node information: {error}") from error
-        addresses = {name_key(name): address for name, address in member.addresses.items()}
+            proven += await self._verified_infos(start, asked)
         for info in proven:
             for name in info.legal_names:
-                wanted = addresses.get(name_key(name))
+                wanted = member.addresses.get(name)
                 if wanted is None or info.addresses != (wanted,):
                     raise UntrustedError(
                         f"node information of {name} at {', '.join(info.addresses)}; wanted "
@@ -900,13 +890,44 @@ class CordaSoftware(Software):
                     )
         for info in proven:
             if info.content not in trusted:
-                await self._take(info)
+                await self._take(start, info)
         # A node knows itself.
         return [info for info in proven if own not in {name_key(name) for name in info.legal_names}]
 
-    async def _take(self, info: "_Info") -> None:
+    async def _verified_infos(self, start: _Start, contents: Sequence[bytes]) -> "list[_Info]":
+        try:
+            answer = await start.installed.tool(
+                "node-info",
+                {
+                    "documents": [base64.b64encode(content).decode() for content in contents],
+                    "trustRoot": _encoded(start.chains.trust_root),
+                },
+                seconds=_PROOF_SECONDS,
+                user=self._context.tool_user,
+            )
+            infos = [
+                _Info(content=content, **dict(item))
+                for content, item in zip(contents, _VerifiedInfos.model_validate(answer).infos, strict=True)
+            ]
+            for info in infos:
+                self._check_certified(info)
+            return infos
+        except (ToolError, ValueError) as error:
+            raise UntrustedError(f"node information: {error}") from error
+
+    async def _take(self, start: _Start, info: "_Info") -> None:
         for name in info.legal_names:
-            await self._serials.take(name, info.serial)
+            if not (higher := await self._serials.take(name, info.serial, info.content)):
+                continue
+            # Who edits the record can't sign as the node.
+            proven = False
+            with contextlib.suppress(UntrustedError):
+                (proof,) = await self._verified_infos(start, [higher.info])
+                proven = name in proof.legal_names and proof.serial == higher.serial
+            raise UntrustedError(
+                f"node information of {name} with serial {info.serial}; wanted {higher.serial}, which "
+                + ("was known, or newer" if proven else "no signature proves")
+            )
 
 
 # --- Node information of members, on the share ---------------------------------------------------------------------
@@ -922,12 +943,18 @@ class _VerifiedInfo(OpenModel):
     chains: Annotated[tuple[tuple[Base64, ...], ...], Field(min_length=1)]
     """The certificates of its identities (DER), each with its issuers."""
 
+    def parsed(self) -> list[x509.Certificate]:
+        """All stored certificates. Raises ValueError."""
+        return [x509.load_der_x509_certificate(each) for chain in self.chains for each in chain]
+
 
 class _VerifiedInfos(OpenModel):
     infos: tuple[_VerifiedInfo, ...]
 
 
-class _StoredInfo(_VerifiedInfo):
+class _Info(_VerifiedInfo):
+    """Verified information of one node."""
+
     content: Base64
 
 
@@ -935,24 +962,7 @@ class _StoredMember(OpenModel):
     """A member's file on the share."""
 
     member: str
-    infos: tuple[_StoredInfo, ...]
-
-
-@dataclass(frozen=True)
-class _Info:
-    """Verified information of one node."""
-
-    file_name: str
-    content: bytes
-    legal_names: tuple[str, ...]
-    addresses: tuple[str, ...]
-    serial: int
-    chains: tuple[tuple[bytes, ...], ...]
-    """Certificates of its identities (DER), each with its issuers."""
-
-    def parsed(self) -> list[x509.Certificate]:
-        """All stored certificates. Raises ValueError."""
-        return [x509.load_der_x509_certificate(each) for chain in self.chains for each in chain]
+    infos: tuple[_Info, ...]
 
 
 def _first_end(of: Iterable[x509.Certificate]) -> datetime:
@@ -969,7 +979,7 @@ def _known_members(durable: Path) -> dict[str, tuple[_Info, ...]]:
         except ValidationError as error:
             log.warning("%s can't be read, and is left out: %s", path, first_fault(error))
         else:
-            known[document.member] = tuple(_Info(**dict(each)) for each in document.infos)
+            known[document.member] = document.infos
     return known
 
 
@@ -991,8 +1001,8 @@ def _store_member(place: Place, member: str, infos: Mapping[str, _Info], dropped
     if not infos:
         path.unlink(missing_ok=True)
         return
-    stored = tuple(_StoredInfo(**vars(info)) for info in infos.values())
-    content = _StoredMember(member=member, infos=stored).model_dump_json(by_alias=True, indent=1).encode()
+    document = _StoredMember(member=member, infos=tuple(infos.values()))
+    content = document.model_dump_json(by_alias=True, indent=1).encode()
     if not path.exists() or path.read_bytes() != content:
         _replace(path, content)
 

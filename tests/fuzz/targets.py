@@ -66,7 +66,7 @@ from ledger.corda.certificates import (
     serves,
     to_pem,
 )
-from ledger.software import AuthorityAccess, SoftwareError
+from ledger.software import AuthorityAccess, SoftwareError, UntrustedError
 from stack.card_file import read_card_file
 from stack.settings import SettingsError, parse_settings
 from tests.certificates import NAME, NOW, certified, make_network
@@ -146,8 +146,8 @@ def _documents() -> Iterator[Target]:
     yield Target(
         "serial",
         lambda content: serials._read(Document(content, "etag"), "x"),
-        (DamagedError,),
-        [_json({"serial": 1})],
+        (UntrustedError,),
+        [_json({"legalName": "O=B", "serial": 1, "info": "AA=="})],
     )
     yield Target("node-answer", software._NodeReport.model_validate_json, (ValidationError,), [_json(_NODE_REPORT)])
     infos = {
@@ -187,10 +187,6 @@ def _read_keys(content: bytes) -> None:
     assert len(version.fingerprint) == 64
     assert version.replaces is None or isinstance(version.replaces, str)
     KeyVaultKeys(SimpleNamespace(vault_url="vault"))._blobs("keys", _NODES[0], version)  # type: ignore[arg-type]
-
-
-def _read_serial(content: bytes) -> None:
-    assert isinstance(serials._read(Document(content, "etag"), "serials/x"), int)
 
 
 def _read_card(content: bytes) -> None:
@@ -430,7 +426,7 @@ def _files(folder: Path) -> Iterator[Target]:
     yield Target(
         "agent-configuration", written(read_agent_configuration, "agent.json"), (ConfigurationError,), [_json(_AGENT)]
     )
-    info = software._StoredInfo(
+    info = software._Info(
         file_name="nodeInfo-AB",
         legal_names=("O=B",),
         addresses=("a:1",),

@@ -490,6 +490,27 @@ def test_unproven_information_of_a_member_is_refused(vm: Vm, peer: NetworkMember
     refused(vm, replace(peer, infos=(b"{}",)), "^node information: it is no SignedNodeInfo")
 
 
+def test_an_identity_that_a_member_certified_itself_is_refused(vm: Vm, lab: Lab) -> None:
+    made = lab.vm("bank-m", "127.94.255.253")
+    chains = made.run(lab.network.certificates(made.identity, made.keys))
+    role, now = CertificateRole.LEGAL_IDENTITY, datetime.now(UTC)
+    own = certificates.issue(made.keys, certificates.IDENTITY_KEY, role, chains.node_ca, now=now)
+    lab.network._chains[made.identity.legal_name] = chains.model_copy(update={"identity": own})
+    try:
+        made.run(made.prepare())
+        info = generate_info(made, lab.installed)
+        found = made.run(tool_node_info(lab.installed, lab.network, info))
+        assert len(found["chains"][0]) == 4, "Corda itself takes an identity below a node's CA"
+    finally:
+        lab.network._chains[made.identity.legal_name] = chains
+    name = made.identity.legal_name
+    refused(
+        vm,
+        NetworkMember("bank-m", {name: "127.94.255.253:10000"}, b"{}", (info,)),
+        "by the authority itself",
+    )
+
+
 def test_a_node_does_not_store_its_own_information(vm: Vm) -> None:
     own = NetworkMember("bank-a", {vm.identity.legal_name: f"{HOST}:10000"}, None, (read_info(vm),))
     vm.run(vm.software.admit(vm.place, own))

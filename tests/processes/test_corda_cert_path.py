@@ -17,7 +17,7 @@ from ledger.corda.authority.signing import revocation_list
 from ledger.corda.certificates import CertificateRole
 from ledger.corda.revocation import Revocations, list_url
 from ledger.corda.software import PROXY_PROPERTIES, REVOCATION_PROPERTIES
-from tests.certificates import NAME, make_network
+from tests.certificates import NAME, below, make_network
 from tests.software_context import MemoryDocuments
 
 HERE = Path(__file__).parent
@@ -74,5 +74,20 @@ def test_java_accepts_only_chains_with_a_valid_revocation_list(tmp_path: Path) -
         assert await check(0, bad) == "REVOKED"
         assert await check(0, unlisted) == "UNDETERMINED_REVOCATION_STATUS", "its certificate names no list"
         assert await check(0, good, 1) == "UNDETERMINED_REVOCATION_STATUS", "without a list there is no connection"
+
+        for role, blob in (
+            (CertificateRole.NODE_CA, certificates.NODE_CA_KEY),
+            (CertificateRole.LEGAL_IDENTITY, certificates.IDENTITY_KEY),
+        ):
+            signer = certificates.read_key(keys, blob)
+            above = network.certify(role, signer, NAME, now=now, crl_url=url)
+            for subject, its_list in ((below(NAME), url), (below(NAME, ST="Kent"), url)):
+                builder = certificates.certificate(
+                    CertificateRole.TLS, subject, key.public_key(), above[0], now=now, crl_url=its_list
+                )
+                forged = builder.sign(signer, SHA256()), *above
+                assert await check(0, forged) == "UNDETERMINED_REVOCATION_STATUS", (
+                    f"a member's {role.name} certifies {subject} for TLS: no list of the authority is its issuer's"
+                )
 
     asyncio.run(story())

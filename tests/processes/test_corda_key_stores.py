@@ -2,7 +2,6 @@
 
 import shutil
 import subprocess
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -34,9 +33,8 @@ def test_java_reads_the_key_stores_and_validates_the_paths_as_for_a_node(tmp_pat
     now, keys = datetime.now(UTC), make_keys()
     network = make_network(now)
     chains = certified(network, keys, now)
-    zone = replace(
-        chains, identity=issue(keys, IDENTITY_KEY, CertificateRole.LEGAL_IDENTITY, chains.node_ca, now=now)
-    )
+    identity = issue(keys, IDENTITY_KEY, CertificateRole.LEGAL_IDENTITY, chains.node_ca, now=now)
+    zone = chains.model_copy(update={"identity": identity})
     # A confidential identity in the own name, and one in another's: the holder of the identity key may sign both.
     for name, subject in (("own", NAME), ("foreign", "O=Bank B, L=Paris, C=FR")):
         key = ec.generate_private_key(ec.SECP256R1())

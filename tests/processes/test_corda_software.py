@@ -6,11 +6,13 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from agent.reconciler import ADMIT_SECONDS
@@ -23,6 +25,7 @@ from host.errors import UnavailableError
 from lab.banks import postgres
 from lab.banks.corda import VERSION, CordaNetwork
 from ledger.corda import CORDA, software
+from ledger.corda.certificates import CertificateRole
 from ledger.corda.installation import Installed, ToolError, _Agent, _InstalledManifest
 from ledger.corda.software import CordaSoftware
 from ledger.software import (
@@ -114,8 +117,18 @@ async def ask(place: Place, *statements: str) -> Any:
 # --- Members -------------------------------------------------------------------------------------------------------
 
 
-CHAIN = (make_network().root.public_bytes(Encoding.DER),)
-INFO = software._Info("nodeInfo-B", b"signed", ("O=Bank B, L=London, C=GB",), ("10.0.0.1:10000",), 1, (CHAIN,))
+NODE = "OU=node-1, O=Bank B, L=London, C=GB"
+CHAIN = make_network().certify(
+    CertificateRole.LEGAL_IDENTITY, ec.generate_private_key(ec.SECP256R1()), NODE, now=datetime.now(UTC)
+)
+INFO = software._Info(
+    file_name="nodeInfo-B",
+    content=b"signed",
+    legal_names=(NODE,),
+    addresses=("10.0.0.1:10000",),
+    serial=1,
+    chains=(tuple(each.public_bytes(Encoding.DER) for each in CHAIN),),
+)
 
 
 @pytest.mark.parametrize("truncated", [b"", b'{"member": "bank-b", "inf', b'{"member": "bank-b"}', b"[]", b"\xff"])
@@ -202,9 +215,9 @@ def test_unknown_nodes_are_deleted_from_the_network_map(place: Place, server: po
             connection.execute("INSERT INTO node_link_nodeinfo_party VALUES (%s, %s)", [number, name])
     _, one, replaced, newer, _ = rows
     known = [
-        replace(INFO, legal_names=("O=Bank B,OU=node-1,L=Paris,C=FR",), serial=5),
-        replace(INFO, legal_names=(replaced,), serial=7),
-        replace(INFO, legal_names=(newer,), serial=2),
+        INFO.model_copy(update={"legal_names": ("O=Bank B,OU=node-1,L=Paris,C=FR",), "serial": 5}),
+        INFO.model_copy(update={"legal_names": (replaced,), "serial": 7}),
+        INFO.model_copy(update={"legal_names": (newer,), "serial": 2}),
     ]
 
     async def story() -> list[list[str]]:
@@ -228,9 +241,7 @@ def test_unknown_nodes_are_deleted_from_the_network_map(place: Place, server: po
     )
 
 
-STORED = software._StoredMember(member="bank-c", infos=(software._StoredInfo(**vars(INFO)),)).model_dump_json(
-    by_alias=True
-)
+STORED = software._StoredMember(member="bank-c", infos=(INFO,)).model_dump_json(by_alias=True)
 
 
 @pytest.mark.parametrize(

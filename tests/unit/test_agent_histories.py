@@ -255,7 +255,7 @@ def test_an_edited_record_harms_one_takeover_only(edit: bytes) -> None:
                 assert world.loop.time() < since + 600, f"{before} and not again"
             seconds.append(world.loop.time() - since)
         for name in world.names:
-            assert max(world.kept[name].roles) < MAX_EPOCH + 50, "an edit does not use the numbers up"
+            assert max(world.stored[name].roles) < MAX_EPOCH + 50, "an edit does not use the numbers up"
 
     outcome = play(1, trouble=takeovers)
     assert not outcome.violations, story(outcome)
@@ -270,8 +270,8 @@ def test_a_high_epoch_that_an_earlier_version_believed_is_reported_no_more() -> 
     async def trouble(world: World) -> None:
         for name in world.names:
             world.blobs[name] = Blob(claims(10**15))
-            world.kept[name].roles[10**15] = "earlier"
-            world.kept[name].folders[10**15], world.kept[name].notes[10**15] = [], {}
+            world.stored[name].roles[10**15] = "earlier"
+            world.stored[name].folders[10**15], world.stored[name].notes[10**15] = [], {}
         await asyncio.sleep(60)
         assert {ledger.epoch for vm in world.machines for ledger in vm.running} == {10**15 + 1}
         assert {vm.status.lease for vm in world.machines} == {None}, "nothing is wrong any more"

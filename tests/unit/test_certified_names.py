@@ -53,8 +53,19 @@ async def joins(made: Network, member: str, bank: str, *names: str) -> None:
 @BY_CARD_OR_BY_HAND
 @pytest.mark.parametrize(
     "name",
-    [f"OU=node-99, {BANK_A}", f"OU=node-99, {BANK_B}", "OU=node-1, O=BANK B, L=New York, C=US", f"OU=x, {BANK_C}"],
-    ids=["the authority's", "a peer's", "a peer's in other letters", "nobody's"],
+    [
+        *(
+            f"OU=node-99, {BANK_A}",
+            f"OU=node-99, {BANK_B}",
+            "OU=node-1, O=BANK B, L=New York, C=US",
+            f"OU=x, {BANK_C}",
+        ),
+        *(f"OU=node-1, {MALLORY.replace(', C=', ', ST=Gozo, C=')}", f"OU=node-1, {MALLORY.upper()}"),
+    ],
+    ids=[
+        *("the authority's", "a peer's", "a peer's in other letters", "nobody's"),
+        *("its own with an ST", "its own in other letters"),
+    ],
 )
 def test_a_member_is_not_certified_as_another_bank(play, approval: Approval, name: str) -> None:
     async def attack(made: Network, authority: Authority) -> None:

@@ -56,7 +56,7 @@ def test_an_older_agent_refuses_newer_keys_as_a_whole() -> None:
 
 def test_certificates_of_another_schema_are_requested_again() -> None:
     newer = {"schema": "2.0", "nodeCa": [], "identity": [], "tls": [], "rpc": ""}
-    with pytest.raises(CertificateError, match=r"schema '2.0'; wanted 1.0"):
+    with pytest.raises(CertificateError, match=r"schema: .*; wanted .* of schema 1.0"):
         Chains.from_json(json.dumps(newer).encode())
 
 

@@ -21,14 +21,23 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from agent.reconciler import MemberReconciler
 from agent.resources import Note, Roster
 from contract.identities import identities
+from contract.legal_name import LegalName
 from contract.network_info import NetworkInfo, NodeInfo
+from contract.vm_configuration import Zone
 from host.bank_documents import Document
-from host.errors import DamagedError, UnavailableError
+from host.errors import UnavailableError
 from host.status import Status
 from host.vault import Card
 from ledger.corda import CORDA
 from ledger.corda.authority.signing import revocation_list
-from ledger.corda.certificates import CertificateRole, make_keys
+from ledger.corda.certificates import (
+    IDENTITY_KEY,
+    NODE_CA_KEY,
+    CertificateRole,
+    certificate,
+    make_keys,
+    read_key,
+)
 from ledger.corda.revocation import VerifiedList
 from ledger.corda.software import CordaSoftware
 from ledger.software import (
@@ -40,7 +49,7 @@ from ledger.software import (
     UntrustedError,
     WaitingError,
 )
-from tests.certificates import CRL, NOW, certified, make_network
+from tests.certificates import CRL, NOW, below, certified, make_network
 from tests.software_context import MemoryDocuments, software_context
 from tests.unit.test_exchange import Shared, exchange, following, infos_of, peer, saying, until
 
@@ -274,6 +283,69 @@ def test_a_node_publishes_its_information_once_it_has_started(
     asyncio.run(story())
 
 
+KEYS = make_keys()
+
+
+def by_node_ca(name: str, **more: str) -> list[str]:
+    """The chain of an identity that a node's own CA issues."""
+    above = NETWORK.certify(CertificateRole.NODE_CA, read_key(KEYS, NODE_CA_KEY), name)
+    key = read_key(KEYS, IDENTITY_KEY).public_key()
+    builder = certificate(CertificateRole.LEGAL_IDENTITY, below(name, **more), key, above[0], now=NOW)
+    return [encoded(each) for each in (builder.sign(read_key(KEYS, NODE_CA_KEY), SHA256()), *above)]
+
+
+@pytest.mark.parametrize("more", [{}, {"ST": "Seine"}, {"CN": "x"}], ids=["exactly its name", "an ST", "a CN"])
+def test_what_a_member_certifies_itself_is_no_identity(tmp_path: Path, more: dict[str, str]) -> None:
+    chain, full = by_node_ca(NODE_1, **more), str(LegalName.parse(", ".join([NODE_1, *map("=".join, more.items())])))
+
+    async def story() -> None:
+        node = Node(tmp_path, MemoryDocuments())
+        await node.admit(info(NODE_1, 5))
+        with pytest.raises(UntrustedError, match="by the authority itself"):
+            await node.admit(info(NODE_1, 6, chains=[chain]))
+        with pytest.raises(UntrustedError, match="by the authority itself"):
+            await node.admit(info(NODE_1, 6, chains=[chain], legalNames=[full]))
+        assert node.known == {NODE_1: 5}, "it is on no revocation list, and no authority was asked"
+
+    asyncio.run(story())
+
+
+def test_the_authoritys_certificate_of_another_name_is_no_identity_either(tmp_path: Path) -> None:
+    for other in (NODE_2, NODE_1.replace("Bank B", "BANK B")):
+        leaf = NETWORK.certify(CertificateRole.LEGAL_IDENTITY, ec.generate_private_key(ec.SECP256R1()), other)[0]
+        attack = info(NODE_1, 6, chains=[[encoded(each) for each in (leaf, NETWORK.ca, NETWORK.root)]])
+        with pytest.raises(UntrustedError, match="wanted exactly OU=node-1"):
+            asyncio.run(Node(tmp_path / other, MemoryDocuments()).admit(attack))
+    spelled = info(NODE_1, 6, legalNames=[other], chains=json.loads(attack)["chains"])
+    with pytest.raises(UntrustedError, match="wanted a legal name on the card"):
+        asyncio.run(Node(tmp_path / "spelled", MemoryDocuments()).admit(spelled))
+
+
+def test_an_identity_that_an_earlier_version_took_is_forgotten(tmp_path: Path) -> None:
+    async def story() -> None:
+        node = Node(tmp_path, MemoryDocuments())
+        check, node.software._check_certified = node.software._check_certified, Mock()  # type: ignore[method-assign]
+        await node.admit(info(NODE_1, 5, chains=[by_node_ca(NODE_1)]), info(NODE_2, 7))
+        assert node.known == {NODE_1: 5, NODE_2: 7}
+        node.software._check_certified = check  # type: ignore[method-assign]
+        await node.software._forget_revoked(node.place)
+        assert node.known == {NODE_2: 7}, "the share's files are checked too"
+
+    asyncio.run(story())
+
+
+def test_in_a_zone_nodes_certify_their_own_identities(tmp_path: Path) -> None:
+    zone = Zone(registration_url="https://zone.invalid", network_map_url="https://zone.invalid", trust_root="")
+
+    async def story() -> None:
+        node = Node(tmp_path, MemoryDocuments())
+        node.software._context = replace(node.software._context, network=zone)
+        await node.admit(info(NODE_1, 5, chains=[by_node_ca(NODE_1)]))
+        assert node.known == {NODE_1: 5}, "its doorman certifies node CAs only"
+
+    asyncio.run(story())
+
+
 def test_a_node_removes_no_member_before_it_has_started(tmp_path: Path) -> None:
     """Corda removes a node from its network map if its file disappears after it was read, and never before."""
 
@@ -357,9 +429,66 @@ def test_without_its_serial_number_node_information_is_refused(tmp_path: Path, c
         await node.admit(info(NODE_1, 5))
         (name,) = await documents.names("serials/")
         await documents.write(name, content, (await documents.read(name)).etag)  # type: ignore[union-attr]
-        with pytest.raises(DamagedError, match="wanted: its last version restored"):
+        with pytest.raises(UntrustedError, match=f"document {name} .* wanted: its last version restored"):
             await node.admit(info(NODE_1, 6))
         assert node.known == {NODE_1: 5}
+
+    asyncio.run(story())
+
+
+def evidence(serial: int, content: bytes | None) -> bytes:
+    more = {} if content is None else {"info": base64.b64encode(content).decode()}
+    return json.dumps({"legalName": NODE_1, "serial": serial} | more).encode()
+
+
+EDITED = {
+    "nothing": evidence(9, None),
+    "no node information": evidence(9, b"?"),
+    "its own older information": evidence(9, info(NODE_1, 5)),
+    "another node's information": evidence(9, info(NODE_2, 9, addresses=["10.2.0.254:10000"])),
+}
+
+
+@pytest.mark.parametrize("edited", EDITED.values(), ids=EDITED)
+def test_an_edited_serial_number_does_not_blame_the_peer(tmp_path: Path, edited: bytes) -> None:
+    async def story() -> None:
+        documents = MemoryDocuments()
+        node = Node(tmp_path, documents)
+        await node.admit(info(NODE_1, 5))
+        (name,) = await documents.names("serials/")
+        await documents.write(name, edited, (await documents.read(name)).etag)  # type: ignore[union-attr]
+        with pytest.raises(UntrustedError, match=f"{NODE_1} with serial 6; wanted 9, which no signature proves"):
+            await node.admit(info(NODE_1, 6))
+        assert node.known == {NODE_1: 5}, "who edited it may have wanted the replay of an old one"
+        await node.admit(info(NODE_1, 10))
+        assert node.known == {NODE_1: 10}, "a newer one is not refused"
+
+    asyncio.run(story())
+
+
+def test_a_peer_is_blamed_with_its_own_signature(tmp_path: Path) -> None:
+    async def story() -> None:
+        documents = MemoryDocuments()
+        one, other = Node(tmp_path / "one", documents), Node(tmp_path / "other", documents)
+        await one.admit(info(NODE_1, 9))
+        with pytest.raises(UntrustedError, match=f"node information of {NODE_1} with serial 6; wanted 9, which was"):
+            await other.admit(info(NODE_1, 6))
+        (name,) = await documents.names("serials/")
+        assert info(NODE_1, 9) == base64.b64decode(json.loads(documents.stored[name].content)["info"]), "the proof"
+
+    asyncio.run(story())
+
+
+def test_a_serial_number_that_an_earlier_version_stored_gets_its_proof(tmp_path: Path) -> None:
+    async def story() -> None:
+        documents = MemoryDocuments()
+        node = Node(tmp_path, documents)
+        await node.admit(info(NODE_1, 5))
+        (name,) = await documents.names("serials/")
+        proven = documents.stored[name].content
+        await documents.write(name, evidence(5, None), documents.stored[name].etag)
+        await Node(tmp_path / "again", documents).admit(info(NODE_1, 5))
+        assert documents.stored[name].content == proven
 
     asyncio.run(story())
 

@@ -7,7 +7,12 @@ import pytest
 from ledger.corda import software
 
 INFO = software._Info(
-    "nodeInfo-AB12", b"signed", ("O=Bank B, L=London, C=GB",), ("10.0.0.1:10000",), 1, ((b"certificate",),)
+    file_name="nodeInfo-AB12",
+    content=b"signed",
+    legal_names=("O=Bank B, L=London, C=GB",),
+    addresses=("10.0.0.1:10000",),
+    serial=1,
+    chains=((b"certificate",),),
 )
 
 
@@ -18,7 +23,7 @@ def stored_members(folder: Path, content: bytes) -> object:
 
 
 def test_a_stored_member_is_read_again(tmp_path: Path) -> None:
-    document = software._StoredMember(member="bank-b", infos=(software._StoredInfo(**vars(INFO)),))
+    document = software._StoredMember(member="bank-b", infos=(INFO,))
     assert stored_members(tmp_path, document.model_dump_json(by_alias=True).encode()) == {"bank-b": (INFO,)}
 
 
@@ -26,7 +31,7 @@ def test_a_stored_member_is_read_again(tmp_path: Path) -> None:
     "name", ["../node.conf", "/etc/passwd", "nodeInfo-../x", "nodeInfo-AB\n", "", "network-parameters"]
 )
 def test_a_file_name_with_a_path_is_refused(tmp_path: Path, name: str) -> None:
-    document = software._StoredMember(member="bank-b", infos=(software._StoredInfo(**vars(INFO)),))
+    document = software._StoredMember(member="bank-b", infos=(INFO,))
     content = document.model_copy(update={"infos": (document.infos[0].model_copy(update={"file_name": name}),)})
     assert stored_members(tmp_path, content.model_dump_json(by_alias=True).encode()) == {}, (
         f"{name!r} is no name of node information"

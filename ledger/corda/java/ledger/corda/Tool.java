@@ -160,7 +160,6 @@ public final class Tool {
         }
         Map<String, Object> answer = new LinkedHashMap<>();
         answer.put("epoch", read.getEpoch());
-        answer.put("modifiedTime", read.getModifiedTime().toString());
         answer.put("minimumPlatformVersion", read.getMinimumPlatformVersion());
         answer.put("notaries", notaries);
         answer.put("maxMessageSize", read.getMaxMessageSize());
@@ -205,7 +204,6 @@ public final class Tool {
         answer.put("chains", chains);
         answer.put("addresses", addresses);
         answer.put("serial", info.getSerial());
-        answer.put("platformVersion", info.getPlatformVersion());
         // The node's own file name, so that a newer file replaces an older one.
         answer.put("fileName", "nodeInfo-" + amqp.write(info.getLegalIdentities().get(0).getName()).getHash());
         return answer;
