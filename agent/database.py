@@ -25,6 +25,8 @@ _FENCE_SECONDS = 10
 _END_SECONDS = 20
 """Time limit for other sessions to end."""
 _SESSIONS_SECONDS = 0.1
+ROLE_SESSIONS = 50
+"""Most sessions of an epoch's role, twice what a node and its agent need."""
 _REFUSED_SIGN_IN = re.compile(
     'FATAL:  (role ".*" (is not permitted to log in|does not exist)|password authentication failed for user'
     '|permission denied for database|database ".*" does not exist)'
@@ -160,13 +162,13 @@ class PostgresFence(DatabaseFence):
                 "role": sql.Identifier(role),
                 "owner": sql.Identifier(owner),
                 "database": sql.Identifier(identity),
+                "sessions": sql.Literal(ROLE_SESSIONS),
                 "verifier": sql.Literal(verifier),
                 "holder": sql.Literal(holder),
             }
             for statement in (
-                # Objects that the node creates belong to the owner role, so that the next epoch may alter them: the
-                # session runs as the owner, and the role itself has no rights here.
-                "{verb} ROLE {role} LOGIN NOINHERIT PASSWORD {verifier}",
+                # The session runs as the owner.
+                "{verb} ROLE {role} LOGIN NOINHERIT CONNECTION LIMIT {sessions} PASSWORD {verifier}",
                 "COMMENT ON ROLE {role} IS {holder}",
                 "GRANT CONNECT ON DATABASE {database} TO {role}",
                 "GRANT {owner} TO {role}",
@@ -246,7 +248,8 @@ class PostgresFence(DatabaseFence):
                 connect_timeout=_SIGN_IN_SECONDS,
                 autocommit=True,
                 application_name="ledger-agent",
-                options=f"-c statement_timeout={_FENCE_SECONDS}s",
+                # Not the node's functions.
+                options=f"-c search_path=pg_catalog -c statement_timeout={_FENCE_SECONDS}s",
                 **secure,
             ) as connection:
                 yield connection

@@ -107,6 +107,45 @@ def test_the_next_epoch_owns_the_last_epochs_objects(postgres: Server, identity:
         second.execute("ALTER TABLE vault.states ADD COLUMN more text")
 
 
+PLANTED = """
+CREATE TABLE public.ran (who text, what text);
+GRANT INSERT ON public.ran TO PUBLIC;
+CREATE FUNCTION public.shobj_description(oid, text) RETURNS text LANGUAGE plpgsql AS $$
+    BEGIN INSERT INTO public.ran VALUES (current_user, 'a function'); RETURN NULL; END $$;
+CREATE FUNCTION public.matches(name, name) RETURNS boolean LANGUAGE plpgsql AS $$
+    BEGIN INSERT INTO public.ran VALUES (current_user, 'an operator'); RETURN true; END $$;
+CREATE OPERATOR public.~ (LEFTARG = name, RIGHTARG = name, FUNCTION = public.matches);
+"""
+
+
+def test_what_a_node_plants_in_its_database_does_not_run_as_the_administrator(
+    postgres: Server, identity: str
+) -> None:
+    first = close_older(postgres, identity, 1)
+    with sign_in(postgres, first) as node:
+        # PostgreSQL prefers a function or operator of any schema in the path whose arguments fit better than its own.
+        node.execute(PLANTED)
+    prove(postgres, first, 1)
+    with sign_in(postgres, close_older(postgres, identity, 2)) as node:
+        ran = node.execute("SELECT who, what FROM public.ran").fetchall()
+    assert ran == [], "a compromised node would administer the databases of all of the bank's identities"
+
+
+def test_a_node_can_not_use_up_the_servers_connections(postgres: Server, identity: str) -> None:
+    access, sessions = close_older(postgres, identity, 1), list[Any]()
+    try:
+        sessions.extend(sign_in(postgres, access) for _ in range(database.ROLE_SESSIONS))
+        with pytest.raises(psycopg.OperationalError, match="too many connections for role"):
+            sign_in(postgres, access)
+        other = close_older(postgres, f"{identity}-other", 1)
+        sign_in(postgres, other).close()
+        with pytest.raises(UnavailableError, match="too many connections for role"):
+            prove(postgres, access, 1)
+    finally:
+        for session in sessions:
+            session.close()
+
+
 def test_the_next_epoch_may_alter_objects_of_any_role_of_the_node(postgres: Server, identity: str) -> None:
     with sign_in(postgres, close_older(postgres, identity, 1)) as first:
         # As Corda's migrations do: schemas, tables, sequences, indexes, views, functions.
