@@ -491,7 +491,7 @@ def test_unproven_information_of_a_member_is_refused(vm: Vm, peer: NetworkMember
 
 
 def test_an_identity_that_a_member_certified_itself_is_refused(vm: Vm, lab: Lab) -> None:
-    made = lab.vm("bank-m", "127.94.255.253")
+    made = lab.vm("bank-s", "127.94.255.252")
     chains = made.run(lab.network.certificates(made.identity, made.keys))
     role, now = CertificateRole.LEGAL_IDENTITY, datetime.now(UTC)
     own = certificates.issue(made.keys, certificates.IDENTITY_KEY, role, chains.node_ca, now=now)
@@ -506,7 +506,7 @@ def test_an_identity_that_a_member_certified_itself_is_refused(vm: Vm, lab: Lab)
     name = made.identity.legal_name
     refused(
         vm,
-        NetworkMember("bank-m", {name: "127.94.255.253:10000"}, b"{}", (info,)),
+        NetworkMember("bank-s", {name: "127.94.255.252:10000"}, b"{}", (info,)),
         "by the authority itself",
     )
 
