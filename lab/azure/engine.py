@@ -32,7 +32,6 @@ STATE = ROOT / ".offline"
 """Folder of the local consortia: backend, passphrase and Azure."""
 SAMPLE = "sample"
 """The default consortium of all commands."""
-_PROGRAM = ("__main__.py", "components", "contract", "delivery", "examples", "ledger", "stack")
 _PASSPHRASE = "offline"  # noqa: S105  (of a backend without real secrets)
 _SUPERVISOR = Path(__file__).with_name("supervisor.py")
 _OFFICIAL_INSTALL = Path.home() / ".pulumi" / "bin" / "pulumi"
@@ -73,7 +72,7 @@ class Engine:
 
     @property
     def project(self) -> Path:
-        """The Pulumi project: links to the program's files, and this consortium's configuration files."""
+        """The Pulumi project: links to the files of the checkout, and this consortium's configuration files."""
         return self.folder / "project"
 
     def configuration_of(self, stack: str) -> Path:
@@ -187,7 +186,7 @@ class Engine:
                 process.wait()
         if process.returncode != 0:
             raise EngineError(
-                f"pulumi {' '.join(arguments)} failed ({process.returncode}):\n{stdout or ''}{stderr or ''}"
+                f"pulumi {' '.join(arguments)} failed ({process.returncode}):\n{_said(stdout or '')}{stderr or ''}"
             )
         return stdout or ""
 
@@ -261,14 +260,22 @@ class Engine:
 
     def _lay_out_project(self) -> None:
         self.project.mkdir(parents=True, exist_ok=True)
-        for pattern in _PROGRAM:
-            for source in ROOT.glob(pattern):
-                link = self.project / source.name
-                if not link.is_symlink():
-                    link.symlink_to(source)
+        for source in ROOT.iterdir():
+            link = self.project / source.name
+            # Also the user's own: a configuration names cards by their paths in the project. YAML is written here.
+            if not source.name.startswith(".") and source.suffix != ".yaml" and not os.path.lexists(link):
+                link.symlink_to(source)
         project = yaml.safe_load((ROOT / "Pulumi.yaml").read_text(encoding="utf-8"))
         project["runtime"]["options"]["virtualenv"] = str(Path(sys.prefix))
         (self.project / "Pulumi.yaml").write_text(yaml.safe_dump(project, sort_keys=False), encoding="utf-8")
+
+
+def _said(stdout: str) -> str:
+    """What a failed command printed; of a preview in JSON only its messages."""
+    try:
+        return "".join(each["message"] for each in json.loads(stdout)["diagnostics"])
+    except (ValueError, LookupError, TypeError):
+        return stdout
 
 
 def _cli() -> str:

@@ -20,6 +20,8 @@ import pytest
 import yaml
 from rich.console import Console
 
+from contract.card import signing_public_key
+from contract.fingerprint import fingerprint
 from lab import ROOT
 from lab.azure.azure import Account, OfflineAzure
 from lab.azure.consortium import SAMPLE_CONSORTIUM, Consortium, InProcess, OnEngine
@@ -461,3 +463,26 @@ def test_a_plan_is_the_same_with_and_without_the_engine(
     on_engine, in_process = written
     assert (on_engine.pop("engine"), in_process.pop("engine")) == (True, False), "the plan names its front"
     assert on_engine == in_process, "plans of both fronts are compared, so URNs, order and values must be the same"
+
+
+def test_a_preview_reads_a_card_of_the_users_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkout = tmp_path / "checkout"
+    (checkout / "cards-of-peers").mkdir(parents=True)
+    for each in (each for each in ROOT.iterdir() if not each.name.startswith(".")):
+        (checkout / each.name).symlink_to(each)
+    monkeypatch.setattr("lab.azure.engine.ROOT", checkout)
+    (checkout / "cards-of-peers" / "bank-b.json").write_text(json.dumps(make_card("bank-b")))
+    engine = Engine(root=tmp_path)
+    peer = {
+        "name": "bank-b",
+        "legalName": "O=Bank B, L=London, C=GB",
+        "link": "ipsec",
+        "card": "cards-of-peers/bank-b.json",
+    }
+    member(engine, "bank", peers=[{**peer, "fingerprint": fingerprint(signing_public_key(signing_seed("bank-b")))}])
+    assert steps(engine, "bank"), "a card is a file by its path from the project's folder"
+    member(engine, "bank", peers=[{**peer, "fingerprint": "sha256:" + "0" * 64}])
+    with pytest.raises(EngineError) as refused:
+        steps(engine, "bank")
+    assert "wanted the pinned key" in str(refused.value)
+    assert '"config"' not in str(refused.value), "an operator needs the message, not the whole preview in JSON"
