@@ -75,7 +75,9 @@ def enrolled(folder: Path, source: Path, member: str, organization: str | None =
     recorded = organizations(folder)
     own = recorded.get(member) or organization or organizations(source.parent).get(member, _ORGANIZATION)
     if organization not in (None, own):
-        raise StackFileError(f"{member} is of organisation {own} here; wanted no other one while it is up")
+        raise StackFileError(
+            f"{member} is of organisation {own} here; wanted no other one until `down` deletes the consortium"
+        )
     if recorded.get(member) != own:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / _CONSORTIUM).write_text(yaml.safe_dump({"banks": {**recorded, member: own}}), encoding="utf-8")
