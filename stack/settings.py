@@ -324,8 +324,8 @@ class BankSettings(_Section):
     # Above it as many changes are left as below: a card with a counter over `MAX_COUNTER` is none for peers.
     card_counter: Annotated[int, Field(ge=1, le=MAX_COUNTER // 2, strict=True)] = Field(
         1,
-        description="lowest counter of this member's card; after the state was restored from a backup, one above "
-        "the highest counter that peers have seen",
+        description="lowest counter of this member's card; after the state was restored from a backup or the "
+        "stack was destroyed, one above the highest counter that peers have seen",
     )
 
 
@@ -1026,7 +1026,7 @@ class Settings(_Section):
             flaws.append(Flaw("this member itself; wanted other members only", (names.index(bank.name), "name")))
         authority = ledger.network.authority if ledger and ledger.network else None
         if bank and authority not in (None, bank.name, *names):
-            unlisted = f"none of `peers`; wanted it listed there, or {bank.name} itself"
+            unlisted = f"not in `peers`; wanted it listed there, or {bank.name} itself"
             flaws.append(Flaw(unlisted, ("ledger", "network", "authority"), elsewhere=True))
         if connectivity:
             flaws.extend(_unlinkable(peers, connectivity))

@@ -51,8 +51,9 @@ def stack_path(stack: str) -> Path:
         raise StackFileError(f"{stack:.200}: a folder; wanted a stack's file, such as {path / 'Pulumi.dev.yaml'}")
     if is_file(path):
         raise StackFileError(f"{stack:.200}: no stack's file; wanted one such as Pulumi.dev.yaml")
-    wanted = "a stack's file that is there" if by_path else f"Pulumi.{stack:.200}.yaml"
-    raise StackFileError(f"no configuration of stack {stack:.200}; wanted {wanted}")
+    if by_path:
+        raise StackFileError(f"{stack:.200}: no such file; wanted a stack's, such as Pulumi.dev.yaml")
+    raise StackFileError(f"no configuration of stack {stack:.200}; wanted Pulumi.{stack:.200}.yaml")
 
 
 def account_of(path: Path, configuration: StackConfiguration) -> Account:

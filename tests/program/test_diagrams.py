@@ -285,7 +285,7 @@ def test_without_graphviz_an_svg_is_refused(monkeypatch: pytest.MonkeyPatch, cap
     ("arguments", "said"),
     [
         (["nope"], "error: no configuration of stack nope; wanted Pulumi.nope.yaml\n"),
-        (["nope.yaml"], "error: no configuration of stack nope.yaml; wanted a stack's file that is there\n"),
+        (["nope.yaml"], "error: nope.yaml: no such file; wanted a stack's, such as Pulumi.dev.yaml\n"),
         (["dev", "--format", "pdf"], "error: format pdf; wanted mermaid or svg\n"),
         (["dev", "prod"], "error: dev, prod: 2 of them; wanted one, or a folder\n"),
         (["--out", "x.svg"], "error: nothing to draw; wanted STACK, its file or a consortium's folder\n"),

@@ -170,7 +170,9 @@ def test_a_missing_stack_is_named(stack: str, capsys: pytest.CaptureFixture[str]
 def test_a_missing_path_is_not_taken_for_a_stacks_name(path: str, capsys: pytest.CaptureFixture[str]):
     assert command.main(["--without-engine", path]) == 1
     said = capsys.readouterr().err
-    assert said.endswith("wanted a stack's file that is there\n"), "not Pulumi./tmp/Pulumi.a.yml.yaml"
+    assert said.endswith(": no such file; wanted a stack's, such as Pulumi.dev.yaml\n"), (
+        "not Pulumi./tmp/Pulumi.a.yml.yaml"
+    )
 
 
 def test_an_existing_file_that_is_no_stacks_file_is_named_as_such(

@@ -623,13 +623,13 @@ REJECTIONS = {
         network("bank-b"),
         "ledger.network.authority",
         "bank-b",
-        "none of peers; wanted it listed there, or bank-a itself",
+        "not in peers; wanted it listed there, or bank-a itself",
     ),
     "authority-not-listed": (
         {**network("bank-c"), **peer()},
         "ledger.network.authority",
         "bank-c",
-        "none of peers; wanted it listed there, or bank-a itself",
+        "not in peers; wanted it listed there, or bank-a itself",
     ),
     "authority-without-a-notary": (
         ledger(network={"authority": "bank-a"}),
