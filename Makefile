@@ -99,13 +99,13 @@ lint: $(READY) ## Format, lint, types, and which way imports point
 fuzz: $(READY) ## Mutations of what others write, at every parser of it (SECONDS=300 for all; SEED=...)
 	@$(BIN)/python -m pytest tests/fuzz -o faulthandler_timeout=120 $(TESTS)
 
-bench: $(READY) ## Where the time goes, in ratios of one run; fails where a goal of docs/figures.md is missed
+bench: $(READY) ## Where the time goes, in ratios of one run; fails where a goal is missed (WRITE=1: writes docs/figures.md)
 	@status=0; for each in planning deployment agent; do $(BIN)/python -m benchmarks.$$each || status=1; done; exit $$status
 
 bench-quick: $(READY) ## Its cheap part, for every change
 	@$(BIN)/python -m benchmarks.planning --quick
 
-ledger-bench: $(READY) ## What real Corda nodes do on this machine, from three runs; takes half an hour
+ledger-bench: $(READY) ## What real Corda nodes do on this machine; fails where a goal is missed (RUNS=3: an hour; WRITE=1: writes docs/figures.md)
 	@$(BIN)/python -m benchmarks.ledger
 
 soak: $(READY) ## Random histories of agents in virtual time (HISTORIES=100000: half an hour)

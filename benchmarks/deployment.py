@@ -17,7 +17,7 @@ from rich.table import Table
 
 from benchmarks.cases import BYTECODE
 from benchmarks.flat import write_flat_program
-from benchmarks.goals import DEPLOYMENT, PREVIEW_ON_ENGINE, WIDTH, Result, compare, report
+from benchmarks.goals import DEPLOYMENT, PREVIEW_ON_ENGINE, WIDTH, Result, compare, report, write
 from benchmarks.members import ACCOUNT
 from lab import ROOT
 from lab.azure.azure import OfflineAzure
@@ -60,6 +60,7 @@ def main() -> int:
         table, makespans = _makespan(root)
         console.print(table)
         results += makespans
+    write("deployment", results)
     return report(console, results)
 
 

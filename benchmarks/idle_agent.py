@@ -1,7 +1,7 @@
 """An agent that holds an identity but can't start its node, to measure the agent alone.
 
-`python -m benchmarks.idle_agent URL CREDENTIAL HOST PORT INFO_PORT`: URL and credential of the blob service; host and
-ports where the agent listens.
+`python -m benchmarks.idle_agent URL CREDENTIAL HOST PORT INFO_PORT CARD`: URL and credential of the blob service;
+host and ports where the agent listens; the bank's card, which its only peer has too.
 """
 
 import asyncio
@@ -17,10 +17,11 @@ from azure.storage.blob.aio import ContainerClient
 
 from agent.agent import Agent
 from agent.blob_leases import BlobLeases
-from agent.resources import Resources
+from agent.resources import Disk, Resources, Share
 from agent.service import serve
 from agent.vm import exchange, load_software, software_context
 from contract.identities import identities
+from contract.secrets import VaultSecret
 from contract.vm_configuration import AgentConfiguration
 from host.bank_documents import BlobDocuments
 from host.errors import UnavailableError
@@ -30,26 +31,30 @@ from ledger.corda import CORDA
 
 
 class _Secrets:
-    """A vault with one peer, whose agent is this one."""
+    """A vault with one peer."""
 
     vault_url = "https://vault.example"
 
-    def __init__(self, info_url: str) -> None:
-        self._card = {"name": "bank-b", "addressSpace": "10.2.0.0/16", "nodes": [], "networkInfoUrl": info_url}
+    def __init__(self, card: str) -> None:
+        self._card = card
 
     async def get_secret(self, name: str) -> Any:
-        values = {"peers": {"bank-b": "bank-b"}, "bank-b": self._card}
+        values = {
+            VaultSecret.PEERS: json.dumps({"bank-b": "bank-b"}),
+            "bank-b": self._card,
+            VaultSecret.CARD: self._card,
+        }
         if name not in values:
             raise ResourceNotFoundError(name)
-        return SimpleNamespace(value=json.dumps(values[name]))
+        return SimpleNamespace(value=values[name])
 
 
 class _NoShare:
-    def open(self, identity: str, epoch: int) -> Any:
-        raise UnavailableError(f"no share here for {identity}, epoch {epoch}")
+    def exists(self, identity: str) -> bool:
+        raise UnavailableError(f"no share here for {identity}")
 
 
-async def _main(url: str, credential: Any, host: str, port: int, info_port: int) -> None:
+async def _main(url: str, credential: Any, *, host: str, port: int, info_port: int, card: str) -> None:
     configuration = AgentConfiguration(
         member="bank-a",
         address_space=IPv4Network("10.1.0.0/16"),
@@ -75,20 +80,24 @@ async def _main(url: str, credential: Any, host: str, port: int, info_port: int)
         ContainerClient(url, "network", credential, retry_total=0) as shared,
     ):
         documents = BlobDocuments(shared)
-        vault = BankVault(cast(Any, _Secrets(f"https://{host}:{info_port}/networkinfo")))
+        vault = BankVault(cast(Any, _Secrets(card)))
         network = exchange(configuration, CORDA, nodes, documents, vault)
-        asleep: Any = SimpleNamespace(
-            database=None,
-            share=_NoShare(),
-            users=None,
-            disk=SimpleNamespace(wipe=lambda: None),
-            network=network,
+        none: Any = None
+        resources = Resources(
             software=load_software(CORDA, software_context(configuration, documents, vault, "127.0.0.1")),
+            share=cast(Share, _NoShare()),
+            vault=none,
+            disk=cast(Disk, SimpleNamespace(wipe=lambda: None)),
+            launch=none,
+            database=None,
+            network=network,
+            document=CORDA.network_document,
         )
-        agent = Agent(nodes, BlobLeases(leases), cast(Resources, asleep), status)
+        agent = Agent(nodes, BlobLeases(leases), resources, status)
         async with network.serving(host, info_port):
             await serve(agent, status, host=host, port=port)
 
 
 if __name__ == "__main__":
-    asyncio.run(_main(sys.argv[1], json.loads(sys.argv[2]), sys.argv[3], int(sys.argv[4]), int(sys.argv[5])))
+    url, credential, host, port, info_port, card = sys.argv[1:]
+    asyncio.run(_main(url, json.loads(credential), host=host, port=int(port), info_port=int(info_port), card=card))

@@ -35,6 +35,7 @@ from benchmarks.goals import (
     Result,
     compare,
     report,
+    write,
 )
 from benchmarks.members import ACCOUNT, member_with_peers
 from lab import ROOT
@@ -194,7 +195,7 @@ def _growth(folder: Path, console: Console) -> Result:
     for peers, several in calls.items():
         table.add_row(str(peers), f"{several:,}", f"{slopes[peers]:,.0f}" if peers in slopes else "")
     console.print(table, "")
-    return Result(GROWTH, slopes[many] / slopes[few])
+    return compare(GROWTH, [slopes[many]], [slopes[few]])
 
 
 def _own_calls(configuration: StackConfiguration) -> int:
@@ -227,6 +228,8 @@ def main(arguments: Sequence[str]) -> int:
         # The first plan of this process includes one-time work, so it is not counted.
         run_program(member_with_peers(0, folder), account=ACCOUNT)
         results = [_growth(folder, console), *([] if quick else measure(folder, console))]
+    if not quick:
+        write("planning", results)
     status = report(console, results)
     console.print(LEGEND.rstrip())
     return status

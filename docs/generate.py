@@ -44,6 +44,7 @@ from cost.prices import EXACT, REGION, read_price_list
 from cost.report import Statement, as_text
 from cost.stacks import Terms, bills_of_sizes
 from cost.usage import Usage
+from docs.blocks import StaleError, table, with_blocks
 from lab import ROOT
 from lab.azure import rules
 from lab.azure.program import PEERS_KEY, Run
@@ -174,12 +175,7 @@ _SAMPLE_SPACE = IPv4Network("10.1.0.0/16")
 _LEARN = "https://learn.microsoft.com/azure"
 # The sources before a rule: `VF: ...`, `UP, RE: ...`, `BI #5223: ...`.
 _SOURCES = re.compile(r"\b([A-Z]{2}(?: #\d+)?(?:, [A-Z]{2}(?: #\d+)?)*): ")
-_BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end of generated -->)", re.DOTALL)
 _CONFIG = re.compile(r"^config:.*?(?=^[^\s#]|\Z)", re.DOTALL | re.MULTILINE)
-
-
-class StaleError(Exception):
-    """A document can't be updated automatically; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -218,7 +214,7 @@ def configuration_table() -> str:
         )
         for key in all_keys()
     ]
-    return _table(("Key", "Type", "Meaning", "Default", "A change"), rows)
+    return table(("Key", "Type", "Meaning", "Default", "A change"), rows)
 
 
 def effect_of(path: str) -> Effect:
@@ -240,7 +236,7 @@ def _effect(key: Key) -> str:
 
 def outputs_table() -> str:
     """The stack's outputs and their meaning."""
-    return _table(("Output", "Meaning"), [(f"`{name}`", meaning) for name, meaning in OUTPUTS.items()])
+    return table(("Output", "Meaning"), [(f"`{name}`", meaning) for name, meaning in OUTPUTS.items()])
 
 
 def versions_table() -> str:
@@ -252,7 +248,7 @@ def versions_table() -> str:
         ("the authority's register", _version_of(RequestRecord), "authority", "the other VMs of the authority"),
         ("an identity's certificates", CHAINS_SCHEMA, "agent", "the bank's other agents"),
     ]
-    return _table(("Document", "Version", "Written by", "Read by"), rows)
+    return table(("Document", "Version", "Written by", "Read by"), rows)
 
 
 def _version_of(model: type[BaseModel]) -> str:
@@ -283,7 +279,7 @@ def sizes_table() -> str:
         "Database standby in another zone",
         "Needs a region with zones",
     )
-    return _table(headings, rows)
+    return table(headings, rows)
 
 
 def shown_table() -> str:
@@ -299,7 +295,7 @@ def shown_table() -> str:
         for section in sections(EXAMPLE)
         for item in section.items
     ]
-    return _table(("Section", "Shown", "From"), rows)
+    return table(("Section", "Shown", "From"), rows)
 
 
 def collected_table() -> str:
@@ -317,7 +313,7 @@ def collected_table() -> str:
             ("gateways", GATEWAY_LOGS),
         )
     ]
-    return _table(("Of", "Categories", "Table"), rows)
+    return table(("Of", "Categories", "Table"), rows)
 
 
 def volumes_table() -> str:
@@ -341,7 +337,7 @@ def volumes_table() -> str:
     ]
     totals = [sum(each.gb_a_month for each in by_table.values()) for by_table in sizes.values()]
     rows.append(("together", *(f"{total:.1f}" for total in totals), ""))
-    return _table(("Table", *(f"`{size}`" for size in sizes), "Bytes a row"), rows)
+    return table(("Table", *(f"`{size}`" for size in sizes), "Bytes a row"), rows)
 
 
 def subnets_table() -> str:
@@ -352,7 +348,7 @@ def subnets_table() -> str:
         (name, f"/{block.prefixlen}, {block.num_addresses} addresses", str(block), SUBNETS[name])
         for name, block in blocks.items()
     ]
-    return _table(("Subnet", "Size", f"In {_SAMPLE_SPACE}", "What it holds"), rows)
+    return table(("Subnet", "Size", f"In {_SAMPLE_SPACE}", "What it holds"), rows)
 
 
 def flows_table() -> str:
@@ -369,7 +365,7 @@ def flows_table() -> str:
         )
         for each in FLOWS
     ]
-    return _table(("Flow", "From", "To", "TCP ports", "By", "Why"), rows)
+    return table(("Flow", "From", "To", "TCP ports", "By", "Why"), rows)
 
 
 def largest_port_groups() -> dict[PortGroup, list[int]]:
@@ -409,7 +405,7 @@ def rules_table(cases: Sequence[Case]) -> str:
         )
         for rule, types in rules.types_by_rule().items()
     ]
-    return _table(("Of", "Rule", "Source", "Refused in the test"), rows)
+    return table(("Of", "Rule", "Source", "Refused in the test"), rows)
 
 
 def alerts_page() -> str:
@@ -419,7 +415,7 @@ def alerts_page() -> str:
         *((rule, rule.when) for rule in QUERY_RULES),
         *((rule, rule.when) for rule in EVENT_RULES),
     ]
-    table = _table(
+    rules_table = table(
         ("Alert", "Severity", "When", "Means", "Runbook", "Source"),
         [
             (
@@ -453,7 +449,7 @@ A rule on a metric costs 0.10 USD a month for each time series that it watches. 
 it runs every 5 minutes, 0.50 USD if it runs every 15 minutes or less often, and a tenth of that for each further
 value of its dimensions ([prices](https://azure.microsoft.com/pricing/details/monitor/)).
 
-{table}
+{rules_table}
 `monitoring.budget` adds a budget of Cost Management: it sends a mail when the month's cost reaches the budget, or
 is forecast to ([runbook](runbooks/a-month-costs-too-much.md)).
 """
@@ -526,7 +522,7 @@ def documents(sample: Run, sizes: Sequence[Bill]) -> dict[Path, str]:
     return {
         CONFIGURATION: _configuration(CONFIGURATION.read_text(encoding="utf-8"), sizes),
         OUTPUTS_PAGE: _outputs(OUTPUTS_PAGE.read_text(encoding="utf-8")),
-        COMPATIBILITY: _with_tables(
+        COMPATIBILITY: with_blocks(
             COMPATIBILITY.read_text(encoding="utf-8"), COMPATIBILITY, {"versions": versions_table()}
         ),
         PROJECT_FILE: _project(PROJECT_FILE.read_text(encoding="utf-8")),
@@ -594,24 +590,24 @@ def _configuration(text: str, sizes: Sequence[Bill]) -> str:
         "sizes": sizes_table(),
         "cost": _console("make cost", components.splitlines()),
     }
-    return _with_tables(text, CONFIGURATION, tables)
+    return with_blocks(text, CONFIGURATION, tables)
 
 
 def _outputs(text: str) -> str:
-    return _with_tables(text, OUTPUTS_PAGE, {"outputs": outputs_table()})
+    return with_blocks(text, OUTPUTS_PAGE, {"outputs": outputs_table()})
 
 
 def _monitoring(text: str) -> str:
     tables = {"shown": shown_table(), "collected": collected_table(), "volumes": volumes_table()}
-    return _with_tables(text, MONITORING, tables)
+    return with_blocks(text, MONITORING, tables)
 
 
 def _lab_readme(text: str) -> str:
-    return _with_tables(text, LAB_README, {"rules": rules_table(CASES)})
+    return with_blocks(text, LAB_README, {"rules": rules_table(CASES)})
 
 
 def _network(text: str) -> str:
-    return _with_tables(text, NETWORK, {"subnets": subnets_table(), "flows": flows_table()})
+    return with_blocks(text, NETWORK, {"subnets": subnets_table(), "flows": flows_table()})
 
 
 def _cost(text: str, sizes: Sequence[Bill]) -> str:
@@ -620,10 +616,10 @@ def _cost(text: str, sizes: Sequence[Bill]) -> str:
         "sizes": _console("make cost", report.splitlines()),
         "complete": complete_regions(sizes) + "\n",
         "unverified": unverified_table(),
-        "free": _table(("Type", "Why it is free"), [(f"`{name}`", why) for name, why in sorted(FREE.items())]),
+        "free": table(("Type", "Why it is free"), [(f"`{name}`", why) for name, why in sorted(FREE.items())]),
         "usage": usage_table(),
     }
-    return _with_tables(text, COST, tables)
+    return with_blocks(text, COST, tables)
 
 
 def _console(command: str, lines: Iterable[str]) -> str:
@@ -649,7 +645,7 @@ def unverified_table() -> str:
         for name, price in prices.items()
         if price and price.verified not in EXACT
     ]
-    return _table(("Meter", "Rests on", "Price", "Source"), rows)
+    return table(("Meter", "Rests on", "Price", "Source"), rows)
 
 
 def usage_table() -> str:
@@ -662,25 +658,13 @@ def usage_table() -> str:
         )
         for field in Usage.model_fields.values()
     ]
-    return _table(("Key", "Default", "Meaning"), rows)
-
-
-def _with_tables(text: str, path: Path, tables: Mapping[str, str]) -> str:
-    found = {match[2] for match in _BLOCK.finditer(text)}
-    if found != set(tables):
-        raise StaleError(f"{path.relative_to(ROOT)} has blocks for {sorted(found)}; wanted {sorted(tables)}")
-    return _BLOCK.sub(lambda match: f"{match[1]}{tables[match[2]]}{match[3]}", text)
+    return table(("Key", "Default", "Meaning"), rows)
 
 
 def _project(text: str) -> str:
     if not _CONFIG.search(text):
         raise StaleError(f"{PROJECT_FILE.name} has no section `config:`; wanted one to fill")
     return _CONFIG.sub(lambda _: project_config(), text)
-
-
-def _table(headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    lines = [headings, ("---",) * len(headings), *rows]
-    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
 
 
 def _meaning(field: FieldInfo) -> str:

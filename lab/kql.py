@@ -29,30 +29,38 @@ def workspace(**tables: Iterable[Mapping[str, Any]]) -> "DuckDBPyConnection":
 
     A table that is not given does not exist, as in a new workspace.
     """
-    connection = _connect()
+    connection = _with_tables(frozenset(tables))
     _fill(connection, tables)
     return connection
 
 
-def _connect() -> "DuckDBPyConnection":
+def _with_tables(tables: Iterable[str]) -> "DuckDBPyConnection":
     # With several threads the order of rows with equal sort keys varies.
-    return duckdb_kql.connect(config={"threads": 1})
+    connection = duckdb_kql.connect(config={"threads": 1})
+    for table in tables:
+        columns = ", ".join(f"{name} {kind}" for name, kind in _columns(table).items())
+        connection.execute(f'CREATE TABLE "{table}" ({columns})')
+    return connection
+
+
+@cache
+def _columns(table: str) -> Mapping[str, str]:
+    (columns,) = (source.columns for source in LOG_TABLES.values() if source.table == table)
+    return {name: _TYPES[kind] for name, kind in columns.items()}
 
 
 def _fill(connection: "DuckDBPyConnection", tables: Mapping[str, Iterable[Mapping[str, Any]]]) -> None:
-    columns = {source.table: source.columns for source in LOG_TABLES.values()}
     for table, rows in tables.items():
-        typed = {name: _TYPES[kind] for name, kind in columns[table].items()}
-        connection.execute(f'CREATE TABLE "{table}" ({", ".join(f"{name} {kind}" for name, kind in typed.items())})')
         values = ", ".join(
             f"CAST(Row->'{name}' AS JSON)" if kind == "JSON" else f"CAST(Row->>'{name}' AS {kind})"
-            for name, kind in typed.items()
+            for name, kind in _columns(table).items()
         )
-        # Inserting rows one by one takes a hundred times as long.
-        connection.execute(
-            f'INSERT INTO "{table}" SELECT {values} FROM (SELECT unnest(CAST(? AS JSON[])) AS Row)',  # noqa: S608
-            [json.dumps(list(rows), default=str)],
-        )
+        if given := list(rows):
+            # Inserting rows one by one takes a hundred times as long.
+            connection.execute(
+                f'INSERT INTO "{table}" SELECT {values} FROM (SELECT unnest(CAST(? AS JSON[])) AS Row)',  # noqa: S608
+                [json.dumps(given, default=str)],
+            )
 
 
 @cache
@@ -72,13 +80,13 @@ def answer(connection: "DuckDBPyConnection", query: str, *, now: datetime) -> li
     return [dict(zip(columns, row, strict=True)) for row in found.fetchall()]
 
 
-# Opening a database takes longer than most queries.
-_database = cache(_connect)
+# Opening a database and creating its tables takes longer than most queries.
+_database = cache(_with_tables)
 
 
 def rows_of(query: str, *, now: datetime, **tables: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The result of one query in a workspace with these tables."""
-    connection = _database()
+    connection = _database(frozenset(tables))
     connection.begin()
     try:
         _fill(connection, tables)

@@ -22,7 +22,7 @@ import trustme
 
 from contract.artifacts import Artifact
 from lab.banks.cache import cached
-from lab.banks.process import exclusive
+from lab.banks.process import exclusive, processor_seconds, tree
 from ledger.corda import CORDA
 from ledger.corda.installation import fetch
 
@@ -90,16 +90,8 @@ class Server:
     def processor_seconds(self) -> float:
         """The server's processor time in seconds, including that of ended sessions."""
         postmaster = int((self.folder / "data" / "postmaster.pid").read_text().split()[0])
-        ticks = 0
-        for stat in Path("/proc").glob("[0-9]*/stat"):
-            with suppress(OSError):
-                # proc_pid_stat(5), after the name in parentheses: state, parent, ..., utime, stime, cutime, cstime.
-                fields = stat.read_text().rpartition(")")[2].split()
-                if int(stat.parent.name) == postmaster:
-                    ticks += sum(map(int, fields[11:15]))
-                elif int(fields[1]) == postmaster:
-                    ticks += sum(map(int, fields[11:13]))
-        return ticks / os.sysconf("SC_CLK_TCK")
+        _, *sessions = tree(postmaster)
+        return processor_seconds(postmaster, children=True) + sum(map(processor_seconds, sessions))
 
     def sessions(self) -> tuple[int, int]:
         """The number of the nodes' connections, and how many of them are not idle."""

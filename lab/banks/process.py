@@ -32,6 +32,36 @@ def health(host: Host, *, seconds: float) -> dict[str, Any]:
         return {}
 
 
+def tree(pid: int) -> list[int]:
+    """The ids of a process and all of its descendants."""
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parents[int(stat.parent.name)] = int(_fields(stat)[1])
+    found = [pid]
+    for each in found:
+        found.extend(child for child, parent in parents.items() if parent == each)
+    return found
+
+
+def processor_seconds(pid: int, *, children: bool = False) -> float:
+    """A process's processor time in seconds; 0 if it has ended.
+
+    Args:
+        pid: its id.
+        children: whether to include its children that have ended.
+    """
+    ticks: list[str] = []
+    with contextlib.suppress(OSError):
+        ticks = _fields(Path(f"/proc/{pid}/stat"))[11 : 15 if children else 13]
+    return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
+
+
+def _fields(stat: Path) -> list[str]:
+    # proc_pid_stat(5), after the name in parentheses: state, parent, ..., utime, stime, cutime, cstime.
+    return stat.read_text().rpartition(") ")[2].split()
+
+
 class VmProcess:
     """A VM: the process of its agent, with all processes that the agent starts."""
 
@@ -57,17 +87,7 @@ class VmProcess:
 
     def tree(self) -> list[int]:
         """The ids of the process and all of its descendants: what a control group contains on a real VM."""
-        parents = {}
-        for stat in Path("/proc").glob("[0-9]*/stat"):
-            try:
-                fields = stat.read_text().rsplit(") ", 1)[1].split()
-            except OSError:
-                continue
-            parents[int(stat.parent.name)] = int(fields[1])
-        found = [self.process.pid]
-        for pid in found:
-            found.extend(child for child, parent in parents.items() if parent == pid)
-        return found
+        return tree(self.process.pid)
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal to all processes of the VM, if it has not ended."""

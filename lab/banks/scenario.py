@@ -145,6 +145,8 @@ class Scenario:
     """The network of each bank."""
     recorded: bool = False
     """Whether bank A's VMs write their metrics to their folders."""
+    identities: int = 2
+    """Bank A's identities, besides its notary: each has a VM, and all have a standby."""
     began: float = field(default_factory=time.monotonic)
 
     def say(self, what: str) -> None:
@@ -157,7 +159,7 @@ class Scenario:
         """Start bank A, which is the network's authority and runs its notary, and bank B."""
         self.prepare()
         self.bring_up()
-        self.await_members(4)
+        self.await_members()
 
     def prepare(self) -> None:
         """Install and build the nodes' software, and start the services that a bank has on Azure."""
@@ -171,8 +173,8 @@ class Scenario:
                 "bank-a",
                 A,
                 self.sites["bank-a"],
-                identities=3,
-                vms=4,
+                identities=self.identities + 1,
+                vms=self.identities + 2,
                 roles={"node-1": "notary"},
                 users=USERS,
                 authority_vms=2,
@@ -209,7 +211,7 @@ class Scenario:
         self.c.start_vm(1)
         self.c.await_ready(START_SECONDS)
         self.say(f"bank-c: {', '.join(self._holders(self.c))}")
-        self.await_members(5)
+        self.await_members()
 
     def _bank(self, plan: BankPlan, authority: LabBank | None) -> LabBank:
         bank = LabBank(
@@ -228,8 +230,9 @@ class Scenario:
         found = {each.name: bank.holder(each.name) for each in bank.identities}
         return [f"{identity} on {vm.name}" for identity, vm in found.items() if vm]
 
-    def await_members(self, nodes: int) -> None:
-        """Wait until every node has this number of members."""
+    def await_members(self) -> None:
+        """Wait until every node has all nodes of the banks in its network map."""
+        nodes = sum(len(bank.identities) for bank in self._banks())
         for bank in self._banks():
             for identity in bank.identities:
                 until(

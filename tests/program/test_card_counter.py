@@ -20,6 +20,7 @@ from tests.runs import one, refusal, stack_of
 
 BANK_A = {"name": "bank-a", "legalName": "O=Bank A, L=London, C=GB", "asn": 64512}
 BANK_B = {"name": "bank-b", "legalName": legal_name("bank-b"), "stack": stack_of("bank-b")}
+GENERATIONS = {"link": 2, "signing": 2}
 RAISED: dict[str, Any] = {"keyGenerations": {"link": 2, "signing": 1}}
 
 
@@ -46,6 +47,12 @@ class Stack:
             references={stack_of("bank-b"): {"member": peer_card}} if peer_card else {},
             deployment=self.deployment,
         )
+
+
+@pytest.fixture(scope="module")
+def live() -> Mapping[str, Any]:
+    """The outputs of a deployed bank whose keys were replaced once."""
+    return Stack().up(keyGenerations=GENERATIONS).outputs
 
 
 def test_a_stack_counts_its_cards_and_those_of_its_peers():
@@ -125,10 +132,10 @@ def test_a_peer_that_rejoins_with_an_agreed_key_starts_a_new_count():
     ],
     ids=["name", "region", "addresses", "legal name", "link key", "signing key", "vault", "backup"],
 )
-def test_changes_that_would_break_a_live_member_are_refused(changes: dict[str, Any], wanted: str):
-    raised = {"link": 2, "signing": 2}
-    live = Stack().up(keyGenerations=raised).outputs
-    refused = refusal(outputs=live, **{"keyGenerations": raised, **changes})
+def test_changes_that_would_break_a_live_member_are_refused(
+    live: Mapping[str, Any], changes: dict[str, Any], wanted: str
+):
+    refused = refusal(outputs=live, **{"keyGenerations": GENERATIONS, **changes})
     assert wanted in refused.message, "half of the stack would be replaced, and parts would fail"
     assert refused.registered == ()
 

@@ -13,6 +13,7 @@ import pytest
 import yaml
 from rich.console import Console
 
+from benchmarks.goals import FIGURES
 from components.flows import Remote
 from contract.metrics import Metric
 from contract.ports import HEALTH_PATH, HEALTH_PORT
@@ -20,6 +21,7 @@ from cost.bill import Bill
 from cost.prices import EXACT, REGION, read_price_list
 from cost.usage import Usage
 from docs import generate
+from docs.blocks import StaleError, write_block
 from docs.generate import OUTPUTS, PROJECT_FILE, README, Key
 from host.health import report
 from host.status import Status
@@ -164,7 +166,7 @@ def test_each_rule_of_the_offline_azure_has_a_row_with_its_source_and_a_test() -
 
 def test_an_unlisted_source_is_refused() -> None:
     for code in ("QQ", "QQ #1"):
-        with pytest.raises(generate.StaleError, match=code):
+        with pytest.raises(StaleError, match=code):
             generate._source(code)
 
 
@@ -218,12 +220,40 @@ def test_the_costs_in_the_docs_have_prices(wanted: dict[Path, str]) -> None:
 
 def test_a_lost_marker_is_refused() -> None:
     text = generate.CONFIGURATION.read_text(encoding="utf-8").replace("<!-- generated: sizes -->", "")
-    with pytest.raises(generate.StaleError, match="sizes"):
+    with pytest.raises(StaleError, match="sizes"):
         generate._configuration(text, [])
 
 
+def test_a_benchmark_replaces_its_own_block_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("docs.blocks.ROOT", tmp_path)
+    (page := tmp_path / "figures.md").write_text(
+        "Before\n<!-- generated: agent -->\nold\n<!-- end of generated -->\n"
+        "Between\n<!-- generated: ledger -->\nstays\n<!-- end of generated -->\n"
+    )
+    write_block(page, "agent", "new\n")
+    assert page.read_text().splitlines() == [
+        "Before",
+        "<!-- generated: agent -->",
+        "new",
+        "<!-- end of generated -->",
+        "Between",
+        "<!-- generated: ledger -->",
+        "stays",
+        "<!-- end of generated -->",
+    ], "text and other blocks stay"
+    with pytest.raises(StaleError, match=r"^figures.md has blocks for \['agent', 'ledger'\]; wanted planning$"):
+        write_block(page, "planning", "")
+
+
+def test_the_benchmarks_have_their_blocks() -> None:
+    blocks = set(re.findall(r"<!-- generated: (\w+) -->", FIGURES.read_text(encoding="utf-8")))
+    assert blocks == {"ledger", "planning", "deployment", "agent"}, (
+        "a bench that writes its results finds their place"
+    )
+
+
 def test_a_lost_config_section_is_refused() -> None:
-    with pytest.raises(generate.StaleError, match="config:"):
+    with pytest.raises(StaleError, match="config:"):
         generate._project("name: decentralized-trust\n")
 
 
@@ -416,8 +446,8 @@ def test_properties_that_operators_read_after_an_update_exist() -> None:
 
 
 def test_the_documented_duration_of_a_takeover_is_the_measured_one() -> None:
-    figures = (ROOT / "docs" / "figures.md").read_text("utf-8")
-    (median,) = re.findall(r"^\| takeover: node ready, s \| (\d+) \|", figures, re.MULTILINE)
+    figures = FIGURES.read_text("utf-8")
+    (median,) = re.findall(r"^\| takeover: node ready, s \| \**(\d+)\** \|", figures, re.MULTILINE)
     runbooks = ROOT / "docs" / "runbooks"
     said = {
         path.stem: re.findall(r"median\s+of\s+(\d+) s", path.read_text("utf-8")) for path in runbooks.glob("*.md")
