@@ -85,9 +85,12 @@ class MemberReconciler:
         self._noted: frozenset[str] | None = None
 
     async def keep_up(self, seconds: float) -> None:
-        """Reconcile every `seconds` while the node is up. Never returns nor raises."""
+        """Reconcile every `seconds` while the node is up, once it has been ready. Never returns nor raises."""
+        # A start needs the processors that verifying takes.
+        least = Readiness.READY
         while True:
-            if self._status.readiness > Readiness.DOWN:
+            if self._status.readiness >= least:
+                least = Readiness.UP
                 self._status.members = await self._once()
             await asyncio.sleep(seconds)
 

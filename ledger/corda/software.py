@@ -594,8 +594,7 @@ class CordaSoftware(Software):
 
     @override
     async def info(self, place: Place) -> bytes | None:
-        # A node signs the same information anew at each start, and all other nodes verify it: not while it starts.
-        return await in_new_thread(_newest_info, place.scratch) if await self._has_started(place) else None
+        return await in_new_thread(_newest_info, place.scratch)
 
     @override
     async def admit(self, place: Place, member: NetworkMember) -> None:
@@ -668,7 +667,8 @@ class CordaSoftware(Software):
 
     async def _check_forgets(self, place: Place, whom: str) -> None:
         """Raise SoftwareError unless the node has started: it forgets a node only after reading its file."""
-        if not await self._has_started(place):
+        report = await self._report(place)
+        if report is None or report.status != "STARTED":
             raise SoftwareError(f"{place.identity.name} has not started; wanted it to, before it forgets {whom}")
 
     @override
@@ -746,10 +746,6 @@ class CordaSoftware(Software):
         assert start.parameters is not None  # noqa: S101
         own, epoch = await epoch_of(start.parameters), await epoch_of(newest)
         return f"the network's parameters of epoch {epoch} follow those of epoch {own}" if epoch > own else None
-
-    async def _has_started(self, place: Place) -> bool:
-        report = await self._report(place)
-        return report is not None and report.status == "STARTED"
 
     # --- Requests to the node --------------------------------------------------------------------------------------
 
@@ -877,7 +873,8 @@ class CordaSoftware(Software):
         own = name_key(start.place.identity.legal_name)
         trusted = {info.content for info in known.values()}
         proven = [info for info in known.values() if info.content in member.infos]
-        asked = [content for content in member.infos if content not in trusted]
+        signed = await self.info(start.place)
+        asked = [content for content in member.infos if content not in trusted | {signed}]
         if asked:
             proven += await self._verified_infos(start, asked)
         for info in proven:

@@ -26,7 +26,7 @@ from contract.network_info import NetworkInfo, NodeInfo
 from contract.vm_configuration import Zone
 from host.bank_documents import Document
 from host.errors import UnavailableError
-from host.status import Status
+from host.status import Readiness, Status
 from host.vault import Card
 from ledger.corda import CORDA
 from ledger.corda.authority.signing import revocation_list
@@ -231,12 +231,10 @@ def test_nodes_below_a_revoked_ca_are_removed(tmp_path: Path) -> None:
     asyncio.run(story())
 
 
-def test_a_node_publishes_its_information_once_it_has_started(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each start signs the same information anew, and whoever verifies it needs a Java process."""
+def test_a_node_exchanges_information_once_it_is_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start signs the same information anew, and whoever verifies it needs a Java process."""
     verified, published = list[bytes](), list[bytes]()
-    own, last = b"signed at this start", Document(b"signed at the last start", "etag")
+    own, status = b"signed at this start", Status("vm-1", readiness=Readiness.UP)
 
     async def story() -> None:
         node = Node(tmp_path, MemoryDocuments())
@@ -246,7 +244,7 @@ def test_a_node_publishes_its_information_once_it_has_started(
             return Document(information, "new")
 
         async def roster() -> Roster:
-            members = NetworkMember("bank-a", ADDRESSES, None, (info(NODE_1, 5),))
+            members = NetworkMember("bank-a", ADDRESSES, None, (own, info(NODE_1, 5)))
             return Roster(frozenset({"bank-a"}), (members,), {}, {})
 
         async def verify(command: str, given: Any, **options: Any) -> dict[str, Any]:
@@ -272,13 +270,26 @@ def test_a_node_publishes_its_information_once_it_has_started(
             place=node.place,
             folder=folder,
             lease=Mock(),
-            status=Status("vm-1"),
-            published=last,
+            status=status,
+            published=None,
         )
-        for node.status, wanted in (("STARTING", []), ("STARTED", [own])):
-            assert await reconciler._once() == {}
-            assert published == wanted, "peers connect to a node that has started"
-            assert verified == [info(NODE_1, 5)], "verified once, whatever the node publishes"
+
+        async def until_published() -> None:
+            async with asyncio.timeout(5):
+                while not published or not verified:
+                    await asyncio.sleep(0.01)
+
+        keeping = asyncio.create_task(reconciler.keep_up(0.01))
+        await asyncio.sleep(0.1)
+        assert (published, verified) == ([], []), "a starting node needs the processors"
+        status.readiness = Readiness.READY
+        await until_published()
+        status.readiness = Readiness.UP
+        published.clear()
+        await until_published()
+        keeping.cancel()
+        assert set(published) == {own}, "a node that was ready once is kept in step"
+        assert verified == [info(NODE_1, 5)], "it verifies others' information, and that once"
 
     asyncio.run(story())
 
