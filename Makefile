@@ -73,7 +73,7 @@ test-engine: $(READY) ## The real Pulumi engine; wants a CLI on PATH or in ~/.pu
 test-ledger: $(READY) ## Real Corda nodes; want a JDK, Maven, Node.js and HAProxy
 	@$(BIN)/python -m pytest tests/ledger -ra $(TESTS)
 
-test-vm: $(READY) ## A VM that boots, in an emulator; wants root on Debian, QEMU and more (LONG=1: it installs its wheels too, one starts from the bank's image, and more)
+test-vm: $(READY) ## A VM that boots, in an emulator; wants root on Debian, QEMU and more (LONG=1: it installs its wheels too, one starts from the bank's image, one runs a Corda node, and more)
 	@$(BIN)/python -m pytest tests/vm -ra $(if $(LONG),,-m 'not long') $(TESTS)
 
 test-all: test test-processes test-links test-engine test-ledger test-vm ## All tiers, one after the other

@@ -21,6 +21,7 @@ import psycopg
 import trustme
 
 from contract.artifacts import Artifact
+from contract.ports import POSTGRESQL_PORT
 from lab.banks.cache import cached
 from lab.banks.process import exclusive, processor_seconds, tree
 from ledger.corda import CORDA
@@ -38,6 +39,17 @@ _USER = "nobody"
 """The server's user if the test runs as root."""
 _POSTGRES_SECONDS = 60
 """The longest time for a start, including a recovery from a crash."""
+
+
+@dataclass(frozen=True)
+class AzureFront:
+    """Where a server is as on Azure: at an address of its own, over TLS, with an administrator of any name."""
+
+    address: str
+    administrator: str
+    certificate: Path
+    key: Path
+    port: int = POSTGRESQL_PORT
 
 
 @dataclass
@@ -126,7 +138,7 @@ def _installed() -> Path | None:
     return folder if (folder / "initdb").exists() else None
 
 
-def _programs() -> Path:
+def programs() -> Path:
     """The folder with PostgreSQL's programs, which are downloaded once unless installed. `missing()` must be None."""
     if installed := _installed():
         return installed
@@ -146,14 +158,15 @@ def _programs() -> Path:
 
 
 @contextmanager
-def server(*, tls: bool = False, statements: bool = False) -> Iterator[Server]:
+def server(*, tls: bool = False, statements: bool = False, endpoint: AzureFront | None = None) -> Iterator[Server]:
     """Run a server during the block. Call it only if `missing()` is None.
 
     Args:
         tls: whether the server accepts only connections over TLS.
         statements: whether it logs each statement: a node executes thousands a minute.
+        endpoint: where it is too, over TLS; by default it is on a free port of the loopback alone.
     """
-    where = _programs()
+    where = programs()
     folder = Path(tempfile.mkdtemp(prefix="pg"))
     # PostgreSQL refuses to run as root.
     as_user: list[str] = []
@@ -173,20 +186,28 @@ def server(*, tls: bool = False, statements: bool = False) -> Iterator[Server]:
         check=True,
         capture_output=True,
     )
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    if endpoint:
+        port = endpoint.port
+    else:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
     settings = {
         "port": port,
-        "listen_addresses": "127.0.0.1",
+        "listen_addresses": f"127.0.0.1,{endpoint.address}" if endpoint else "127.0.0.1",
         "unix_socket_directories": "",
         "fsync": "off",
         "log_statement": "all" if statements else "none",
         "password_encryption": "scram-sha-256",
     }
     root_certificates = None
-    if tls:
-        root_certificates = _certify(folder)
+    if tls or endpoint:
+        if endpoint:
+            shutil.copy(endpoint.certificate, folder / "server.crt")
+            shutil.copy(endpoint.key, folder / "server.key")
+            (folder / "server.key").chmod(0o600)
+        else:
+            root_certificates = _certify(folder)
         settings |= {
             "ssl": "on",
             "ssl_cert_file": str(folder / "server.crt"),
@@ -195,7 +216,8 @@ def server(*, tls: bool = False, statements: bool = False) -> Iterator[Server]:
         if as_user:
             shutil.chown(folder / "server.key", _USER)
         access = data / "pg_hba.conf"
-        access.write_text(access.read_text().replace("host ", "hostssl "))
+        anywhere = "hostssl all all all scram-sha-256\n" if endpoint else ""
+        access.write_text(access.read_text().replace("host ", "hostssl ") + anywhere)
     command = [
         *as_user,
         str(where / "postgres"),
@@ -208,12 +230,14 @@ def server(*, tls: bool = False, statements: bool = False) -> Iterator[Server]:
         with made.connect() as connection:
             # As on Azure: the administrator is no superuser, and owns nothing at first.
             connection.execute(
-                f"CREATE ROLE {ADMINISTRATOR} LOGIN CREATEROLE CREATEDB PASSWORD '{PASSWORD}'"
+                f'CREATE ROLE "{endpoint.administrator if endpoint else ADMINISTRATOR}" LOGIN CREATEROLE CREATEDB'
+                f" PASSWORD '{PASSWORD}'"
                 " IN ROLE pg_signal_backend"
             )
         yield made
     finally:
-        made.process.terminate()
+        # It waits for no client: a guest whose power was cut ends no session.
+        made.process.send_signal(signal.SIGINT)
         made.process.wait(timeout=20)
         shutil.rmtree(folder, ignore_errors=True)
 

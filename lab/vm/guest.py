@@ -17,8 +17,6 @@ from lab.vm.network import LINK
 
 CHASSIS = "7783-7084-3265-9085-8269-3286-77"
 """The asset tag of every VM on Azure, by which cloud-init detects Azure."""
-MEMORY_MEGABYTES = 1536
-"""The guest's memory in MiB."""
 _OVF = """<?xml version="1.0" encoding="utf-8"?>
 <Environment xmlns="http://schemas.dmtf.org/ovf/environment/1" xmlns:wa="http://schemas.microsoft.com/windowsazure">
  <wa:ProvisioningSection><wa:Version>1.0</wa:Version>
@@ -52,6 +50,8 @@ class Guest:
     """Base64, as on Azure."""
     ssh_key: Path
     """The administrator's SSH key."""
+    memory_megabytes: int = 1536
+    """Its memory in MiB."""
     process: "subprocess.Popen[bytes] | None" = field(default=None, init=False)
 
     @property
@@ -98,7 +98,7 @@ class Guest:
         command = [
             *ENDING_WITH_US,
             *("qemu-system-x86_64", "-machine", "pc", "-accel", "tcg,thread=multi", "-cpu", "Westmere"),
-            *("-m", str(MEMORY_MEGABYTES), "-smp", "2", "-display", "none", "-monitor", "none"),
+            *("-m", str(self.memory_megabytes), "-smp", "2", "-display", "none", "-monitor", "none"),
             *(
                 "-chardev",
                 f"file,id=console,path={self._console},append=on",

@@ -5,14 +5,16 @@ project is on it: that comes by custom data, user data and the packages that the
 """
 
 import hashlib
+import io
 import os
 import platform
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -20,6 +22,7 @@ from pathlib import Path
 
 import trustme
 
+from delivery.cloud_config import UBUNTU_PACKAGES
 from delivery.lock import PYTHON, target_options
 from lab import ROOT
 from lab.banks.cache import cached
@@ -32,6 +35,8 @@ HELPER = "aznfs.deb"
 _HERE = Path(__file__).parent
 _GUEST_COMMANDS = ("mount.aznfs", "waagent")
 """Stand-ins for Azure's own programs."""
+_MAKING = _HERE / "making"
+"""Stand-ins for commands that a bank's image is built with."""
 _REQUIREMENTS = ROOT / "delivery" / "requirements.txt"
 _LOCKED = (_REQUIREMENTS, ROOT / "delivery" / "lock.py")
 """Locked requirements, and the Python version and platform of their wheels."""
@@ -49,11 +54,14 @@ _PROGRAM_PACKAGES = {
 """Required programs, with their Debian packages."""
 _SYSTEM = """
     linux-image-cloud-amd64 systemd-sysv systemd-resolved udev dbus netplan.io isc-dhcp-client iproute2 netbase procps
-    lz4 cloud-init sudo openssh-server ca-certificates curl nfs-common
+    lz4 e2fsprogs cloud-init sudo openssh-server ca-certificates curl nfs-common
 """.split()
 """Packages of Ubuntu's image that a boot uses."""
 _OFFERED = "python3-venv nftables python3".split()
 """Packages of the mirror, which custom data installs."""
+_BASE_SUITE, _JAVA_SUITE = "trixie", "sid"
+"""Debian has Java 8 in the second only, which requires a newer C library than Debian 12's: the first has it."""
+_JAVA = "openjdk-8-jdk-headless"
 _HELPER_CONTROL = """Package: aznfs
 Version: 1
 Architecture: all
@@ -62,6 +70,7 @@ Description: stands in for Azure's mount helper
 """
 _LEFT_OUT = shutil.ignore_patterns("test", "idlelib", "turtledemo", "config-*", "site-packages", "*.a")
 _DISK_GIGABYTES = 6
+_PATH = "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _UNUSED_SECONDS = 7 * 86_400
 
 
@@ -90,6 +99,11 @@ class Image:
     def initrd(self) -> Path:
         """Initial RAM disk."""
         return self.folder / "initrd"
+
+    @property
+    def root(self) -> Path:
+        """The files of a disk that a bank's image is made of, see `java_image`."""
+        return self.folder / "root"
 
     @property
     def packages(self) -> Path:
@@ -137,15 +151,70 @@ def _python() -> Path | None:
 
 def image() -> Image:
     """The image, built if there is none, in some minutes. Call it only if `missing()` is None."""
-    folder = cached() / f"guest-{_digest(Path(__file__), *(_HERE / name for name in _GUEST_COMMANDS), *_LOCKED)}"
-    with exclusive(cached() / "guest.lock"):
+    return _image("guest", _make)
+
+
+def java_image() -> Image:
+    """An image of a newer Debian with Java 8, which has its `root` in place of disks; built like `image`.
+
+    Raises:
+        subprocess.CalledProcessError: Debian does not have both.
+    """
+    return _image("java", _make_with_java)
+
+
+def _image(name: str, make: Callable[[Path], None]) -> Image:
+    folder = cached() / f"{name}-{_digest(Path(__file__), *(_HERE / each for each in _GUEST_COMMANDS), *_LOCKED)}"
+    with exclusive(cached() / f"{name}.lock"):
         if not folder.exists():
-            _forget("guest-")
+            _forget(f"{name}-")
             with _unfinished() as made:
-                _make(made)
+                make(made)
                 made.rename(folder)
     os.utime(folder)
     return Image(folder)
+
+
+def bank_disk(made: Image, files: bytes, install: Sequence[str], artifacts: Iterable[Path], folder: Path) -> Path:
+    """A raw disk that a VM of a bank's own image starts from, built without a guest in a minute.
+
+    Args:
+        made: as `java_image` returns it.
+        files: the tar archive that an image's recipe unpacks.
+        install: the arguments of `install.sh`.
+        artifacts: jars that Maven would fetch, by their names.
+        folder: where the disk is built.
+
+    Raises:
+        RuntimeError: `install.sh` fails; the message has the end of its output.
+    """
+    root, disk = folder / "root", folder / "disk.raw"
+    subprocess.run(["cp", "--archive", "--reflink=auto", str(made.root), str(root)], check=True)
+    aside = root / "srv"
+    (aside / "artifacts").mkdir()
+    for each in artifacts:
+        shutil.copy(each, aside / "artifacts")
+    shutil.copytree(wheels(), aside / "wheels")
+    shutil.copytree(_MAKING, aside / "bin")
+    with tarfile.open(fileobj=io.BytesIO(files)) as archive:
+        archive.extractall(root, filter="tar")
+    environment = {
+        "PATH": f"/srv/bin:{_PATH}",
+        "PIP_CONFIG_FILE": "/dev/null",
+        "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": "/srv/wheels",
+        "SYSTEMD_OFFLINE": "1",
+    }
+    within = 'mount -t proc proc "$0/proc" && exec chroot "$0" /opt/decentralized-trust/install.sh "$@"'
+    command = ["unshare", "--mount", "sh", "-c", within, str(root), *install]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if done.returncode:
+        raise RuntimeError(f"install.sh: {done.stdout[-2000:]}{done.stderr[-2000:]}")
+    for each in aside.iterdir():
+        shutil.rmtree(each)
+    _write(root, disk)
+    shutil.rmtree(root)
+    return disk
 
 
 def wheels() -> Path:
@@ -195,29 +264,49 @@ def _unfinished() -> Iterator[Path]:
 
 def _make(made: Path) -> None:
     root, packages = made.parent / "root", made / "packages"
-    # The initial RAM disk needs only this machine's drivers.
-    few = 'cd "$1/etc" && mkdir -p initramfs-tools/conf.d && echo MODULES=list COMPRESS=lz4 | tr " " "\\n" '
-    few += '>initramfs-tools/conf.d/lab && echo virtio_pci virtio_blk ext4 | tr " " "\\n" >>initramfs-tools/modules'
     fetch = 'APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get -qqd -o Dir::Cache::archives="$1/srv/" install'
-    subprocess.run(
-        [
-            *("mmdebstrap", "--quiet", "--variant=minbase", "--mode=root", f"--include={','.join(_SYSTEM)}"),
-            *(f"--aptopt={path}" for path in sorted(Path("/etc/apt/apt.conf.d").glob("*")) if _of_network(path)),
-            *(
-                f"--essential-hook={few}",
-                '--customize-hook=mkdir "$1/srv/partial"',
-                f"--customize-hook={fetch} {' '.join(_OFFERED)}",
-            ),
-            *(_suite(), str(root), *_sources()),
-        ],
-        check=True,
-        stdout=subprocess.DEVNULL,
-    )
+    hooks = ('mkdir "$1/srv/partial"', f"{fetch} {' '.join(_OFFERED)}")
+    _install_debian(root, _SYSTEM, _suite(), _sources(), *(f"--customize-hook={each}" for each in hooks))
     packages.mkdir()
     for package in (root / "srv").glob("*.deb"):
         package.rename(packages / package.name)
     _pack_helper(made.parent / "helper", packages / HELPER)
     (packages / "Packages").write_text("".join(_indexed(path) for path in sorted(packages.glob("*.deb"))))
+    _complete(root, made)
+    _write(root, made / "disk.raw")
+    _install_wheels(root)
+    _write(root, made / "warm.raw")
+
+
+def _make_with_java(made: Path) -> None:
+    root = made / "root"
+    pin = f"Package: *\nPin: release n={_JAVA_SUITE}\nPin-Priority: 100\n"
+    preferences = f"mkdir -p $1/etc/apt/preferences.d && printf '{pin}' >$1/etc/apt/preferences.d/lab"
+    packages, archive = (*_SYSTEM, *UBUNTU_PACKAGES, _JAVA), _archive()
+    sources = [f"deb {archive} {suite} main" for suite in (_BASE_SUITE, _JAVA_SUITE)]
+    _install_debian(root, packages, _BASE_SUITE, sources, f"--setup-hook={preferences}")
+    (made / "packages").mkdir()
+    _complete(root, made)
+
+
+def _install_debian(root: Path, packages: Sequence[str], suite: str, sources: Sequence[str], *options: str) -> None:
+    # A kernel's first files need only this machine's drivers.
+    few = 'cd "$1/etc" && mkdir -p initramfs-tools/conf.d && echo MODULES=list COMPRESS=lz4 | tr " " "\\n" '
+    few += '>initramfs-tools/conf.d/lab && echo virtio_pci virtio_blk ext4 | tr " " "\\n" >>initramfs-tools/modules'
+    subprocess.run(
+        [
+            *("mmdebstrap", "--quiet", "--variant=minbase", "--mode=root", f"--include={','.join(packages)}"),
+            *(f"--aptopt={path}" for path in sorted(Path("/etc/apt/apt.conf.d").glob("*")) if _of_network(path)),
+            *(f"--essential-hook={few}", *options),
+            *(suite, str(root), *sources),
+        ],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+
+
+def _complete(root: Path, made: Path) -> None:
+    """Add what is the lab's to Debian, and copy its kernel."""
     _add_python(root)
     authority = trustme.CA()
     authority.cert_pem.write_to_path(made / "authority.pem")
@@ -232,9 +321,6 @@ def _make(made: Path) -> None:
     for kind, name in (("vmlinuz", "vmlinuz"), ("initrd.img", "initrd")):
         (found,) = (root / "boot").glob(f"{kind}-*")
         shutil.copy(found, made / name)
-    _write(root, made / "disk.raw")
-    _install_wheels(root)
-    _write(root, made / "warm.raw")
 
 
 def _pack_helper(folder: Path, package: Path) -> None:
@@ -269,7 +355,7 @@ def _install_wheels(root: Path) -> None:
         f"{prefix}/venv/bin/pip install {options} --requirement /srv/wheels/{_REQUIREMENTS.name}",
     ):
         # Without this machine's pip configuration, and without the guest's mirror, which only a guest reaches.
-        environment = {"PATH": "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "PIP_CONFIG_FILE": "/dev/null"}
+        environment = {"PATH": _PATH, "PIP_CONFIG_FILE": "/dev/null"}
         subprocess.run(["chroot", str(root), *command.split()], check=True, env=environment)
     shutil.rmtree(folder)
 
@@ -282,6 +368,13 @@ def _sources() -> list[str]:
     """This machine's apt sources of Debian's own packages."""
     sources = Path("/etc/apt/sources.list.d/debian.sources"), Path("/etc/apt/sources.list")
     return [str(path) for path in sources if path.is_file() and path.read_text(encoding="utf-8").strip()]
+
+
+def _archive() -> str:
+    """Where this machine's apt finds its release of Debian, and so others."""
+    asked = ("apt-get", "indextargets", "--format", "$(REPO_URI) $(CODENAME)", "Identifier: Packages")
+    listed = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.splitlines()
+    return next(uri for uri, name in map(str.split, listed) if name == _suite())
 
 
 def _indexed(path: Path) -> str:

@@ -2,7 +2,7 @@
 
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
@@ -45,15 +45,17 @@ def isolated() -> Iterator[None]:
 
 
 @contextmanager
-def connected(subnet: GuestSubnet, names: Mapping[str, IPv4Address], folder: Path) -> Iterator[None]:
-    """Create the guest's link with all named addresses on this side, and serve DHCP and DNS.
+def connected(
+    subnet: GuestSubnet, names: Mapping[str, IPv4Address], others: Iterable[IPv4Address], folder: Path
+) -> Iterator[None]:
+    """Create the guest's link with all named and other addresses on this side, and serve DHCP and DNS.
 
     Raises:
         RuntimeError: dnsmasq ends; the message has its log.
     """
     _ip("tuntap", "add", LINK, "mode", "tap")
     _ip("address", "add", f"{subnet.gateway}/{subnet.range.prefixlen}", "dev", LINK)
-    for address in {METADATA_ADDRESS, WIRE_SERVER_ADDRESS, *names.values()} - {subnet.gateway}:
+    for address in {METADATA_ADDRESS, WIRE_SERVER_ADDRESS, *names.values(), *others} - {subnet.gateway}:
         _ip("address", "add", f"{address}/32", "dev", LINK)
     _ip("link", "set", LINK, "up")
     ways = ",".join(

@@ -2,30 +2,31 @@
 
 import asyncio
 import ssl
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from threading import Thread
 from typing import Any
-from urllib.parse import urlsplit
 
 import trustme
 from aiohttp import web
 from azure.storage.blob import ContainerClient
 
+from contract.authority_configuration import AuthorityConfiguration
 from contract.ports import HTTP_PORT, HTTPS_PORT
 from contract.vm_configuration import AgentConfiguration
-from lab.banks import azurite
+from lab.banks import azurite, postgres
 from lab.banks.key_vault import TOKEN, Served, Vault
 from lab.vm import image, network, share
+from lab.vm.authority import certifying, host_of
 from lab.vm.image import MIRROR, Image
 from lab.vm.metadata import Metadata
 from lab.vm.network import METADATA_ADDRESS, WIRE_SERVER_ADDRESS, GuestSubnet
 from lab.vm.share import ServedShare
 
-VAULT_RESOURCE = "https://vault.azure.net"
+VAULT_RESOURCE, DATABASE_RESOURCE = "https://vault.azure.net", "https://ossrdbms-aad.database.windows.net"
 _LISTEN_SECONDS = 30
 
 
@@ -37,6 +38,7 @@ class GuestServices:
     share: ServedShare
     keys: Vault
     """The vault that agents write to."""
+    database: postgres.Server | None
     fetched: list[str]
     """Paths of packages and wheels that guests asked for."""
     _blobs: str
@@ -57,7 +59,10 @@ class GuestServices:
 def around(
     configuration: AgentConfiguration,
     share_source: str,
+    secrets: Mapping[str, Mapping[str, str]],
     *,
+    authority: AuthorityConfiguration | None,
+    database_subnet: IPv4Network | None,
     subnet: GuestSubnet,
     metadata: Metadata,
     made: Image,
@@ -68,49 +73,66 @@ def around(
     Args:
         configuration: the configuration of the bank's VMs.
         share_source: the share as NFS names it, `HOST:/ACCOUNT/SHARE`.
+        secrets: what the bank's stack writes into its vaults, by their hosts.
+        authority: the configuration of the VMs of the bank's network authority, if it has one.
+        database_subnet: where the database is, if the bank has one.
         subnet: where the guest is.
         metadata: what the platform tells the guest of itself.
         made: what the guest starts from.
         folder: an empty one.
     """
     files, _, shared = share_source.partition(":")
-    blobs = _host(configuration.blob_url)
-    hosts = {_host(configuration.key_vault_url), _host(configuration.bank_vault_url), blobs, files, MIRROR}
+    blobs = host_of(configuration.blob_url)
+    hosts = {host_of(configuration.key_vault_url), host_of(configuration.bank_vault_url), blobs, files, MIRROR}
     # The last addresses of the bank's range.
     names = {host: configuration.address_space[-2 - number] for number, host in enumerate(sorted(hosts))}
-    authority, certificate, account = made.authority, made.folder / "authority.pem", blobs.partition(".")[0]
-    keys, secrets, fetched = Vault(), Vault(), list[str]()
-    metadata.tokens = {VAULT_RESOURCE: lambda: TOKEN}
+    server = configuration.database
+    if server and database_subnet:
+        # The first address that Azure assigns.
+        names[server.host] = database_subnet[4]
+    issuer, certificate, account = made.authority, made.folder / "authority.pem", blobs.partition(".")[0]
+    keys, bank, fetched = Vault(), Vault(), list[str]()
+    metadata.tokens = {VAULT_RESOURCE: lambda: TOKEN, DATABASE_RESOURCE: lambda: postgres.PASSWORD}
+    others = [IPv4Address(host_of(authority.url))] if authority else []
     with ExitStack() as stack:
-        stack.enter_context(network.connected(subnet, names, folder))
+        stack.enter_context(network.connected(subnet, names, others, folder))
         nfs = stack.enter_context(share.serving(names[files], shared, folder))
-        of_blobs = authority.issue_cert(blobs, str(names[blobs]))
-        of_blobs.cert_chain_pems[0].write_to_path(folder / "blobs.pem")
-        of_blobs.private_key_pem.write_to_path(folder / "blobs.key")
-        endpoint = azurite.AzureFront(str(names[blobs]), account, folder / "blobs.pem", folder / "blobs.key")
-        url, _ = stack.enter_context(azurite.blob_service(endpoint))
+        front = azurite.AzureFront(str(names[blobs]), account, *_certify(issuer, blobs, names[blobs], folder))
+        url, _ = stack.enter_context(azurite.blob_service(front))
+        database = None
+        if server:
+            address = names[server.host]
+            at = postgres.AzureFront(
+                str(address), server.administrator, *_certify(issuer, server.host, address, folder)
+            )
+            database = stack.enter_context(postgres.server(endpoint=at))
 
         async def serve(servers: AsyncExitStack) -> None:
             for address in (METADATA_ADDRESS, WIRE_SERVER_ADDRESS):
                 await _serve(servers, metadata.application(), address)
             await _serve(servers, _mirror(made, fetched), names[MIRROR])
-            for vault, vault_url in ((keys, configuration.key_vault_url), (secrets, configuration.bank_vault_url)):
-                host = _host(vault_url)
-                await _serve(servers, vault.application(), names[host], _tls(authority, host, names[host]))
+            for vault, vault_url in ((keys, configuration.key_vault_url), (bank, configuration.bank_vault_url)):
+                host = host_of(vault_url)
+                await _serve(servers, vault.application(), names[host], _tls(issuer, host, names[host]))
 
         stack.enter_context(_in_thread(serve))
-        site = GuestServices(metadata, nfs, keys, fetched, url, certificate, account)
+        site = GuestServices(metadata, nfs, keys, database, fetched, url, certificate, account)
         for container in (configuration.lease_container, configuration.network_container):
             with site.container(container) as client:
                 client.create_container()
-        Served(f"https://{names[_host(configuration.bank_vault_url)]}", certificate).set({"peers": "{}"})
+        host = host_of(configuration.bank_vault_url)
+        Served(f"https://{names[host]}", certificate).set(secrets[host])
+        if authority:
+            stack.enter_context(certifying(authority, secrets[host_of(authority.vault_url)], folder / "authority"))
         yield site
 
 
-def _host(url: str) -> str:
-    host = urlsplit(url).hostname
-    assert host
-    return host
+def _certify(issuer: trustme.CA, host: str, address: IPv4Address, folder: Path) -> tuple[Path, Path]:
+    """Files with a certificate for a host, and its key."""
+    made, certificate, key = issuer.issue_cert(host, str(address)), folder / f"{host}.pem", folder / f"{host}.key"
+    made.cert_chain_pems[0].write_to_path(certificate)
+    made.private_key_pem.write_to_path(key)
+    return certificate, key
 
 
 def _tls(authority: trustme.CA, host: str, address: IPv4Address) -> ssl.SSLContext:

@@ -22,9 +22,8 @@ from lab.vm.metadata import Metadata
 from lab.vm.network import GuestSubnet
 from lab.vm.site import GuestServices, around
 from tests.delivered import PREFIX
-from tests.vm.planned import Delivered
+from tests.vm.planned import IDENTITY, Delivered
 
-IDENTITY = "node-1"
 PATIENCE_SECONDS = 900
 """For waits whose seconds promise nothing: a guest is ten times slower than a VM, and more so under load."""
 
@@ -37,7 +36,7 @@ def first_disk(made: image.Image) -> Path:
     return made.disk if os.environ.get("LONG") else made.warm_disk
 
 
-def eventually(condition: Callable[[], Any], what: str) -> Any:
+def eventually(condition: Callable[[], Any], what: str, seconds: float = PATIENCE_SECONDS) -> Any:
     """Wait for a condition; returns its value. Raises TimeoutError."""
 
     def unhurried() -> Any:
@@ -45,7 +44,7 @@ def eventually(condition: Callable[[], Any], what: str) -> Any:
         time.sleep(_PAUSE_SECONDS)
         return condition()
 
-    return condition() or until(unhurried, PATIENCE_SECONDS, what)
+    return condition() or until(unhurried, seconds, what)
 
 
 @dataclass
@@ -71,14 +70,14 @@ class Bank:
         with self.site.container(self.given.configuration.lease_container) as container:
             return str(container.get_blob_client(IDENTITY).get_blob_properties().lease.state)
 
-    def await_ready(self, after: int = 0) -> dict[str, Any]:
+    def await_ready(self, after: int = 0, seconds: float = PATIENCE_SECONDS) -> dict[str, Any]:
         """Wait for a ready node of a later epoch; returns the VM's health."""
 
         def ready() -> dict[str, Any] | None:
             health = self.guest.health()
             return health if health.get("node") == "ready" and health["epoch"] > after else None
 
-        return eventually(ready, f"a ready node after epoch {after}")
+        return eventually(ready, f"a ready node after epoch {after}", seconds)
 
     def await_lack(self, cause: Cause) -> dict[str, Any]:
         """Wait until the VM reports that it lacks this; returns its health."""
@@ -148,7 +147,15 @@ def around_a_vm(made: image.Image, given: Delivered, key: Path, folder: Path) ->
     )
     guest = Guest(folder / "vm", made, metadata, given.custom_data, key)
     with around(
-        given.configuration, given.share_source, subnet=subnet, metadata=metadata, made=made, folder=folder
+        given.configuration,
+        given.share_source,
+        given.secrets,
+        authority=given.authority,
+        database_subnet=given.database_subnet,
+        subnet=subnet,
+        metadata=metadata,
+        made=made,
+        folder=folder,
     ) as site:
         yield Bank(guest, given, site)
 

@@ -9,17 +9,22 @@ from ipaddress import IPv4Network
 from typing import Any
 from unittest.mock import patch
 
-from contract.vm_configuration import AGENT_FILE, AgentConfiguration
+from contract.authority_configuration import AuthorityConfiguration
+from contract.vm_configuration import AGENT_FILE, AUTHORITY_FILE, AgentConfiguration
 from delivery import cloud_config, sources
 from delivery.bundle import bundle
+from delivery.sources import every_file
 from lab import ROOT
 from lab.azure.program import StackConfiguration
+from lab.banks.corda import NODE_OPTIONS
 from lab.echo import ECHO
 from ledger import PLATFORMS
+from ledger.corda import CORDA
 from tests.configuration import configuration
 from tests.delivered import files_of_document
 from tests.runs import Plan, all_of, one, planned
 
+IDENTITY = "node-1"
 _ADDED = ("lab/__init__.py", "lab/echo.py")
 _KNOWN = "\nfrom lab.echo import ECHO\n\nPLATFORMS[ECHO.name] = ECHO\n"
 
@@ -33,11 +38,16 @@ class Delivered:
     profile: Mapping[str, Any]
     """The scale set's `osProfile`."""
     subnet: IPv4Network
+    secrets: Mapping[str, Mapping[str, str]]
+    """What the stack writes into its vaults, by their hosts."""
+    authority: AuthorityConfiguration | None
+    """Of the VMs of the bank's network authority."""
+    database_subnet: IPv4Network | None
 
     @property
     def document(self) -> str:
         """The cloud-init document."""
-        return gzip.decompress(base64.b64decode(self.custom_data)).decode()
+        return _document(self.custom_data)
 
     @property
     def files(self) -> dict[str, str]:
@@ -95,12 +105,62 @@ def image_files() -> bytes:
         return bundle(ECHO.name)
 
 
+def corda_image_files() -> bytes:
+    """The same for Corda, with a time limit and a node's Java options for a VM that is ten times slower."""
+    path, files = "ledger/corda/installation.py", every_file()
+    for found, changed in {
+        "\n_TOOL_SECONDS = 60\n": "\n_TOOL_SECONDS = 600\n",
+        '("-XX:+UseG1GC",)': repr(NODE_OPTIONS),
+    }.items():
+        assert found in files[path], f"{path}: no {found}"
+        files[path] = files[path].replace(found, changed)
+    with patch.object(cloud_config, "every_file", return_value=files):
+        return bundle(CORDA.name)
+
+
+def certified_by_itself(ssh_public_key: str, image: str) -> Delivered:
+    """The plan of a bank that certifies its only Corda node, a notary.
+
+    Args:
+        ssh_public_key: the administrator's.
+        image: resource id of the bank's own image.
+    """
+    ledger = {
+        "network": {"authority": "bank-a", "approval": "auto"},
+        "roles": {IDENTITY: "notary"},
+    }
+    nodes = {"sshPublicKey": ssh_public_key, "image": {"id": image}}
+    changes = configuration(size="small", nodes=nodes, ledger=ledger)
+    return _of(planned(StackConfiguration("bank-a", changes)))
+
+
 def _of(plan: Plan) -> Delivered:
     profile = one(plan, "VirtualMachineScaleSet", "nodes-vms").inputs["virtualMachineProfile"]
-    (subnet,) = [each for each in all_of(plan, "Subnet") if each.name.endswith("nodes")]
+    subnets = {
+        each.name.rpartition("-")[2]: IPv4Network(each.inputs["addressPrefix"]) for each in all_of(plan, "Subnet")
+    }
+    secrets: dict[str, dict[str, str]] = {}
+    for each in all_of(plan, "Secret"):
+        vault = secrets.setdefault(f"{each.inputs['vaultName']}.vault.azure.net", {})
+        vault[each.inputs["secretName"]] = each.inputs["properties"]["value"]
     return Delivered(
         custom_data=profile["osProfile"]["customData"],
         user_data=profile.get("userData") or "",
         profile=profile["osProfile"],
-        subnet=IPv4Network(subnet.inputs["addressPrefix"]),
+        subnet=subnets["nodes"],
+        secrets=secrets,
+        authority=_authority(plan),
+        database_subnet=subnets.get("database"),
     )
+
+
+def _authority(plan: Plan) -> AuthorityConfiguration | None:
+    for each in all_of(plan, "VirtualMachineScaleSet"):
+        data = each.inputs["virtualMachineProfile"]["osProfile"]["customData"]
+        if text := files_of_document(_document(data)).get(str(AUTHORITY_FILE)):
+            return AuthorityConfiguration.model_validate_json(text)
+    return None
+
+
+def _document(custom_data: str) -> str:
+    return gzip.decompress(base64.b64decode(custom_data)).decode()

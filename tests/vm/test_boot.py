@@ -22,8 +22,8 @@ from delivery.unpack import unpacked
 from host.status import State
 from lab.vm.network import METADATA_ADDRESS
 from tests.delivered import ARCHIVE, PREFIX, document_of
-from tests.vm.bank import IDENTITY, PATIENCE_SECONDS, Bank, eventually
-from tests.vm.planned import with_stand_in_platform
+from tests.vm.bank import PATIENCE_SECONDS, Bank, eventually
+from tests.vm.planned import IDENTITY, with_stand_in_platform
 
 USER = NODE_USERS[IDENTITY]
 RIGHTS = (5, 6, 7, 8)
