@@ -199,7 +199,9 @@ class Application:
                 continue
             for each in value if isinstance(value, list | tuple) else [value]:
                 given += [option, str(each)]
-        return [str(self.java), "-Xmx256m", "-jar", str(self.built.client), command, *given]
+        # A bank's application has been compiled long ago, and does not share the nodes' processors.
+        jvm = ["-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]
+        return [str(self.java), *jvm, "-jar", str(self.built.client), command, *given]
 
     def _environment(self) -> dict[str, str]:
         prefix = self.built.cordapp.name.upper().replace("-", "_")
