@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pulumi import ComponentResource, Input, Output, ResourceOptions
 from pulumi_azure_native import network
 
-from components.gateway import GatewayArgs, gateway_address, gateway_options, ip_configuration, maintain_and_log
+from components.gateway import GatewayArgs, gateway_options, ip_configuration, maintain_and_log
 from components.inputs import GATEWAY_TIMEOUTS
 
 
@@ -22,23 +22,27 @@ class ExpressRouteArgs(GatewayArgs):
 
 
 class ExpressRoute(ComponentResource):
-    """Connects the member's network to the bank's circuit, by a gateway with one public address."""
+    """Connects the member's network to the bank's circuit.
+
+    The gateway's public address is Azure's own: learn.microsoft.com/azure/expressroute/
+    expressroute-about-virtual-network-gateways#auto-assigned-public-ip.
+    """
 
     gateway_id: Output[str]
     """Resource id of the gateway."""
-    address_id: Output[str]
-    """Resource id of its public address."""
 
     def __init__(self, name: str, args: ExpressRouteArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("decentralized-trust:azure:ExpressRoute", name, None, opts)
-        address = gateway_address(f"{name}-ip", args, parent=self)
         gateway = network.VirtualNetworkGateway(
             f"{name}-gateway",
             resource_group_name=args.placement.resource_group_name,
             location=args.placement.location,
             gateway_type=network.VirtualNetworkGatewayType.EXPRESS_ROUTE,
             sku=network.VirtualNetworkGatewaySkuArgs(name=args.sku, tier=args.sku),
-            ip_configurations=[ip_configuration("express-route", args, address)],
+            ip_configurations=[ip_configuration("express-route", args)],
+            # Otherwise it drops what comes from other networks on the circuit, such as a peer's:
+            # learn.microsoft.com/azure/expressroute/virtual-network-connectivity-guidance.
+            allow_remote_vnet_traffic=True,
             tags=args.placement.tags,
             opts=gateway_options(args, parent=self),
         )
@@ -59,5 +63,5 @@ class ExpressRoute(ComponentResource):
             ),
         )
         maintain_and_log(f"{name}-gateway", gateway, args, parent=self)
-        self.gateway_id, self.address_id = gateway.id, address.id
-        self.register_outputs({"gateway_id": self.gateway_id, "address_id": self.address_id})
+        self.gateway_id = gateway.id
+        self.register_outputs({"gateway_id": self.gateway_id})

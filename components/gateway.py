@@ -1,6 +1,5 @@
-"""Shared by the VPN gateway and the ExpressRoute gateway: inputs, addresses, options, maintenance and logs."""
+"""Shared by the VPN gateway and the ExpressRoute gateway: inputs, options, maintenance and logs."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -10,7 +9,6 @@ from pulumi_azure_native import maintenance, network
 from components.collected import GATEWAY_LOGS
 from components.diagnostics import send_logs
 from components.inputs import GATEWAY_TIMEOUTS, Placement, Safeguards
-from components.public_ip import public_ip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,31 +19,18 @@ class GatewayArgs:
     """Required. Resource group, region and tags of all children."""
     subnet_id: Input[str]
     """Required. The network's GatewaySubnet."""
-    zones: Sequence[str] = ()
-    """Optional. The region's availability zones; public addresses span them all."""
     safeguards: Safeguards = Safeguards()
     """Optional. Log destination and deletion protection."""
 
 
-def gateway_address(name: str, args: GatewayArgs, *, parent: Resource) -> network.PublicIPAddress:
-    """Create the public address of one gateway instance."""
-    return public_ip(
-        name,
-        placement=args.placement,
-        zones=args.zones,
-        protect=args.safeguards.deletion_protection,
-        parent=parent,
-    )
-
-
 def ip_configuration(
-    role: str, args: GatewayArgs, address: network.PublicIPAddress
+    role: str, args: GatewayArgs, address: network.PublicIPAddress | None = None
 ) -> network.VirtualNetworkGatewayIPConfigurationArgs:
-    """The IP configuration of one gateway instance: an address in the subnet, and the public `address`."""
+    """The IP configuration of one gateway instance: an address in the subnet, and the public `address` if any."""
     return network.VirtualNetworkGatewayIPConfigurationArgs(
         name=role,
         private_ip_allocation_method=network.IPAllocationMethod.DYNAMIC,
-        public_ip_address=network.SubResourceArgs(id=address.id),
+        public_ip_address=network.SubResourceArgs(id=address.id) if address else None,
         subnet=network.SubResourceArgs(id=args.subnet_id),
     )
 

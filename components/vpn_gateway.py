@@ -8,7 +8,8 @@ from pulumi import ComponentResource, Output, ResourceOptions
 from pulumi.runtime import is_dry_run
 from pulumi_azure_native import network
 
-from components.gateway import GatewayArgs, gateway_address, gateway_options, ip_configuration, maintain_and_log
+from components.gateway import GatewayArgs, gateway_options, ip_configuration, maintain_and_log
+from components.public_ip import public_ip
 from components.roles import BuiltInRole, grant
 
 _INSTANCES = ("first", "second")
@@ -23,6 +24,8 @@ class VpnGatewayArgs(GatewayArgs):
     network without routing between the two gateways."""
     sku: str = "VpnGw1AZ"
     """Optional. A zone-redundant SKU; the others can't be created any more."""
+    zones: Sequence[str] = ()
+    """Optional. The region's availability zones; public addresses span them all."""
     readers: Sequence[str] = ()
     """Optional. Object ids of the service principals that deploy peers' halves of VNet-to-VNet links; each gets role
     Reader on the gateway."""
@@ -41,7 +44,16 @@ class VpnGateway(ComponentResource):
     def __init__(self, name: str, args: VpnGatewayArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("decentralized-trust:azure:VpnGateway", name, None, opts)
         first_generation = args.sku == "VpnGw1AZ"
-        addresses = {instance: gateway_address(f"{name}-{instance}-ip", args, parent=self) for instance in _INSTANCES}
+        addresses = {
+            instance: public_ip(
+                f"{name}-{instance}-ip",
+                placement=args.placement,
+                zones=args.zones,
+                protect=args.safeguards.deletion_protection,
+                parent=self,
+            )
+            for instance in _INSTANCES
+        }
         gateway = network.VirtualNetworkGateway(
             f"{name}-gateway",
             resource_group_name=args.placement.resource_group_name,

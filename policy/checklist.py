@@ -129,6 +129,8 @@ def gateway_addresses_span_zones(stack: StackResources) -> list[str]:
         configuration["publicIPAddress"]["id"]
         for each in stack.of("VirtualNetworkGateway")
         for configuration in each.inputs.get("ipConfigurations", ())
+        # An ExpressRoute gateway's is Azure's own, and in all zones.
+        if configuration.get("publicIPAddress")
     }
     addresses = [each for each in stack.of("PublicIPAddress") if each.id in used]
     bad = [

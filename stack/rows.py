@@ -171,7 +171,6 @@ def express_route(site: Site, network: MemberNetwork) -> ExpressRoute | None:
             subnet_id=network.gateway_subnet_id,
             circuit_id=circuit.circuit_id,
             authorization_key=pulumi.Config().require_secret(EXPRESS_ROUTE_KEY),
-            zones=settings.region.zones,
         ),
     )
 
@@ -443,7 +442,6 @@ def alerts(
         watched[Watched.ADDRESS].update(zip(("vpn-first", "vpn-second"), gateway.address_ids, strict=True))
     if circuit:
         watched[Watched.CIRCUIT_GATEWAY] = {"": circuit.gateway_id}
-        watched[Watched.ADDRESS]["express-route"] = circuit.address_id
     certifying, settings = site.member.authority, site.member.settings
     return Alerts(
         "alerts",

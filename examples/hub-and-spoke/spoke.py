@@ -41,25 +41,16 @@ gateway_subnet = network.Subnet(
     address_prefix="10.0.0.0/27",
     default_outbound_access=False,
 )
-gateway_address = network.PublicIPAddress(
-    "hub-gateway-ip",
-    resource_group_name=hub_group.name,
-    location=location,
-    public_ip_allocation_method=network.IPAllocationMethod.STATIC,
-    sku=network.PublicIPAddressSkuArgs(name=network.PublicIPAddressSkuName.STANDARD),
-    zones=zones,
-    tags=tags,
-)
 hub_gateway = network.VirtualNetworkGateway(
     "hub-gateway",
     resource_group_name=hub_group.name,
     location=location,
     gateway_type=network.VirtualNetworkGatewayType.EXPRESS_ROUTE,
     sku=network.VirtualNetworkGatewaySkuArgs(name="ErGw1AZ", tier="ErGw1AZ"),
+    # Its public address is Azure's own.
     ip_configurations=[
         network.VirtualNetworkGatewayIPConfigurationArgs(
             name="gateway",
-            public_ip_address=network.SubResourceArgs(id=gateway_address.id),
             subnet=network.SubResourceArgs(id=gateway_subnet.id),
         )
     ],

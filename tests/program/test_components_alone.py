@@ -271,7 +271,6 @@ _VMS_IN_ZONES = (
     checklist.zone_balance_is_best_effort,
     checklist.frontend_spans_zones,
 )
-_GATEWAY_IN_ZONES = (checklist.addresses_are_standard, checklist.gateway_addresses_span_zones)
 
 
 def _awaited() -> dict[str, Any]:
@@ -361,15 +360,13 @@ CASES = (
             "circuit_id": CIRCUIT,
             "authorization_key": SECRET,
         },
-        optional={"placement": TAGGED, "sku": "ErGw2AZ", "zones": ZONES, "safeguards": LOOSE},
+        optional={"placement": TAGGED, "sku": "ErGw2AZ", "safeguards": LOOSE},
         meets=[
             checklist.circuit_sku_spans_zones,
             checklist.gateways_have_a_maintenance_window,
-            checklist.addresses_are_attached,
             checklist.names_are_legal,
         ],
-        meets_in_zones=_GATEWAY_IN_ZONES,
-        protected=["VirtualNetworkGateway", "PublicIPAddress"],
+        protected=["VirtualNetworkGateway"],
     ),
     Case(
         component=VpnGateway,
@@ -391,7 +388,7 @@ CASES = (
             checklist.addresses_are_attached,
             checklist.names_are_legal,
         ],
-        meets_in_zones=_GATEWAY_IN_ZONES,
+        meets_in_zones=[checklist.addresses_are_standard, checklist.gateway_addresses_span_zones],
         protected=["VirtualNetworkGateway", "PublicIPAddress"],
     ),
     Case(
