@@ -247,6 +247,8 @@ class Platform:
     """`MODULE:FUNCTION` that fetches, verifies and unpacks an `Installation`; None if packages suffice."""
     authority: AuthorityNeeds | None = None
     """The network authority that certifies names; None if the platform has none."""
+    platform_version: Callable[[str], int] | None = None
+    """The number of a version that a network's minimum bounds, if any."""
     check_permission: Callable[[str], str] = str
     """Returns a valid RPC permission in the platform's terms; raises ValueError with what was wanted."""
 

@@ -19,16 +19,16 @@ _VM_SIZES = re.compile(
     r"[DE](?:2|4|8|16|32|48|64)s_v3"
     r"|[DE](?:2|4|8|16|32|48|64)d?s_v4"
     r"|[DE](?:2|4|8|16|32|48|64|96)a?d?s_v5"
-    r"|[DE](?:2|4|8|16|32|48|64|96)ad?s_v4"
+    r"|[DE](?:2|4|8|16|32|48|64|96)as_v4"
     r"|F(?:4|8|16|32|48|64|72)s_v2"
     r")"
 )
 _SUBSCRIPTION = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 _GROUP = rf"/subscriptions/{_SUBSCRIPTION}/resourceGroups/[\w().-]{{0,89}}[\w()-]/providers"
 # Not as Pydantic's patterns: its regex engine takes 9 MB for so many `\w`, each with all of Unicode's letters.
+# Not a managed image: trusted launch takes none, learn.microsoft.com/azure/virtual-machines/trusted-launch.
 _IMAGE_ID = re.compile(
-    rf"{_GROUP}/Microsoft\.Compute/"
-    r"(?:images/[\w.-]+|galleries/[\w.]+/images/[\w.-]+(?:/versions/(?:latest|\d+\.\d+\.\d+))?)"
+    rf"{_GROUP}/Microsoft\.Compute/galleries/[\w.]+/images/[\w.-]+(?:/versions/(?:latest|\d+\.\d+\.\d+))?"
 )
 _CIRCUIT_ID = re.compile(rf"{_GROUP}/Microsoft\.Network/expressRouteCircuits/[\w.-]+")
 
@@ -64,14 +64,12 @@ def check_vm_size(name: str) -> str:
 
 
 def check_image_id(text: str) -> str:
-    """Check the resource id of an image, or of an image version of a compute gallery, and return it.
+    """Check the resource id of an image of a compute gallery, or of one version of it, and return it.
 
     Raises:
         ValueError: not such a resource id.
     """
-    return _check_id(
-        text, _IMAGE_ID, "Compute/images/NAME, or a gallery's galleries/GALLERY/images/NAME/versions/1.0.0"
-    )
+    return _check_id(text, _IMAGE_ID, "Compute/galleries/GALLERY/images/NAME, or NAME/versions/1.0.0")
 
 
 def check_circuit_id(text: str) -> str:

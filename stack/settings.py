@@ -332,8 +332,8 @@ class BankSettings(_Section):
 class ImageSettings(_Section):
     """The image of the node VMs' disk."""
 
-    id: Annotated[str, AfterValidator(check_image_id), Form("the resource id of an image")] = Field(
-        description="resource id of an image, or of an image version of a compute gallery"
+    id: Annotated[str, AfterValidator(check_image_id), Form("the resource id of a compute gallery's image")] = Field(
+        description="resource id of an image of a compute gallery, or of one version of it"
     )
 
 
@@ -689,6 +689,10 @@ class LedgerSettings(_Section):
         if coordinates and not re.fullmatch(rf"{re.escape(version)}([.-].+)?", coordinates.rpartition(":")[2]):
             wanted = f"wanted one of version {version}, or its own as `ledger.version`"
             refuse([Flaw(wanted, ("artifact", "coordinates"))])
+        number = PLATFORMS[self.platform].platform_version
+        if self.network and number and self.network.minimum_platform_version > (own := number(version)):
+            above = f"above {own}, that of {version}, which this member's nodes run; wanted it no higher"
+            refuse([Flaw(above, ("network", "minimumPlatformVersion"))])
         return self
 
 

@@ -8,6 +8,14 @@ from stack.settings import HighAvailability, Settings
 
 _ZONE_REDUNDANT, _SAME_ZONE = HighAvailability.ZONE_REDUNDANT, HighAvailability.SAME_ZONE
 
+# Regions that version 6.4.0 of the policy in components.monitoring lacks: github.com/Azure/azure-policy/issues/1577.
+_WITHOUT_COLLECTION = frozenset(
+    "austriaeast belgiumcentral chilecentral denmarkeast indonesiacentral malaysiawest newzealandnorth".split()
+)
+# Regions with zones and a pair, but without Standard_GZRS: learn.microsoft.com/azure/storage/common/
+# redundancy-regions-gzrs, 2024-02-12.
+_WITHOUT_GZRS = frozenset({"japanwest"})
+
 
 def warnings_of(settings: Settings) -> Iterator[str]:
     """Warnings about one member's configuration; each says what to do.
@@ -18,10 +26,16 @@ def warnings_of(settings: Settings) -> Iterator[str]:
     region = settings.region
     if not region.is_open:
         yield f"{region.name} was coming soon on {TABLE.regions_date}: see that your subscription can use it"
-    if settings.profile.needs_zones and not region.premium_zrs:
+    for what, lacking, day in (
+        ("the ledger's share is Premium_ZRS", not region.premium_zrs, str(TABLE.premium_zrs_date)),
+        ("the blobs are Standard_GZRS", region.name in _WITHOUT_GZRS, "2024-02-12"),
+    ):
+        if region.zones and lacking:
+            yield f"{what}, which {region.name} did not offer on {day}: if Azure refuses it, take another region"
+    if settings.profile.monitoring and region.name in _WITHOUT_COLLECTION:
         yield (
-            f"the ledger's share is Premium_ZRS, which {region.name} did not offer on {TABLE.premium_zrs_date}: if "
-            "Azure refuses it, take another region"
+            f"Azure's policy that makes VMs send counters and syslog lacked {region.name} on 2026-05-28: if table "
+            "Heartbeat stays empty, associate each VM with the data collection rule, or take another region"
         )
     if settings.platform.database is not None:
         yield from _of_database(settings)
@@ -41,6 +55,8 @@ def _of_combinations(settings: Settings) -> Iterator[str]:
             f"{COEXISTENCE_ASN} and a Route Server, which nodes don't need; if Azure refuses {asn}, set "
             f"{COEXISTENCE_ASN}, without ipsec links"
         )
+    if ledger.rpc_users and not settings.application_networks:
+        yield "ledger.rpcUsers have no network from which to call a node: set applicationNetworks"
     if settings.alerts.emails and not settings.profile.monitoring:
         yield f"alerts.emails are set, and size {settings.size} has no alerts: nobody gets mail; take a larger size"
 

@@ -53,6 +53,12 @@ def check_permission(text: str) -> str:
     return text
 
 
+def platform_version(version: str) -> int:
+    """The platform version of a release: 10 to 13 for 4.8 to 4.11, from 140 for 4.12 on."""
+    minor = int(version.split(".")[1])
+    return (minor + 2) * (10 if minor >= 12 else 1)
+
+
 def _node_legal_name(bank: str, node: str) -> str:
     return str(LegalName.of_bank(bank).of_node(node))
 
@@ -62,10 +68,8 @@ def _bank_of(node: str) -> str:
 
 
 def _packages(version: str) -> tuple[str, ...]:
-    # Corda 4.8 to 4.11 run on Java 8; 4.12 and later on Java 17. A JDK, since this project's Java code is compiled on
-    # the VM; Maven fetches the artifacts.
-    minor = int(version.split(".")[1])
-    return (f"openjdk-{17 if minor >= 12 else 8}-jdk-headless", "maven")
+    # A JDK, since this project's Java code is compiled on the VM; Maven fetches the artifacts.
+    return (f"openjdk-{17 if platform_version(version) > 13 else 8}-jdk-headless", "maven")
 
 
 _APPLICATIONS, _PEERS = frozenset({Audience.APPLICATIONS}), frozenset({Audience.PEERS})
@@ -106,6 +110,7 @@ CORDA = Platform(
     check_legal_name=check_bank_legal_name,
     node_legal_name=_node_legal_name,
     bank_of=_bank_of,
+    platform_version=platform_version,
     software="ledger.corda.software:CordaSoftware",
     install="ledger.corda.installation:install",
     authority=AuthorityNeeds(

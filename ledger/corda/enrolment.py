@@ -29,7 +29,7 @@ from host.errors import UnavailableError
 from host.faults import reason_of
 from host.http import ANSWER_SECONDS, TooLargeError, ask
 from host.tls import client_context
-from ledger.corda import proof
+from ledger.corda import platform_version, proof
 from ledger.corda.certificates import (
     IDENTITY_KEY,
     NODE_CA_KEY,
@@ -506,7 +506,7 @@ class Enrolment:
                 key, member=member, method=method, path=path, nonce=nonce, time=now, body=body
             )
         else:
-            headers["Platform-Version"] = _platform_version(self._context.version)
+            headers["Platform-Version"] = str(platform_version(self._context.version))
             headers["Client-Version"] = self._context.version
         # The authority's TLS certificate proves nothing, its answer does; a zone is an ordinary web site.
         context = client_context() if isinstance(network, AuthorityAccess) else True
@@ -559,12 +559,6 @@ def _request_id(stored: Document | None, network: Zone, key: Any) -> str | None:
         return None
     same = asked.url == _base(network) and asked.key == key_hash(key.public_key()) and _ID.fullmatch(asked.id)
     return asked.id if same else None
-
-
-def _platform_version(version: str) -> str:
-    # Platform versions: 10 to 13 for 4.8 to 4.11, 140 and up for 4.12 and later.
-    minor = int(version.split(".")[1])
-    return str((minor + 2) * (10 if minor >= 12 else 1))
 
 
 def _root(text: str) -> x509.Certificate:

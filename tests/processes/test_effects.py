@@ -24,7 +24,7 @@ CHANGES: dict[str, Any] = {
     "nodes.count": 9,
     "nodes.standby": 2,
     "nodes.vmSize": "Standard_D8s_v5",
-    "nodes.image.id": f"/subscriptions/{ID}/resourceGroups/g/providers/Microsoft.Compute/images/i",
+    "nodes.image.id": f"/subscriptions/{ID}/resourceGroups/g/providers/Microsoft.Compute/galleries/bank/images/i",
     "nodes.encryptionAtHost": False,
     "nodes.sshPublicKey": SSH_PUBLIC_KEY,
     "bank.legalName": "O=Other, L=London, C=GB",

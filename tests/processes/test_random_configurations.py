@@ -21,7 +21,9 @@ PLAUSIBLE: dict[str, st.SearchStrategy[Any]] = {
     "nodes.count": st.integers(0, 17),
     "nodes.standby": st.integers(-1, 8),
     "nodes.vmSize": st.sampled_from(["Standard_D4s_v5", "Standard_E8s_v3", "Standard_F8s_v2", "Standard_D4ps_v5"]),
-    "nodes.image": st.just({"id": f"/subscriptions/{ID}/resourceGroups/g/providers/Microsoft.Compute/images/i"}),
+    "nodes.image": st.just(
+        {"id": f"/subscriptions/{ID}/resourceGroups/g/providers/Microsoft.Compute/galleries/bank/images/i"}
+    ),
     "nodes.sshPublicKey": st.sampled_from([SSH_PUBLIC_KEY, f"{SSH_PUBLIC_KEY} me", "ssh-rsa x"]),
     "bank.name": st.from_regex(r"[a-z][a-z0-9-]{0,24}", fullmatch=True),
     "bank.legalName": st.sampled_from(["O=Bank A, L=London, C=GB", "C=GB, L=London, O=Bank  A", "O=B, L=x, C=ZZ"]),

@@ -55,7 +55,7 @@ PLACE = AuthorityPlace(
     root_vault_url="https://root.vault.azure.net/",
     container="authority",
 )
-IMAGE = f"/subscriptions/{UUID(int=7)}/resourceGroups/g/providers/Microsoft.Compute/images/ledger"
+IMAGE = f"/subscriptions/{UUID(int=7)}/resourceGroups/g/providers/Microsoft.Compute/galleries/bank/images/ledger"
 B_AUTHORITY = "https://10.98.1.126:8444"
 B_NOTARY = "OU=node-1, O=Bank B, L=London, C=GB"
 

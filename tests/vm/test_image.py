@@ -22,7 +22,7 @@ from tests.vm.bank import PATIENCE_SECONDS, Bank, around_a_vm, eventually, first
 from tests.vm.planned import delivered, image_files
 
 pytestmark = pytest.mark.long
-ID = f"/subscriptions/{uuid.UUID(int=7)}/resourceGroups/g/providers/Microsoft.Compute/images/ledger"
+ID = f"/subscriptions/{uuid.UUID(int=7)}/resourceGroups/g/providers/Microsoft.Compute/galleries/bank/images/ledger"
 
 
 def provisioning(**variables: str | Sequence[str]) -> str:
