@@ -11,6 +11,7 @@ from pulumi_azure_native import dbforpostgresql
 from components.collected import DATABASE_LOGS
 from components.diagnostics import send_logs
 from components.inputs import Placement, Safeguards
+from components.repeats import repeated
 
 # Default max_connections by vCores, of the general purpose series; the memory optimized one allows as many or more:
 # learn.microsoft.com/azure/postgresql/flexible-server/concepts-limits.
@@ -132,7 +133,7 @@ class LedgerDatabase(ComponentResource):
             # Not the SDK's enum of this name: it belongs to another API version, with another spelling.
             principal_type="ServicePrincipal",
             tenant_id=args.tenant_id,
-            opts=ResourceOptions(parent=self, delete_before_replace=True),
+            opts=ResourceOptions(parent=self, delete_before_replace=True, hooks=repeated(f"{name}-administrator")),
         )
         # The server accepts one change at a time, so each waits for the previous one.
         previous: Resource = administrator
@@ -144,7 +145,7 @@ class LedgerDatabase(ComponentResource):
                 configuration_name=setting,
                 source="user-override",
                 value=value,
-                opts=ResourceOptions(parent=self, depends_on=[previous]),
+                opts=ResourceOptions(parent=self, depends_on=[previous], hooks=repeated(f"{name}-{setting}")),
             )
         send_logs(
             f"{name}-logs",

@@ -6,6 +6,8 @@ from enum import StrEnum
 from pulumi import Input, Output, Resource, ResourceOptions
 from pulumi_azure_native import authorization
 
+from components.repeats import repeated
+
 
 class BuiltInRole(StrEnum):
     """Built-in roles by their id, learn.microsoft.com/azure/role-based-access-control/built-in-roles."""
@@ -68,7 +70,12 @@ def grant(
         # The only version.
         condition_version="2.0" if condition else None,
         # Azure allows one assignment of a role to a principal at a scope: the old one must be deleted first.
-        opts=ResourceOptions(parent=parent, delete_before_replace=True, depends_on=list(wait_for)),
+        opts=ResourceOptions(
+            parent=parent,
+            delete_before_replace=True,
+            depends_on=list(wait_for),
+            hooks=None if isinstance(role, BuiltInRole) else repeated(name),
+        ),
     )
 
 

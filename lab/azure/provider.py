@@ -14,6 +14,7 @@ import grpc
 from google.protobuf import empty_pb2, struct_pb2
 from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc
 
+from lab.azure import arm
 from lab.azure.azure import Subscription
 from lab.azure.recorder import plain
 from lab.azure.rules import AzureError
@@ -46,6 +47,7 @@ class OfflineProvider(provider_pb2_grpc.ResourceProviderServicer):
         self._subscription_of, self._version = subscription_of, version
         self._subscriptions: dict[str, Subscription] = {}
         self._stack = ""
+        self._new_servers: set[str] = set()
 
     def _begin(self, urn: str) -> None:
         """Begin a run of a stack: read the state of Azure again."""
@@ -127,8 +129,21 @@ class OfflineProvider(provider_pb2_grpc.ResourceProviderServicer):
         inputs = plain(request.properties)
         if request.preview:
             return provider_pb2.CreateResponse(id="", properties=_struct(self._azure(request.urn).preview(inputs)))
-        resource_id, outputs = self._azure(request.urn).create(_token(request.urn), _name(request.urn), inputs)
+        token, azure = _token(request.urn), self._azure(request.urn)
+        self._refuse_at_first(token, azure, inputs)
+        resource_id, outputs = azure.create(token, _name(request.urn), inputs)
+        if arm.short_token(token) == "dbforpostgresql:Server":
+            self._new_servers.add(resource_id)
         return provider_pb2.CreateResponse(id=resource_id, properties=_struct(outputs))
+
+    def _refuse_at_first(self, token: str, azure: Subscription, inputs: dict[str, Any]) -> None:
+        """Refuse the first request about a new PostgreSQL server: github.com/Azure/azure-postgresql/issues/134."""
+        if not arm.short_token(token).startswith("dbforpostgresql:"):
+            return
+        server = arm.resource_id(token, azure.account.subscription_id, inputs).rsplit("/", maxsplit=2)[0]
+        if server in self._new_servers:
+            self._new_servers.discard(server)
+            raise AzureError(f"ServerIsBusy: cannot complete the operation while {server} is busy; try again later")
 
     @_refusing
     def Read(self, request: Any, context: Any) -> Any:  # noqa: N802, ARG002

@@ -61,6 +61,12 @@ class Recorder(MockMonitor):
         registration: Registration = self._at_hand.registration
         return registration
 
+    def GetDeploymentInfo(self, request: Any) -> Any:  # noqa: N802
+        """What the mocks support, without hooks: those would start a server in each run."""
+        info = super().GetDeploymentInfo(request)
+        info.supportedFeatures.remove(resource_pb2.RESOURCE_MONITOR_FEATURE_ERROR_HOOKS)
+        return info
+
     def RegisterResource(self, request: resource_pb2.RegisterResourceRequest) -> Any:  # noqa: N802
         """Record the request, then answer with the mocks' result.
 
