@@ -228,7 +228,7 @@ def _with_stand_ins(value: Any) -> tuple[Any, bool]:
     """A value with placeholders for its encrypted parts, and whether it has any."""
     match value:
         case {"secure": str(), **others} if not others:
-            return "stand-in for a secret", True
+            return "stand-in-for-a-secret", True
         case dict():
             pairs = {key: _with_stand_ins(each) for key, each in value.items()}
             return {key: known for key, (known, _) in pairs.items()}, any(secret for _, secret in pairs.values())

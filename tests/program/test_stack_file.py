@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 
+from lab import ROOT
 from lab.azure.plan import __main__ as command
 from lab.azure.program import PROJECT, read_configuration
 from lab.azure.stack_file import StackFileError
 from lab.azure.stacks import stack_path
+from stack.settings import EXPRESS_ROUTE_KEY, parse_settings
+from tests.runs import CIRCUIT
 
 SCALARS: dict[str, Any] = {
     # Booleans and null, as in YAML 1.2.
@@ -156,6 +159,14 @@ def test_a_secret_inside_an_object_makes_all_of_it_secret(tmp_path: Path):
     assert "v1:" not in str(stack.values), "the program gets a placeholder, not the ciphertext"
     assert json.loads(stack.values["p:a"])["d"] == 1
     assert json.loads(stack.values["p:e"]) == {"secure": 5}, "the placeholder is no ciphertext"
+
+
+def test_the_placeholder_of_an_encrypted_key_is_a_valid_key(tmp_path: Path):
+    circuit = f"  {PROJECT}:connectivity: {{vpn: {{}}, expressRoute: {{circuitId: {CIRCUIT}}}}}\n"
+    circuit += f"  {PROJECT}:{EXPRESS_ROUTE_KEY}: {{secure: v1:x}}\n"
+    stack = read_configuration(written(tmp_path, (ROOT / "Pulumi.dev.yaml").read_text(encoding="utf-8") + circuit))
+    settings = parse_settings(PROJECT, stack.values, frozenset(stack.secret_keys))
+    assert settings.express_route_authorization_key, "a preview without the passphrase plans the circuit too"
 
 
 @pytest.mark.parametrize("stack", ["missing", "*", "", "x" * 5000, "a\0b", "[red]x"])
