@@ -51,9 +51,10 @@ def base64_of(size: int) -> str:
     return base64.b64encode(b"x" * size).decode()
 
 
-def configuration(subnet: str, address: str, name: str = "one") -> dict[str, Any]:
-    """An IP configuration of a VPN gateway in a subnet, by the ids of subnet and public address."""
-    return {"name": name, "subnet": {"id": subnet}, "publicIPAddress": {"id": address}}
+def configuration(subnet: str, address: str | None = None, name: str = "one") -> dict[str, Any]:
+    """An IP configuration of a gateway in a subnet, by the ids of subnet and public address."""
+    found = {"publicIPAddress": {"id": address}} if address else {}
+    return {"name": name, "subnet": {"id": subnet}, **found}
 
 
 def security_rule(name: str, priority: int, direction: str = "Inbound") -> dict[str, Any]:
@@ -211,6 +212,11 @@ class ExampleBank:
         }
         return self.make("network:VirtualNetworkGateway", name, **stated)
 
+    def circuit(self, **inputs: Any) -> str:
+        """An ExpressRoute gateway in the gateway's subnet."""
+        stated = {"gatewayType": "ExpressRoute", "ipConfigurations": [configuration(self.gateways)], **inputs}
+        return self.vpn("ErGw1AZ", **stated)
+
     @cached_property
     def gateway(self) -> str:
         """The bank's VPN gateway, with the ASN 64512."""
@@ -291,9 +297,13 @@ class ExampleBank:
         """A key vault of the Premium SKU, which has keys in an HSM."""
         return self.vault(name, sku={"name": "premium"})
 
-    def account(self, name: str = "ledgerblobs") -> str:
+    def account(self, name: str = "ledgerblobs", kind: str = "StorageV2", sku: str = "Standard_ZRS") -> str:
         """A storage account."""
-        return self.make("storage:StorageAccount", name, kind="StorageV2")
+        return self.make("storage:StorageAccount", name, kind=kind, sku={"name": sku})
+
+    def share(self, account: str, **inputs: Any) -> str:
+        """A file share in a storage account."""
+        return self.make("storage:FileShare", "ledger", accountName=account, **inputs)
 
     def zone(self, name: str = ZONE, *, linked: str | None = None) -> str:
         """A private DNS zone with a link to a virtual network, by default the bank's."""
@@ -325,12 +335,13 @@ class ExampleBank:
         health: bool = True,
         custom_data: str | None = None,
         user_data: str | None = None,
+        profile: Mapping[str, Any] | None = None,
         **inputs: Any,
     ) -> str:
-        """A scale set of two node VMs, by default with a health extension."""
+        """A scale set of two node VMs, by default with a health extension; `profile` is added to its VMs' profile."""
         model = scale_set(health, custom_data)
-        model["virtualMachineProfile"]["userData"] = user_data
-        return self.make("compute:VirtualMachineScaleSet", "vms", **model, **inputs)
+        model["virtualMachineProfile"] |= {"userData": user_data, **(profile or {})}
+        return self.make("compute:VirtualMachineScaleSet", "vms", **{**model, **inputs})
 
     @cached_property
     def zonal(self) -> str:
@@ -351,6 +362,27 @@ def scale_set(health: bool = True, custom_data: str | None = None, capacity: int
             },
         },
     }
+
+
+TRUSTED = {"securityProfile": {"securityType": "TrustedLaunch"}}
+"""Part of the profile of VMs with trusted launch."""
+
+
+def image_of(place: str) -> dict[str, Any]:
+    """The part of a VM's profile with an image, by its path below Microsoft.Compute in another subscription."""
+    group = f"/subscriptions/{UUID(int=9)}/resourceGroups/images"
+    return {"storageProfile": {"imageReference": {"id": f"{group}/providers/Microsoft.Compute/{place}"}}}
+
+
+def noticed(before: str) -> dict[str, Any]:
+    """The part of a VM's profile with the notice of its deletion."""
+    return {"scheduledEventsProfile": {"terminateNotificationProfile": {"enable": True, "notBeforeTimeout": before}}}
+
+
+def asked(**settings: Any) -> dict[str, Any]:
+    """The part of a VM's profile with a health extension of these settings."""
+    asks = {"protocol": "http", "port": 8080, "requestPath": "/health", "intervalInSeconds": 5, **settings}
+    return {"extensionProfile": {"extensions": [{"type": "ApplicationHealthLinux", "settings": asks}]}}
 
 
 class ExampleWorld:
@@ -790,13 +822,29 @@ CASES = [
         ),
     ),
     Case(
+        rules._public_addresses,
+        "an ExpressRoute gateway with a public address",
+        "one: an ExpressRoute gateway takes no public address",
+        given=lambda w: setattr(w.a, "on", [configuration(w.a.gateways, w.a.address())]),
+        broken=lambda w: w.a.circuit(ipConfigurations=w.a.on),
+        legal=lambda w: (w.a.circuit(), w.a.vpn(ipConfigurations=w.a.on)),
+    ),
+    Case(
+        rules._public_addresses,
+        "a VPN gateway without one",
+        "PublicIpForGatewayIsRequired: one has no public address",
+        given=lambda w: setattr(w.a, "ip", w.a.address()),
+        broken=lambda w: w.a.vpn(ipConfigurations=[configuration(w.a.gateways)]),
+        legal=lambda w: w.a.vpn(ipConfigurations=[configuration(w.a.gateways, w.a.ip)]),
+    ),
+    Case(
         rules._gateway,
         "a second gateway of its type",
         "the network has a Vpn gateway already: .*/gateway",
         given=lambda w: (w.a.gateway, setattr(w.a, "on", [configuration(w.a.gateways, w.a.address())])),
         broken=lambda w: w.a.vpn(ipConfigurations=w.a.on),
         legal=lambda w: (
-            w.a.vpn("ErGw1AZ", gatewayType="ExpressRoute", ipConfigurations=w.a.on),
+            w.a.circuit(),
             w.a.change(w.a.gateway, tags={"bank": "a"}),
         ),
     ),
@@ -808,7 +856,7 @@ CASES = [
         broken=lambda w: w.a.vpn("VpnGw2", ipConfigurations=w.a.on),
         legal=lambda w: (
             w.a.vpn("VpnGw2AZ", ipConfigurations=w.a.on),
-            w.a.vpn("ErGw1AZ", gatewayType="ExpressRoute", ipConfigurations=w.a.on),
+            w.a.circuit(),
         ),
     ),
     *(
@@ -872,10 +920,7 @@ CASES = [
         rules._coexistence,
         "Basic beside ExpressRoute",
         "a VPN gateway of the SKU Basic can't lie beside an ExpressRoute gateway",
-        given=lambda w: (
-            setattr(w.a, "on", [configuration(w.a.gateways, w.a.address())]),
-            w.a.vpn("ErGw1AZ", gatewayType="ExpressRoute", ipConfigurations=w.a.on),
-        ),
+        given=lambda w: w.a.circuit(),
         broken=lambda w: w.a.vpn("Basic"),
         legal=lambda w: w.a.vpn("VpnGw1AZ"),
     ),
@@ -954,13 +999,13 @@ CASES = [
             rules._far_gateway,
             f"a remote gateway of the kind {kind}",
             f"is a gateway of the kind {kind}; wanted Vpn RouteBased",
-            given=lambda w, inputs=inputs: (w.a.gateway, setattr(w.b, "far", w.b.vpn(**inputs))),
+            given=lambda w, make=make: (w.a.gateway, setattr(w.b, "far", make(w.b))),
             broken=lambda w: w.a.link(w.b.far),
             legal=lambda w: w.a.link(w.c.gateway) if grant(w, w.c.gateway) else None,
         )
-        for kind, inputs in (
-            ("Vpn PolicyBased", {"vpnType": "PolicyBased"}),
-            ("ExpressRoute RouteBased", {"gatewayType": "ExpressRoute", "sku": "ErGw1AZ"}),
+        for kind, make in (
+            ("Vpn PolicyBased", lambda bank: bank.vpn(vpnType="PolicyBased")),
+            ("ExpressRoute RouteBased", lambda bank: bank.circuit()),
         )
     ),
     *(
@@ -1153,18 +1198,10 @@ CASES = [
         "the private zone ledger-a.postgres.database.azure.com has the server's own name",
         given=lambda w: (w.a.database, setattr(w.a, "dns", w.a.zone("ledger-a.postgres.database.azure.com"))),
         broken=lambda w: w.a.server(zone=w.a.dns),
-        legal=lambda w: w.a.server(zone=w.a.zone("ledger-b.postgres.database.azure.com")),
-    ),
-    Case(
-        rules._server,
-        "a zone linked elsewhere",
-        "is not linked to the server's network",
-        given=lambda w: (
-            w.a.database,
-            setattr(w.a, "dns", w.a.zone(linked=w.a.net("other", "10.9.0.0/16"))),
+        legal=lambda w: (
+            w.a.server(zone=w.a.zone("ledger-b.postgres.database.azure.com")),
+            public_server(w.a, "without-a-network"),
         ),
-        broken=lambda w: w.a.server(zone=w.a.dns),
-        legal=lambda w: (w.a.server(zone=w.a.zone(f"own.{ZONE}")), public_server(w.a, "without-a-network")),
     ),
     Case(
         rules._server_backup,
@@ -1278,6 +1315,114 @@ CASES = [
             upgradePolicy={"rollingUpgradePolicy": {"rollbackFailedInstancesOnPolicyBreach": True}},
         ),
         legal=lambda w: w.a.vms(orchestrationMode="Flexible", upgradePolicy={"rollingUpgradePolicy": {}}),
+    ),
+    *(
+        Case(
+            rules._flexible,
+            f"{what} of a Flexible set",
+            f"a Flexible scale set can't have {what}",
+            broken=lambda w, wrong=wrong: w.a.vms(orchestrationMode="Flexible", **wrong),
+            legal=lambda w, wrong=wrong: w.a.vms(orchestrationMode="Uniform", **wrong),
+        )
+        for what, wrong in (
+            ("a system-assigned identity", {"identity": {"type": "SystemAssigned", "userAssignedIdentities": []}}),
+            (
+                "automatic upgrades of its image",
+                {"upgradePolicy": {"automaticOSUpgradePolicy": {"enableAutomaticOSUpgrade": True}}},
+            ),
+            ("health by a load balancer's probe", {"profile": {"networkProfile": {"healthProbe": {"id": "probe"}}}}),
+            (
+                "NAT pools",
+                {
+                    "profile": {
+                        "networkProfile": {
+                            "networkInterfaceConfigurations": [
+                                {"ipConfigurations": [{"loadBalancerInboundNatPools": [{"id": "pool"}]}]}
+                            ]
+                        }
+                    }
+                },
+            ),
+        )
+    ),
+    Case(
+        rules._trusted_launch,
+        "a managed image",
+        "trusted launch takes no managed image",
+        broken=lambda w: w.a.vms(profile={**TRUSTED, **image_of("images/ledger")}),
+        legal=lambda w: (
+            w.a.vms(profile={**TRUSTED, **image_of("galleries/bank/images/ledger/versions/1.0.0")}),
+            w.c.vms(profile=image_of("images/ledger")),
+        ),
+    ),
+    *(
+        Case(
+            rules._notice,
+            f"a notice of {wrong}",
+            f"notBeforeTimeout is {wrong}; wanted PT5M to PT15M",
+            broken=lambda w, wrong=wrong: w.a.vms(profile=noticed(wrong)),
+            legal=lambda w, right=right: w.a.vms(profile=noticed(right)),
+        )
+        for wrong, right in (("PT4M", "PT5M"), ("PT16M", "PT15M"))
+    ),
+    *(
+        Case(
+            rules._health_settings,
+            what,
+            says,
+            broken=lambda w, wrong=wrong: w.a.vms(profile=asked(**wrong)),
+            legal=lambda w, right=right: w.a.vms(profile=asked(**right)),
+        )
+        for what, says, wrong, right in (
+            ("a probe each 4 s", "intervalInSeconds is 4; wanted 5 to 60", {"intervalInSeconds": 4}, {}),
+            ("25 probes", "numberOfProbes is 25; wanted 1 to 24", {"numberOfProbes": 25}, {"numberOfProbes": 24}),
+            (
+                "a grace of more than four hours",
+                "gracePeriod is 14401; wanted 0 to 14400",
+                {"gracePeriod": 14_401},
+                {"gracePeriod": 14_400},
+            ),
+            (
+                "a path for TCP",
+                "requestPath /health for tcp; wanted it for HTTP alone",
+                {"protocol": "tcp"},
+                {"protocol": "tcp", "requestPath": None},
+            ),
+            ("HTTP without a path", "requestPath None for http", {"requestPath": None}, {}),
+        )
+    ),
+    # Storage
+    Case(
+        rules._share,
+        "an NFS share beside blobs",
+        "an NFS share in an account of the kind StorageV2; wanted FileStorage",
+        given=lambda w: (w.a.account("one"), w.a.account("two", "FileStorage", "Premium_ZRS")),
+        broken=lambda w: w.a.share("one", enabledProtocols="NFS"),
+        legal=lambda w: (w.a.share("one", enabledProtocols="SMB"), w.a.share("two", enabledProtocols="NFS")),
+    ),
+    *(
+        Case(
+            rules._share,
+            f"a share of {wrong} GiB on SSDs",
+            f"shareQuota is {wrong}; wanted 100 to 102400",
+            given=lambda w: (w.a.account("one"), w.a.account("two", "FileStorage", "Premium_LRS")),
+            broken=lambda w, wrong=wrong: w.a.share("two", shareQuota=wrong),
+            legal=lambda w, wrong=wrong, right=right: (
+                w.a.share("two", shareQuota=right),
+                w.a.share("one", shareQuota=wrong),
+            ),
+        )
+        for wrong, right in ((99, 100), (102_401, 102_400))
+    ),
+    Case(
+        rules._redundancy,
+        "files on SSDs with copies elsewhere",
+        "an account of the kind FileStorage with the SKU Standard_GZRS; wanted Premium_LRS or Premium_ZRS",
+        broken=lambda w: w.a.account("one", "FileStorage", "Standard_GZRS"),
+        legal=lambda w: (
+            w.a.account("one", "FileStorage", "Premium_ZRS"),
+            w.a.account("two", "StorageV2", "Standard_GZRS"),
+        ),
     ),
     Case(
         rules._association,
@@ -1423,6 +1568,18 @@ CASES = [
                 "a query of an alert can't have AggregatedValue",
                 {"query": "T | summarize AggregatedValue = count()"},
                 {"query": "T | summarize Value = count()"},
+            ),
+            (
+                "a span that is no literal",
+                r"ago\(Span\) in a query of an alert; wanted a literal such as ago\(5m\)",
+                {"query": "let Span = 5m; T | where TimeGenerated > ago(Span) | summarize Value = count()"},
+                {"query": "T | where TimeGenerated > ago(5m) | summarize Value = count()"},
+            ),
+            (
+                "a union each minute",
+                "union in a query that runs each minute",
+                {"query": "T | union U | summarize Value = count()", "evaluationFrequency": "PT1M"},
+                {"query": "T | union U | summarize Value = count()", "evaluationFrequency": "PT5M"},
             ),
             (
                 "two periods without times",

@@ -9,6 +9,10 @@ Sources, below learn.microsoft.com/azure:
     CE azure-resource-manager/troubleshooting/common-deployment-errors
     DC azure-monitor/vm/data-collection
     EC expressroute/expressroute-howto-coexist-resource-manager
+    EG expressroute/expressroute-howto-add-gateway-resource-manager
+    FN storage/files/files-nfs-protocol
+    FS storage/files/storage-files-scale-targets
+    HX virtual-machine-scale-sets/virtual-machine-scale-sets-health-extension
     KK key-vault/keys/about-keys, and about-keys-details below it
     KT key-vault/general/about-keys-secrets-certificates
     KV key-vault/general/soft-delete-overview
@@ -18,6 +22,7 @@ Sources, below learn.microsoft.com/azure:
     MV postgresql/configure-maintain/concepts-major-version-upgrade
     MX azure-monitor/reference/supported-metrics/metrics-index
     NS virtual-network/network-security-groups-overview
+    OM virtual-machine-scale-sets/virtual-machine-scale-sets-orchestration-modes
     PB postgresql/flexible-server/concepts-backup-restore
     PG postgresql/flexible-server/concepts-networking-private
     PR postgresql/overview#azure-regions, as read into stack/regions.json
@@ -27,6 +32,8 @@ Sources, below learn.microsoft.com/azure:
     RO virtual-machine-scale-sets/virtual-machine-scale-sets-configure-rolling-upgrades
     SE key-vault/secrets/about-secrets
     SK vpn-gateway/about-gateway-skus
+    TL virtual-machines/trusted-launch#unsupported-features
+    TN virtual-machine-scale-sets/virtual-machine-scale-sets-terminate-notification
     UD virtual-machines/user-data
     UP virtual-machine-scale-sets/virtual-machine-scale-sets-upgrade-policy
     VF vpn-gateway/vpn-gateway-vpn-faq
@@ -34,7 +41,8 @@ Sources, below learn.microsoft.com/azure:
     VS vpn-gateway/vpn-gateway-about-vpn-gateway-settings
     ZO reliability/reliability-virtual-machine-scale-sets
 Issues on GitHub: AN pulumi/pulumi-azure-native, AZ Azure/azure-cli, BI Azure/bicep, BR Azure/bicep-registry-modules,
-    CP kubernetes-sigs/cloud-provider-azure, MD MicrosoftDocs/azure-docs, TF hashicorp/terraform-provider-azurerm
+    CP kubernetes-sigs/cloud-provider-azure, LZ Azure/Azure-Landing-Zones, MD MicrosoftDocs/azure-docs,
+    TF hashicorp/terraform-provider-azurerm
 """
 
 import base64
@@ -419,6 +427,17 @@ def _rule_networks(situation: Situation) -> str | None:
     return None
 
 
+def _public_addresses(situation: Situation) -> str | None:
+    """EG, LZ #2376: Azure assigns an ExpressRoute gateway's public address. TF #6548: a VPN gateway is given one."""
+    assigned = situation.inputs["gatewayType"] == "ExpressRoute"
+    for configuration in situation.inputs["ipConfigurations"]:
+        if assigned and configuration.get("publicIPAddress"):
+            return f"{configuration['name']}: an ExpressRoute gateway takes no public address: Azure assigns it"
+        if not assigned and not configuration.get("publicIPAddress"):
+            return f"PublicIpForGatewayIsRequired: {configuration['name']} has no public address"
+    return None
+
+
 def _gateway(situation: Situation) -> str | None:
     """VS: in GatewaySubnet, with Standard static addresses, one gateway of each type; VF: active-active needs two."""
     inputs = situation.inputs
@@ -427,7 +446,7 @@ def _gateway(situation: Situation) -> str | None:
         subnet_id = configuration["subnet"]["id"]
         if not subnet_id.endswith("/subnets/GatewaySubnet"):
             return f"a gateway lies in GatewaySubnet; got {subnet_id}"
-        address = situation.resources.get(configuration["publicIPAddress"]["id"])
+        address = situation.resources.get((configuration.get("publicIPAddress") or {}).get("id", ""))
         if address and (
             address.inputs["sku"]["name"] != "Standard" or address.inputs["publicIPAllocationMethod"] != "Static"
         ):
@@ -700,7 +719,7 @@ def _key(situation: Situation) -> str | None:
 
 
 def _server(situation: Situation) -> str | None:
-    """PG: a server's subnet is delegated to it, and its private zone has the service's suffix and a network link."""
+    """PG: a server's subnet is delegated to it; its private zone has the service's suffix, but not its own name."""
     network = situation.inputs.get("network") or {}
     if "delegatedSubnetResourceId" not in network:
         return None
@@ -713,12 +732,6 @@ def _server(situation: Situation) -> str | None:
         return f"the private zone {zone_name} does not end in {_SERVER_SUFFIX}"
     if zone_name == f"{situation.inputs['serverName']}{_SERVER_SUFFIX}":
         return f"the private zone {zone_name} has the server's own name"
-    own_network = subnet_id.split("/subnets/")[0]
-    if not any(
-        each.id.startswith(f"{zone}/") and each.inputs["virtualNetwork"]["id"] == own_network
-        for each in situation.others("privatedns:VirtualNetworkLink")
-    ):
-        return f"the private zone {zone_name} is not linked to the server's network"
     return None
 
 
@@ -812,6 +825,88 @@ def _rollback(situation: Situation) -> str | None:
     return None
 
 
+def _flexible(situation: Situation) -> str | None:
+    """OM: a Flexible scale set has no system-assigned identity, image upgrades, NAT pools or health by a probe."""
+    inputs = situation.inputs
+    if inputs.get("orchestrationMode") != "Flexible":
+        return None
+    network = inputs["virtualMachineProfile"].get("networkProfile") or {}
+    nics = network.get("networkInterfaceConfigurations") or []
+    has = {
+        "a system-assigned identity": "SystemAssigned" in ((inputs.get("identity") or {}).get("type") or ""),
+        "automatic upgrades of its image": bool(
+            ((inputs.get("upgradePolicy") or {}).get("automaticOSUpgradePolicy") or {}).get(
+                "enableAutomaticOSUpgrade"
+            )
+        ),
+        "health by a load balancer's probe": bool(network.get("healthProbe")),
+        "NAT pools": any(
+            ends.get("loadBalancerInboundNatPools") for nic in nics for ends in nic.get("ipConfigurations") or []
+        ),
+    }
+    return next((f"a Flexible scale set can't have {what}" for what, is_set in has.items() if is_set), None)
+
+
+def _trusted_launch(situation: Situation) -> str | None:
+    """TL: VMs of trusted launch are made from an image of a gallery or the marketplace, not from a managed image."""
+    profile = situation.inputs["virtualMachineProfile"]
+    image = (((profile.get("storageProfile") or {}).get("imageReference") or {}).get("id") or "").casefold()
+    trusted = (profile.get("securityProfile") or {}).get("securityType") == "TrustedLaunch"
+    if trusted and "/providers/microsoft.compute/images/" in image:
+        return f"trusted launch takes no managed image: {image}"
+    return None
+
+
+def _notice(situation: Situation) -> str | None:
+    """TN: a VM is told 5 to 15 minutes before it is deleted."""
+    events = situation.inputs["virtualMachineProfile"].get("scheduledEventsProfile") or {}
+    notice = events.get("terminateNotificationProfile") or {}
+    minutes = re.fullmatch(r"PT(\d+)M", notice.get("notBeforeTimeout") or "PT5M")
+    if notice.get("enable") and (minutes is None or not 5 <= int(minutes[1]) <= 15):
+        return f"notBeforeTimeout is {notice['notBeforeTimeout']}; wanted PT5M to PT15M"
+    return None
+
+
+# HX: ranges of the extension's settings, version 2.0.
+_HEALTH_SETTINGS = {"intervalInSeconds": (5, 60), "numberOfProbes": (1, 24), "gracePeriod": (0, 14_400)}
+
+
+def _health_settings(situation: Situation) -> str | None:
+    """HX: the Application Health extension asks a path each 5 to 60 s, and waits four hours at most for a new VM."""
+    extensions = situation.inputs["virtualMachineProfile"].get("extensionProfile") or {}
+    for extension in extensions.get("extensions") or []:
+        settings = extension.get("settings") or {}
+        if not extension.get("type", "").startswith("ApplicationHealth") or not settings:
+            continue
+        for name, (least, most) in _HEALTH_SETTINGS.items():
+            if name in settings and not least <= settings[name] <= most:
+                return f"{name} is {settings[name]}; wanted {least} to {most}"
+        if (settings.get("protocol") == "tcp") == bool(settings.get("requestPath")):
+            return (
+                f"requestPath {settings.get('requestPath')} for {settings.get('protocol')}; wanted it for HTTP alone"
+            )
+    return None
+
+
+def _share(situation: Situation) -> str | None:
+    """FN: an NFS share is in an account of premium files; FS: a share on SSDs has 100 to 102400 GiB."""
+    account = situation.resources[situation.resource_id.split("/fileServices/")[0]].inputs
+    if situation.inputs.get("enabledProtocols") == "NFS" and account.get("kind") != "FileStorage":
+        return f"an NFS share in an account of the kind {account.get('kind')}; wanted FileStorage"
+    quota, sku = situation.inputs.get("shareQuota", 100), (account.get("sku") or {}).get("name", "")
+    if sku.startswith("Premium_") and not 100 <= quota <= 102_400:
+        return f"shareQuota is {quota}; wanted 100 to 102400"
+    return None
+
+
+def _redundancy(situation: Situation) -> str | None:
+    """FN: files on SSDs have copies in one data centre or in three zones, none in another region."""
+    sku = (situation.inputs.get("sku") or {}).get("name", "")
+    if situation.inputs.get("kind") == "FileStorage" and not re.fullmatch(r"(Premium|PremiumV2|StandardV2)_\w+", sku):
+        return f"an account of the kind FileStorage with the SKU {sku}; wanted Premium_LRS or Premium_ZRS"
+    return None
+
+
 def _association(situation: Situation) -> str | None:
     """DC: a data collection rule is associated with the VMs of a Flexible scale set, not with the scale set."""
     target = situation.resources.get(situation.inputs["resourceUri"])
@@ -875,7 +970,7 @@ def _metric_alert(situation: Situation) -> str | None:
 
 
 def _query_alert(situation: Situation) -> str | None:
-    """AL, TF #18960: an alert's query looks back two days at most, and its frequency is within its window."""
+    """AL, TF #18960: an alert's query reads two days at most, by operators of alerts, once a window or more often."""
     return watching.scheduled_query_rule(situation.inputs)
 
 
@@ -891,7 +986,17 @@ _OF_ALL_TYPES: tuple[Rule, ...] = (_parent_exists, _references_exist, _delegated
 _RULES: dict[str, tuple[Rule, ...]] = {
     "authorization:RoleAssignment": (_role_assignment,),
     "consumption:Budget": (_budget,),
-    "compute:VirtualMachineScaleSet": (_custom_data, _user_data, _vm_health, _zones_remain, _rollback),
+    "compute:VirtualMachineScaleSet": (
+        _custom_data,
+        _user_data,
+        _vm_health,
+        _health_settings,
+        _notice,
+        _zones_remain,
+        _flexible,
+        _rollback,
+        _trusted_launch,
+    ),
     "dbforpostgresql:Server": (_name_is_free, _server, _server_backup, _server_version, _server_region),
     "keyvault:Key": (_key, _vault_tags),
     "keyvault:Secret": (_vault_tags, _secret_size),
@@ -906,9 +1011,10 @@ _RULES: dict[str, tuple[Rule, ...]] = {
     "network:NetworkSecurityGroup": (_security_group, _rule_networks),
     "network:Subnet": (_subnet, _special_subnet),
     "network:VirtualNetwork": (_virtual_network,),
-    "network:VirtualNetworkGateway": (_gateway, _vpn_gateway, _coexistence),
+    "network:VirtualNetworkGateway": (_public_addresses, _gateway, _vpn_gateway, _coexistence),
     "network:VirtualNetworkGatewayConnection": (_ends, _far_gateway, _key_and_policy, _room_for_connection),
-    "storage:StorageAccount": (_name_is_free,),
+    "storage:FileShare": (_share,),
+    "storage:StorageAccount": (_name_is_free, _redundancy),
 }
 
 

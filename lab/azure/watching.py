@@ -189,6 +189,12 @@ def scheduled_query_rule(inputs: Mapping[str, Any]) -> str | None:
             for word in ("AggregatedValue", "bag_unpack", "narrow", "pivot")
             if re.search(rf"\b{word}\b", each["query"])
         ]
+        if found := re.search(r"\bago\((?!\d+(\.\d+)?(d|h|m|s|ms)\))[^)]*\)", each["query"]):
+            problems.append(f"{found[0]} in a query of an alert; wanted a literal such as ago(5m)")
+        if frequency == "PT1M" and (
+            found := re.search(r"\b(search|union|take|limit|ingestion_time)\b", each["query"])
+        ):
+            problems.append(f"{found[0]} in a query that runs each minute")
     if len(str(inputs.get("criteria"))) > 64 * 1024:
         problems.append("more than 64 KB")
     return next(filter(None, problems), None)
