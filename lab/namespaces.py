@@ -4,16 +4,29 @@ import ctypes
 import os
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
+from typing import Any
 
 _NEW_NET = 0x40000000
 _CABLES = IPv4Network("169.254.0.0/16").subnets(new_prefix=31)
 _LIBC = ctypes.CDLL(None, use_errno=True)
 ENDING_WITH_US = ("setpriv", "--pdeathsig", "KILL")
-"""Command that starts another one, which the kernel kills when this process ends."""
+"""Command that starts another one, which the kernel kills when the thread that started it ends."""
+# It ends with this process.
+_STARTER = ThreadPoolExecutor(1)
+
+
+def _start(command: Sequence[str], **options: Any) -> "subprocess.Popen[bytes]":
+    """Start a program that ends with this process, whichever thread it is for."""
+
+    def start() -> "subprocess.Popen[bytes]":
+        return subprocess.Popen([*ENDING_WITH_US, *command], **options)
+
+    return _STARTER.submit(start).result()
 
 
 class Namespace:
@@ -21,7 +34,7 @@ class Namespace:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._keeper = subprocess.Popen([*ENDING_WITH_US, "unshare", "--net", "sleep", "infinity"])
+        self._keeper = _start(["unshare", "--net", "sleep", "infinity"])
         self._processes: list[subprocess.Popen[bytes]] = []
         ours = Path("/proc/self/ns/net").readlink()
         end = time.monotonic() + 10
@@ -61,8 +74,8 @@ class Namespace:
     def start(self, *command: str, log: Path, **environment: str) -> None:
         """Start a program that runs as long as the namespace."""
         with log.open("ab") as opened:
-            started = subprocess.Popen(
-                [*ENDING_WITH_US, *self.command(*command)],
+            started = _start(
+                self.command(*command),
                 stdin=subprocess.DEVNULL,
                 stdout=opened,
                 stderr=opened,

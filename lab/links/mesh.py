@@ -36,6 +36,8 @@ _INTO_TUNNEL, _OUT_OF_TUNNEL, _FIRST_TUNNEL = 100, 101, 200
 _INSIDE_MTU = 1400
 """MTU of a tunnel: the rest of a packet is IPsec's overhead."""
 _DIAL_SECONDS = 3
+_UP_SECONDS = 180
+"""Longest time until a tunnel, its BGP session or its route is up: a session is tried again after a minute."""
 
 
 class Tunnel:
@@ -331,8 +333,9 @@ class Mesh:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._ending.close()
+    def __exit__(self, *error: Any) -> None:
+        # Without it an error of the end would hide this one.
+        self._ending.__exit__(*error)
 
     @property
     def tunnels(self) -> list[Tunnel]:
@@ -349,13 +352,13 @@ class Mesh:
             if each.association is None:
                 each.initiate()
         for each in self.tunnels:
-            until(partial(getattr, each, "association"), 30, each.namespace.name)
+            until(partial(getattr, each, "association"), _UP_SECONDS, each.namespace.name)
         instances = [instance for member in self.members.values() for instance in member.instances]
         for instance in instances:
-            until(instance.frr.is_complete, 60, f"{instance.namespace.name}: BGP")
+            until(instance.frr.is_complete, _UP_SECONDS, f"{instance.namespace.name}: BGP")
         # A renewed session had routes before, and FRR delays new ones.
         for instance in instances:
-            until(partial(self._is_known, instance), 30, f"{instance.namespace.name}: routes")
+            until(partial(self._is_known, instance), _UP_SECONDS, f"{instance.namespace.name}: routes")
 
     def carried(self) -> list[tuple[str, str, float]]:
         """Megabytes that the tunnels of each two members have carried until now, in both directions."""

@@ -5,6 +5,7 @@ Requires root, strongSwan and FRR.
 
 import secrets
 import shutil
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -241,6 +242,16 @@ def test_with_a_raised_generation_a_link_is_down_until_the_other_side_follows(
     are(healed, "bank-a", "bank-b", AGREED)
     assert set(between(healed, "bank-b", "bank-c")) == {None}, "bank C has not updated yet"
     assert None not in between(healed, "bank-a", "bank-c"), "each pair of members has a separate key"
+
+
+def test_a_namespace_outlives_the_thread_that_made_it() -> None:
+    with ThreadPoolExecutor(1) as pool:
+        made = pool.submit(Namespace, "made").result()
+    time.sleep(0.2)
+    try:
+        made.ip("link set lo up")
+    finally:
+        made.end()
 
 
 def test_traffic_moves_when_an_instance_is_lost(healed: Mesh) -> None:
