@@ -83,7 +83,7 @@ class PostgresFence(DatabaseFence):
             await self._make_database(connection, identity, existed=existed)
         async with self._connect(identity) as connection:
             role = await self._change_roles(connection, identity, epoch, holder, password)
-            await self._end_sessions(connection, identity, epoch)
+            await self._end_sessions(connection, identity, epoch, holder)
         return DatabaseAccess(self.host, self.port, identity, role, password, self.root_certificates)
 
     @override
@@ -136,6 +136,8 @@ class PostgresFence(DatabaseFence):
         owner, prefix = _owner(identity), _prefix(identity)
         role = f"{prefix}{epoch}"
         async with connection.transaction():
+            # A node's session may hold a lock, and outlive the node.
+            await self._end(connection, identity, epoch, holder)
             # Serializes two agents that both believe to be the holder.
             await connection.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", [identity])
             rows = await connection.execute(
@@ -206,21 +208,26 @@ class PostgresFence(DatabaseFence):
             await connection.execute(sql.SQL(statement).format(**names))
 
     @staticmethod
-    async def _end_sessions(connection: AsyncConnection[Any], identity: str, epoch: int) -> None:
-        """Terminate the other sessions until two queries in a row find none: one may be signing in.
+    async def _end(connection: AsyncConnection[Any], identity: str, epoch: int, holder: str) -> int:
+        """Terminate the other sessions; returns how many there were.
 
-        Sessions of this epoch's role end too: they belong to an earlier node or an unknown client. Not ended: a newer
-        epoch's sessions, since this agent may be the late one, the agents' and Azure's superusers'.
+        Sessions of this epoch's role end too: they belong to an earlier node or an unknown client. Not ended: another
+        holder's of this epoch or a newer one, since this agent may be the late one; the agents'; Azure's superusers'.
+        An epoch's role may have sessions in every database.
         """
+        rows = await connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity JOIN pg_roles ON rolname = usename"
+            " WHERE NOT rolsuper AND usename <> session_user AND coalesce(substring(usename FROM %s)::numeric"
+            " < %s + (shobj_description(usesysid, 'pg_authid') IS NOT DISTINCT FROM %s)::int, datname = %s)",
+            [_epochs(identity), epoch, holder, identity],
+        )
+        return len(await rows.fetchall())
+
+    async def _end_sessions(self, connection: AsyncConnection[Any], identity: str, epoch: int, holder: str) -> None:
+        """Terminate the other sessions until two queries in a row find none: one may be signing in."""
         end, clean = time.monotonic() + _END_SECONDS, 0
         while clean < 2:
-            rows = await connection.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity JOIN pg_roles ON rolname = usename"
-                " WHERE datname = %s AND NOT rolsuper AND usename <> session_user"
-                " AND coalesce(substring(usename FROM %s)::numeric <= %s, true)",
-                [identity, _epochs(identity), epoch],
-            )
-            clean = 0 if await rows.fetchall() else clean + 1
+            clean = 0 if await self._end(connection, identity, epoch, holder) else clean + 1
             if time.monotonic() > end:
                 raise UnavailableError(f"database {identity}: other sessions did not end in {_END_SECONDS} s")
             await asyncio.sleep(_SESSIONS_SECONDS)

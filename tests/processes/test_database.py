@@ -220,13 +220,43 @@ def test_a_new_start_ends_the_sessions_of_its_own_role_and_of_unknown_roles(post
         assert elsewhere.execute("SELECT 1").fetchone() == (1,), "another identity's database is not affected"
 
 
+HELD = {
+    "the fence's lock": b"SELECT pg_advisory_lock(hashtext(current_database()::text))",
+    "its own role": b"SET ROLE NONE; ALTER ROLE SESSION_USER PASSWORD 'x'",
+}
+
+
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["there", "in another database"])
+@pytest.mark.parametrize("statement", HELD.values(), ids=HELD)
+@pytest.mark.parametrize("epoch", [1, 2], ids=["the same VM", "the next VM"])
+def test_a_dead_nodes_session_keeps_no_holder_out(
+    postgres: Server, identity: str, epoch: int, statement: bytes, elsewhere: bool
+) -> None:
+    first = close_older(postgres, identity, 1)
+    node = postgres.connect("postgres" if elsewhere else identity, first.user, first.password)
+    # A server notices only at the statement's end that its client is gone.
+    node.pgconn.send_query(statement + b"; SELECT pg_sleep(3600)")
+    with postgres.connect() as watching:
+        watching.autocommit = True
+        asleep = "SELECT 1 FROM pg_stat_activity WHERE usename = %s AND wait_event = 'PgSleep'"
+        while watching.execute(asleep, [first.user]).fetchone() is None:
+            time.sleep(0.05)
+        node.pgconn.finish()
+        began = time.monotonic()
+        sign_in(postgres, close_older(postgres, identity, epoch)).close()
+        assert time.monotonic() - began < 5, "no takeover waits for what a compromised node left at the server"
+        assert watching.execute(asleep, [first.user]).fetchone() is None, (
+            "50 sessions of each epoch would use up the server's connections"
+        )
+
+
 def test_a_late_agent_ends_no_session_of_a_newer_epoch(postgres: Server, identity: str) -> None:
     close_older(postgres, identity, 1)
     newer = sign_in(postgres, close_older(postgres, identity, 2))
 
     async def late() -> None:
         async with fence(postgres)._connect(identity) as connection:
-            await PostgresFence._end_sessions(connection, identity, 1)
+            await fence(postgres)._end_sessions(connection, identity, 1, "vm-1")
 
     asyncio.run(late())
     with newer:
