@@ -8,6 +8,7 @@ import base64
 import gzip
 import hashlib
 import json
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ AGENT = "agent"
 """Module of a node VM's program."""
 
 _HERE = Path(__file__).parent
+_COMMENT = re.compile(r"^ *# .*\n", re.MULTILINE)
+"""A line of a comment: custom data has little room."""
 _PREFIX = "/opt/decentralized-trust"
 _SHARE_UNIT = "ledger-share.service"
 _SHARE_FILE = str(FOLDER / "share.env")
@@ -116,8 +119,8 @@ def _system_files(module: str) -> dict[str, str]:
 
 
 def _filled(name: str, values: Mapping[str, str] | None = None) -> str:
-    """Content of a file in this folder, with its placeholders filled in."""
-    text = (_HERE / name).read_text(encoding="utf-8")
+    """Content of a file in this folder, without comments, and with its placeholders filled in."""
+    text = _COMMENT.sub("", (_HERE / name).read_text(encoding="utf-8"))
     for key, value in {
         "{watchdog_seconds}": str(LEASE.watchdog_seconds),
         "{stop_seconds}": str(PLANNED_STOP.total_seconds),

@@ -8,6 +8,8 @@ from typing_extensions import override
 
 _PRIORITIES = "776432"
 """The journal's level for each of Python's levels (index: level / 10); a data collection rule selects by it."""
+_RECORD_CHARACTERS = 16_000
+"""Most characters of a record: the workspace has a daily cap."""
 
 log = logging.getLogger(__name__)
 
@@ -19,16 +21,20 @@ class _Formatter(logging.Formatter):
 
 
 def _marked(text: str, level: int) -> str:
-    """The text with its level before each line; the journal ends a line at NUL too."""
-    prefix = f"<{_PRIORITIES[min(level // 10, 5)]}>"
-    return "\n".join(prefix + line for line in text.replace("\0", "\n").split("\n"))
+    """A record, in the journal with its level before each line.
+
+    It may quote others: further lines are indented, so that none looks like a record, and control characters escaped.
+    """
+    prefix = f"<{_PRIORITIES[min(level // 10, 5)]}>" if _is_journal() else ""
+    cut = text[:_RECORD_CHARACTERS]
+    shown = "".join(each if each.isprintable() or each == "\n" else repr(each)[1:-1] for each in cut)
+    return prefix + shown.replace("\n", f"\n{prefix} ")
 
 
 def set_up(level: int = logging.INFO) -> None:
     """Log to standard error, exceptions that end the program included."""
     handler = logging.StreamHandler()
-    form = "%(levelname)s %(name)s: %(message)s"
-    handler.setFormatter(_Formatter(form) if _is_journal() else logging.Formatter(form))
+    handler.setFormatter(_Formatter("%(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=level, handlers=[handler])
     # Else the SDK would log each request, and standbys poll all the time.
     logging.getLogger("azure").setLevel(logging.WARNING)
@@ -37,8 +43,7 @@ def set_up(level: int = logging.INFO) -> None:
 
 def refuse(reason: object) -> None:
     """Print why the program exits at once."""
-    text = f"error: {reason}"
-    print(_marked(text, logging.ERROR) if _is_journal() else text, file=sys.stderr)  # noqa: T201
+    print(_marked(f"error: {reason}", logging.ERROR), file=sys.stderr)  # noqa: T201
 
 
 def _is_journal() -> bool:

@@ -13,6 +13,8 @@ from host.errors import UnavailableError
 
 RUN_SECONDS = 9
 """Time limit of each of six steps that remove a node's two folders; together below `host.calls.CALL_SECONDS`."""
+MAX_OUTPUT_BYTES = 64 << 20
+"""Most that a process may print, since its output is read to memory."""
 _SHARED = 0o007
 """umask: the group may use new files, since the agent accesses them as the group."""
 
@@ -68,16 +70,33 @@ async def run_to_end(
     folder: Path = Path("/"),
     given: str = "",
 ) -> tuple[int, bytes, list[str]]:
-    """Run a confined process, which a cancellation kills; returns its exit status, output, and lines of errors."""
+    """Run a confined process, which a cancellation kills; returns its exit status, output, and lines of errors.
+
+    Raises:
+        OSError: it can't be started.
+        ValueError: it prints too much.
+    """
     pipe = subprocess.PIPE
     process = await start(argv, user, environment=environment, folder=folder, stdin=pipe, stdout=pipe, stderr=pipe)
+    assert process.stdin and process.stdout and process.stderr  # noqa: S101, PT018
     try:
-        output, errors = await process.communicate(given.encode())
+        process.stdin.write(given.encode())
+        process.stdin.write_eof()
+        output, errors = await asyncio.gather(_whole(process.stdout), _whole(process.stderr))
+        await process.wait()
     finally:
-        if process.returncode is None:
-            process.kill()
+        # Kills it, and closes the pipes, which other processes may hold open.
+        process._transport.close()  # type: ignore[attr-defined]
         status = await process.wait()
     return status, output, errors.decode(errors="replace").splitlines()
+
+
+async def _whole(stream: asyncio.StreamReader) -> bytes:
+    try:
+        await stream.readexactly(MAX_OUTPUT_BYTES)
+    except asyncio.IncompleteReadError as whole:
+        return whole.partial
+    raise ValueError(f"{MAX_OUTPUT_BYTES} bytes of output; wanted less")
 
 
 async def end_all(user: int) -> None:

@@ -44,8 +44,12 @@ _LOGGING = """\
 <Configuration status="ERROR" shutdownHook="disable" packages="ledger.corda">
   <Appenders>
     <Console name="journal" target="SYSTEM_OUT">
-      <!-- Logged for each queue of Corda's, which by design has no dead-letter address. -->
-      <RegexFilter regex=".*AMQ22216[56].*" onMatch="DENY" onMismatch="NEUTRAL"/>
+      <Filters>
+        <!-- Logged for each queue of Corda's, which by design has no dead-letter address. -->
+        <RegexFilter regex=".*AMQ22216[56].*" onMatch="DENY" onMismatch="NEUTRAL"/>
+        <!-- Each message of a peer may cause a line, and the workspace has a daily cap: 1,000 in an hour. -->
+        <BurstFilter level="FATAL" rate="0.3" maxBurst="1000"/>
+      </Filters>
       <!-- One journal line with its level, sd-daemon(3). Peers' texts: bounded, linear, and NUL ends a line. -->
       <PatternLayout alwaysWriteExceptions="false" pattern="%p{FATAL=&lt;2>,ERROR=&lt;3>,WARN=&lt;4>,INFO=&lt;6>,\
 DEBUG=&lt;7>,TRACE=&lt;7>}%replace{%p %c{1}: %.-8000m%notEmpty{ %.-8000xThrowable{20}}}{(?:\\R|\\x00)\\s*}{ | }%n"/>
@@ -70,6 +74,7 @@ _PAUSE_SECONDS = 5
 _MAX_ARTIFACT_BYTES = 512 << 20
 _COMPILE_SECONDS = 120
 _TOOL_SECONDS = 60
+_REFUSAL_CHARACTERS = 1000
 _TOOL_MEGABYTES = 256
 # These read all messages of a node, whose number may be why the node does not start.
 _QUEUE_COMMANDS = frozenset({"messages", "set-aside"})
@@ -378,9 +383,13 @@ class Installed:
                 )
         except TimeoutError as error:
             raise ToolError(f"{command}: no answer in {seconds:.0f} s") from error
+        except ValueError as error:
+            raise ToolError(f"{command}: {error}") from error
         if status:
             refusals = [line.removeprefix(_REFUSED) for line in errors if line.startswith(_REFUSED)]
-            raise ToolError(refusals[-1] if refusals else f"{command}: exit status {status}: {' '.join(errors[-3:])}")
+            why = refusals[-1] if refusals else f"{command}: exit status {status}: {' '.join(errors[-3:])}"
+            # It may quote another member.
+            raise ToolError(why[:_REFUSAL_CHARACTERS])
         try:
             return TypeAdapter(dict[str, Any]).validate_json(answer)
         except ValidationError as error:

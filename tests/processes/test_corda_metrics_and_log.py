@@ -112,6 +112,11 @@ def test_a_peers_text_does_not_delay_logging(class_path: str) -> None:
     assert "IllegalStateException: two" in warnings[0], "with the exception"
 
 
+def test_peers_do_not_fill_the_workspace(class_path: str) -> None:
+    lines = printed(class_path, *["warn"] * 2000)
+    assert 1000 <= len(lines) < 1100, "each refused message of a peer is a line, and the workspace has a daily cap"
+
+
 def test_a_failed_answer_is_logged_and_the_next_succeeds(class_path: str) -> None:
     done = run(class_path, "get")
     answers = [each for each in done.stdout.splitlines() if each.startswith("get ")]

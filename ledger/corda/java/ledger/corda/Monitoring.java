@@ -48,7 +48,7 @@ final class Monitoring extends Thread {
                 LockSupport.parkNanos(PAUSE_NANOSECONDS);
             } catch (Throwable failed) {
                 // The next answer may succeed; the agent ends a node that gives none.
-                System.err.println("<3>ERROR Monitoring: no answer: " + failed.toString().replaceAll("\\R|\\x00", " | "));
+                Node.log("<3>ERROR Monitoring: no answer: " + failed);
             }
         }
     }

@@ -36,7 +36,12 @@ public final class Node {
             HandshakeRetries.setInterval(Duration.ofMinutes(1));
         } catch (ReflectiveOperationException | RuntimeException another) {
             // Another version of Corda.
-            System.err.println("<4>WARN Node: after failed TLS handshakes a peer is tried once a day: " + another);
+            log("<4>WARN Node: after failed TLS handshakes a peer is tried once a day: " + another);
         }
+    }
+
+    /** Prints one line of the journal; the text may quote a peer's. */
+    static void log(String text) {
+        System.err.println(text.replaceAll("\\R|\\x00", " | "));
     }
 }

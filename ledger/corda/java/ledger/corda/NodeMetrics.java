@@ -34,14 +34,8 @@ final class NodeMetrics {
     Map<String, Object> read() {
         Map<String, Object> pool = new LinkedHashMap<>();
         pool.put("total", sum("net.corda:type=HikariPool-*,name=pool.TotalConnections", "Value"));
-        pool.put("active", sum("net.corda:type=HikariPool-*,name=pool.ActiveConnections", "Value"));
-        pool.put("pending", sum("net.corda:type=HikariPool-*,name=pool.PendingConnections", "Value"));
         pool.put("timeouts", sum("net.corda:type=HikariPool-*,name=pool.ConnectionTimeoutRate", "Count"));
         Map<String, Object> flows = new LinkedHashMap<>();
-        flows.put("started", sum("net.corda:type=Flows,name=Started", "Count"));
-        flows.put("finished", sum("net.corda:type=Flows,name=Finished", "Count"));
-        flows.put("inFlight", sum("net.corda:type=Flows,name=InFlight", "Value"));
-        flows.put("succeeded", sum("net.corda:type=FlowDuration,name=Success.*", "Count"));
         flows.put("failed", sum(FAILED + "*", "Count", name -> began(name.getKeyProperty("name"))));
         Map<String, Object> all = new LinkedHashMap<>();
         all.put("identity", System.getProperty("ledger.identity"));

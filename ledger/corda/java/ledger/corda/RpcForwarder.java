@@ -50,7 +50,7 @@ final class RpcForwarder extends Thread {
                 serve(port);
             }
         } catch (IOException error) {
-            System.err.println("<3>ledger: " + listen.socket + ": " + error.getMessage() + "; wanted to listen there");
+            Node.log("<3>ledger: " + listen.socket + ": " + error.getMessage() + "; wanted to listen there");
         } catch (InterruptedException stopped) {
             Thread.currentThread().interrupt();
         }

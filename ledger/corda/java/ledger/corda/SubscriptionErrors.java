@@ -23,7 +23,7 @@ final class SubscriptionErrors extends RxJavaErrorHandler {
     public void handleError(Throwable error) {
         boolean isInbox = isOf(INBOX, error);
         if (isInbox || isOf(MEMBERS, error)) {
-            System.err.println("<3>ERROR SubscriptionErrors: no " + (isInbox ? "message" : "change of members")
+            Node.log("<3>ERROR SubscriptionErrors: no " + (isInbox ? "message" : "change of members")
                     + " is processed until the node's next start: " + error);
             if (isInbox || isOutage(error)) {
                 NodeRestart.exit();
