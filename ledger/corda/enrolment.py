@@ -66,6 +66,8 @@ TRUST_ROOT = "trust-root"
 _NETWORK_SCHEMA = "1.0"
 """Schema of the answer to `GET /network`."""
 
+_MAX_EPOCHS = 1000
+"""Most epochs of parameters that a bank misses: none may follow the highest number."""
 _MAX_CERTIFICATES = 10
 _MAX_LISTS = MAX_CA_GENERATION + 1
 """The root's list included."""
@@ -175,7 +177,8 @@ class Enrolment:
         network = self._context.network
         if not isinstance(network, AuthorityAccess) or self._checking:
             return
-        if self._looked and self._now() < self._looked + timedelta(seconds=_ISSUER_SECONDS):
+        # Absolute: a clock that was set back must not delay it.
+        if self._looked and abs(self._now() - self._looked) < timedelta(seconds=_ISSUER_SECONDS):
             return
 
         async def look() -> None:
@@ -278,8 +281,10 @@ class Enrolment:
         except SoftwareError as error:
             log.warning("document %s is unusable: %s", NETWORK_DOCUMENT, error)
             return
-        if epoch < known:
-            raise SoftwareError(f"the authority has parameters of epoch {epoch}; wanted {known} or later")
+        if not known <= epoch <= known + _MAX_EPOCHS:
+            raise SoftwareError(
+                f"the authority has parameters of epoch {epoch}; wanted {known} to {known + _MAX_EPOCHS}"
+            )
 
     async def revocation_lists(self) -> Mapping[str, x509.Certificate]:
         """Issuers of the network's revocation lists by URL, as the authority says; empty in a zone.
@@ -341,7 +346,7 @@ class Enrolment:
 
     def _due(self, chains: Chains, identity: Identity) -> bool:
         failed = self._renewal_failed.get(identity.name)
-        if failed and self._now() < failed + timedelta(seconds=_RENEWAL_SECONDS):
+        if failed and abs(self._now() - failed) < timedelta(seconds=_RENEWAL_SECONDS):
             return False
         leaves, spread = (chains.node_ca[0], chains.identity[0], chains.tls[0]), renewal_spread(chains.identity[0])
         return (

@@ -41,6 +41,8 @@ _ASK_SECONDS = 5.0
 """Longest delay of a start to fetch newer lists than the stored ones."""
 _LISTS_SECONDS = 300.0
 """Interval of fetching the lists, and so the delay of a revocation."""
+_AHEAD = timedelta(minutes=10)
+"""How far ahead of the clock a list's date may be: Java takes no list from more than 15 minutes ahead."""
 LISTS_PREFIX = "revocation/"
 """Prefix of the documents' names: one document per list."""
 
@@ -232,7 +234,8 @@ class Revocations:
                     log.warning("document %s: %s", name, error)
                     continue
                 # One URL has one issuer: another issuer's genuine list would make nodes refuse everybody.
-                if self._sources.setdefault(known.url, known.issuer) == known.issuer and self._newer(known):
+                own = self._sources.setdefault(known.url, known.issuer) == known.issuer
+                if own and self._newer(known) and not self._ahead(known):
                     self._lists[known.url] = known
 
     async def _fetch_all(self) -> dict[str, str]:
@@ -260,6 +263,8 @@ class Revocations:
     async def _fetch_one(self, url: str, issuer: x509.Certificate) -> str | None:
         try:
             found = VerifiedList.verified(url, issuer, await self._fetch(url))
+            if self._ahead(found):
+                return f"{url}: list {found.parsed.number} of {found.parsed.since:%F %T}; wanted one of the past"
             if self._newer(found):
                 self._lists[url] = found
                 log.info("revocation list %d of %s", found.parsed.number, issuer.subject.rfc4514_string())
@@ -280,6 +285,10 @@ class Revocations:
     def _newer(self, found: VerifiedList) -> bool:
         known = self._lists.get(found.url)
         return known is None or found.parsed.number > known.parsed.number
+
+    def _ahead(self, found: VerifiedList) -> bool:
+        """Whether a list is of the future, by an authority's wrong clock: nodes with it would refuse everybody."""
+        return found.parsed.since > self._now() + _AHEAD
 
     async def _respond(self, request: web.BaseRequest) -> web.StreamResponse:
         # Whatever URL a certificate names, a node gets only these lists.

@@ -351,11 +351,6 @@ class CordaSoftware(Software):
                 )
             document = found
         read = await self._verify_parameters(installed, document)
-        if read["minimumPlatformVersion"] > installed.manifest.platform_version:
-            raise SoftwareError(
-                f"the network asks for platform version {read['minimumPlatformVersion']}; wanted a newer version "
-                f"of Corda than {installed.manifest.version}, which has {installed.manifest.platform_version}"
-            )
         log.info("%s: network parameters of epoch %d", place.identity.name, read["epoch"])
         return document
 
@@ -373,7 +368,14 @@ class CordaSoftware(Software):
                     f"network parameters: {error}; wanted them signed under the network's root"
                 ) from error
             self._read = document, read
-        return self._read[1]
+        read, manifest = self._read[1], installed.manifest
+        # Also for parameters that a running node would restart for.
+        if read["minimumPlatformVersion"] > manifest.platform_version:
+            raise SoftwareError(
+                f"the network asks for platform version {read['minimumPlatformVersion']}; wanted a newer version "
+                f"of Corda than {manifest.version}, which has {manifest.platform_version}"
+            )
+        return read
 
     async def _epoch(self, installed: Installed, document: bytes) -> int:
         return int((await self._verify_parameters(installed, document))["epoch"])

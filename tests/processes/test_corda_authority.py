@@ -613,7 +613,7 @@ def new_request(name: str) -> bytes:
     return make_request(name, "a@b", CertificateRole.NODE_CA, read_key(make_keys(), NODE_CA_KEY))
 
 
-def test_no_member_fills_the_register(tls):
+def test_no_member_fills_the_register_or_the_workspace(tls, caplog):
     async def history() -> None:
         async with network(tls, None, options={"approval": Approval.MANUAL}) as made, made.vm() as vm:
             authority, store, name = vm.authority, made.store(), f"OU=node-1, {BANK_B}"
@@ -629,6 +629,9 @@ def test_no_member_fills_the_register(tls):
                     await authority.request("bank-b", new_request(f"OU=node-{secrets.randbelow(10**9)}, {BANK_B}"))
             assert len(await store.names("requests/")) == 8
             assert len(await decisions(made)) == 1, "the first refusal of a day is recorded"
+            assert len([each for each in caplog.messages if each.startswith("refused: ")]) == 1, (
+                "a member may send 1,200 requests a minute, and the workspace collects warnings up to its daily cap"
+            )
             assert await authority.request("bank-b", new_request(other)), "another name has a separate limit"
             await authority.reject(ids[0], "a key too many", "alice")
             assert await authority.request("bank-b", new_request(name)), "rejected requests do not count"
@@ -728,6 +731,26 @@ def test_a_damaged_revocation_list_is_replaced(tls):
                 assert {each.serial_number for each in after} == {each.serial_number for each in before}
                 assert number(after) > number(before), "the new list has a higher number"
                 before = after
+
+    asyncio.run(history())
+
+
+def test_a_list_that_a_vm_with_a_wrong_clock_signed_is_replaced_at_once(tls):
+    async def history() -> None:
+        async with network(tls, None) as made, made.vm() as vm, made.authority() as other:
+            first = (await fetch_lists(vm.lists_url))["identity-ca"]
+            vm.authority.now = lambda: made.clock() + timedelta(days=300)
+            await vm.authority.run_due_tasks()
+            assert number((await fetch_lists(vm.lists_url))["identity-ca"]) == number(first) + 1
+            vm.authority.now = made.clock
+            await other.run_due_tasks()
+            after = (await fetch_lists(vm.lists_url))["identity-ca"]
+            assert number(after) == number(first) + 2, "it does not serve for 300 days what it read in the future"
+            assert after.last_update_utc <= made.clock(), "nodes take no list of the future: all would refuse all"
+            made.clock.ahead -= timedelta(minutes=4)
+            await other.run_due_tasks()
+            made.clock.ahead += timedelta(minutes=5)
+            assert (await fetch_lists(vm.lists_url))["identity-ca"] == after, "two VMs' clocks may differ a little"
 
     asyncio.run(history())
 

@@ -33,18 +33,19 @@ def test_java_accepts_only_chains_with_a_valid_revocation_list(tmp_path: Path) -
     good, bad, unlisted = (
         network.certify(CertificateRole.TLS, key, NAME, now=now, crl_url=each) for each in (url, url, None)
     )
-    revoked = {bad[0].serial_number: now}
+    revoked, ahead = {bad[0].serial_number: now}, timedelta()
 
     async def fetch(asked: str) -> bytes:
         issuer, signer = (network.ca, network.ca_key) if asked == url else (network.root, network.root_key)
         listed = revoked if asked == url else {}
-        builder = revocation_list(issuer, 1, listed, now=now, lifetime=timedelta(days=90))
+        builder = revocation_list(issuer, 1 + ahead.days, listed, now=now + ahead, lifetime=timedelta(days=90))
         return builder.sign(signer, SHA256()).public_bytes(Encoding.DER)
 
     async def issuers() -> dict[str, x509.Certificate]:
         return {url: network.ca, list_url(network.ca) or "": network.root}
 
     async def story() -> None:
+        nonlocal ahead
         lists = Revocations(MemoryDocuments(), issuers, fetch=fetch)
         lists._root = network.root
         await lists.refresh()
@@ -74,6 +75,13 @@ def test_java_accepts_only_chains_with_a_valid_revocation_list(tmp_path: Path) -
         assert await check(0, bad) == "REVOKED"
         assert await check(0, unlisted) == "UNDETERMINED_REVOCATION_STATUS", "its certificate names no list"
         assert await check(0, good, 1) == "UNDETERMINED_REVOCATION_STATUS", "without a list there is no connection"
+
+        ahead = timedelta(days=300)
+        await lists.refresh()
+        assert await check(0, good) == "valid", (
+            "an authority's VM with a wrong clock signed later lists, and Java takes no list of the future"
+        )
+        assert await check(0, bad) == "REVOKED"
 
         for role, blob in (
             (CertificateRole.NODE_CA, certificates.NODE_CA_KEY),

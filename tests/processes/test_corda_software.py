@@ -278,7 +278,7 @@ def test_a_standby_verifies_network_parameters_so_that_its_start_runs_no_tool(
     verified: list[bytes] = []
 
     class Java:
-        manifest = SimpleNamespace(platform_version=12)
+        manifest = SimpleNamespace(version="4.10", platform_version=12)
 
         async def check_java(self) -> None:
             pass
@@ -287,7 +287,7 @@ def test_a_standby_verifies_network_parameters_so_that_its_start_runs_no_tool(
             verified.append(base64.b64decode(given["document"]))
             if verified[-1] == b"forged":
                 raise ToolError("not signed")
-            return {"epoch": 1, "minimumPlatformVersion": 4}
+            return {"epoch": 1, "minimumPlatformVersion": 999 if verified[-1] == b"too new" else 4}
 
     async def no_key() -> bytes:
         raise AssertionError("no request is sent to the authority")
@@ -315,6 +315,10 @@ def test_a_standby_verifies_network_parameters_so_that_its_start_runs_no_tool(
         network.parameters = b"newer"
         assert await standby._parameters(place, java) == b"newer"
         assert verified[2:] == [b"newer"], "what no standby has verified is verified before it is written"
+        for _ in range(2):
+            with pytest.raises(SoftwareError, match="asks for platform version 999; wanted a newer version of Corda"):
+                # A running node would restart for it, and never start again.
+                await standby._epoch(java, b"too new")
 
     asyncio.run(story())
 

@@ -519,6 +519,8 @@ def test_a_wrong_answer_does_not_replace_stored_parameters_and_certificates(play
             "no base64": no_base64,
             "not signed by the network": with_parameters(b"nobody signed this", made),
             "an older epoch": with_parameters(b'{"epoch": 0}', made),
+            # No later one could follow: Corda's epoch has 32 bits.
+            "the last epoch": with_parameters(b'{"epoch": 2147483647}', made),
         }
         async with made.vm() as vm:
             bank_a, bank_b = made.member("bank-a", vm.url, BANK_A), made.member("bank-b", vm.url, BANK_B)
@@ -535,7 +537,7 @@ def test_a_wrong_answer_does_not_replace_stored_parameters_and_certificates(play
                 assert bank_b.documents.content[NETWORK_DOCUMENT].content == parameters, (
                     f"{what}: the stored document is unchanged"
                 )
-                if what not in {"of another network", "an older epoch"}:
+                if what not in {"of another network", "an older epoch", "the last epoch"}:
                     outsider = made.member("bank-b", url, BANK_B)
                     assert plain(await caught(outsider.enrolment.network_parameters(epoch_of))), what
                     assert NETWORK_DOCUMENT not in outsider.documents.content, f"{what}: not stored"
@@ -559,6 +561,23 @@ def test_a_wrong_answer_does_not_replace_stored_parameters_and_certificates(play
         stored = await vm_b.certificates(bank_b.identity(1), bank_b.keys["node-1"])
         assert stored == chains, "they are due for renewal, and valid for months"
         await vm_b._renew(bank_b.identity(1), bank_b.keys["node-1"])
+
+    play(history)
+
+
+def test_a_clock_that_was_set_back_delays_no_renewal(play):
+    async def history(made: Network) -> None:
+        async with made.vm() as vm:
+            member = made.member("bank-b", vm.url, BANK_B)
+            chains, enrolment = await member.certificates(1), member.enrolment
+            made.clock.ahead = timedelta(days=3650)
+            enrolment._not_renewed(member.identity(1), WaitingError("no answer"))
+            enrolment._looked = enrolment._now()
+            made.clock.ahead = timedelta(days=300)
+            assert enrolment._due(chains, member.identity(1)), "until the certificates expire, or the agent restarts"
+            enrolment._check_issuer()
+            assert enrolment._checking, "nor the news of another CA"
+            await enrolment._checking
 
     play(history)
 

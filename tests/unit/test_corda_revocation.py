@@ -174,9 +174,9 @@ def test_a_node_without_any_list_waits(play: Callable[[Story], None]) -> None:
 # --- Which list is accepted ----------------------------------------------------------------------------------------
 
 
-def signed(number: int, *, by: Any = None, days: int = 90) -> bytes:
+def signed(number: int, *, by: Any = None, days: int = 90, ahead: timedelta = timedelta()) -> bytes:
     network_ = by or NETWORK
-    builder = revocation_list(network_.ca, number, {}, now=NOW, lifetime=timedelta(days=days))
+    builder = revocation_list(network_.ca, number, {}, now=NOW + ahead, lifetime=timedelta(days=days))
     return builder.sign(network_.ca_key, SHA256()).public_bytes(Encoding.DER)
 
 
@@ -234,6 +234,31 @@ def test_an_older_list_never_replaces_a_newer_one(caplog: pytest.LogCaptureFixtu
         await one.lists.refresh()
         await another.lists.refresh()
         assert numbers(another.lists) == {URL: 6}, "they share lists, although the authority served one of them only"
+
+    with caplog.at_level(logging.WARNING):
+        asyncio.run(story())
+
+
+def test_a_list_of_the_future_is_not_taken(caplog: pytest.LogCaptureFixture) -> None:
+    async def story() -> None:
+        documents = MemoryDocuments()
+        one = Serving(documents)
+        one.content = signed(6, ahead=timedelta(minutes=16))
+        await one.lists.refresh()
+        assert not numbers(one.lists), "nor as the first"
+        one.content = signed(5)
+        await one.lists.refresh()
+        one.content = signed(6, ahead=timedelta(days=300))
+        await one.lists.refresh()
+        assert numbers(one.lists) == {URL: 5}, "Java takes it for no list, and each node would refuse every peer"
+        assert "list 6 of " in caplog.text
+        stored = VerifiedList.verified(URL, NETWORK.ca, one.content).to_json()
+        await documents.write(LISTS_PREFIX + "x", stored, None)
+        await one.lists.refresh()
+        assert numbers(one.lists) == {URL: 5}, "nor from a VM that has stored it"
+        one.content = signed(7, ahead=timedelta(minutes=5))
+        await one.lists.refresh()
+        assert numbers(one.lists) == {URL: 7}, "the clocks of two banks differ"
 
     with caplog.at_level(logging.WARNING):
         asyncio.run(story())

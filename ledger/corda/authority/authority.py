@@ -64,6 +64,7 @@ from ledger.corda.certificates import (
     x500_name,
 )
 from ledger.corda.enrolment import NetworkAnswer
+from ledger.corda.proof import CLOCK_SECONDS
 
 NONCE_MINUTES = 15
 """Minutes after which a nonce is deleted: no request with it is accepted any more."""
@@ -89,6 +90,7 @@ _SHORT = 24
 """Hex digits of a hash in an id."""
 _DELETED_TOGETHER = 20
 _FRESH_SECONDS = 10.0
+_CLOCKS_APART = timedelta(seconds=CLOCK_SECONDS)
 
 log = logging.getLogger(__name__)
 
@@ -365,7 +367,7 @@ class Authority:
     async def _open_root(self, own: OwnCertificates, *, at_once: bool) -> Signer | None:
         """The root's signer; None while the root is closed."""
         now = self.now()
-        if at_once or self._looked is None or now >= self._looked + timedelta(seconds=ROOT_LOOK_SECONDS):
+        if at_once or self._looked is None or abs(now - self._looked) >= timedelta(seconds=ROOT_LOOK_SECONDS):
             self._root, self._looked, version = None, now, own.record.versions[ROOT_KEY]
             try:
                 _, signer = await self._root_signer(version)
@@ -677,10 +679,10 @@ class Authority:
 
     async def _refused(self, member: str, legal_name: str, role: str, hashed: str, reason: str) -> None:
         now = self._time()
-        log.warning("refused: %s of %s, key %s: %s", role, member, hashed, reason)
-        # Only the first per day, member and role, so that a member can't fill the register.
         case = _short_hash(member, role)
-        await self._record(
+        # Only the first per day, member and role, so that a member can fill neither the register nor the workspace,
+        # which collects warnings.
+        if await self._record(
             f"refused-{case}",
             now,
             decision="refused",
@@ -689,7 +691,8 @@ class Authority:
             role=role,
             key=hashed,
             reason=reason,
-        )
+        ):
+            log.warning("refused: %s of %s, key %s: %s", role, member, hashed, reason)
         raise RequestRefusedError(reason)
 
     # --- What people decide ----------------------------------------------------------------------------------------
@@ -900,7 +903,7 @@ class Authority:
         if issuer not in (lists := (await self.open()).lists):
             raise LookupError(f"wanted {', '.join(f'/{each}.crl' for each in lists)}")
         read, content = self._crls.get(issuer, (0.0, b""))
-        if content and self.now().timestamp() < read + _FRESH_SECONDS:
+        if content and abs(self.now().timestamp() - read) < _FRESH_SECONDS:
             return content
         try:
             document = await self._store.read(_crl_blob(issuer))
@@ -1001,7 +1004,9 @@ class Authority:
                     number = int(now.timestamp())
                 else:
                     number = listed.number
-                    current = now < listed.since + self._lifetimes.revocation_list_renewal
+                    age = now - listed.since
+                    # A list of the future is of a VM whose clock was wrong; members take a later one.
+                    current = -_CLOCKS_APART < age < self._lifetimes.revocation_list_renewal
                     if listed.serials == set(revoked) and current:
                         return
             builder = revocation_list(own.certificates[issuer], number + 1, revoked, now=now, lifetime=lifetime)
@@ -1082,11 +1087,16 @@ class Authority:
     def _time(self) -> str:
         return self.now().astimezone(UTC).isoformat(timespec="seconds")
 
-    async def _record(self, name: str, when: str, **facts: object) -> None:
-        """Record a decision permanently, in a blob that is written once: `decisions/DATE/NAME.json`."""
+    async def _record(self, name: str, when: str, **facts: object) -> bool:
+        """Record a decision permanently, in a blob that is written once, `decisions/DATE/NAME.json`.
+
+        Returns:
+            whether it is new.
+        """
         content = json.dumps({"when": when, **facts}, indent=1, ensure_ascii=False).encode()
-        if await self._store.write(f"decisions/{when[:10]}/{name}.json", content, None):
+        if new := await self._store.write(f"decisions/{when[:10]}/{name}.json", content, None) is not None:
             log.info("%s", " ".join(f"{key}={value}" for key, value in facts.items() if value is not None))
+        return new
 
 
 def _request_fields(record: RequestRecord) -> tuple[str, str, str]:
