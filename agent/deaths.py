@@ -3,7 +3,7 @@
 import logging
 from datetime import datetime, timedelta
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import AwareDatetime, TypeAdapter, ValidationError
 
 from agent.resources import Folder, Note
 from contract.metrics import Cause
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 class _Death(StrictModel):
     vm: str
     why: str
-    at: datetime
+    at: AwareDatetime
 
 
 _NOTE = TypeAdapter(list[_Death])
@@ -56,13 +56,13 @@ class Deaths:
         if len(deaths) < DEATHS_BEFORE_DELAY:
             return
         last = deaths[-1]
-        due = last.at + min(_FIRST_PAUSE * 2 ** min(len(deaths) - DEATHS_BEFORE_DELAY, 10), _LONGEST_PAUSE)
+        pause = min(_FIRST_PAUSE * 2 ** min(len(deaths) - DEATHS_BEFORE_DELAY, 10), _LONGEST_PAUSE)
         # A clock that was set back must not prolong the wait.
-        if last.at <= now < due:
+        if timedelta() <= now - last.at < pause:
             raise WaitingError(
                 f"the node died {len(deaths)} times soon after a start, on {len({each.vm for each in deaths})} VMs, "
-                f"the last time since {last.why}; it starts again at {due:%H:%M} UTC; wanted someone to look: "
-                "docs/runbooks/a-message-kills-a-node.md",
+                f"the last time since {last.why}; it starts again at {last.at + pause:%H:%M} UTC; wanted someone to "
+                "look: docs/runbooks/a-message-kills-a-node.md",
                 Cause.NODE,
             )
 

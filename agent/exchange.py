@@ -215,19 +215,24 @@ class Exchange(PeerNetwork):
         document = self._document.content if self._document else None
         if document is not None and self.pin and self.pin.fingerprint(document) != self.pin.hash:
             document = None
-        answer = NetworkInfo(
-            member=self.bank.member,
-            card=self._card,
-            nodes=tuple(
-                NodeInfo(legal_name=self.bank.legal_names[identity], info=each.content)
-                for identity, each in sorted(self._own.items())
-            ),
-            network_document=document,
-        )
-        content = answer.to_json()
-        if len(content) > MAX_ANSWER_BYTES:
-            log.error("network information has %d bytes; peers take %d at most", len(content), MAX_ANSWER_BYTES)
-        self._answer = content
+        own = {identity: each.content for identity, each in sorted(self._own.items()) if each.content}
+        while True:
+            nodes = tuple(NodeInfo(legal_name=self.bank.legal_names[each], info=own[each]) for each in own)
+            answer = NetworkInfo(
+                member=self.bank.member, card=self._card, nodes=nodes, network_document=document
+            ).to_json()
+            if len(answer) <= MAX_ANSWER_BYTES or not own:
+                break
+            # A node may publish anything, and must not silence the others.
+            largest = max(own, key=lambda each: len(own[each]))
+            del own[largest]
+            log.error(
+                "network information has %d bytes; peers take %d at most: %s is left out",
+                len(answer),
+                MAX_ANSWER_BYTES,
+                largest,
+            )
+        self._answer = answer
 
     # --- Publishing ------------------------------------------------------------------------------------------------
 

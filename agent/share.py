@@ -28,6 +28,8 @@ _EPOCH = "epoch-"
 _UNFINISHED = ".unfinished"
 _MAX_PATH = 768
 """Bytes. A node's broker needs some 100. A copy takes two stack frames per folder, and Python allows 1000."""
+_MAX_ENTRIES = 50_000
+"""Most files and folders that are copied; a node's broker has hundreds."""
 _RESERVE = 0.2
 """Fraction of the share that stays free. A node's broker stops taking messages when less than a tenth is free."""
 
@@ -237,14 +239,17 @@ def _below(folder: Path) -> Iterator[os.DirEntry[str]]:
     """All entries below a folder, without those that disappear meanwhile.
 
     Raises:
-        DamagedError: a path is too long to be copied, or can't be read.
+        DamagedError: there are too many, or a path is too long to be copied, or can't be read.
     """
-    folders = [str(folder)]
+    folders, count = [str(folder)], 0
     while folders:
         path = folders.pop()
         try:
             with os.scandir(path) as entries:
                 for entry in entries:
+                    count += 1
+                    if count > _MAX_ENTRIES:
+                        raise DamagedError(f"share: {folder} has more than {_MAX_ENTRIES} files; wanted fewer")
                     if (length := len(os.fsencode(entry.path))) > _MAX_PATH:
                         raise DamagedError(
                             f"share: a path of {length} bytes, which begins with {entry.path[:160]!r};"

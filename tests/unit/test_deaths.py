@@ -59,3 +59,11 @@ def test_the_longest_pause_is_an_hour_and_a_steady_node_resets_the_count() -> No
         await Deaths(folder, BoundedCalls("share")).wait(NOON)
 
     asyncio.run(die())
+
+
+@pytest.mark.parametrize("at", ["2026-03-01T12:00:00", "9999-12-31T23:59:59Z", "0001-01-01T00:00:00Z", "noon"])
+def test_a_note_with_an_odd_date_lets_the_node_start(at: str) -> None:
+    folder: Any = Folder()
+    folder.note = json.dumps([{"vm": "vm-1", "why": "status 71", "at": at}] * 9).encode()
+    asyncio.run(Deaths(folder, BoundedCalls("share")).wait(NOON))
+    assert folder.note, "an edited or damaged note must not end each start of the identity, on every VM"

@@ -9,7 +9,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from ipaddress import IPv4Network
@@ -526,6 +526,24 @@ def test_answers_with_a_node_each_do_not_add_up_to_an_unreadable_document() -> N
                 await a._ask(hostile_peer)
             await a._ask(hostile_peer)
             assert await infos_of(a, "bank-b") == (b"small",) * 40, "once it publishes all of them, they are accepted"
+
+    asyncio.run(story())
+
+
+def test_a_node_that_publishes_too_much_silences_no_other_of_its_bank(caplog: pytest.LogCaptureFixture) -> None:
+    async def story() -> None:
+        documents, names = MemoryDocuments(), [f"node-{number}" for number in range(1, 5)]
+        for name, content in zip(names, (b"small", b"x" * 1_000_000, b"", b"small too"), strict=True):
+            await documents.write(f"nodes/{name}", content, None)
+        bank = OwnBank("bank-a", IPv4Network("127.0.0.0/16"), {name: f"bank-a {name}" for name in names}, {})
+        one = replace(exchange("bank-a", documents=documents), bank=bank)
+        await one.refresh()
+        assert one._answer
+        assert len(one._answer) <= MAX_ANSWER_BYTES, "no peer takes more"
+        assert [each.info for each in parse_network_info(one._answer, "bank-a").nodes] == [b"small", b"small too"], (
+            "a compromised node or VM writes what it likes to its document"
+        )
+        assert "peers take 1048576 at most: node-2 is left out" in caplog.text
 
     asyncio.run(story())
 

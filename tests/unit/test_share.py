@@ -249,3 +249,19 @@ def test_an_epoch_without_room_begins_no_copy(share: LedgerShare, monkeypatch: p
     with pytest.raises(DamagedError, match="needs 5 MiB for its next epoch; wanted them free, and not 1"):
         share.open("node-1", 2, "vm-2")
     assert sorted(path.name for path in first.path.parent.iterdir()) == ["epoch-1", "lock"], "it may fill the rest"
+
+
+def test_a_folder_with_too_many_files_is_not_copied(share: LedgerShare, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agent.share, "_MAX_ENTRIES", 100)
+    first = share.open("node-1", 1, "vm-1")
+    for number in range(101):
+        (first.path / f"{number}").touch()
+    first.close()
+    with pytest.raises(DamagedError, match="has more than 100 files; wanted fewer"):
+        share.open("node-1", 2, "vm-2")
+    assert not list(share.root.glob("node-1/epoch-2*")), (
+        "a compromised node's millions of files would occupy the share's thread and memory of one VM after the other"
+    )
+    (first.path / "0").unlink()
+    (first.path / "1").unlink()
+    share.open("node-1", 2, "vm-2").close()
