@@ -47,7 +47,8 @@ _LOGGING = """\
       <Filters>
         <!-- Logged for each queue of Corda's, which by design has no dead-letter address. -->
         <RegexFilter regex=".*AMQ22216[56].*" onMatch="DENY" onMismatch="NEUTRAL"/>
-        <!-- Each message of a peer may cause a line, and the workspace has a daily cap: 1,000 in an hour. -->
+        <!-- Peers cause warnings, and the workspace has a daily cap: 1,000 in an hour. -->
+        <ThresholdFilter level="WARN" onMatch="NEUTRAL" onMismatch="ACCEPT"/>
         <BurstFilter level="FATAL" rate="0.3" maxBurst="1000"/>
       </Filters>
       <!-- One journal line with its level, sd-daemon(3). Peers' texts: bounded, linear, and NUL ends a line. -->
