@@ -11,7 +11,7 @@ from delivery.unpack import BACK, CAPITAL, CAPITALS, DEEPER, INDENT, MEMORY_BYTE
 
 _BETWEEN = "\0"
 _MARK = re.compile(f"[{_BETWEEN}{DEEPER}{BACK}{CAPITAL}{CAPITALS}]|^ +$", re.MULTILINE)
-_MOST = 16
+_MAX_ORDER = 16
 """The highest order of PPMd, which mostly gives the smallest archive."""
 REPOSITORY = Path(__file__).resolve().parent.parent
 SUFFIXES = frozenset({".py", ".java"})
@@ -79,7 +79,7 @@ def packed(module: str, platform: str | None) -> bytes:
     like = sorted(files.items(), key=lambda file: (file[0].endswith(".java"), file[0]))
     parts = (part for path, text in like for part in (path, encoded(path, text)))
     text = _BETWEEN.join(parts).encode()
-    for order in range(_MOST, 1, -1):
+    for order in range(_MAX_ORDER, 1, -1):
         archive = bytes([order]) + pyppmd.compress(text, max_order=order, mem_size=MEMORY_BYTES)
         if _is_whole(archive, files):
             return archive

@@ -42,7 +42,7 @@ _POSTGRES_SECONDS = 60
 
 
 @dataclass(frozen=True)
-class AzureFront:
+class AzureDatabase:
     """Where a server is as on Azure: at an address of its own, over TLS, with an administrator of any name."""
 
     address: str
@@ -158,7 +158,7 @@ def programs() -> Path:
 
 
 @contextmanager
-def server(*, tls: bool = False, statements: bool = False, endpoint: AzureFront | None = None) -> Iterator[Server]:
+def server(*, tls: bool = False, statements: bool = False, endpoint: AzureDatabase | None = None) -> Iterator[Server]:
     """Run a server during the block. Call it only if `missing()` is None.
 
     Args:

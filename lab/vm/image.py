@@ -70,7 +70,7 @@ Description: stands in for Azure's mount helper
 """
 _LEFT_OUT = shutil.ignore_patterns("test", "idlelib", "turtledemo", "config-*", "site-packages", "*.a")
 _DISK_GIGABYTES = 6
-_PATH = "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_SEARCH_PATH = "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _UNUSED_SECONDS = 7 * 86_400
 
 
@@ -199,7 +199,7 @@ def bank_disk(made: Image, files: bytes, install: Sequence[str], artifacts: Iter
     with tarfile.open(fileobj=io.BytesIO(files)) as archive:
         archive.extractall(root, filter="tar")
     environment = {
-        "PATH": f"/srv/bin:{_PATH}",
+        "PATH": f"/srv/bin:{_SEARCH_PATH}",
         "PIP_CONFIG_FILE": "/dev/null",
         "PIP_NO_INDEX": "1",
         "PIP_FIND_LINKS": "/srv/wheels",
@@ -355,7 +355,7 @@ def _install_wheels(root: Path) -> None:
         f"{prefix}/venv/bin/pip install {options} --requirement /srv/wheels/{_REQUIREMENTS.name}",
     ):
         # Without this machine's pip configuration, and without the guest's mirror, which only a guest reaches.
-        environment = {"PATH": _PATH, "PIP_CONFIG_FILE": "/dev/null"}
+        environment = {"PATH": _SEARCH_PATH, "PIP_CONFIG_FILE": "/dev/null"}
         subprocess.run(["chroot", str(root), *command.split()], check=True, env=environment)
     shutil.rmtree(folder)
 

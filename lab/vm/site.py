@@ -102,7 +102,7 @@ def around(
         database = None
         if server:
             address = names[server.host]
-            at = postgres.AzureFront(
+            at = postgres.AzureDatabase(
                 str(address), server.administrator, *_certify(issuer, server.host, address, folder)
             )
             database = stack.enter_context(postgres.server(endpoint=at))

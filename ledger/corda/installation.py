@@ -40,12 +40,12 @@ _SOURCES = Path(__file__).parent / "java"
 _LOGGING_FILE = "log4j2.xml"
 _LOGGING = """\
 <?xml version="1.0" encoding="UTF-8"?>
-<!-- To standard output, and so to the VM's journal, which adds the time. -->
+<!-- To the VM's journal, which adds the time. -->
 <Configuration status="ERROR" shutdownHook="disable" packages="ledger.corda">
   <Appenders>
     <Console name="journal" target="SYSTEM_OUT">
       <Filters>
-        <!-- Logged for each queue of Corda's, which by design has no dead-letter address. -->
+        <!-- Logged for each of Corda's queues, which need no dead-letter address. -->
         <RegexFilter regex=".*AMQ22216[56].*" onMatch="DENY" onMismatch="NEUTRAL"/>
         <!-- Peers cause warnings, and the workspace has a daily cap: 1,000 in an hour. -->
         <ThresholdFilter level="WARN" onMatch="NEUTRAL" onMismatch="ACCEPT"/>
