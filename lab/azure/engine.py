@@ -23,7 +23,7 @@ import yaml
 
 from lab import ROOT
 from lab.azure.azure import Account, OfflineAzure, Subscription
-from lab.azure.program import PROJECT, read_configuration
+from lab.azure.program import PROJECT, full_key, read_configuration
 from lab.azure.provider import serve
 from lab.azure.stack_file import StackFileError, read_document
 from lab.azure.stacks import account_of, enrolled, stack_file
@@ -33,6 +33,7 @@ STATE = ROOT / ".offline"
 SAMPLE = "sample"
 """The default consortium of all commands."""
 _PASSPHRASE = "offline"  # noqa: S105  (of a backend without real secrets)
+_OF_THE_SECRETS_PROVIDER = ("secretsprovider", "encryptedkey", "encryptionsalt")
 _SUPERVISOR = Path(__file__).with_name("supervisor.py")
 _OFFICIAL_INSTALL = Path.home() / ".pulumi" / "bin" / "pulumi"
 
@@ -103,11 +104,20 @@ class Engine:
                 f"stack {stack:.200} is not deployed, and no sample has that name; wanted a stack of which "
                 "`python -m lab.azure.consortium join` was given the file"
             )
+        configuration = read_configuration(path)
         if self.account is None:
-            enrolled(self.project, path, read_configuration(path).member)
+            enrolled(self.project, path, configuration.member)
         target = self.configuration_of(stack)
         stored = read_document(target) if target.exists() else {}
         document = read_document(path)
+        # Only the stack's own secrets provider opens what the file holds encrypted: here placeholders are encrypted.
+        for key in _OF_THE_SECRETS_PROVIDER:
+            document.pop(key, None)
+        document["config"] = {
+            key: value
+            for key, value in document["config"].items()
+            if full_key(path, key) not in configuration.secret_keys
+        }
         for key, value in (changes or {}).items():
             if value is None:
                 document["config"].pop(key, None)
@@ -123,6 +133,10 @@ class Engine:
             path.write_text(text, encoding="utf-8")
         if not self.has(stack):
             self.run(["stack", "init", stack, "--non-interactive"])
+        for key in set(configuration.secret_keys).difference(changes or ()):
+            self.run(["config", "set", "--stack", stack, "--secret", key, "--", configuration.values[key]])
+            document = read_document(target)
+            written.write_text(json.dumps(document), encoding="utf-8")
         by_hand, before, now = (each.get("config", {}) for each in (stored, last, document))
         changed = {key for key in {*by_hand, *before} if by_hand.get(key) != before.get(key)}
         return sorted(key for key in changed if by_hand.get(key) != now.get(key))

@@ -204,7 +204,7 @@ def read_configuration(path: Path) -> StackConfiguration:
     values: dict[str, str] = {}
     secret_keys = []
     for each, value in config.items():
-        key = _full_key(path, each)
+        key = full_key(path, each)
         if key in values:
             raise StackFileError(f"{path}: {each}: is also given as {key}; wanted each key once")
         known, secret = _with_stand_ins(value)
@@ -214,8 +214,12 @@ def read_configuration(path: Path) -> StackConfiguration:
     return StackConfiguration(path.stem.removeprefix("Pulumi."), values, tuple(secret_keys))
 
 
-def _full_key(path: Path, key: Any) -> str:
-    """A configuration key with its namespace; by default this project's, as in Pulumi."""
+def full_key(path: Path, key: Any) -> str:
+    """A configuration key of the stack's file `path` with its namespace; by default this project's, as in Pulumi.
+
+    Raises:
+        StackFileError: it is no such key.
+    """
     parts = key.split(":") if isinstance(key, str) else []
     if len(parts) == 3 and parts[1] == "config":
         del parts[1]

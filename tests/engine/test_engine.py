@@ -31,8 +31,10 @@ from lab.azure.plan.__main__ import main as plan
 from lab.azure.program import PROJECT, read_configuration
 from lab.azure.rules import Resource
 from lab.cards import make_card, resigned, signing_seed
+from stack.settings import EXPRESS_ROUTE_KEY
 from tests.configuration import SSH_PUBLIC_KEY
 from tests.program.test_stack_file import table
+from tests.runs import CIRCUIT
 
 pytestmark = [
     pytest.mark.skipif(find_cli() is None, reason="no Pulumi CLI on PATH or in ~/.pulumi/bin"),
@@ -102,6 +104,21 @@ def test_a_bank_changes_its_size_in_place(tmp_path: Path) -> None:
         "an identity that is added again needs its keys and ledger"
     )
     up(engine, "bank")
+
+
+def test_a_file_that_another_secrets_provider_encrypted_is_previewed(tmp_path: Path) -> None:
+    document = yaml.safe_load((ROOT / "Pulumi.dev.yaml").read_text(encoding="utf-8"))
+    document["encryptionsalt"] = "v1:a/v+F4DrqH8=:v1:Z4wxYdJwn4Ej91U4:Wvggy7lyTi3yWQ5qfpRLHmocT//peg=="
+    document["config"] |= {
+        f"{PROJECT}:connectivity": {"vpn": {}, "expressRoute": {"circuitId": CIRCUIT}},
+        f"{PROJECT}:{EXPRESS_ROUTE_KEY}": {"secure": "v1:gEezwE/yHgui/lyv:dlOoGMEusf08LUnHfmjLv1gQpQb8Fw=="},
+    }
+    source = tmp_path / "Pulumi.bank.yaml"
+    source.write_text(yaml.safe_dump(document), encoding="utf-8")
+    engine = Engine(root=tmp_path / "offline")
+    assert [engine.prepare("bank", source=source) for _ in range(2)] == [[], []], "nobody changed it by hand"
+    created = {name for _, _, name in steps(engine, "bank")}
+    assert "network-express-route-connection" in created, "the passphrase of a live stack must not be wanted here"
 
 
 def test_the_card_counter_rises_only_when_the_card_changes(tmp_path: Path) -> None:
