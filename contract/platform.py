@@ -248,7 +248,7 @@ class Platform:
     authority: AuthorityNeeds | None = None
     """The network authority that certifies names; None if the platform has none."""
     platform_version: Callable[[str], int] | None = None
-    """The number of a version that a network's minimum bounds, if any."""
+    """A release's platform version, which a network's minimum bounds; None if it has none."""
     check_permission: Callable[[str], str] = str
     """Returns a valid RPC permission in the platform's terms; raises ValueError with what was wanted."""
 

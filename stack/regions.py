@@ -111,5 +111,23 @@ def _region(name: str, found: dict[str, Any]) -> Region:
     )
 
 
+@dataclass(frozen=True)
+class Lacking:
+    """The regions that a page of Microsoft's leaves out, and the page's date. `make regions` does not read it."""
+
+    regions: frozenset[str]
+    date: date
+
+
+# Version 6.4.0 of the policy in components.monitoring: github.com/Azure/azure-policy/issues/1577.
+WITHOUT_COLLECTION = Lacking(
+    frozenset(
+        "austriaeast belgiumcentral chilecentral denmarkeast indonesiacentral malaysiawest newzealandnorth".split()
+    ),
+    date(2026, 5, 28),
+)
+# With zones and a pair, but without Standard_GZRS: learn.microsoft.com/azure/storage/common/redundancy-regions-gzrs.
+WITHOUT_GZRS = Lacking(frozenset({"japanwest"}), date(2024, 2, 12))
+
 TABLE = _read(json.loads(TABLE_FILE.read_text(encoding="utf-8")))
 REGIONS = TABLE.by_name

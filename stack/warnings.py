@@ -3,18 +3,10 @@
 from collections.abc import Iterator
 
 from contract.card import COEXISTENCE_ASN
-from stack.regions import TABLE
+from stack.regions import TABLE, WITHOUT_COLLECTION, WITHOUT_GZRS
 from stack.settings import HighAvailability, Settings
 
 _ZONE_REDUNDANT, _SAME_ZONE = HighAvailability.ZONE_REDUNDANT, HighAvailability.SAME_ZONE
-
-# Regions that version 6.4.0 of the policy in components.monitoring lacks: github.com/Azure/azure-policy/issues/1577.
-_WITHOUT_COLLECTION = frozenset(
-    "austriaeast belgiumcentral chilecentral denmarkeast indonesiacentral malaysiawest newzealandnorth".split()
-)
-# Regions with zones and a pair, but without Standard_GZRS: learn.microsoft.com/azure/storage/common/
-# redundancy-regions-gzrs, 2024-02-12.
-_WITHOUT_GZRS = frozenset({"japanwest"})
 
 
 def warnings_of(settings: Settings) -> Iterator[str]:
@@ -27,15 +19,16 @@ def warnings_of(settings: Settings) -> Iterator[str]:
     if not region.is_open:
         yield f"{region.name} was coming soon on {TABLE.regions_date}: see that your subscription can use it"
     for what, lacking, day in (
-        ("the ledger's share is Premium_ZRS", not region.premium_zrs, str(TABLE.premium_zrs_date)),
-        ("the blobs are Standard_GZRS", region.name in _WITHOUT_GZRS, "2024-02-12"),
+        ("the ledger's share is Premium_ZRS", not region.premium_zrs, TABLE.premium_zrs_date),
+        ("the blobs are Standard_GZRS", region.name in WITHOUT_GZRS.regions, WITHOUT_GZRS.date),
     ):
         if region.zones and lacking:
             yield f"{what}, which {region.name} did not offer on {day}: if Azure refuses it, take another region"
-    if settings.profile.monitoring and region.name in _WITHOUT_COLLECTION:
+    if settings.profile.monitoring and region.name in WITHOUT_COLLECTION.regions:
         yield (
-            f"Azure's policy that makes VMs send counters and syslog lacked {region.name} on 2026-05-28: if table "
-            "Heartbeat stays empty, associate each VM with the data collection rule, or take another region"
+            f"Azure's policy that makes VMs send counters and syslog lacked {region.name} on "
+            f"{WITHOUT_COLLECTION.date}: if table Heartbeat stays empty, associate each VM with the data collection "
+            "rule, or take another region"
         )
     if settings.platform.database is not None:
         yield from _of_database(settings)

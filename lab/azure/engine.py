@@ -133,10 +133,10 @@ class Engine:
             path.write_text(text, encoding="utf-8")
         if not self.has(stack):
             self.run(["stack", "init", stack, "--non-interactive"])
-        for key in set(configuration.secret_keys).difference(changes or ()):
+        for key in sorted(set(configuration.secret_keys).difference(changes or ())):
             self.run(["config", "set", "--stack", stack, "--secret", key, "--", configuration.values[key]])
-            document = read_document(target)
-            written.write_text(json.dumps(document), encoding="utf-8")
+        document = read_document(target)
+        written.write_text(json.dumps(document), encoding="utf-8")
         by_hand, before, now = (each.get("config", {}) for each in (stored, last, document))
         changed = {key for key in {*by_hand, *before} if by_hand.get(key) != before.get(key)}
         return sorted(key for key in changed if by_hand.get(key) != now.get(key))

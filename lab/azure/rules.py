@@ -858,7 +858,7 @@ def _trusted_launch(situation: Situation) -> str | None:
 
 
 def _notice(situation: Situation) -> str | None:
-    """TN: a VM is told 5 to 15 minutes before it is deleted."""
+    """TN: Azure announces a VM's deletion 5 to 15 minutes before."""
     events = situation.inputs["virtualMachineProfile"].get("scheduledEventsProfile") or {}
     notice = events.get("terminateNotificationProfile") or {}
     minutes = re.fullmatch(r"PT(\d+)M", notice.get("notBeforeTimeout") or "PT5M")

@@ -43,7 +43,7 @@ _POSTGRES_SECONDS = 60
 
 @dataclass(frozen=True)
 class AzureDatabase:
-    """Where a server is as on Azure: at an address of its own, over TLS, with an administrator of any name."""
+    """A server's address, port, certificate and administrator, as on Azure, where it is reached over TLS alone."""
 
     address: str
     administrator: str

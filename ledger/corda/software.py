@@ -873,10 +873,10 @@ class CordaSoftware(Software):
     async def _proven(self, start: _Start, member: NetworkMember, known: "Mapping[str, _Info]") -> "list[_Info]":
         """A member's node information, as far as it is new or known, each item verified. Raises UntrustedError."""
         own = name_key(start.place.identity.legal_name)
-        trusted = {info.content for info in known.values()}
+        # What this node signed itself needs no proof.
+        trusted = {info.content for info in known.values()} | {await self.info(start.place)}
         proven = [info for info in known.values() if info.content in member.infos]
-        signed = await self.info(start.place)
-        asked = [content for content in member.infos if content not in trusted | {signed}]
+        asked = [content for content in member.infos if content not in trusted]
         if asked:
             proven += await self._verified_infos(start, asked)
         for info in proven:

@@ -53,5 +53,5 @@ def test_a_refusal_that_quotes_a_member_is_cut(tmp_path: Path) -> None:
     java.chmod(0o755)
     manifest: Any = SimpleNamespace(java_home=tmp_path, options=(), classpath=())
     with pytest.raises(ToolError, match=r"^x{1000}$"):
-        # It is logged as a warning in each round, and stands in the VM's health.
+        # Each round logs it as a warning, and the VM's health reports it.
         asyncio.run(Installed(tmp_path, manifest).tool("node-info", {}))

@@ -24,6 +24,7 @@ COMMANDS = {
     "keyvault secret set-attributes": "name tags vault-name version",
     "login": "",
     "monitor activity-log list": "max-events offset resource-group resource-id",
+    "monitor data-collection rule association create": "name resource rule-id",
     "monitor log-analytics query": "analytics-query workspace",
     "monitor log-analytics workspace update": "name quota resource-group",
     "monitor metrics list": "interval metric offset resource",
@@ -73,8 +74,8 @@ COMMANDS = {
 }
 """Each command and those of its options that are used: parsed by Azure CLI 2.91.0 on 2026-11-29, up to its sign-in.
 
-`monitor log-analytics query` and `monitor scheduled-query list` are of extensions:
-learn.microsoft.com/cli/azure/monitor, 2026-11-29.
+Of extensions are `monitor data-collection rule association create`, `monitor log-analytics query` and `monitor
+scheduled-query list`: learn.microsoft.com/cli/azure/monitor, 2026-11-29 and 2026-12-01.
 """
 GLOBAL = {"output", "query"}
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), ROOT / "agent" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

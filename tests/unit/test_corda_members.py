@@ -232,7 +232,7 @@ def test_nodes_below_a_revoked_ca_are_removed(tmp_path: Path) -> None:
 
 
 def test_a_node_exchanges_information_once_it_is_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A start signs the same information anew, and whoever verifies it needs a Java process."""
+    """Each start signs the same information again, and whoever verifies it needs a Java process."""
     verified, published = list[bytes](), list[bytes]()
     own, status = b"signed at this start", Status("vm-1", readiness=Readiness.UP)
 
@@ -288,7 +288,7 @@ def test_a_node_exchanges_information_once_it_is_ready(tmp_path: Path, monkeypat
         published.clear()
         await until_published()
         keeping.cancel()
-        assert set(published) == {own}, "a node that was ready once is kept in step"
+        assert set(published) == {own}, "a node that was ready once is still reconciled"
         assert verified == [info(NODE_1, 5)], "it verifies others' information, and that once"
 
     asyncio.run(story())
