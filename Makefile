@@ -105,7 +105,7 @@ bench: $(READY) ## Where the time goes, in ratios of one run; fails where a goal
 bench-quick: $(READY) ## Its cheap part, for every change
 	@$(BIN)/python -m benchmarks.planning --quick
 
-ledger-bench: $(READY) ## What real Corda nodes do on this machine; fails where a goal is missed (RUNS=3: an hour; WRITE=1: writes docs/figures.md)
+ledger-bench: $(READY) ## What real Corda nodes do on this machine; fails where a goal is missed (RUNS=3: an hour and a half; WRITE=1: writes docs/figures.md)
 	@$(BIN)/python -m benchmarks.ledger
 
 soak: $(READY) ## Random histories of agents in virtual time (HISTORIES=100000: half an hour)

@@ -204,7 +204,7 @@ class Agent:
         if not node.ended:
             # systemd kills the control group when the agent exits; the lease is not released, but lapses.
             raise UnavailableError(f"{lease.identity}: its processes can't be ended; the agent ends with them")
-        # No process of the node runs any more, so a slow release must not make the watchdog kill the agent.
+        # No process of the node runs any more, so the watchdog must not kill the agent.
         self._lease = None
         self._prerequisites.note(Cause.NODE, None)
         if not lease.lost:
@@ -320,7 +320,7 @@ class Agent:
             except (SoftwareError, OSError, ValueError) as error:
                 why, failed = str(error), True
             except Exception as error:
-                # Counts as an outage: the same answer of a peer, authority or store would probably meet the next VM.
+                # Counts as an outage: the same answer would probably meet the next VM.
                 why = lack = unexpected(lease.identity, error)
             else:
                 why, failed = end.why, end.failed

@@ -31,9 +31,8 @@ _REFUSED_SIGN_IN = re.compile(
     'FATAL:  (role ".*" (is not permitted to log in|does not exist)|password authentication failed for user'
     '|permission denied for database|database ".*" does not exist)'
 )
-"""A server's refusal of a closed epoch's role. libpq gives no SQLSTATE for a failed sign-in, and 28000 also means a
-missing line of pg_hba.conf. Without "FATAL" the message is libpq's own, as of a missing file. Any other text, such as
-one in another language, is neither a refusal nor a proof: the node stops later.
+"""A server's refusal of a closed epoch's role: libpq gives no SQLSTATE for a failed sign-in. Without "FATAL" the
+message is libpq's own. Any other text is neither a refusal nor a proof: the node stops later.
 """
 _EVERY_SERVERS = "postgres"
 """The database that every server has."""
@@ -82,7 +81,15 @@ class PostgresFence(DatabaseFence):
         async with self._connect(_EVERY_SERVERS) as connection:
             await self._make_database(connection, identity, existed=existed)
         async with self._connect(identity) as connection:
-            role = await self._change_roles(connection, identity, epoch, holder, password)
+            end = time.monotonic() + _FENCE_SECONDS
+            while True:
+                try:
+                    role = await self._change_roles(connection, identity, epoch, holder, password)
+                    break
+                except (errors.LockNotAvailable, errors.InternalError_):
+                    # A node that still runs signs in again at once, and locks or changes its own role.
+                    if time.monotonic() > end:
+                        raise
             await self._end_sessions(connection, identity, epoch, holder)
         return DatabaseAccess(self.host, self.port, identity, role, password, self.root_certificates)
 
@@ -136,6 +143,7 @@ class PostgresFence(DatabaseFence):
         owner, prefix = _owner(identity), _prefix(identity)
         role = f"{prefix}{epoch}"
         async with connection.transaction():
+            await connection.execute("SET LOCAL lock_timeout = 100")
             # A node's session may hold a lock, and outlive the node.
             await self._end(connection, identity, epoch, holder)
             # Serializes two agents that both believe to be the holder.

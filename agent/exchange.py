@@ -42,6 +42,8 @@ _SILENT_ROUNDS = 3
 _DIALLED = 16
 """Nodes of one peer that are probed at the same time."""
 
+_DOCUMENT = "network document"
+"""No identity has this name."""
 _OBJECT = TypeAdapter(dict[str, Any])
 
 log = logging.getLogger(__name__)
@@ -215,17 +217,25 @@ class Exchange(PeerNetwork):
         document = self._document.content if self._document else None
         if document is not None and self.pin and self.pin.fingerprint(document) != self.pin.hash:
             document = None
-        own = {identity: each.content for identity, each in sorted(self._own.items()) if each.content}
+        parts = {identity: each.content for identity, each in sorted(self._own.items()) if each.content}
+        if document:
+            parts[_DOCUMENT] = document
         while True:
-            nodes = tuple(NodeInfo(legal_name=self.bank.legal_names[each], info=own[each]) for each in own)
             answer = NetworkInfo(
-                member=self.bank.member, card=self._card, nodes=nodes, network_document=document
+                member=self.bank.member,
+                card=self._card,
+                nodes=tuple(
+                    NodeInfo(legal_name=self.bank.legal_names[each], info=info)
+                    for each, info in parts.items()
+                    if each != _DOCUMENT
+                ),
+                network_document=parts.get(_DOCUMENT),
             ).to_json()
-            if len(answer) <= MAX_ANSWER_BYTES or not own:
+            if len(answer) <= MAX_ANSWER_BYTES or not parts:
                 break
-            # A node may publish anything, and must not silence the others.
-            largest = max(own, key=lambda each: len(own[each]))
-            del own[largest]
+            # A node or the authority may publish anything, and must not silence the others.
+            largest = max(parts, key=lambda each: len(parts[each]))
+            del parts[largest]
             log.error(
                 "network information has %d bytes; peers take %d at most: %s is left out",
                 len(answer),
@@ -385,7 +395,7 @@ class Exchange(PeerNetwork):
         if etag is not None:
             peer.stored = Document(content, etag)
             return
-        # The stored copy may have nodes that this VM never saw. The next round writes both, if they still differ.
+        # The stored copy may have nodes that this VM never saw.
         peer.stored = await self.documents.read(name)
         self._merge_stored(peer)
 

@@ -1,9 +1,8 @@
 """An identity's secret keys in Key Vault: made once, then restored by every VM that acquires the identity.
 
-One secret per identity holds all its blobs as one JSON document, so they are stored atomically. Key Vault keeps each
-version and has no conditional write, so two VMs may both store first keys. A rule decides which version counts: the
-one whose hash is in the identity's record; before there is a record, the oldest. If a person tags that version, its
-keys are given up, and the oldest version stored to replace it counts.
+One secret holds all blobs as one JSON document, so they are stored atomically. Key Vault has no conditional write, so
+two VMs may both store first keys. The version counts whose hash is in the identity's record; without a record, the
+oldest. If a person tags it, its keys are given up, and the oldest that replaces it counts.
 """
 
 import asyncio
@@ -143,7 +142,7 @@ class KeyVaultKeys(IdentityVault):
             next((each for each in versions if each.fingerprint == recorded), disabled) if recorded else oldest(None)
         )
         if used is None and (written := oldest(recorded)) and written.fingerprint in given_up:
-            # The recorded keys were purged, and a person wrote and tagged a version without keys that replaces them.
+            # The recorded keys were purged, and a person tagged a version without keys that replaces them.
             used = written
         if used is None:
             what = f"of fingerprint {recorded}, as in the identity's record" if recorded else "with first keys"

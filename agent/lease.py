@@ -133,13 +133,13 @@ class Lease:
     ) -> None:
         self.identity, self.vm, self._timing = identity, vm, timing
         self.holder = str(uuid4())
-        """Names this lease in database and share; the lease id would let any reader release the lease."""
+        """Names this lease in database and share; with the lease id a reader could release it."""
         self.fault: str | None = None
         """The record's fault when the lease was acquired, if any."""
         self.lost = False
         """Whether the store refused a renewal, or database or share know another holder."""
         self.in_doubt = asyncio.Event()
-        """Set while renewals get no answer; cleared by a success, and for good by a denial until the next success."""
+        """Set while renewals get no answer; a denial clears it until the next success."""
         self._denied = False
         self._proven: float | None = None
         """When the last proof in place of a renewal was sent."""
@@ -169,7 +169,7 @@ class Lease:
                     record, lease.fault = IdentityRecord(), str(error)
                 await lease._write(record.acquired(vm, lease._at()))
         except BaseException as error:
-            # The lease may be ours although the answer was lost: nobody should have to wait until it lapses.
+            # The lease may be ours although the answer was lost: nobody should wait until it lapses.
             if not isinstance(error, LeaseRefusedError):
                 await lease._let_go()
             if isinstance(error, TimeoutError):

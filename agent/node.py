@@ -26,7 +26,7 @@ from ledger.software import MIGRATION_SECONDS, RESTART_STATUS, DatabaseAccess, P
 NODE_START_SECONDS = 300
 """A node that does not answer within this time after its start is restarted."""
 PREPARE_SECONDS = NODE_START_SECONDS + MIGRATION_SECONDS
-"""Time limit of a node's preparation, with its database migration."""
+"""Time limit of a node's preparation."""
 SILENT_SECONDS = 60
 """A node that had answered is restarted after so many seconds without an answer."""
 CHECK_SECONDS = 5
@@ -36,9 +36,9 @@ _START_CHECK_SECONDS = 1
 RESOURCE_SECONDS = 60
 """Time limit of a resource's answer."""
 REPORT_SECONDS = 3600
-"""How long a damaged record is reported although it is repaired: somebody should find the cause."""
+"""How long a repaired record is reported: somebody should find the cause."""
 _REST_SECONDS = 1
-"""Time limit for cancelled tasks and for closing the folder."""
+"""Limit for cancelled tasks and for closing the folder."""
 _WIPE_SECONDS = 10
 """Longest delay of a stop by the removal of the node's folders."""
 

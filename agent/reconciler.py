@@ -22,7 +22,7 @@ from ledger.software import NetworkMember, Place, Software, SoftwareError, Untru
 ADMIT_SECONDS = 60
 """Time limit of each step with a member."""
 UNTRUSTED_SECONDS = 300
-"""How long a member that was not trusted is not tried again: what the node compared it with may have been late."""
+"""Pause before a member that was not trusted is tried again."""
 
 log = logging.getLogger(__name__)
 

@@ -26,6 +26,7 @@ class Goal:
     source: str
     """How the figure is measured."""
     at_least: bool = False
+    """Whether the limit is the least."""
 
 
 _PAIRS = "CPU time, the least of processes in turn"

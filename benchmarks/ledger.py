@@ -41,7 +41,7 @@ _TAKEOVERS = 3
 _SMALL = 10
 """Figures below it have a decimal."""
 _IDLE_SECONDS, _SAMPLE_SECONDS = 30, 0.1
-_BANKS = "bank A", "bank B"
+_DATABASES = "bank A's database", "bank B's database"
 _ALL = "the whole machine"
 
 Figures = dict[str, float]
@@ -178,7 +178,7 @@ def _load(scenario: Scenario) -> Figures:
             f"a transaction, ms of a processor: {what}": 1000 * (busy[what] - idle[what] * seconds) / transactions
             for what in busy
         },
-        "an idle identity, thousandths of a processor: its database": 1000 * idle["bank A's database"] / identities,
+        "an idle identity, thousandths of a processor: its database": 1000 * idle[_DATABASES[0]] / identities,
         "database: connections of an identity, at most": max(connections) / identities,
         "database: of them in use, at most": max(used) / identities,
         "database: in use on average": statistics.mean(used) / identities,
@@ -220,7 +220,7 @@ def _processor_seconds(scenario: Scenario) -> Figures:
     return {
         _ALL: (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK"),
         "the nodes": sum(map(processor_seconds, nodes)),
-        **{f"{name}'s database": bank.server.processor_seconds() for name, bank in zip(_BANKS, banks, strict=True)},
+        **{name: bank.server.processor_seconds() for name, bank in zip(_DATABASES, banks, strict=True)},
     }
 
 

@@ -19,19 +19,19 @@ class LeaseTiming:
         ValueError: in this order a new holder could start before the old one has stopped.
     """
 
-    lease_seconds: int = 30
+    lease_seconds: int = 20
     """Duration of the lease: 15 to 60, learn.microsoft.com/rest/api/storageservices/lease-blob."""
-    renew_seconds: float = 8
+    renew_seconds: float = 5
     """A renewal is due."""
     retry_seconds: float = 1
     """Pause after a failed renewal."""
-    request_seconds: float = 5
+    request_seconds: float = 4
     """Timeout of a request."""
-    stop_seconds: float = 20
+    stop_seconds: float = 13
     """Deadline at which the node begins to stop."""
-    kill_seconds: float = 26
+    kill_seconds: float = 18
     """Deadline by which every process of the node has ended, before the lease lapses."""
-    watchdog_seconds: int = 6
+    watchdog_seconds: int = 5
     """A hung agent is killed with its node this long after its last heartbeat, at `stop_seconds` at the latest."""
     sign_seconds: float = 1
     """Interval of the watchdog's heartbeats."""

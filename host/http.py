@@ -75,7 +75,7 @@ async def ask(
     """Send one request on a new connection, so that no VM of the other side is preferred.
 
     Args:
-        url: sent unchanged, without further quoting.
+        url: sent unchanged.
         context: TLS context; True verifies the server as a web site.
         method: HTTP method.
         body: the request's body.

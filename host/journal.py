@@ -9,7 +9,7 @@ from typing_extensions import override
 _PRIORITIES = "776432"
 """The journal's level for each of Python's levels (index: level / 10); a data collection rule selects by it."""
 _RECORD_CHARACTERS = 16_000
-"""Most characters of a record: the workspace has a daily cap."""
+"""Most characters of a record, half of them from its end, where an error is."""
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,8 @@ def _marked(text: str, level: int) -> str:
     It may quote others: further lines are indented, so that none looks like a record, and control characters escaped.
     """
     prefix = f"<{_PRIORITIES[min(level // 10, 5)]}>" if _is_journal() else ""
-    cut = text[:_RECORD_CHARACTERS]
+    half = _RECORD_CHARACTERS // 2
+    cut = text if len(text) <= _RECORD_CHARACTERS else f"{text[:half]} ... {text[-half:]}"
     shown = "".join(each if each.isprintable() or each == "\n" else repr(each)[1:-1] for each in cut)
     return prefix + shown.replace("\n", f"\n{prefix} ")
 

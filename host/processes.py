@@ -13,8 +13,8 @@ from host.errors import UnavailableError
 
 RUN_SECONDS = 9
 """Time limit of each of six steps that remove a node's two folders; together below `host.calls.CALL_SECONDS`."""
-MAX_OUTPUT_BYTES = 64 << 20
-"""Most that a process may print, since its output is read to memory."""
+MAX_OUTPUT_BYTES = 16 << 20
+"""Most that a process may print, since it is read to memory; a sixteenth of that as errors."""
 _SHARED = 0o007
 """umask: the group may use new files, since the agent accesses them as the group."""
 
@@ -82,21 +82,25 @@ async def run_to_end(
     try:
         process.stdin.write(given.encode())
         process.stdin.write_eof()
-        output, errors = await asyncio.gather(_whole(process.stdout), _whole(process.stderr))
+        output, errors = await asyncio.gather(
+            _whole(process.stdout, MAX_OUTPUT_BYTES), _whole(process.stderr, MAX_OUTPUT_BYTES >> 4)
+        )
         await process.wait()
     finally:
         # Kills it, and closes the pipes, which other processes may hold open.
+        if process.stdin.transport.get_write_buffer_size():
+            process.stdin.transport.abort()
         process._transport.close()  # type: ignore[attr-defined]
         status = await process.wait()
     return status, output, errors.decode(errors="replace").splitlines()
 
 
-async def _whole(stream: asyncio.StreamReader) -> bytes:
+async def _whole(stream: asyncio.StreamReader, most: int) -> bytes:
     try:
-        await stream.readexactly(MAX_OUTPUT_BYTES)
+        await stream.readexactly(most)
     except asyncio.IncompleteReadError as whole:
         return whole.partial
-    raise ValueError(f"{MAX_OUTPUT_BYTES} bytes of output; wanted less")
+    raise ValueError(f"{most} bytes of output; wanted less")
 
 
 async def end_all(user: int) -> None:

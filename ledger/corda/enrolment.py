@@ -237,12 +237,10 @@ class Enrolment:
     async def network_parameters(self, verify: Callable[[bytes], Awaitable[int]]) -> bytes | None:
         """The network's signed parameters for the node's file; None if there are none, or a zone distributes them.
 
-        If the authority's answer is missing or unusable, the stored parameters stay in use: a wrong answer must not
-        stop every node of the bank.
+        Without a usable answer of the authority the stored parameters stay in use.
 
         Args:
-            verify: returns the epoch of signed parameters; raises SoftwareError if they are not the network's. Uses
-                the node's own code. Nothing unverified is stored.
+            verify: returns the epoch of signed parameters; raises SoftwareError if they are not the network's.
 
         Raises:
             WaitingError: the authority does not answer, and nothing is stored.

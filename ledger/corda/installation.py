@@ -47,9 +47,10 @@ _LOGGING = """\
       <Filters>
         <!-- Logged for each of Corda's queues, which need no dead-letter address. -->
         <RegexFilter regex=".*AMQ22216[56].*" onMatch="DENY" onMismatch="NEUTRAL"/>
-        <!-- Peers cause warnings, and the workspace has a daily cap: 1,000 in an hour. -->
+        <!-- Peers cause warnings and errors, and the workspace has a daily cap: 1,000 of each in an hour. -->
         <ThresholdFilter level="WARN" onMatch="NEUTRAL" onMismatch="ACCEPT"/>
-        <BurstFilter level="FATAL" rate="0.3" maxBurst="1000"/>
+        <BurstFilter level="WARN" rate="0.3" maxBurst="1000"/>
+        <BurstFilter level="FATAL" rate="0.6" maxBurst="2000"/>
       </Filters>
       <!-- One journal line with its level, sd-daemon(3). Peers' texts: bounded, linear, and NUL ends a line. -->
       <PatternLayout alwaysWriteExceptions="false" pattern="%p{FATAL=&lt;2>,ERROR=&lt;3>,WARN=&lt;4>,INFO=&lt;6>,\
@@ -359,7 +360,7 @@ class Installed:
         seconds: float | None = None,
         user: int | None = None,
     ) -> dict[str, Any]:
-        """Run the Java tool: four seconds of a processor, or minutes with a node's queues. Returns its answer.
+        """Run the Java tool, for some seconds, or minutes with a node's queues. Returns its answer.
 
         Args:
             command: one of `Tool.java`.

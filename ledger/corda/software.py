@@ -455,7 +455,7 @@ class CordaSoftware(Software):
     async def _prepare_database(self, start: _Start, known: "Sequence[_Info] | None") -> None:
         """Create the schema, migrate the tables to this version, and end the drain mode that the last holder set.
 
-        Unknown nodes are deleted from the network map: a node itself forgets only nodes whose file it has read.
+        Unknown nodes are deleted: a node itself forgets only nodes whose file it has read.
         """
         place = start.place
         fingerprint = start.installed.fingerprint
@@ -518,8 +518,7 @@ class CordaSoftware(Software):
     async def _renew_info(self, connection: AsyncConnection[Any], start: _Start) -> None:
         """Make the node publish a renewed certificate.
 
-        A node rewrites its information only if addresses, names, keys or platform version changed. So the last one's
-        record gets platform version 1, which no node has any more.
+        A node rewrites its information only if it changed, so the last one gets a platform version that no node has.
         """
         mark = start.place.durable / "identity-certificate"
         fingerprint = certificates.fingerprint(start.chains.identity[0])
@@ -688,8 +687,7 @@ class CordaSoftware(Software):
         """Set the node's drain mode, and wait for its flows to end.
 
         Raises:
-            SoftwareError: it does not answer, refuses, or its database failed: some flows then wait for the node's
-                next start.
+            SoftwareError: it does not answer, refuses, or its database failed, so that some flows wait for a restart.
         """
         start = self._start(place)
         began = time.monotonic()

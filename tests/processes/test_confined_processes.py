@@ -32,18 +32,23 @@ def test_a_process_gets_its_input_and_returns_its_output() -> None:
     assert run("exit 1", large) == (1, b"", []), "it need not read its input"
 
 
-@pytest.mark.parametrize("script", ["yes", "yes >&2"])
-def test_endless_output_does_not_use_up_the_memory(script: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("script", "most"), [("yes", 1 << 20), ("yes >&2", 1 << 16)], ids=["output", "errors"])
+def test_endless_output_does_not_use_up_the_memory(script: str, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "MAX_OUTPUT_BYTES", 1 << 20)
-    with pytest.raises(ValueError, match="1048576 bytes of output; wanted less"):
+    with pytest.raises(ValueError, match=f"{most} bytes of output; wanted less"):
         run(script)
 
 
-def test_a_process_that_it_left_does_not_hang_the_agent() -> None:
+@pytest.mark.parametrize(
+    "script",
+    ["setsid sleep 20 & exec sleep 20", "exec 3<&0; setsid sleep 20 <&3 >/dev/null 2>&1 & exec sleep 20"],
+    ids=["with the output", "with unread input"],
+)
+def test_a_process_that_it_left_does_not_hang_the_agent(script: str) -> None:
     began = time.monotonic()
     with pytest.raises(TimeoutError):
-        run("setsid sleep 20 & exec sleep 20", seconds=1)
-    assert time.monotonic() - began < 10, "it keeps the output open for as long as it likes"
+        run(script, "x" * 300_000, seconds=1)
+    assert time.monotonic() - began < 10, "it keeps its end of a pipe open for as long as it likes"
 
 
 def test_a_refusal_that_quotes_a_member_is_cut(tmp_path: Path) -> None:

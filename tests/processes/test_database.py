@@ -5,10 +5,13 @@ import re
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from agent import database
 from agent.database import PostgresFence
@@ -248,6 +251,46 @@ def test_a_dead_nodes_session_keeps_no_holder_out(
         assert watching.execute(asleep, [first.user]).fetchone() is None, (
             "50 sessions of each epoch would use up the server's connections"
         )
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        ["SELECT CASE WHEN pg_try_advisory_lock(hashtext({identity})) THEN pg_sleep(15) END"],
+        ["RESET ROLE", "ALTER ROLE CURRENT_USER PASSWORD {password}", "SELECT pg_sleep(15)"],
+        ["RESET ROLE", "ALTER ROLE CURRENT_USER PASSWORD {password}", "COMMIT"],
+        # A mere warning: no privileges were granted. But it locks the database's row.
+        ["GRANT CONNECT ON DATABASE {database} TO PUBLIC", "SELECT pg_sleep(15)"],
+    ],
+    ids=["fences-lock", "own-role", "own-role-again-and-again", "own-database"],
+)
+def test_a_running_node_that_locks_what_the_fence_changes_keeps_no_holder_out(
+    postgres: Server, identity: str, statements: Sequence[str]
+) -> None:
+    """A compromised node signs in again as soon as a session ends."""
+    ended = threading.Event()
+    access = close_older(postgres, identity, 1)
+
+    def attack(mine: DatabaseAccess) -> None:
+        names = {"identity": identity, "database": sql.Identifier(identity), "password": mine.password}
+        while not ended.is_set():
+            with suppress(psycopg.Error), sign_in(postgres, mine) as connection:
+                for each in ("BEGIN", *statements):
+                    connection.execute(sql.SQL(each).format(**names))
+
+    for epoch in range(2, 6):
+        ended.clear()
+        # So many that some are always signing in, whichever are ended.
+        with ThreadPoolExecutor(24) as pool:
+            try:
+                for _ in range(24):
+                    pool.submit(attack, access)
+                time.sleep(0.5)
+                began = time.monotonic()
+                access = close_older(postgres, identity, epoch)
+                assert time.monotonic() - began < 8, "the next holder gets the database nevertheless"
+            finally:
+                ended.set()
 
 
 def test_a_late_agent_ends_no_session_of_a_newer_epoch(postgres: Server, identity: str) -> None:

@@ -405,7 +405,7 @@ CASES = (
         "the store answers after three seconds",
         sent(Metric.LEASE_LATENCY, QUARTER, 3),
         [("node000000",)],
-        0.5,
+        1,
     ),
     Case(
         "slow-leases",

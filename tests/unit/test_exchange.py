@@ -544,6 +544,13 @@ def test_a_node_that_publishes_too_much_silences_no_other_of_its_bank(caplog: py
             "a compromised node or VM writes what it likes to its document"
         )
         assert "peers take 1048576 at most: node-2 is left out" in caplog.text
+        one._document = Document(b"x" * 2_000_000, "etag")
+        one._compose()
+        assert one._answer
+        left = parse_network_info(one._answer, "bank-a")
+        assert ([each.info for each in left.nodes], left.network_document) == ([b"small", b"small too"], None), (
+            "nor does a document of the authority that no peer could take"
+        )
 
     asyncio.run(story())
 

@@ -31,6 +31,15 @@ journal.set_up()
 peer = "nothing\\nINFO agent: took node-1\\x00<2>CRITICAL agent: x\\r\\x1b[2K\\x9b2J\\u2028\\udc80" + "y" * 10**6
 logging.getLogger("agent").warning("bank-b: %s", peer)
 """
+LONG = """
+import logging
+from host import journal
+journal.set_up()
+try:
+    raise ValueError("torn")
+except ValueError:
+    logging.getLogger("agent").exception("y" * LENGTH)
+"""
 
 
 def lines(tmp_path: Path, *, journal_stream: bool, program: str = PROGRAM) -> list[str]:
@@ -73,6 +82,13 @@ def test_a_peers_text_forges_no_record(tmp_path: Path, journal_stream: bool) -> 
         "it ends no line, moves no cursor"
     )
     assert len(rest[0]) < 20_000, "nor does it fill the workspace"
+
+
+def test_a_long_record_ends_with_its_error(tmp_path: Path) -> None:
+    program = LONG.replace("LENGTH", str(10**6))
+    found = lines(tmp_path, journal_stream=True, program=program)
+    assert found[-1] == "<3> ValueError: torn", "what is cut is in the middle"
+    assert sum(map(len, found)) < 20_000, "and the record is bounded"
 
 
 def test_outside_of_the_journal_lines_have_no_level(tmp_path: Path) -> None:

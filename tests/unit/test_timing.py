@@ -10,8 +10,8 @@ from contract.timing import FAILSAFE, LEASE, PLANNED_STOP, LeaseTiming
 WRONG = {
     "a lease that Azure does not grant": ({"lease_seconds": 61}, "lease of 15 to 60"),
     "a stop before a second renewal": ({"renew_seconds": 14}, "two renewals before the stop"),
-    "a kill before the stop": ({"kill_seconds": 19, "watchdog_seconds": 3}, "stop before kill"),
-    "a kill after the lapse": ({"kill_seconds": 31}, "kill before lapse"),
+    "a kill before the stop": ({"kill_seconds": 12, "watchdog_seconds": 3}, "stop before kill"),
+    "a kill after the lapse": ({"kill_seconds": 21}, "kill before lapse"),
     "a hung agent that outlives the kill": ({"watchdog_seconds": 7}, "hung agent killed by then"),
     "a watchdog that fires after one late notification": ({"sign_seconds": 3}, "two signs before the watchdog"),
 }
@@ -27,8 +27,8 @@ WITHOUT_STORE = {
     "a first proof after the stop": ({"request_seconds": 7}, "first proof before the lease stops"),
     "a stop before the next proof": ({"prove_seconds": 9}, "next proof before the stop"),
     "a kill before the stop": ({"kill_seconds": 12}, "stop before kill"),
-    "a hung agent that outlives the kill": ({"kill_seconds": 17}, "hung agent killed by then"),
-    "a report of each short outage": ({"report_seconds": 30}, "no report of what a lease outlives"),
+    "a hung agent that outlives the kill": ({"kill_seconds": 16}, "hung agent killed by then"),
+    "a report of each short outage": ({"report_seconds": 20}, "no report of what a lease outlives"),
 }
 
 

@@ -25,7 +25,7 @@ pytestmark = [
     pytest.mark.long,
     pytest.mark.skipif(corda.missing() is not None, reason=f"no Corda here: {corda.missing()}"),
 ]
-ID = f"/subscriptions/{uuid.UUID(int=8)}/resourceGroups/g/providers/Microsoft.Compute/images/ledger"
+ID = f"/subscriptions/{uuid.UUID(int=8)}/resourceGroups/g/providers/Microsoft.Compute/galleries/bank/images/ledger"
 (CERTIFIED,) = identities(CORDA, "O=Bank A, L=London, C=GB", 1, {IDENTITY: "notary"})
 START_SECONDS = 1500
 """A first start takes minutes in a guest, and more under load."""

@@ -682,7 +682,7 @@ class Authority:
         case = _short_hash(member, role)
         # Only the first per day, member and role, so that a member can fill neither the register nor the workspace,
         # which collects warnings.
-        if await self._record(
+        new = await self._record(
             f"refused-{case}",
             now,
             decision="refused",
@@ -691,8 +691,9 @@ class Authority:
             role=role,
             key=hashed,
             reason=reason,
-        ):
-            log.warning("refused: %s of %s, key %s: %s", role, member, hashed, reason)
+        )
+        level = logging.WARNING if new else logging.INFO
+        log.log(level, "refused: %s of %s, key %s: %s", role, member, hashed, reason)
         raise RequestRefusedError(reason)
 
     # --- What people decide ----------------------------------------------------------------------------------------
