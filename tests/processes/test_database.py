@@ -257,8 +257,8 @@ def test_a_dead_nodes_session_keeps_no_holder_out(
     "statements",
     [
         ["SELECT CASE WHEN pg_try_advisory_lock(hashtext({identity})) THEN pg_sleep(15) END"],
-        ["RESET ROLE", "ALTER ROLE CURRENT_USER PASSWORD {password}", "SELECT pg_sleep(15)"],
-        ["RESET ROLE", "ALTER ROLE CURRENT_USER PASSWORD {password}", "COMMIT"],
+        ["SET ROLE NONE", "ALTER ROLE CURRENT_USER PASSWORD {password}", "SELECT pg_sleep(15)"],
+        ["SET ROLE NONE", "ALTER ROLE CURRENT_USER PASSWORD {password}", "COMMIT"],
         # A mere warning: no privileges were granted. But it locks the database's row.
         ["GRANT CONNECT ON DATABASE {database} TO PUBLIC", "SELECT pg_sleep(15)"],
     ],
