@@ -295,7 +295,7 @@ def test_an_agent_ends_if_its_nodes_processes_may_still_run(monkeypatch: pytest.
             assert holder.agent
             holder.agent.stop("an operator")
             holder.agent.skip_drain()
-            await asyncio.sleep(20)
+            await asyncio.sleep(LEASE.lease_seconds / 2)
         last = IdentityRecord.from_json("node-1", world.blobs["node-1"].content).history[-1]
         assert (last.vm, last.until) == (holder.name, None), "another VM waits until the lease has lapsed"
 
