@@ -496,6 +496,8 @@ def test_a_holder_reports_why_it_is_impaired(monkeypatch: pytest.MonkeyPatch, er
         reported.extend({cause for cause, _ in each.causes()} for each in holders)
         monkeypatch.setattr(faults, "recent", lambda: False)
         later.extend({cause for cause, _ in each.causes()} for each in holders)
+        # Each further failure would print its traceback.
+        monkeypatch.undo()
 
     # The count is global: another test may have counted faults.
     monkeypatch.setattr(faults, "_faults", faults._Faults())
