@@ -112,7 +112,7 @@ class Agent:
             await asyncio.wait({waiting, stopping}, return_when=asyncio.FIRST_COMPLETED)
             waiting.cancel()
             await asyncio.wait({waiting})
-            # The lease may be acquired just before the cancellation: then it must be released.
+            # The lease may be acquired just before the cancellation: then release it.
             return None if waiting.cancelled() else waiting.result()
 
     async def _standby(self) -> Lease:
@@ -145,7 +145,7 @@ class Agent:
                 self._status.reason = f"the lease store does not answer: {reason_of('standby', error)}"
                 self._status.cause = Cause.LEASES
                 log.warning("%s", self._status.reason)
-            # All standbys together ask as often as one alone would; the random factor spreads them.
+            # All standbys together ask as often as one would; the random factor spreads them.
             pause = min(STANDBY.poll_seconds * self._standbys, STANDBY.longest_poll_seconds)
             if self._prerequisites.lacks:
                 pause = STANDBY.recheck_seconds
@@ -230,7 +230,7 @@ class Agent:
         well_since: float | None = None
         while True:
             await asyncio.sleep(STANDBY.recheck_seconds)
-            # Without a healthy standby it is an outage, and another VM would meet it too.
+            # Without a healthy standby it is an outage.
             standbys = (await self._others()).standbys if self._prerequisites.lacks else None
             now = self._clock.now()
             well_since = (well_since or now) if standbys else None

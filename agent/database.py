@@ -86,8 +86,8 @@ class PostgresFence(DatabaseFence):
                 try:
                     role = await self._change_roles(connection, identity, epoch, holder, password)
                     break
-                except (errors.LockNotAvailable, errors.InternalError_):
-                    # A node that still runs signs in again at once, and locks or changes its own role.
+                except (errors.LockNotAvailable, errors.UniqueViolation, errors.InternalError_):
+                    # A running node signs in again, and locks or changes its role ("tuple concurrently updated").
                     if time.monotonic() > end:
                         raise
             await self._end_sessions(connection, identity, epoch, holder)
@@ -146,7 +146,7 @@ class PostgresFence(DatabaseFence):
             await connection.execute("SET LOCAL lock_timeout = 100")
             # A node's session may hold a lock, and outlive the node.
             await self._end(connection, identity, epoch, holder)
-            # Serializes two agents that both believe to be the holder.
+            # Two agents may believe to be the holder.
             await connection.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", [identity])
             rows = await connection.execute(
                 "SELECT substring(rolname FROM %s), rolcanlogin, shobj_description(oid, 'pg_authid')"

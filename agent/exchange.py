@@ -42,8 +42,10 @@ _SILENT_ROUNDS = 3
 _DIALLED = 16
 """Nodes of one peer that are probed at the same time."""
 
+_MAX_BYTES = MAX_ANSWER_BYTES // 2
+"""Leaves an answer room for base64, the card and names."""
 _DOCUMENT = "network document"
-"""No identity has this name."""
+"""Stands for it among the nodes' names; no identity has this name."""
 _OBJECT = TypeAdapter(dict[str, Any])
 
 log = logging.getLogger(__name__)
@@ -220,29 +222,18 @@ class Exchange(PeerNetwork):
         parts = {identity: each.content for identity, each in sorted(self._own.items()) if each.content}
         if document:
             parts[_DOCUMENT] = document
-        while True:
-            answer = NetworkInfo(
-                member=self.bank.member,
-                card=self._card,
-                nodes=tuple(
-                    NodeInfo(legal_name=self.bank.legal_names[each], info=info)
-                    for each, info in parts.items()
-                    if each != _DOCUMENT
-                ),
-                network_document=parts.get(_DOCUMENT),
-            ).to_json()
-            if len(answer) <= MAX_ANSWER_BYTES or not parts:
-                break
-            # A node or the authority may publish anything, and must not silence the others.
+        # A node or the authority may publish anything, and must not silence the others.
+        while (size := sum(map(len, parts.values()))) > _MAX_BYTES:
             largest = max(parts, key=lambda each: len(parts[each]))
             del parts[largest]
             log.error(
-                "network information has %d bytes; peers take %d at most: %s is left out",
-                len(answer),
-                MAX_ANSWER_BYTES,
-                largest,
+                "network information has %d bytes; wanted %d at most: %s is left out", size, _MAX_BYTES, largest
             )
-        self._answer = answer
+        document = parts.pop(_DOCUMENT, None)
+        nodes = tuple(NodeInfo(legal_name=self.bank.legal_names[each], info=info) for each, info in parts.items())
+        self._answer = NetworkInfo(
+            member=self.bank.member, card=self._card, nodes=nodes, network_document=document
+        ).to_json()
 
     # --- Publishing ------------------------------------------------------------------------------------------------
 

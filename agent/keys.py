@@ -105,7 +105,7 @@ class KeyVaultKeys(IdentityVault):
             await asyncio.sleep(self._settle_seconds)
             versions = await self._versions(secret)
             self._check_read_back(secret, versions, written)
-            # Not necessarily what was written: another VM may have stored keys a moment earlier.
+            # Another VM may have stored keys a moment earlier.
             used, _ = self._in_use(secret, versions, recorded)
         if used is None:
             raise UnavailableError(f"{self._named(secret)}: a person gave up the new keys before their first use")

@@ -165,7 +165,7 @@ class Lease:
                 try:
                     record = IdentityRecord.from_json(identity, content)
                 except DamagedError as error:
-                    # Treated as lost: database and share know the epoch, and the store keeps the old version.
+                    # Treated as lost: database and share know the epoch.
                     record, lease.fault = IdentityRecord(), str(error)
                 await lease._write(record.acquired(vm, lease._at()))
         except BaseException as error:

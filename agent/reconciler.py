@@ -145,7 +145,7 @@ class MemberReconciler:
         if info is None or not self._lease.fresh:
             return
         if self._read is not None:
-            # The document that was read again may be a newer epoch's, unless the lease was renewed afterwards.
+            # What was read again may be a newer epoch's, unless the lease was renewed afterwards.
             if not self._lease.renewed_after(self._read):
                 return
             # A store that was forked or restored may grant two leases; the fence knows the later holder.

@@ -21,15 +21,15 @@ class LeaseTiming:
 
     lease_seconds: int = 20
     """Duration of the lease: 15 to 60, learn.microsoft.com/rest/api/storageservices/lease-blob."""
-    renew_seconds: float = 5
+    renew_seconds: float = 4
     """A renewal is due."""
     retry_seconds: float = 1
     """Pause after a failed renewal."""
     request_seconds: float = 4
     """Timeout of a request."""
-    stop_seconds: float = 13
+    stop_seconds: float = 14
     """Deadline at which the node begins to stop."""
-    kill_seconds: float = 18
+    kill_seconds: float = 19
     """Deadline by which every process of the node has ended, before the lease lapses."""
     watchdog_seconds: int = 5
     """A hung agent is killed with its node this long after its last heartbeat, at `stop_seconds` at the latest."""

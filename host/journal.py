@@ -9,7 +9,7 @@ from typing_extensions import override
 _PRIORITIES = "776432"
 """The journal's level for each of Python's levels (index: level / 10); a data collection rule selects by it."""
 _RECORD_CHARACTERS = 16_000
-"""Most characters of a record, half of them from its end, where an error is."""
+"""Most characters of a record: of a longer one its beginning and end."""
 
 log = logging.getLogger(__name__)
 

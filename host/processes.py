@@ -14,7 +14,7 @@ from host.errors import UnavailableError
 RUN_SECONDS = 9
 """Time limit of each of six steps that remove a node's two folders; together below `host.calls.CALL_SECONDS`."""
 MAX_OUTPUT_BYTES = 16 << 20
-"""Most that a process may print, since it is read to memory; a sixteenth of that as errors."""
+"""Most that a process may print, since it is read to memory; a sixteenth of that to standard error."""
 _SHARED = 0o007
 """umask: the group may use new files, since the agent accesses them as the group."""
 
@@ -87,9 +87,10 @@ async def run_to_end(
         )
         await process.wait()
     finally:
-        # Kills it, and closes the pipes, which other processes may hold open.
+        # `close` would wait until somebody reads the rest.
         if process.stdin.transport.get_write_buffer_size():
             process.stdin.transport.abort()
+        # Kills it, and closes the pipes, which other processes may hold open.
         process._transport.close()  # type: ignore[attr-defined]
         status = await process.wait()
     return status, output, errors.decode(errors="replace").splitlines()
@@ -100,7 +101,7 @@ async def _whole(stream: asyncio.StreamReader, most: int) -> bytes:
         await stream.readexactly(most)
     except asyncio.IncompleteReadError as whole:
         return whole.partial
-    raise ValueError(f"{most} bytes of output; wanted less")
+    raise ValueError(f"{most} bytes printed; wanted less")
 
 
 async def end_all(user: int) -> None:

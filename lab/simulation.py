@@ -1265,7 +1265,7 @@ class Machine:
         while True:
             if agent.may_run:
                 self._sign = self.world.loop.time()
-            await asyncio.sleep(2)
+            await asyncio.sleep(LEASE.sign_seconds)
 
     async def _watch_over(self, gate: Gate) -> None:
         while gate is self.incarnation and not gate.dead:
@@ -1282,7 +1282,9 @@ class Machine:
         if self.running:
             world.violated(f"{self.name}: {ledger.name} starts beside {self.running[0].name}")
         for other in world.machines:
-            doubtful = world.loop.time() if world.copies else world.broken.get(ledger.identity, -99.0) + 30
+            doubtful = (
+                world.loop.time() if world.copies else world.broken.get(ledger.identity, -99.0) + LEASE.lease_seconds
+            )
             surely = world.loop.time() > max(other.doubtful_until, doubtful)
             for each in [each for each in other.running if each.identity == ledger.identity]:
                 if other.by_proofs:

@@ -47,7 +47,7 @@ _LOGGING = """\
       <Filters>
         <!-- Logged for each of Corda's queues, which need no dead-letter address. -->
         <RegexFilter regex=".*AMQ22216[56].*" onMatch="DENY" onMismatch="NEUTRAL"/>
-        <!-- Peers cause warnings and errors, and the workspace has a daily cap: 1,000 of each in an hour. -->
+        <!-- Peers cause these, and the workspace has a daily cap: 2,000 in an hour, of them 1,000 warnings. -->
         <ThresholdFilter level="WARN" onMatch="NEUTRAL" onMismatch="ACCEPT"/>
         <BurstFilter level="WARN" rate="0.3" maxBurst="1000"/>
         <BurstFilter level="FATAL" rate="0.6" maxBurst="2000"/>
@@ -66,7 +66,7 @@ DEBUG=&lt;7>,TRACE=&lt;7>}%replace{%p %c{1}: %.-8000m%notEmpty{ %.-8000xThrowabl
   </Loggers>
 </Configuration>
 """
-# Otherwise Maven takes the plugin version that the repository calls the newest.
+# Else Maven takes the newest plugin.
 _MAVEN_GOAL = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy"
 _FETCH_SECONDS = 900
 _SILENT_SECONDS = 60
@@ -78,7 +78,7 @@ _COMPILE_SECONDS = 120
 _TOOL_SECONDS = 60
 _REFUSAL_CHARACTERS = 1000
 _TOOL_MEGABYTES = 256
-# These read all messages of a node, whose number may be why the node does not start.
+# These read all messages of a node.
 _QUEUE_COMMANDS = frozenset({"messages", "set-aside"})
 _QUEUE_SECONDS = 600
 _COMMAND_MEGABYTES = 512

@@ -1005,7 +1005,7 @@ def _store_member(place: Place, member: str, infos: Mapping[str, _Info], dropped
 
 
 def _newest_info(scratch: Path) -> bytes | None:
-    # One file: its name is the legal name's hash. It is written in place; a truncated copy fails the verification.
+    # Named for the legal name. It is written in place; a truncated copy fails the verification.
     contents = (_content(path) for path in sorted(scratch.glob("nodeInfo-*")))
     return next((content for content in contents if content), None)
 

@@ -35,7 +35,7 @@ def test_a_process_gets_its_input_and_returns_its_output() -> None:
 @pytest.mark.parametrize(("script", "most"), [("yes", 1 << 20), ("yes >&2", 1 << 16)], ids=["output", "errors"])
 def test_endless_output_does_not_use_up_the_memory(script: str, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "MAX_OUTPUT_BYTES", 1 << 20)
-    with pytest.raises(ValueError, match=f"{most} bytes of output; wanted less"):
+    with pytest.raises(ValueError, match=f"{most} bytes printed; wanted less"):
         run(script)
 
 

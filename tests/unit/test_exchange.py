@@ -543,7 +543,7 @@ def test_a_node_that_publishes_too_much_silences_no_other_of_its_bank(caplog: py
         assert [each.info for each in parse_network_info(one._answer, "bank-a").nodes] == [b"small", b"small too"], (
             "a compromised node or VM writes what it likes to its document"
         )
-        assert "peers take 1048576 at most: node-2 is left out" in caplog.text
+        assert "wanted 524288 at most: node-2 is left out" in caplog.text
         one._document = Document(b"x" * 2_000_000, "etag")
         one._compose()
         assert one._answer

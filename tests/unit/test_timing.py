@@ -40,7 +40,7 @@ def test_an_unsafe_order_for_outages_of_the_store_is_refused(changes: dict[str, 
 
 def test_every_unsafe_order_is_reported_at_once() -> None:
     with pytest.raises(ValueError, match=r"two renewals before the stop; stop before kill"):
-        LeaseTiming(stop_seconds=10, kill_seconds=9)
+        LeaseTiming(stop_seconds=9, kill_seconds=8)
 
 
 def test_a_stop_that_outlasts_azures_notice_is_refused() -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from agent.node import SILENT_SECONDS
 from contract.metrics import Cause
-from contract.timing import STANDBY
+from contract.timing import LEASE, STANDBY
 from contract.users import NODE_USERS, PROGRAM, TOOL
 from contract.vm_configuration import SHARE
 from delivery.cloud_config import units
@@ -178,7 +178,7 @@ def test_systemd_kills_a_frozen_agent_and_its_node(bank: Bank) -> None:
     before, found = bank.await_ready()["epoch"], processes(bank)
     bank.guest.run("systemctl kill --kill-whom main --signal STOP ledger-agent")
     health = bank.await_ready(after=before)
-    assert "Watchdog timeout (limit 6s)!" in bank.guest.journal("ledger-agent")
+    assert f"Watchdog timeout (limit {LEASE.watchdog_seconds}s)!" in bank.guest.journal("ledger-agent")
     assert not {*found[USER.name]} & {*processes(bank)[USER.name]}, "the node ended with the agent"
     assert health["epoch"] == before + 1
 

@@ -680,8 +680,8 @@ class Authority:
     async def _refused(self, member: str, legal_name: str, role: str, hashed: str, reason: str) -> None:
         now = self._time()
         case = _short_hash(member, role)
-        # Only the first per day, member and role, so that a member can fill neither the register nor the workspace,
-        # which collects warnings.
+        # Only the first per day, member and role is recorded and a warning, so that a member can fill neither the
+        # register nor the workspace, which collects warnings.
         new = await self._record(
             f"refused-{case}",
             now,
