@@ -56,8 +56,8 @@ TAKEOVER_BY_AGENTS = Goal(
 )
 FIRST_LEASE = Goal("start of an agent to its first lease, s", 3, "on Azurite, the median")
 AGENT_MEMORY = Goal("memory of a holder's agent, MB", 80, "its proportional set size, the median")
-TAKEOVER = Goal("takeover: node ready, s", 55, "the median of the runs")
-NODE_TAKEOVER = Goal("takeover: the node's part, s", 25, "the median of the runs")
+TAKEOVER = Goal("takeover: node ready, s", 55, "the median of the takeovers")
+NODE_TAKEOVER = Goal("takeover: the node's part, s", 25, "the median of the takeovers")
 
 
 @dataclass(frozen=True)

@@ -45,10 +45,11 @@ _DATABASES = "bank A's database", "bank B's database"
 _ALL = "the whole machine"
 
 Figures = dict[str, float]
+Samples = dict[str, list[float]]
 
 
-def measure(folder: Path) -> Figures:
-    """The figures of one run.
+def measure(folder: Path) -> Samples:
+    """The figures of one run: one sample each, of takeovers one for each of them.
 
     Args:
         folder: a new folder for the banks' files.
@@ -61,14 +62,14 @@ def measure(folder: Path) -> Figures:
         figures |= _throughput(scenario)
         figures |= _memory(scenario.a)
         figures |= _load(scenario)
-        figures |= _takeovers(scenario)
+        takeovers = _takeovers(scenario)
     with ExitStack() as stack:
         scenario, _ = _started(folder / "many", stack, _MANY)
         spread = scenario.application(scenario.a)
         _stream(scenario, spread, _BUSIEST, _WARM_UP_SECONDS)
         for callers in _CALLERS:
             figures |= _rates(callers, _spread_over(_MANY), _stream(scenario, spread, callers, _seconds(callers)))
-    return figures
+    return {name: [value] for name, value in figures.items()} | takeovers
 
 
 def _started(folder: Path, stack: ExitStack, identities: int) -> tuple[Scenario, Figures]:
@@ -185,8 +186,8 @@ def _load(scenario: Scenario) -> Figures:
     }
 
 
-def _takeovers(scenario: Scenario) -> Figures:
-    """The median of some takeovers.
+def _takeovers(scenario: Scenario) -> Samples:
+    """Some takeovers, one after the other.
 
     Raises:
         RuntimeError: a record was lost or duplicated, so the figures are worthless.
@@ -201,9 +202,9 @@ def _takeovers(scenario: Scenario) -> Figures:
         standby = bank.start_vm(ended)
         until(partial(_is_standby, standby), START_SECONDS, f"{standby.name} is a standby")
     return {
-        "takeover: another VM has the lease, s": statistics.median(each.leased for each in every),
-        TAKEOVER.name: statistics.median(each.ready for each in every),
-        NODE_TAKEOVER.name: statistics.median(each.ready - each.leased for each in every),
+        "takeover: another VM has the lease, s": [each.leased for each in every],
+        TAKEOVER.name: [each.ready for each in every],
+        NODE_TAKEOVER.name: [each.ready - each.leased for each in every],
     }
 
 
@@ -238,15 +239,17 @@ def main() -> int:
         console.print(json.dumps(runs[-1]))
         shutil.rmtree(folder)
     goals = (TAKEOVER, NODE_TAKEOVER, *map(_balancer_goal, _CALLERS))
-    results = {goal.name: median_of(goal, [run[goal.name] for run in runs]) for goal in goals}
+    samples = {figure: [value for run in runs for value in run[figure]] for figure in runs[0]}
+    results = {goal.name: median_of(goal, samples[goal.name]) for goal in goals}
     rows = []
-    for figure in runs[0]:
-        values, met = [run[figure] for run in runs], figure not in results or results[figure].is_met
+    for figure, values in samples.items():
+        met = figure not in results or results[figure].is_met
         digits = 2 if " / " in figure else 1 if max(values) < _SMALL else 0
         middle, *ends = (f"{each:,.{digits}f}" for each in (statistics.median(values), min(values), max(values)))
         goal = f"{results[figure].goal.limit:g}" if figure in results else ""
         rows.append((figure, middle if met else f"**{middle}**", *ends, goal))
-    content = f"{_machine()}; {len(runs)} runs.\n\n{table(('Figure', 'Median', 'Least', 'Most', 'Goal'), rows)}"
+    made = f"{_machine()}; runs: {len(runs)}, takeovers: {len(runs) * _TAKEOVERS}."
+    content = f"{made}\n\n{table(('Figure', 'Median', 'Least', 'Most', 'Goal'), rows)}"
     console.print("", content, sep="\n")
     write_figures("ledger", content)
     return report(console, list(results.values()))
