@@ -42,7 +42,7 @@ _SILENT_ROUNDS = 3
 _DIALLED = 16
 """Nodes of one peer that are probed at the same time."""
 
-_MAX_BYTES = MAX_ANSWER_BYTES // 2
+_PUBLISHED_BYTES = MAX_ANSWER_BYTES // 2
 """Leaves an answer room for base64, the card and names."""
 _DOCUMENT = "network document"
 """Stands for it among the nodes' names; no identity has this name."""
@@ -222,12 +222,12 @@ class Exchange(PeerNetwork):
         parts = {identity: each.content for identity, each in sorted(self._own.items()) if each.content}
         if document:
             parts[_DOCUMENT] = document
-        # A node or the authority may publish anything, and must not silence the others.
-        while (size := sum(map(len, parts.values()))) > _MAX_BYTES:
+        # Whoever publishes too much must not silence the others.
+        while (size := sum(map(len, parts.values()))) > _PUBLISHED_BYTES:
             largest = max(parts, key=lambda each: len(parts[each]))
             del parts[largest]
             log.error(
-                "network information has %d bytes; wanted %d at most: %s is left out", size, _MAX_BYTES, largest
+                "network information has %d bytes; wanted %d at most: %s is left out", size, _PUBLISHED_BYTES, largest
             )
         document = parts.pop(_DOCUMENT, None)
         nodes = tuple(NodeInfo(legal_name=self.bank.legal_names[each], info=info) for each, info in parts.items())
