@@ -86,15 +86,12 @@ def _started(folder: Path, stack: ExitStack, identities: int) -> tuple[Scenario,
 
 
 def _throughput(scenario: Scenario) -> Figures:
-    """Throughput: directly to a node, through bank A's load balancer to that node, and balanced over all nodes."""
+    """Throughput: directly to a node, and balanced over all nodes; and what the load balancer costs."""
     spread, balanced = scenario.application(scenario.a), scenario.application(scenario.a, OURS)
     holder = until(partial(scenario.a.holder, OURS), START_SECONDS, f"{OURS} is ready")
-    ways = {
-        "straight to a node": replace(balanced, node=f"{holder.host.address}:{balanced.node.split(':')[1]}"),
-        "through the balancer to it": balanced,
-        _spread_over(_FEW): spread,
-    }
-    for application in ways.values():
+    straight = replace(balanced, node=f"{holder.host.address}:{balanced.node.split(':')[1]}")
+    ways = {"straight to a node": straight, _spread_over(_FEW): spread}
+    for application in (balanced, *ways.values()):
         _stream(scenario, application, _BUSIEST, _WARM_UP_SECONDS)
     figures: Figures = {}
     for callers in _CALLERS:
@@ -104,10 +101,19 @@ def _throughput(scenario: Scenario) -> Figures:
             summaries[way] = _stream(scenario, ways[way], callers, _seconds(callers))
         for way in ways:
             figures |= _rates(callers, way, summaries[way])
-        straight, through, over = (summaries[way]["perMinute"] for way in ways)
-        figures[_balancer_goal(callers).name] = through / straight
-        figures[f"{_who(callers)}: spread / straight"] = over / straight
+        direct, over = (summaries[way]["perMinute"] for way in ways)
+        figures[f"{_who(callers)}: spread / straight"] = over / direct
+        figures[_balancer_goal(callers).name] = _balancer_ratio(scenario, straight, balanced, callers)
     return figures
+
+
+def _balancer_ratio(scenario: Scenario, straight: Application, balanced: Application, callers: int) -> float:
+    """Two streams to one node at the same time, so that nothing but the way differs: half of the callers each."""
+    half = max(1, callers // 2)
+    until(scenario.settled, START_SECONDS, "no flow is in flight")
+    with ThreadPoolExecutor() as pool:
+        one, other = (pool.submit(_answered, way, half, _ROUND_SECONDS * 2) for way in (straight, balanced))
+        return other.result()["perMinute"] / one.result()["perMinute"]
 
 
 def _seconds(callers: int) -> int:
@@ -138,6 +144,10 @@ def _rates(callers: int, way: str, summary: Mapping[str, float]) -> Figures:
 def _stream(scenario: Scenario, application: Application, callers: int, seconds: int) -> dict[str, float]:
     """The summary of a stream of requests, which begins when the last stream's deliveries have ended."""
     until(scenario.settled, START_SECONDS, "no flow is in flight")
+    return _answered(application, callers, seconds)
+
+
+def _answered(application: Application, callers: int, seconds: int) -> dict[str, float]:
     run = f"bench-{time.monotonic_ns()}"
     (summary,) = application.ask("stream", run=run, callers=callers, seconds=seconds, with_=B)
     return summary
