@@ -143,7 +143,7 @@ class PostgresFence(DatabaseFence):
         owner, prefix = _owner(identity), _prefix(identity)
         role = f"{prefix}{epoch}"
         async with connection.transaction():
-            await connection.execute("SET LOCAL lock_timeout = 100")
+            await connection.execute("SET LOCAL lock_timeout = '100ms'")
             # A node's session may hold a lock, and outlive the node.
             await self._end(connection, identity, epoch, holder)
             # Two agents may believe to be the holder.

@@ -139,7 +139,7 @@ class Lease:
         self.lost = False
         """Whether the store refused a renewal, or database or share know another holder."""
         self.in_doubt = asyncio.Event()
-        """Set while renewals get no answer; a denial clears it until the next success."""
+        """Set while renewals get no answer; a success or a denial clears it."""
         self._denied = False
         self._proven: float | None = None
         """When the last proof in place of a renewal was sent."""

@@ -36,7 +36,7 @@ _START_CHECK_SECONDS = 1
 RESOURCE_SECONDS = 60
 """Time limit of a resource's answer."""
 REPORT_SECONDS = 3600
-"""How long a repaired record is reported: somebody should find the cause."""
+"""How long a repaired record is reported."""
 _REST_SECONDS = 1
 """Limit for cancelled tasks and for closing the folder."""
 _WIPE_SECONDS = 10

@@ -108,11 +108,14 @@ def _throughput(scenario: Scenario) -> Figures:
 
 
 def _balancer_ratio(scenario: Scenario, straight: Application, balanced: Application, callers: int) -> float:
-    """Two streams to one node at the same time, so that nothing but the way differs: half of the callers each."""
+    """Two streams to one node at the same time, so that nothing but the way differs; each has half of the callers.
+
+    For one caller each has one.
+    """
     half = max(1, callers // 2)
     until(scenario.settled, START_SECONDS, "no flow is in flight")
     with ThreadPoolExecutor() as pool:
-        one, other = (pool.submit(_answered, way, half, _ROUND_SECONDS * 2) for way in (straight, balanced))
+        one, other = (pool.submit(_answered, way, half, _seconds(_BUSIEST)) for way in (straight, balanced))
         return other.result()["perMinute"] / one.result()["perMinute"]
 
 

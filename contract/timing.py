@@ -79,7 +79,10 @@ class FailsafeTiming:
     def __post_init__(self) -> None:
         lease = LeaseTiming()
         _check(
-            first_proof_before_the_lease_stops=lease.renew_seconds + lease.request_seconds + self.request_seconds
+            two_proofs_before_the_lease_stops=lease.renew_seconds
+            + lease.request_seconds
+            + self.request_seconds
+            + self.retry_seconds
             < lease.stop_seconds,
             next_proof_before_the_stop=self.prove_seconds + self.request_seconds < self.stop_seconds,
             stop_before_kill=self.stop_seconds < self.kill_seconds,

@@ -5,7 +5,7 @@ import itertools
 import json
 import ssl
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -346,3 +346,12 @@ class Member:
         """Wait for background requests, whose connections must not outlive the test's event loop."""
         tasks = [*self.enrolment._renewals.values(), self.enrolment._checking]
         await asyncio.gather(*(each for each in tasks if each), return_exceptions=True)
+
+
+async def caught(work: Awaitable[Any]) -> Exception:
+    """What an awaitable raises; it must raise something."""
+    try:
+        await work
+    except Exception as error:
+        return error
+    raise AssertionError("nothing was raised")

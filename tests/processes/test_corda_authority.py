@@ -996,14 +996,6 @@ def test_a_rejected_request_may_be_approved_later(play, command, tmp_path):
     play(history)
 
 
-async def caught(work: Awaitable[Any]) -> BaseException:
-    try:
-        await work
-    except Exception as error:
-        return error
-    raise AssertionError("nothing was raised")
-
-
 def test_a_revoked_name_is_certified_again_only_with_a_new_key(play, command, tmp_path):
     async def history(made: Network) -> None:
         say = command(made, tmp_path)

@@ -45,18 +45,10 @@ from ledger.corda.certificates import (
 )
 from ledger.corda.enrolment import MAX_ENROLMENT_BYTES, TRUST_ROOT
 from ledger.software import SoftwareError, WaitingError
-from tests.authority import BANK_A, BANK_B, Member, Network, epoch_of, network
+from tests.authority import BANK_A, BANK_B, Member, Network, caught, epoch_of, network
 from tests.certificates import make_network
 
 Respond = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
-
-
-async def caught(work: Awaitable[Any]) -> BaseException:
-    try:
-        await work
-    except Exception as error:
-        return error
-    raise AssertionError("nothing was raised")
 
 
 def plain(error: BaseException) -> bool:

@@ -24,7 +24,7 @@ def test_an_unsafe_order_is_refused(changes: dict[str, int], wanted: str) -> Non
 
 
 WITHOUT_STORE = {
-    "a first proof after the stop": ({"request_seconds": 7}, "first proof before the lease stops"),
+    "a second proof after the stop": ({"request_seconds": 5}, "two proofs before the lease stops"),
     "a stop before the next proof": ({"prove_seconds": 9}, "next proof before the stop"),
     "a kill before the stop": ({"kill_seconds": 12}, "stop before kill"),
     "a hung agent that outlives the kill": ({"kill_seconds": 16}, "hung agent killed by then"),
