@@ -132,7 +132,6 @@ class KeyVaultKeys(IdentityVault):
         if not versions and recorded is None:
             return None, None
         disabled = next((each for each in versions if not each.enabled), None)
-        given_up = {each.fingerprint for each in versions if each.abandoned and each.enabled}
 
         def oldest(replaces: str | None) -> _KeyVersion | None:
             # A disabled version may be the one that counts, so no younger one is used instead.
@@ -141,7 +140,7 @@ class KeyVaultKeys(IdentityVault):
         used = (
             next((each for each in versions if each.fingerprint == recorded), disabled) if recorded else oldest(None)
         )
-        if used is None and (written := oldest(recorded)) and written.fingerprint in given_up:
+        if used is None and (written := oldest(recorded)) and written.abandoned:
             # The recorded keys were purged, and a person tagged a version without keys that replaces them.
             used = written
         if used is None:
@@ -156,7 +155,8 @@ class KeyVaultKeys(IdentityVault):
                 raise KeysDamagedError(
                     f"{self._named(secret, used)} is disabled; wanted: enabled, as it may be in use"
                 )
-            if used.fingerprint not in given_up:
+            # A tag on a later copy does not count: a VM may add one.
+            if not used.abandoned:
                 return used, None
             replaced = used.fingerprint
             used = oldest(replaced)

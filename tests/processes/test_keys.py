@@ -518,6 +518,16 @@ async def tag_a_newer_one(bank: Bank) -> None:
     await bank.give_up(await bank.write(document(new_blobs())))
 
 
+async def tag_a_copy(bank: Bank) -> None:
+    """What a stolen VM may do: it writes versions, with tags."""
+    await bank.give_up(await bank.write(bank.versions[only(bank)]["value"]))
+
+
+async def tag_a_copy_that_others_replace(bank: Bank) -> None:
+    await write_over_it_late(bank)
+    await bank.give_up(await bank.write(next(iter(bank.versions.values()))["value"]))
+
+
 async def write_over_it_late(bank: Bank) -> None:
     """A version that claims to replace the one in use, which was not abandoned."""
     await bank.write(document(new_blobs(), replaces=hash_of(bank.versions[only(bank)]["value"])))
@@ -535,6 +545,8 @@ async def write_over_it_late_and_tag(bank: Bank) -> None:
         tag_otherwise,
         tag_another_identity,
         tag_a_newer_one,
+        tag_a_copy,
+        tag_a_copy_that_others_replace,
         write_over_it_late,
         write_over_it_late_and_tag,
     ],
@@ -608,6 +620,22 @@ def test_purged_keys_can_be_abandoned(each_second):
         assert new.made, "an operator has declared them lost"
         for recorded in (old.fingerprint, new.fingerprint):
             assert (await bank.obtain(recorded)).blobs == new.blobs, "with and without an updated record"
+
+    each_second(history)
+
+
+def test_keys_that_an_attacker_prepared_are_never_used_if_all_versions_are_tagged(each_second):
+    async def history(bank: Bank):
+        keys = await bank.obtain()
+        await write_over_it_late(bank)
+        prepared = list(bank.versions.values())[-1]["value"]
+        await bank.write(document(new_blobs(), replaces=hash_of(prepared)))
+        # As in the runbook.
+        for version in tuple(bank.versions):
+            await bank.give_up(version)
+        for recorded in (keys.fingerprint, None):
+            new = await bank.obtain(recorded)
+            assert new.blobs == bank.made[1], "the attacker knows the keys of the other versions"
 
     each_second(history)
 
@@ -766,11 +794,12 @@ def test_a_write_that_the_sdk_repeats_is_harmless(at_bank):
         assert keys.made, "a lost answer is no outage"
         assert keys.blobs == bank.made[0], "nor a sign of another holder"
         assert len(bank.versions) == 2, "the secret was written twice"
-        assert (await bank.obtain()).fingerprint == keys.fingerprint, "either version may be in use"
-        await bank.give_up()
+        assert (await bank.obtain()).fingerprint == keys.fingerprint, "both versions are the same keys"
+        _, older = min((each["attributes"]["created"], version) for version, each in bank.versions.items())
+        await bank.give_up(older)
         for recorded in (keys.fingerprint, None):
             assert (await bank.obtain(recorded)).blobs == bank.made[1], (
-                "a tag on either version abandons the keys of both"
+                "the version that the agent names is the older one: its tag abandons the keys of both"
             )
 
     at_bank(history)
