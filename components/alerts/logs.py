@@ -173,7 +173,7 @@ QUERY_RULES: tuple[QueryRule, ...] = (
         window="PT2H",
         every="PT1H",
         when="for an hour it did not answer, or its daily revocation lists were older than two days",
-        meaning="The authority does not answer, or its revocation lists are too old. Nodes continue for days.",
+        meaning="The authority does not answer, or its lists are old. Certified nodes continue for up to 90 days.",
         runbook="the-authority-is-away.md",
         source="docs/adr/0018-silence-removes-nobody-and-revocation-is-carried.md",
     ),

@@ -1,12 +1,15 @@
 """Each query uses only existing tables, columns and functions, by Microsoft's own parser."""
 
 import json
+import re
+import textwrap
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from components.queries import LOG_TABLES
+from lab import ROOT
 from lab.banks import npm
 from tests import kusto
 from tests.kusto import complaints
@@ -59,6 +62,26 @@ def test_each_query_is_valid():
     assert {each["query"]: each["message"] for each in new} == {}, (
         "such a query fails until its table has a first row"
     )
+
+
+def documented() -> dict[str, str]:
+    """The queries of the documents, and those that `az` commands of them send."""
+    found = {}
+    for document in sorted((ROOT / "docs").rglob("*.md")):
+        text = document.read_text("utf-8")
+        blocks = re.findall(r"^ *```kusto\n(.*?)^ *```", text, re.DOTALL | re.MULTILINE)
+        sent = re.findall(r'--analytics-query (?:\\\n)? *"([^"]{9,})"', text)
+        for query in (*map(textwrap.dedent, blocks), *sent):
+            found[f"{document.name}: {query[:60]}"] = query
+    return found
+
+
+@needs_node
+def test_each_query_of_the_documents_is_valid():
+    queries = documented()
+    assert len(queries) > 15, "a search that finds few queries proves nothing"
+    found = complaints(queries, DOCUMENTED)
+    assert [each for each in found if each["place"] == "full"] == [], "an operator on call copies it"
 
 
 @needs_node
