@@ -8,13 +8,12 @@ import pulumi
 from contract.frontend import application_port
 from stack import rows, watch
 from stack.card import own_card
-from stack.card_file import CARD_OUTPUT, LINKS_OUTPUT
+from stack.card_file import CARD_OUTPUT, LINKS_OUTPUT, PEER_CARDS_OUTPUT
 from stack.fixed import made_with, once_made
 from stack.member import read_member
 from stack.previous import (
     CONNECTIONS_OUTPUT,
     MADE_WITH_OUTPUT,
-    PEER_CARDS_OUTPUT,
     SERVER_OFFER_OUTPUT,
     SHARE_OUTPUT,
 )

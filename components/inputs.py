@@ -1,5 +1,6 @@
 """Inputs that several components share, as fields of their Args."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -7,6 +8,8 @@ from pulumi import CustomTimeouts, Input
 
 GATEWAY_TIMEOUTS = CustomTimeouts(create="2h", update="2h", delete="2h")
 """Gateways and their connections take 30 to 45 minutes, more in a busy region."""
+
+_ZONE_TAG = re.compile("[A-Za-z][A-Za-z0-9_-]*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +22,14 @@ class Placement:
     """Required. Region of all children."""
     tags: Mapping[str, Input[str]] | None = None
     """Optional. Put on every taggable child."""
+
+    @property
+    def zone_tags(self) -> Mapping[str, Input[str]]:
+        """The tags that a private DNS zone and its links keep: Azure drops others without an error.
+
+        Source: learn.microsoft.com/azure/azure-resource-manager/management/tag-resources#limitations.
+        """
+        return {name: value for name, value in (self.tags or {}).items() if _ZONE_TAG.fullmatch(name)}
 
 
 @dataclass(frozen=True, kw_only=True)

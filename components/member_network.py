@@ -228,7 +228,7 @@ class MemberNetwork(ComponentResource):
             resource_group_name=self._args.placement.resource_group_name,
             private_zone_name=zone.value,
             location="Global",
-            tags=self._args.placement.tags,
+            tags=self._args.placement.zone_tags,
             opts=ResourceOptions(parent=self, delete_before_replace=True),
         )
         link = privatedns.VirtualNetworkLink(
@@ -238,7 +238,7 @@ class MemberNetwork(ComponentResource):
             location="Global",
             registration_enabled=False,
             virtual_network=privatedns.SubResourceArgs(id=self.network_id),
-            tags=self._args.placement.tags,
+            tags=self._args.placement.zone_tags,
             opts=ResourceOptions(parent=self),
         )
         return Output.all(private_zone.id, link.id).apply(lambda ids: str(ids[0]))

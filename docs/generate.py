@@ -56,9 +56,9 @@ from ledger.corda.authority.register import RequestRecord
 from ledger.corda.certificates import CHAINS_SCHEMA
 from ledger.corda.enrolment import NetworkAnswer
 from policy.checklist import render
-from stack.card_file import CARD_OUTPUT, LINKS_OUTPUT
+from stack.card_file import CARD_OUTPUT, LINKS_OUTPUT, PEER_CARDS_OUTPUT
 from stack.mistakes import section_of
-from stack.previous import CONNECTIONS_OUTPUT, MADE_WITH_OUTPUT, PEER_CARDS_OUTPUT, SERVER_OFFER_OUTPUT, SHARE_OUTPUT
+from stack.previous import CONNECTIONS_OUTPUT, MADE_WITH_OUTPUT, SERVER_OFFER_OUTPUT, SHARE_OUTPUT
 from stack.regions import REGIONS
 from stack.settings import LOCATION_KEY, SIZES, HighAvailability, NodesSettings, Settings
 

@@ -23,14 +23,21 @@ _VM_SIZES = re.compile(
     r"|F(?:4|8|16|32|48|64|72)s_v2"
     r")"
 )
-_SUBSCRIPTION = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
-_GROUP = rf"/subscriptions/{_SUBSCRIPTION}/resourceGroups/[\w().-]{{0,89}}[\w()-]/providers"
+SUBSCRIPTION = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+"""Pattern of a subscription's id."""
+# Azure itself returns the fixed parts in different cases, github.com/Azure/azure-cli/issues/8283.
+_GROUP = rf"/(?i:subscriptions)/{SUBSCRIPTION}/(?i:resourceGroups)/[\w().-]{{0,89}}[\w()-]/(?i:providers)"
+_NAME = r"[A-Za-z0-9](?:[\w.-]{0,78}[A-Za-z0-9])?"
 # Not as Pydantic's patterns: its regex engine takes 9 MB for so many `\w`, each with all of Unicode's letters.
 # Not a managed image: trusted launch takes none, learn.microsoft.com/azure/virtual-machines/trusted-launch.
 _IMAGE_ID = re.compile(
-    rf"{_GROUP}/Microsoft\.Compute/galleries/[\w.]+/images/[\w.-]+(?:/versions/(?:latest|\d+\.\d+\.\d+))?"
+    rf"{_GROUP}/(?i:Microsoft\.Compute/galleries)/(?!\S*-\S*/images/){_NAME}/(?i:images)/{_NAME}"
+    r"(?:/(?i:versions)/(?:latest|\d{1,10}\.\d{1,10}\.\d{1,10}))?",
+    re.ASCII,
 )
-_CIRCUIT_ID = re.compile(rf"{_GROUP}/Microsoft\.Network/expressRouteCircuits/[\w.-]+")
+_CIRCUIT_ID = re.compile(
+    rf"{_GROUP}/(?i:Microsoft\.Network/expressRouteCircuits)/[A-Za-z0-9](?:[\w.-]{{0,78}}\w)?", re.ASCII
+)
 
 _APPLICATION_RANGES = [
     IPv4Network(each) for each in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10")
@@ -123,24 +130,20 @@ def wrong_tags(tags: Mapping[str, str]) -> Iterator[tuple[str | None, str]]:
         yield None, f"{len(tags)} tags; wanted {MAX_TAGS} at most: a secret takes 15, three of them the program's"
     folded = [name.casefold() for name in tags]
     for name, value in tags.items():
-        if not 0 < _length(name) <= _MAX_TAG_NAME or _NO_TAG_NAME.search(name) or not _plain(name):
-            yield name, f"wanted a name of 1 to {_MAX_TAG_NAME} printable characters, none of <>%&\\?/"
+        if not 0 < len(name) <= _MAX_TAG_NAME or _NO_TAG_NAME.search(name) or not _plain(name):
+            yield name, f"wanted a name of 1 to {_MAX_TAG_NAME} printable ASCII characters, none of <>%&\\?/"
         elif _RESERVED_TAG.match(name):
             yield name, "wanted a name that does not begin with microsoft, azure or windows"
         elif name.casefold() in {own.casefold() for own in (*OWN_TAGS, MODEL_TAG)}:
             yield name, "wanted another name: the program sets that one"
         elif folded.index(name.casefold()) < [*tags].index(name):
             yield name, "wanted each name once: Azure's have no upper and lower case"
-        if _length(value) > _MAX_TAG_VALUE:
-            yield name, f"{_length(value)} characters; wanted {_MAX_TAG_VALUE} at most"
+        if len(value) > _MAX_TAG_VALUE:
+            yield name, f"{len(value)} characters; wanted {_MAX_TAG_VALUE} at most"
         elif not _plain(value):
-            yield name, "wanted printable characters, no space before or after them"
-
-
-def _length(text: str) -> int:
-    """Characters as Azure counts them, in UTF-16."""
-    return len(text.encode("utf-16-le", "surrogatepass")) // 2
+            yield name, "wanted printable ASCII characters, no space before or after them"
 
 
 def _plain(text: str) -> bool:
-    return text.isprintable() and text == text.strip()
+    # Tags of other characters may keep a VM from reading its metadata, and so its tokens: same page.
+    return text.isascii() and text.isprintable() and text == text.strip()

@@ -10,6 +10,8 @@ CARD_OUTPUT: Final = "member"
 """Stack output that holds a member's card."""
 LINKS_OUTPUT: Final = "links"
 """Stack output that holds the kind of the link to each peer, by the peer's name."""
+PEER_CARDS_OUTPUT: Final = "peerCards"
+"""Stack output that holds `SeenCard` of each present and former peer, by name."""
 MAX_FILE_BYTES: Final = 1024 * 1024
 """A larger file is neither a card nor a stack's outputs, and is not read to its end."""
 
@@ -32,7 +34,7 @@ def read_card_file(path: Path) -> Any:
         ValueError: the file can't be read, is not JSON, or holds all of a stack's outputs; the message says what was
             wanted.
     """
-    document = _read_json(path, _CARD_COMMAND)
+    document = read_json(path, _CARD_COMMAND)
     if isinstance(document, dict) and "schema" not in document and isinstance(document.get(CARD_OUTPUT), dict):
         raise ValueError(f"holds all outputs of the stack; wanted its output `{CARD_OUTPUT}` alone: {_CARD_COMMAND}")
     return document
@@ -45,13 +47,22 @@ def read_outputs_file(path: Path) -> dict[str, Any]:
         ValueError: the file can't be read, is not JSON, or has no membership card among its outputs; the message says
             what was wanted.
     """
-    document = _read_json(path, _OUTPUTS_COMMAND)
+    document = read_json(path, _OUTPUTS_COMMAND)
     if not isinstance(document, dict) or not isinstance(document.get(CARD_OUTPUT), dict):
         raise ValueError(f"has no output `{CARD_OUTPUT}`; wanted what {_OUTPUTS_COMMAND} prints")
     return document
 
 
-def _read_json(path: Path, command: str) -> Any:
+def read_json(path: Path, command: str) -> Any:
+    """Read the JSON value of a file in such an encoding.
+
+    Args:
+        path: the file.
+        command: the command that prints such a file, for messages.
+
+    Raises:
+        ValueError: the file can't be read, or is not JSON; the message says what was wanted.
+    """
     try:
         with path.open("rb") as file:
             content = file.read(MAX_FILE_BYTES + 1)

@@ -7,9 +7,10 @@ from typing import Any, TypeVar
 import pulumi
 
 from stack.previous import MadeWith, PreviousUpdate
-from stack.settings import LOCATION_KEY, Settings
+from stack.settings import LOCATION_KEY, HighAvailability, Settings
 
 _T = TypeVar("_T")
+_ZONE_REDUNDANT, _SAME_ZONE = HighAvailability.ZONE_REDUNDANT, HighAvailability.SAME_ZONE
 
 
 def refuse_changes(settings: Settings, previous: PreviousUpdate) -> None:
@@ -81,6 +82,8 @@ def made_with(settings: Settings) -> MadeWith:
         soft_delete_days=settings.key_vault.soft_delete_days,
         geo_redundant_backup=settings.geo_redundant_backup if settings.platform.database else None,
         ca_generation=settings.ca_generation if settings.is_authority else None,
+        purge_protection=settings.key_vault.purge_protection,
+        high_availability=settings.database_high_availability if settings.platform.database else None,
     )
 
 
@@ -110,6 +113,13 @@ def _unlike(settings: Settings, made: MadeWith) -> Iterator[str]:
     ):
         if None not in (value, before) and value != before:
             yield f"{project}:{key}: {json.dumps(value)}: wanted {json.dumps(before)}, as it is live: {why}"
+    if made.purge_protection and not now.purge_protection:
+        yield f"{project}:keyVault.purgeProtection: false: wanted true, as it is live: Azure never switches it off"
+    if {made.high_availability, now.high_availability} == {_ZONE_REDUNDANT, _SAME_ZONE}:
+        yield (
+            f"{project}:database.highAvailability: {now.high_availability}: wanted {made.high_availability}, as it "
+            f"is live, or first {HighAvailability.DISABLED}: Azure does not convert one into the other"
+        )
     if now.ca_generation and made.ca_generation and now.ca_generation < made.ca_generation:
         yield (
             f"{project}:ledger.network.caGeneration: {now.ca_generation}: wanted {made.ca_generation} or more, as it "

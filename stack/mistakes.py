@@ -149,6 +149,20 @@ def mistakes_of(error: ValidationError, model: type[BaseModel], document: object
     return (each for each in found if each.steps not in meant)
 
 
+def nulls_of(model: type[BaseModel], document: object, steps: Steps = ()) -> Iterator[Mistake]:
+    """A mistake for each null inside a document: what it leaves out is not what its author sees in the file."""
+    if document is None:
+        form = form_of(model, steps)
+        place = _place(model, steps).type
+        section = isinstance(place, type) and issubclass(place, BaseModel)
+        if section and not any(field.is_required() for field in place.model_fields.values()):
+            form += ", {} for the defaults"
+        yield Mistake(steps, f"wanted {form}, or no such key", form, None)
+    elif isinstance(document, dict | list):
+        for step, value in document.items() if isinstance(document, dict) else enumerate(document):
+            yield from nulls_of(model, value, (*steps, step))
+
+
 def _found(error: ValidationError, model: type[BaseModel], document: object) -> Iterator[Mistake]:
     for each in error.errors(include_url=False):
         steps = each["loc"]
@@ -171,6 +185,11 @@ def _mistake(error: ErrorDetails, steps: Steps, model: type[BaseModel], document
     form = form_of(model, steps)
     if error["type"] == "extra_forbidden":
         siblings = sorted(_keys(_place(model, steps[:-1]).type))
+        first = re.split(r"[.\[]", str(steps[-1]))[0]
+        if first != steps[-1] and first in siblings:
+            path = ".".join([key_text((each,)) for each in steps[:-1]] + [str(steps[-1])])
+            said = f"a path as a key; wanted `pulumi config set --path {path}`"
+            return Mistake(steps, said, form, meant=(*steps[:-1], first))
         if key := _meant(str(steps[-1]), siblings, _at(document, steps[:-1])):
             return Mistake(steps, f"unknown key; wanted {key}", form, meant=(*steps[:-1], key))
         return Mistake(steps, f"unknown key; wanted one of {', '.join(siblings)}", form)

@@ -12,8 +12,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from contract.card import SeenCard
 from contract.models import OpenModel, first_fault
-from stack.card_file import CARD_OUTPUT, LINKS_OUTPUT
+from stack.card_file import CARD_OUTPUT, LINKS_OUTPUT, PEER_CARDS_OUTPUT
 from stack.regions import ServerOffer
+from stack.settings import HighAvailability
 
 SERVER_OFFER_OUTPUT = "serverOffer"
 """Stack output: what the region offered when the database server was created."""
@@ -21,8 +22,6 @@ SHARE_OUTPUT = "shareGib"
 """Stack output: provisioned size of the ledger's share in GiB."""
 MADE_WITH_OUTPUT = "madeWith"
 """Stack output: `MadeWith`."""
-PEER_CARDS_OUTPUT = "peerCards"
-"""Stack output: `SeenCard` of each present and former peer, by name."""
 CONNECTIONS_OUTPUT = "connections"
 """Stack output: names of the VPN connections to each peer, by the peer's name."""
 READ_STACK = "pulumi:pulumi:readStackOutputs"
@@ -42,6 +41,10 @@ class MadeWith(OpenModel):
     """None if the platform needs no database."""
     ca_generation: int | None = None
     """None if the member runs no network authority."""
+    purge_protection: bool | None = None
+    """None after an update of an older program."""
+    high_availability: HighAvailability | None = None
+    """None if the platform needs no database, and after an update of an older program."""
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,13 @@ from ipaddress import IPv4Network
 from itertools import groupby
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, ValidationError
 
-from contract.card import LinkKind, MembershipCard, MembershipError, read_card
+from contract.card import LinkKind, MembershipCard, MembershipError, SeenCard, read_card
 from contract.models import OpenModel, first_fault
-from stack.card_file import CARD_OUTPUT, LINKS_OUTPUT, read_card_file, read_outputs_file
+from stack.card_file import CARD_OUTPUT, LINKS_OUTPUT, PEER_CARDS_OUTPUT, read_card_file, read_json, read_outputs_file
 
+_COMMAND = "`az network vnet-gateway list-learned-routes`"
 _OWN = "Network"
 """Origin of the routes to the gateway's own network and to its peers' BGP addresses."""
 _FROM_OWN_INSTANCE = "IBgp"
@@ -60,18 +61,26 @@ class _Answer(OpenModel):
     value: tuple[LearnedRoute, ...]
 
 
-def read_routes(text: str) -> tuple[LearnedRoute, ...]:
-    """Parse the JSON that `az network vnet-gateway list-learned-routes` prints.
+def routes_of(document: object) -> tuple[LearnedRoute, ...]:
+    """The routes in what `az network vnet-gateway list-learned-routes` printed, at least one.
 
     Raises:
         RoutesError: not such a list.
     """
     try:
-        return _Answer.model_validate_json(text).value
+        routes = _Answer.model_validate(document).value
     except ValidationError as error:
-        raise RoutesError(
-            f"{first_fault(error)}; wanted what `az network vnet-gateway list-learned-routes` prints, JSON"
-        ) from None
+        raise RoutesError(f"{first_fault(error)}; wanted what {_COMMAND} prints") from None
+    if not routes:
+        raise RoutesError("no route; wanted those of a gateway, which has at least its own network's")
+    return routes
+
+
+def _routes(path: Path) -> tuple[LearnedRoute, ...]:
+    try:
+        return routes_of(read_json(path, _COMMAND))
+    except ValueError as error:
+        raise RoutesError(f"{path}: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -185,29 +194,57 @@ def _bgp_addresses(card: MembershipCard) -> set[str]:
     return {str(each.bgp_peering_ip) for each in card.gateway.instances} if card.gateway else set()
 
 
-def _own(path: Path) -> tuple[MembershipCard, dict[str, LinkKind]]:
-    """The card, and the kinds of the links, which are empty in the outputs of an older version of the program."""
+class _Outputs(OpenModel):
+    """Outputs of the own stack; an older version of the program may lack some."""
+
+    links: dict[str, LinkKind] = Field(default_factory=dict)
+    """The kind of the link to each peer."""
+    peer_cards: dict[str, SeenCard] = Field(default_factory=dict)
+    """What this member knows of each peer's newest card."""
+
+
+def _own(path: Path) -> tuple[MembershipCard, _Outputs]:
     try:
         outputs = read_outputs_file(path)
-        links = TypeAdapter(dict[str, LinkKind]).validate_python(outputs.get(LINKS_OUTPUT, {}))
+        return _read(outputs[CARD_OUTPUT], path, None), _Outputs.model_validate(outputs)
     except ValidationError as error:
-        raise MembershipError(f"{path}: output `{LINKS_OUTPUT}`: {first_fault(error)}") from error
+        raise MembershipError(f"{path}: {first_fault(error)}; wanted outputs as this program writes them") from error
     except ValueError as error:
         raise MembershipError(f"{path}: {error}") from error
-    return _read(outputs[CARD_OUTPUT], path), links
 
 
-def _card(path: Path) -> MembershipCard:
-    try:
-        document = read_card_file(path)
-    except ValueError as error:
-        raise MembershipError(f"{path}: {error}") from error
-    return _read(document, path)
+def _cards(paths: Sequence[Path], seen: Mapping[str, SeenCard]) -> list[MembershipCard]:
+    """The peers' cards, signed by the keys that this member knows."""
+    cards: dict[str, MembershipCard] = {}
+    for path in paths:
+        try:
+            document = read_card_file(path)
+        except ValueError as error:
+            raise MembershipError(f"{path}: {error}") from error
+        known = seen.get(_name(document, path))
+        card = _read(document, path, known)
+        if seen and known is None:
+            raise MembershipError(
+                f"{path}: {card.name} is in no output `{PEER_CARDS_OUTPUT}`; wanted the cards of peers: "
+                f"{', '.join(sorted(seen))}"
+            )
+        if card.name in cards:
+            raise MembershipError(f"{path}: {card.name}'s card again; wanted one of each peer")
+        cards[card.name] = card
+    return [*cards.values()]
 
 
-def _read(document: object, path: Path) -> MembershipCard:
-    name = str(document["name"]) if isinstance(document, dict) and "name" in document else path.stem
-    return read_card(document, name=name, pinned=None, source=str(path))
+def _read(document: object, path: Path, known: SeenCard | None) -> MembershipCard:
+    card = read_card(
+        document, name=_name(document, path), pinned=known.fingerprint if known else None, source=str(path)
+    )
+    if known and (stale := known.staleness(SeenCard.of(card, document))):
+        raise MembershipError(f"{path}: {stale}")
+    return card
+
+
+def _name(document: object, path: Path) -> str:
+    return str(document["name"]) if isinstance(document, dict) and "name" in document else path.stem
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -224,12 +261,13 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("cards", type=Path, nargs="+", metavar="CARD", help="the card of each peer")
     given = parser.parse_args(arguments)
     try:
-        routes = read_routes(given.routes.read_text(encoding="utf-8-sig"))
-        (own, links), peers = _own(given.outputs), [_card(path) for path in given.cards]
-    except (OSError, UnicodeDecodeError, RoutesError, MembershipError) as error:
+        routes = _routes(given.routes)
+        own, outputs = _own(given.outputs)
+        peers = _cards(given.cards, outputs.peer_cards)
+    except (RoutesError, MembershipError) as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return os.EX_DATAERR
-    found = compare(routes, own, peers, links)
+    found = compare(routes, own, peers, outputs.links)
     for line in found.foreign:
         print(f"foreign: {line}")  # noqa: T201
     for line in found.unclear:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -66,6 +67,7 @@ from ledger import PLATFORMS
 from stack.azure_values import (
     MAX_APPLICATION_NETWORKS,
     MAX_TAGS,
+    SUBSCRIPTION,
     check_application_network,
     check_circuit_id,
     check_image_id,
@@ -73,7 +75,19 @@ from stack.azure_values import (
     check_vm_size,
     wrong_tags,
 )
-from stack.mistakes import NO_FILE, Flaw, FlawsError, Form, Mistake, each_once, mistakes_of, refuse, repeated
+from stack.mistakes import (
+    NO_FILE,
+    Flaw,
+    FlawsError,
+    Form,
+    Mistake,
+    each_once,
+    form_of,
+    mistakes_of,
+    nulls_of,
+    refuse,
+    repeated,
+)
 from stack.regions import REGIONS, Region, ServerOffer
 
 LOCATION_KEY = "azure-native:location"
@@ -199,6 +213,9 @@ def _certificate(path: Path) -> Path:
         is_authority = False
     if not is_authority:
         raise ValueError("its certificate is no self-signed authority's; wanted the network's root certificate")
+    start, end = found[0].not_valid_before_utc, found[0].not_valid_after_utc
+    if not start <= datetime.now(UTC) <= end:
+        raise ValueError(f"its certificate is valid from {start:%F} to {end:%F}; wanted one that is valid now")
     return path
 
 
@@ -243,6 +260,13 @@ def _text(value: object) -> object:
     if not isinstance(value, str | IPv4Network):
         raise PydanticCustomError("ip_v4_network", "no text")
     return value
+
+
+def _with_prefix(value: object) -> object:
+    # 10.50.0.0 would be one address.
+    if isinstance(value, str) and "/" not in value:
+        raise ValueError("wanted a network with its prefix, such as 10.50.0.0/16")
+    return _text(value)
 
 
 def _true_or_false(value: object) -> object:
@@ -584,8 +608,8 @@ _OF_THE_OWN_AUTHORITY = frozenset(
 )
 
 
-_MAX_APPLICATIONS = 100
-"""Most applications: their hashes are in a VM's custom data, of which Azure accepts 64 kB."""
+_MAX_APPLICATIONS, _MAX_APPLICATION_BYTES = 100, 6500
+"""Most applications, and most bytes of them: they are twice in a VM's custom data, of which Azure accepts 64 kB."""
 
 
 class LedgerSettings(_Section):
@@ -651,6 +675,12 @@ class LedgerSettings(_Section):
                 applications, lambda each: each.coordinates.split(":", 1)[1].replace(":", "-"), below=("coordinates",)
             )
         )
+        packed = len(zlib.compress("".join(map(str, applications)).encode()))
+        if packed > _MAX_APPLICATION_BYTES:
+            raise ValueError(
+                f"{packed} bytes of coordinates and hashes, packed; wanted {_MAX_APPLICATION_BYTES} at most: a VM's "
+                "custom data holds no more"
+            )
         return applications
 
     @field_validator("rpc_users")
@@ -788,6 +818,17 @@ _MAX_LISTED = 100
 """Most operators and readers: a subscription has at most 4000 role assignments."""
 _MAX_PEERS = 250
 """Most peers: their enrolment keys fit into one secret; most of them over ExpressRoute."""
+
+
+def _somebody(principal: UUID) -> UUID:
+    if not principal.int:
+        raise ValueError("nobody's object id; wanted that of a principal in Entra")
+    return principal
+
+
+Principals = Annotated[
+    tuple[Annotated[UUID, AfterValidator(_somebody)], ...], Field(max_length=_MAX_LISTED), AfterValidator(each_once)
+]
 AuthorizationKey = Annotated[SecretStr, Field(min_length=1), Form("the circuit's authorization key")]
 
 
@@ -818,7 +859,7 @@ class Settings(_Section):
     connectivity: ConnectivitySettings = Field(
         {"vpn": {}}, validate_default=True, description="how the member reaches its peers: `{vpn, expressRoute}`"
     )
-    gateway_readers: Annotated[tuple[UUID, ...], Field(max_length=_MAX_LISTED), AfterValidator(each_once)] = Field(
+    gateway_readers: Principals = Field(
         (),
         description="object ids of the service principals that deploy peers' halves of `vnet-to-vnet` links: they "
         "may read this member's gateway, which Azure requires; list them before that peer joins",
@@ -832,13 +873,13 @@ class Settings(_Section):
         description="the members to link to: `{name, legalName, stack or card, link, fingerprint}`",
     )
     application_networks: Annotated[
-        tuple[Annotated[IPv4Network, BeforeValidator(_text), AfterValidator(check_application_network)], ...],
+        tuple[Annotated[IPv4Network, BeforeValidator(_with_prefix), AfterValidator(check_application_network)], ...],
         Field(max_length=MAX_APPLICATION_NETWORKS),
         AfterValidator(each_once),
     ] = Field(
         (), description="CIDRs of the bank's own applications: they may call RPC, and the private endpoints by HTTPS"
     )
-    operators: Annotated[tuple[UUID, ...], Field(max_length=_MAX_LISTED), AfterValidator(each_once)] = Field(
+    operators: Principals = Field(
         (),
         description="object ids of the Entra groups that may read the applications' passwords, the nodes' "
         "certificates and logs",
@@ -848,7 +889,9 @@ class Settings(_Section):
         {}, validate_default=True, description="what is watched in addition to the resources: `{budget}`"
     )
     tags: dict[str, Annotated[str, Form("text in quotes")]] = Field(
-        {}, description=f"tags for every resource that takes them, for example a cost centre; {MAX_TAGS} at most"
+        {},
+        description=f"tags for every resource that takes them, for example a cost centre; {MAX_TAGS} at most. "
+        "Private DNS zones take only names of letters, digits, - and _, so they go without the others",
     )
     database: DatabaseSettings = Field(
         {}, validate_default=True, description="the database's server: `{highAvailability, geoRedundantBackup, sku}`"
@@ -862,6 +905,18 @@ class Settings(_Section):
         description="Pulumi refuses to delete what can't be made again: vaults, an authority's keys, storage with "
         "its containers and share, database, gateway and its addresses",
     )
+
+    @field_validator("operators")
+    @classmethod
+    def _groups_alone(cls, operators: tuple[UUID, ...], info: ValidationInfo) -> tuple[UUID, ...]:
+        # A role assignment states the kind of its principal, and Azure refuses another kind.
+        readers = info.data.get("gateway_readers") or ()
+        refuse(
+            Flaw("also in `gatewayReaders`, which are service principals; wanted a group", (place,))
+            for place, each in enumerate(operators)
+            if each in readers
+        )
+        return operators
 
     @field_validator("monitoring")
     @classmethod
@@ -1260,18 +1315,26 @@ def parse_settings(project: str, values: Mapping[str, str], secret_keys: frozens
     """
     namespace = f"{project}:"
     lines = [line for key in values if (line := _misspelt(key, project, located=LOCATION_KEY in values))]
+    lines += _of_another_cloud(values)
     known = {
         key if key == LOCATION_KEY else key.removeprefix(namespace): _decode(text)
         for key, text in values.items()
         if key == LOCATION_KEY or key.startswith(namespace)
     }
     secret = frozenset(key.removeprefix(namespace) for key in secret_keys)
+    nulls = [mistake for key in known for mistake in nulls_of(Settings, known[key], (key,))]
+    lines += [_line(namespace, each, secret) for each in nulls]
     try:
         settings = Settings.model_validate(known, context={"secret_keys": secret, "member": _name(known.get("bank"))})
         if not lines:
             return settings
     except ValidationError as error:
-        found = [_line(namespace, each, secret) for each in mistakes_of(error, Settings, known)]
+        # One line for one mistake: a null is no text too, and leaves its section without it.
+        found = [
+            _line(namespace, each, secret)
+            for each in mistakes_of(error, Settings, known)
+            if not any(each.steps == null.steps[: len(each.steps)] for null in nulls)
+        ]
         # One line for one mistake: a misspelt key is missing too.
         absent = tuple(f"{line.rpartition('wanted ')[2]}: not set;" for line in lines)
         lines += [line for line in found if not line.startswith(absent)]
@@ -1279,7 +1342,7 @@ def parse_settings(project: str, values: Mapping[str, str], secret_keys: frozens
     raise SettingsError("\n".join(map(one_line, lines)))
 
 
-_PROVIDER = "azure-native"
+_PROVIDER, _PULUMI = "azure-native", "pulumi"
 # pulumi.com/registry/packages/azure-native/installation-configuration
 _PROVIDER_KEYS = tuple(
     """auxiliaryTenantIds clientCertificatePassword clientCertificatePath clientId clientSecret
@@ -1287,6 +1350,15 @@ _PROVIDER_KEYS = tuple(
     oidcRequestUrl oidcToken oidcTokenFilePath partnerId subscriptionId tenantId useDefaultAzureCredential useMsi
     useOidc""".split()
 )
+
+
+def _of_another_cloud(values: Mapping[str, str]) -> Iterator[str]:
+    environment = values.get(f"{_PROVIDER}:environment", "public")
+    if environment.lower() != "public":
+        yield f"{_PROVIDER}:environment: {environment}: wanted public: regions and private zones are of that cloud"
+    subscription = values.get(f"{_PROVIDER}:subscriptionId")
+    if subscription is not None and not re.fullmatch(SUBSCRIPTION, subscription):
+        yield f"{_PROVIDER}:subscriptionId: {subscription}: wanted {form_of(Settings, ('operators', 0))}"
 
 
 def _misspelt(key: str, project: str, *, located: bool) -> str | None:
@@ -1298,6 +1370,9 @@ def _misspelt(key: str, project: str, *, located: bool) -> str | None:
         located: whether the region is set; if not, `location` in another namespace was meant to set it.
     """
     namespace, _, name = key.partition(":")
+    ours = {str(field.alias) for field in Settings.model_fields.values()}
+    if namespace not in (project, _PULUMI) and name in ours:
+        return f"{key}: unknown namespace; wanted {project}:{name}"
     if namespace == _PROVIDER:
         near = get_close_matches(name, _PROVIDER_KEYS, n=1, cutoff=0.75)
         return f"{key}: unknown key; wanted {_PROVIDER}:{near[0]}" if near and name not in _PROVIDER_KEYS else None

@@ -39,6 +39,8 @@ def _of_combinations(settings: Settings) -> Iterator[str]:
     ledger, needs = settings.ledger, settings.platform.authority
     if needs and ledger.network is None:
         yield "nodes never start without certified names: set ledger.network to the authority that certifies them"
+    if settings.nodes.image is None:
+        yield "nodes never start without the share's mount helper, which only an image has: set nodes.image"
     if needs and list(ledger.roles.values()).count(needs.notary_role) >= settings.identity_count:
         yield "all identities are notaries: none is left for the bank; raise nodes.count, or change ledger.roles"
     asn, connectivity = settings.bank.asn, settings.connectivity

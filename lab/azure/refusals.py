@@ -1177,6 +1177,13 @@ CASES = [
     ),
     # Servers
     Case(
+        rules._zone_tags,
+        "a zone's tag with a space",
+        "it would drop the tags cost centre",
+        broken=lambda w: w.a.make("privatedns:PrivateZone", ZONE, tags={"cost centre": "42"}),
+        legal=lambda w: w.a.make("privatedns:PrivateZone", ZONE, tags={"cost-centre": "42"}),
+    ),
+    Case(
         rules._server,
         "a plain subnet",
         "subnet nodes is not delegated to PostgreSQL",
@@ -1211,6 +1218,17 @@ CASES = [
         broken=lambda w: w.a.change(w.a.database_server, backup={"geoRedundantBackup": "Disabled"}),
         legal=lambda w: w.a.change(
             w.a.database_server, backup={"geoRedundantBackup": "Enabled", "backupRetentionDays": 35}
+        ),
+    ),
+    Case(
+        rules._server_standby,
+        "a standby moved to the server's zone",
+        "the standby is ZoneRedundant; wanted Disabled before SameZone",
+        given=lambda w: w.a.change(w.a.database_server, highAvailability={"mode": "ZoneRedundant"}),
+        broken=lambda w: w.a.change(w.a.database_server, highAvailability={"mode": "SameZone"}),
+        legal=lambda w: (
+            w.a.change(w.a.database_server, highAvailability={"mode": "Disabled"}),
+            w.a.change(w.a.database_server, highAvailability={"mode": "SameZone"}),
         ),
     ),
     Case(

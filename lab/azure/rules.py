@@ -10,8 +10,10 @@ Sources, below learn.microsoft.com/azure:
     DC azure-monitor/vm/data-collection
     EC expressroute/expressroute-howto-coexist-resource-manager
     EG expressroute/expressroute-howto-add-gateway-resource-manager
+    DN azure-resource-manager/management/tag-resources#limitations
     FN storage/files/files-nfs-protocol
     FS storage/files/storage-files-scale-targets
+    HA postgresql/high-availability/concepts-high-availability
     HX virtual-machine-scale-sets/virtual-machine-scale-sets-health-extension
     KK key-vault/keys/about-keys, and about-keys-details below it
     KT key-vault/general/about-keys-secrets-certificates
@@ -686,6 +688,15 @@ def _vault_tags(situation: Situation) -> str | None:
     return f"{count} tags; wanted {_MAX_TAGS_IN_A_VAULT} at most" if count > _MAX_TAGS_IN_A_VAULT else None
 
 
+def _zone_tags(situation: Situation) -> str | None:
+    """DN: a private DNS zone and its links drop, without an error, tags with spaces, special or leading digits."""
+    dropped = [each for each in situation.inputs.get("tags") or {} if not _ZONE_TAG.fullmatch(each)]
+    return f"it would drop the tags {', '.join(dropped)}" if dropped else None
+
+
+_ZONE_TAG = re.compile("[A-Za-z][A-Za-z0-9_-]*")
+
+
 def _secret_size(situation: Situation) -> str | None:
     """SE: a secret has 25 kB at most."""
     size = len(str(situation.inputs["properties"].get("value") or "").encode())
@@ -745,6 +756,15 @@ def _server_backup(situation: Situation) -> str | None:
     if situation.before and place != before:
         return f"geoRedundantBackup is {before} and can't be changed"
     return None
+
+
+def _server_standby(situation: Situation) -> str | None:
+    """HA: a standby must be removed before one in another zone replaces one in the server's zone, or the reverse."""
+    mode, before = (
+        ((each or {}).get("highAvailability") or {}).get("mode") for each in (situation.inputs, situation.before)
+    )
+    both = {mode, before} == {"SameZone", "ZoneRedundant"}
+    return f"the standby is {before}; wanted Disabled before {mode}" if both else None
 
 
 def _server_version(situation: Situation) -> str | None:
@@ -997,7 +1017,14 @@ _RULES: dict[str, tuple[Rule, ...]] = {
         _rollback,
         _trusted_launch,
     ),
-    "dbforpostgresql:Server": (_name_is_free, _server, _server_backup, _server_version, _server_region),
+    "dbforpostgresql:Server": (
+        _name_is_free,
+        _server,
+        _server_backup,
+        _server_standby,
+        _server_version,
+        _server_region,
+    ),
     "keyvault:Key": (_key, _vault_tags),
     "keyvault:Secret": (_vault_tags, _secret_size),
     "keyvault:Vault": (_name_is_free, _vault),
@@ -1013,6 +1040,8 @@ _RULES: dict[str, tuple[Rule, ...]] = {
     "network:VirtualNetwork": (_virtual_network,),
     "network:VirtualNetworkGateway": (_public_addresses, _gateway, _vpn_gateway, _coexistence),
     "network:VirtualNetworkGatewayConnection": (_ends, _far_gateway, _key_and_policy, _room_for_connection),
+    "privatedns:PrivateZone": (_zone_tags,),
+    "privatedns:VirtualNetworkLink": (_zone_tags,),
     "storage:FileShare": (_share,),
     "storage:StorageAccount": (_name_is_free, _redundancy),
 }

@@ -129,8 +129,12 @@ def test_a_peer_that_rejoins_with_an_agreed_key_starts_a_new_count():
             {"database": {"geoRedundantBackup": False}},
             "database.geoRedundantBackup: false: wanted true, as it is live",
         ),
+        (
+            {"keyVault": {"purgeProtection": False}},
+            "keyVault.purgeProtection: false: wanted true, as it is live: Azure never switches it off",
+        ),
     ],
-    ids=["name", "region", "addresses", "legal name", "link key", "signing key", "vault", "backup"],
+    ids=["name", "region", "addresses", "legal name", "link key", "signing key", "vault", "backup", "purging"],
 )
 def test_changes_that_would_break_a_live_member_are_refused(
     live: Mapping[str, Any], changes: dict[str, Any], wanted: str
@@ -138,6 +142,20 @@ def test_changes_that_would_break_a_live_member_are_refused(
     refused = refusal(outputs=live, **{"keyGenerations": GENERATIONS, **changes})
     assert wanted in refused.message, "half of the stack would be replaced, and parts would fail"
     assert refused.registered == ()
+
+
+def test_a_live_servers_standby_moves_only_by_way_of_none():
+    stack = Stack()
+    modes: list[dict[str, Any]] = [{"database": {"highAvailability": mode}} for mode in ("ZoneRedundant", "SameZone")]
+    for before, after in (modes, modes[::-1]):
+        live = stack.up(**before).outputs
+        refused = refusal(outputs=live, size="small", **after)
+        (now,), (was,) = after["database"].values(), before["database"].values()
+        assert f"database.highAvailability: {now}: wanted {was}, as it is live, or first Disabled" in refused.message
+        assert refused.registered == (), "Azure refuses the change, with half of the update done"
+        stack.up(database={"highAvailability": "Disabled"})
+        stack.up(**after)
+        stack = Stack()
 
 
 def test_a_lower_ca_generation_is_refused():

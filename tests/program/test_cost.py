@@ -27,8 +27,7 @@ from docs.generate import COST
 from lab import ROOT
 from lab.azure.plan.planned import Plan, Planned, Source, plan_of
 from lab.azure.stack_file import StackFileError
-from stack.card_file import CARD_OUTPUT
-from stack.previous import PEER_CARDS_OUTPUT
+from stack.card_file import CARD_OUTPUT, PEER_CARDS_OUTPUT
 from stack.settings import TUNNELS_OF_LINK
 from tests import runs
 

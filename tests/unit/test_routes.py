@@ -9,9 +9,9 @@ from uuid import UUID
 
 import pytest
 
-from contract.card import LinkKind, MembershipCard, read_card
+from contract.card import LinkKind, MembershipCard, SeenCard, read_card
 from lab.cards import make_card
-from stack.routes import Findings, RoutesError, compare, main, read_routes
+from stack.routes import Findings, RoutesError, compare, main, routes_of
 
 
 def card(name: str, **changes: Any) -> MembershipCard:
@@ -43,7 +43,7 @@ def learned(network: str, path: str = "", origin: str = "EBgp", source: str = "1
 def found(
     *routes: dict[str, Any], c: MembershipCard = C, links: Mapping[str, LinkKind] = MappingProxyType(IPSEC)
 ) -> Findings:
-    return compare(read_routes(json.dumps({"value": routes})), OWN, [B, c], links)
+    return compare(routes_of({"value": routes}), OWN, [B, c], links)
 
 
 OVER_B = learned("10.3.0.0/20", "64513-64514")
@@ -162,10 +162,15 @@ def test_a_route_outside_of_all_cards_ranges_is_foreign(route: dict[str, Any], s
     assert said in line
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"value": 1}', '{"value": [{"network": "x", "origin": "EBgp"}]}'])
-def test_invalid_lists_of_routes_are_refused(text: str) -> None:
+@pytest.mark.parametrize("document", [None, [], {}, {"value": 1}, {"value": [{"network": "x", "origin": "EBgp"}]}])
+def test_invalid_lists_of_routes_are_refused(document: object) -> None:
     with pytest.raises(RoutesError, match="wanted what `az network vnet-gateway list-learned-routes` prints"):
-        read_routes(text)
+        routes_of(document)
+
+
+def test_a_gateway_without_a_route_proves_nothing() -> None:
+    with pytest.raises(RoutesError, match="no route; wanted those of a gateway"):
+        routes_of({"value": []})
 
 
 def test_the_command_lists_foreign_routes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -198,13 +203,52 @@ def test_the_command_lists_foreign_routes(tmp_path: Path, capsys: pytest.Capture
 
     wrong = {
         "own.json: has no output `member`; wanted what `pulumi stack output --json` prints": card_a,
-        "own.json: output `links`: bank-b: Input should be 'vnet-to-vnet'": kinds | {"links": {"bank-b": "rope"}},
+        "own.json: links.bank-b: Input should be 'vnet-to-vnet'": kinds | {"links": {"bank-b": "rope"}},
         "the signature does not fit": kinds | {"member": card_a | {"addressSpace": "10.1.0.0/17"}},
     }
     for reason, outputs in wrong.items():
-        status, _, error = run(outputs=outputs)
+        status, _, error = run(direct, outputs=outputs)
         assert (status, reason in error) == (65, True), error
     bank_b.write_text(json.dumps(card_b | {"addressSpace": "10.2.0.0/17"}))
-    status, _, error = run(outputs=kinds)
+    status, _, error = run(direct, outputs=kinds)
     assert status == 65, "an unsigned card permits no route"
     assert "the signature does not fit" in error
+
+
+def test_a_card_permits_a_route_only_if_it_is_the_newest_of_a_peer(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def seen(document: dict[str, Any]) -> dict[str, Any]:
+        name = document["name"]
+        return SeenCard.of(read_card(document, name=name, pinned=None, source="a test"), document).to_output()
+
+    known = make_card("bank-b", address_space="10.2.0.0/16", asn=64513, counter=5)
+    outputs = {
+        "member": make_card("bank-a", address_space="10.1.0.0/16", asn=64512),
+        "links": {"bank-b": "ipsec"},
+        "peerCards": {"bank-b": seen(known)},
+    }
+    routes, own, first, second = (tmp_path / f"{name}.json" for name in ("routes", "own", "first", "second"))
+    # As PowerShell's `>` writes it.
+    routes.write_text(json.dumps({"value": [learned("10.2.0.0/16", "64513")]}), encoding="utf-16")
+    own.write_text(json.dumps(outputs))
+
+    def run(*cards: dict[str, Any]) -> str:
+        paths = (first, second)[: len(cards)]
+        for path, each in zip(paths, cards, strict=True):
+            path.write_text(json.dumps(each))
+        status = main([str(each) for each in (routes, own, *paths)])
+        said, error = capsys.readouterr()
+        assert status == (65 if error else 0), f"{said}{error}"
+        return error
+
+    assert run(known) == "", "the peer's own card"
+    other_key = make_card("bank-b", seed=b"x" * 32, address_space="10.2.0.0/16", asn=64513)
+    assert "first.json: signed by the key sha256:" in run(other_key), "anybody can sign a card"
+    older = make_card("bank-b", address_space="10.2.0.0/16", asn=64513, counter=4)
+    assert "first.json: its counter is 4; wanted 5" in run(older), "the peer may have given up that range"
+    stranger = make_card("bank-c", address_space="10.3.0.0/20", asn=64514)
+    assert "second.json: bank-c is in no output `peerCards`; wanted the cards of peers: bank-b" in run(
+        known, stranger
+    )
+    assert "second.json: bank-b's card again; wanted one of each peer" in run(known, known)

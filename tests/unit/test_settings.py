@@ -1,9 +1,10 @@
 """The configuration of one member: accepted values, their consequences, and each mistake."""
 
+import hashlib
 import json
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import copy_context
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -14,9 +15,12 @@ from uuid import UUID
 import pulumi
 import pytest
 import trustme
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509.oid import NameOID
 from pulumi.runtime import set_all_config
 from pulumi.runtime.settings import Settings as RuntimeSettings
 from pulumi.runtime.settings import configure
@@ -54,7 +58,8 @@ CARD_FILE = __file__
 FINGERPRINT = f"sha256:{'5a' * 32}"
 GROUP = "0f3b9c57-8f0e-4f5a-9a55-2f4d1f5f7b61"
 SUBSCRIPTION = "/subscriptions/0b1f6c5e-3d54-4f0e-8a4c-5b7e0c9d2f11"
-IMAGE = f"{SUBSCRIPTION}/resourceGroups/g/providers/Microsoft.Compute/galleries/bank/images/ledger"
+GALLERIES = f"{SUBSCRIPTION}/resourceGroups/g/providers/Microsoft.Compute/galleries"
+IMAGE = f"{GALLERIES}/bank/images/ledger"
 CIRCUIT = f"{SUBSCRIPTION}/resourceGroups/g/providers/Microsoft.Network/expressRouteCircuits/c"
 AUTHORIZATION = "b3c1f6a4-authorization-of-the-circuit"
 CIRCUIT_ALONE = {"connectivity": {"expressRoute": {"circuitId": CIRCUIT}}, EXPRESS_ROUTE_KEY: AUTHORIZATION}
@@ -350,21 +355,21 @@ REJECTIONS = {
             {"tags": {name: "x"}},
             f"tags[{shown}]",
             "x",
-            "wanted a name of 1 to 128 printable characters",
+            "wanted a name of 1 to 128 printable ASCII characters",
         )
         for name, shown in {
             " ": '" "',
             "a ": '"a "',
             "a\u202eb": '"a\\u202eb"',
-            "\N{BANK}" * 65: '"' + "\N{BANK}" * 65 + '"',
+            "Gr\u00f6\u00dfe": '"Gr\u00f6\u00dfe"',
         }.items()
     },
     **{
         f"tag-with-{value!a:.20}": ({"tags": {"owner": value}}, "tags.owner", "", wanted)
         for value, wanted in {
-            "\0": "wanted printable characters",
-            "x ": "wanted printable characters",
-            "\N{BANK}" * 129: "258 characters; wanted 256 at most",
+            "\0": "wanted printable ASCII characters",
+            "x ": "wanted printable ASCII characters",
+            "Z\u00fcrich": "wanted printable ASCII characters",
         }.items()
     },
     "repository-without-a-domain": (
@@ -496,7 +501,7 @@ REJECTIONS = {
         {"tags": {"a/b": "x"}},
         'tags["a/b"]',
         "x",
-        "wanted a name of 1 to 128 printable characters, none of <>%&\\?/",
+        "wanted a name of 1 to 128 printable ASCII characters, none of <>%&\\?/",
     ),
     "tag-reserved": (
         {"tags": {"Microsoft.x": "x"}},
@@ -1201,7 +1206,7 @@ REJECTIONS = {
         "the same as [0].name; wanted each once",
     ),
     "peer-without-a-legal-name": (
-        peer(legalName=None),
+        {"peers": [{"name": "bank-b", "stack": "bank-b/decentralized-trust/prod"}]},
         "peers[0].legalName",
         "not set",
         "not set; wanted that of its bank, agreed out of band",
@@ -1253,7 +1258,7 @@ REJECTIONS = {
         {"applicationNetworks": ["lan"]},
         "applicationNetworks[0]",
         "lan",
-        "wanted an IPv4 network such as 10.20.0.0/16",
+        "wanted a network with its prefix, such as 10.50.0.0/16",
     ),
     "application-network-everyone": (
         {"applicationNetworks": ["10.9.0.0/16", "0.0.0.0/0"]},
@@ -1444,6 +1449,42 @@ REJECTIONS = {
         "[secret]",
         "has white space in it or is empty; wanted the key alone",
     ),
+    "operator-of-zeros": (
+        {"operators": [str(UUID(int=0))]},
+        "operators[0]",
+        str(UUID(int=0)),
+        "nobody's object id; wanted that of a principal in Entra",
+    ),
+    "reader-among-the-operators": (
+        {"operators": [GROUP], "gatewayReaders": [GROUP]},
+        "operators[0]",
+        GROUP,
+        "also in gatewayReaders, which are service principals; wanted a group",
+    ),
+    "application-network-without-its-prefix": (
+        {"applicationNetworks": ["10.50.0.0"]},
+        "applicationNetworks[0]",
+        "10.50.0.0",
+        "wanted a network with its prefix, such as 10.50.0.0/16",
+    ),
+    "image-of-a-gallery-with-a-long-name": (
+        nodes(image={"id": f"{GALLERIES}/{'b' * 81}/images/ledger"}),
+        "nodes.image.id",
+        "",
+        "wanted /subscriptions/ID",
+    ),
+    "image-of-a-gallery-with-an-umlaut": (
+        nodes(image={"id": f"{GALLERIES}/B\u00e4nk/images/ledger"}),
+        "nodes.image.id",
+        "",
+        "wanted /subscriptions/ID",
+    ),
+    "image-named-by-punctuation": (
+        nodes(image={"id": f"{GALLERIES}/bank/images/-.-"}),
+        "nodes.image.id",
+        "",
+        "wanted /subscriptions/ID",
+    ),
     "bank-name-wrong-at-an-authority": (
         {**network(approval="auto"), **bank(name=5)},
         "bank.name",
@@ -1626,7 +1667,11 @@ def test_the_databases_defaults_follow_the_region(
     assert settings.database_sku == sku, "of VM sizes that the region has for PostgreSQL"
 
 
-AUTHORITY: dict[str, Any] = {"ledger": {"roles": {"node-1": "notary"}, "network": {"authority": "bank-a"}}}
+AUTHORITY: dict[str, Any] = {
+    "ledger": {"roles": {"node-1": "notary"}, "network": {"authority": "bank-a"}},
+    **nodes(image={"id": IMAGE}),
+}
+"""A bank that lacks nothing for its nodes to start."""
 
 
 def test_regions_where_the_defaults_work_cause_no_warning() -> None:
@@ -1678,6 +1723,14 @@ def test_settings_that_the_table_of_regions_excludes_cause_a_warning(changed: di
     assert any(expected in each for each in warnings), "the table may be outdated, so it is no refusal"
     assert all(re.search(r"(if Azure refuses|take another|see that|raise)", each) for each in warnings), (
         "the warning says what to do"
+    )
+
+
+@pytest.mark.parametrize(("key", "missing"), [("ledger.network", "ledger"), ("nodes.image", "nodes")])
+def test_what_nodes_never_start_without_is_warned_of(key: str, missing: str) -> None:
+    warnings = list(warnings_of(parsed(**{name: value for name, value in AUTHORITY.items() if name != missing})))
+    assert any("nodes never start without" in each and f"set {key}" in each for each in warnings), (
+        "such a member is deployed without an error, and is of no use"
     )
 
 
@@ -1824,6 +1877,23 @@ def pem(path: Path, count: int = 1) -> str:
     """A PEM file with this number of root certificates."""
     path.write_bytes(b"".join(trustme.CA().cert_pem.bytes() for _ in range(count)))
     return str(path)
+
+
+@pytest.mark.parametrize("days", [(-800, -400), (400, 800)], ids=["expired", "not-yet-valid"])
+def test_a_zone_root_that_no_node_accepts_today_is_refused(tmp_path: Path, days: tuple[int, int]) -> None:
+    file = tmp_path / "root.pem"
+    start, end = (datetime.now(UTC) + timedelta(days=each) for each in days)
+    file.write_bytes(authority_certificate(start, end))
+    (line,) = mistakes(**ledger(network={"zone": {**ZONE, "trustRoot": str(file)}}))
+    assert line.endswith(f"its certificate is valid from {start:%F} to {end:%F}; wanted one that is valid now")
+
+
+def authority_certificate(start: datetime, end: datetime) -> bytes:
+    """A self-signed CA's certificate, as PEM."""
+    key, name = generate_private_key(SECP256R1()), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Root")])
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), start, end)
+    constraints = x509.BasicConstraints(ca=True, path_length=None)
+    return builder.add_extension(constraints, critical=True).sign(key, SHA256()).public_bytes(Encoding.PEM)
 
 
 ZONES_NAME = "OU=Ledger Operations, O=Bank A, L=London, C=GB"
@@ -2032,7 +2102,7 @@ VNET, IPSEC = ["vnet-to-vnet"], ["ipsec"]
 
 
 def linked(kinds: Sequence[str | None]) -> list[dict[str, Any]]:
-    return [stack_peer(f"bank-{index}", link=kind) for index, kind in enumerate(kinds)]
+    return [stack_peer(f"bank-{index}", **({"link": kind} if kind else {})) for index, kind in enumerate(kinds)]
 
 
 @pytest.mark.parametrize(("sku", "most"), BUDGETS)
@@ -2081,7 +2151,7 @@ def test_links_over_express_route_take_no_connections() -> None:
 
 
 def test_keys_of_other_namespaces_are_ignored() -> None:
-    others = {"azure-native:tenantId": "x", "pulumi:tags": "x", "other:size": "huge", "decentralized:size": "huge"}
+    others = {"azure-native:tenantId": "x", "pulumi:tags": "x", "other:colour": "blue"}
     assert parse_settings(PROJECT, {**configuration(), **others}) == parsed(), "they belong to other programs"
 
 
@@ -2207,6 +2277,8 @@ def test_the_root_is_closed_by_default() -> None:
             "decentralised-trust:size: unknown namespace; wanted decentralized-trust:size",
         ),
         ("azur-native:location", "unknown namespace; wanted azure-native:location"),
+        ("bank-x:deletionProtection", "unknown namespace; wanted decentralized-trust:deletionProtection"),
+        ("azure-native:applicationNetworks", "unknown namespace; wanted decentralized-trust:applicationNetworks"),
     ],
 )
 def test_a_misspelt_key_is_not_ignored(key: str, expected: str) -> None:
@@ -2252,6 +2324,73 @@ def test_a_misspelt_key_is_one_mistake(changes: dict[str, Any], said: str) -> No
     assert line == f"{PROJECT}:{said}", "a second line would call the misspelt key missing"
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("environment", "usgovernment", "environment: usgovernment: wanted public"),
+        ("subscriptionId", "my-subscription", "subscriptionId: my-subscription: wanted a GUID such as"),
+    ],
+)
+def test_another_cloud_is_refused(key: str, value: str, said: str) -> None:
+    with pytest.raises(SettingsError) as error:
+        parse_settings(PROJECT, {**configuration(), f"azure-native:{key}": value})
+    assert str(error.value).startswith(f"azure-native:{said}"), "names and regions are those of the public one"
+    same = {"azure-native:environment": "public", "azure-native:subscriptionId": GROUP}
+    assert parse_settings(PROJECT, {**configuration(), **same}) == parsed()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"connectivity": {"vpn": None}}, "connectivity.vpn: null: wanted {sku, ipsecPolicy}, {} for the defaults"),
+        (
+            {"connectivity": {"vpn": None, "expressRoute": {"circuitId": CIRCUIT}}, EXPRESS_ROUTE_KEY: AUTHORIZATION},
+            "connectivity.vpn: null: wanted {sku, ipsecPolicy}, {} for the defaults, or no such key",
+        ),
+        (peer(fingerprint=None), "peers[0].fingerprint: null: wanted sha256: and 64 hex digits, or no such key"),
+        (network(trustRoot=None), "ledger.network.trustRoot: null: wanted sha256: and 64 hex digits, or no such key"),
+        (bank(name=None), "bank.name: null: wanted lower-case letters, digits and single hyphens"),
+        ({"tags": {"owner": None}}, "tags.owner: null: wanted text in quotes, or no such key"),
+        ({"operators": [None]}, "operators[0]: null: wanted a GUID"),
+    ],
+)
+def test_a_null_is_one_mistake(changes: dict[str, Any], said: str) -> None:
+    (line,) = mistakes(ENCRYPTED, **changes)
+    assert line.startswith(f"{PROJECT}:{said}"), "a key without a value looks set: a pin, a gateway"
+
+
+def test_paths_as_keys_are_one_mistake_each() -> None:
+    values = configuration(bank=None, ledger={"network.authority": "bank-a"})
+    values |= {f"{PROJECT}:bank.name": "bank-a", f"{PROJECT}:bank.asn": "64512"}
+    with pytest.raises(SettingsError) as error:
+        parse_settings(PROJECT, values)
+    assert set(str(error.value).splitlines()) == {
+        f"{PROJECT}:{key}: a path as a key; wanted `pulumi config set --path {path}`"
+        for key, path in {
+            '["bank.name"]': "bank.name",
+            '["bank.asn"]': "bank.asn",
+            'ledger["network.authority"]': "ledger.network.authority",
+        }.items()
+    }, "`pulumi config set` without --path writes such keys, and the section looks missing"
+
+
+def test_applications_that_custom_data_does_not_hold_are_refused() -> None:
+    def of(count: int, part: Callable[[int], str]) -> list[dict[str, str]]:
+        return [
+            {
+                "coordinates": ":".join(part(3 * place + each) for each in range(3)),
+                "sha256": hashlib.sha256(str(place).encode()).hexdigest(),
+            }
+            for place in range(count)
+        ]
+
+    usual = of(100, lambda place: f"com.bank.team-{place}")
+    assert len(parsed(**ledger(applications=usual)).ledger.applications) == 100, "names of the usual kind fit"
+    (line,) = mistakes(**ledger(applications=of(60, lambda place: hashlib.sha512(str(place).encode()).hexdigest())))
+    assert line.startswith(f"{PROJECT}:ledger.applications: "), "without the check the run ends in a traceback"
+    assert "bytes of coordinates and hashes, packed; wanted" in line
+
+
 def test_a_section_under_a_misspelt_namespace_is_one_mistake() -> None:
     values = configuration()
     values = {key.replace(f"{PROJECT}:bank", "decentralised-trust:bank"): text for key, text in values.items()}
@@ -2286,7 +2425,7 @@ def test_each_mistake_of_one_value_is_a_line() -> None:
             "ledger.rpcUsers[1].permissions[2]: none: wanted ALL, StartFlow.CLASS, InvokeRpc.METHOD or",
             "operators[1]: " + f"{GROUP}: the same as [0]; wanted each once",
             "operators[2]: " + f"{GROUP}: the same as [0]; wanted each once",
-            'tags["a/b"]: x: wanted a name of 1 to 128 printable characters, none of <>%&\\?/',
+            'tags["a/b"]: x: wanted a name of 1 to 128 printable ASCII characters, none of <>%&\\?/',
             f"tags.c: {'x' * 77}...: 257 characters; wanted 256 at most",
         )
     ), "the second mistake must not appear only after the first is corrected"
