@@ -36,13 +36,13 @@ log = logging.getLogger(__name__)
 
 
 class Agent:
-    """One VM's agent. It holds at most one identity; none if the platform has no software (`resources` is None)."""
+    """One VM's agent. It holds at most one identity."""
 
     def __init__(
         self,
         identities: Sequence[Identity],
         store: LeaseStore,
-        resources: Resources | None,
+        resources: Resources,
         status: Status,
         *,
         clock: Clock | None = None,
@@ -50,7 +50,7 @@ class Agent:
         drain_seconds: float = PLANNED_STOP.drain_seconds,
         timing: LeaseTiming = LEASE,
     ) -> None:
-        self._identities = {identity.name: identity for identity in identities if resources}
+        self._identities = {identity.name: identity for identity in identities}
         self._store, self._resources, self._status = store, resources, status
         self._clock, self._rng = clock or Clock(), rng or random.Random()  # noqa: S311
         self._stopping, self._skip_drain = asyncio.Event(), asyncio.Event()
@@ -58,7 +58,7 @@ class Agent:
         self._avoided: dict[str, float] = {}
         self._timing = timing
         self._lease: Lease | None = None
-        self._prerequisites = Prerequisites(resources.prerequisites if resources else (), self._clock.now)
+        self._prerequisites = Prerequisites(resources.prerequisites, self._clock.now)
         self._changed = asyncio.Event()
         """Set when the agent acquires or releases an identity, and when the set of free identities changes."""
         self._free: frozenset[str] = frozenset()
@@ -103,7 +103,7 @@ class Agent:
                     await self._hold(lease)
                     self._changed.set()
             self._status.state = State.STOPPING
-        if self._resources and self._resources.presence:
+        if self._resources.presence:
             with suppress(Exception):
                 await self._resources.presence.withdraw()
 
@@ -173,7 +173,6 @@ class Agent:
     async def _hold(self, lease: Lease) -> None:
         status = self._status
         status.state, status.identity, status.epoch = State.HOLDING, lease.identity, lease.epoch
-        assert self._resources  # noqa: S101
         node = Node(self._resources, self._identities[lease.identity], lease, status, self._rng)
         async with _task(self._keep_lease(lease, node)) as keeping, _task(self._follow()):
             drain_seconds = 0.0
@@ -222,7 +221,7 @@ class Agent:
             return done.pop().result()
 
     async def _follow(self) -> None:
-        if self._resources and self._resources.network:
+        if self._resources.network:
             await self._resources.network.follow()
 
     async def _watch_prerequisites(self) -> str:
@@ -242,7 +241,7 @@ class Agent:
 
     async def _keep_announcing(self) -> None:
         """Announce to the other VMs whether this VM is healthy, and count them. Never returns nor raises."""
-        if not (self._resources and (presence := self._resources.presence)):
+        if not (presence := self._resources.presence):
             return
         status = self._status
         announced: bool | None = None
@@ -280,7 +279,7 @@ class Agent:
 
     async def _others(self) -> OtherVms:
         """The healthy VMs; none if they can't be listed."""
-        if not (self._resources and self._resources.presence):
+        if not self._resources.presence:
             return OtherVms()
         try:
             return await self._resources.presence.others()

@@ -15,7 +15,7 @@ from psycopg import AsyncConnection, errors, sql
 from typing_extensions import override
 
 from agent.resources import DatabaseFence
-from host.database import ALIVE
+from host.database import ALIVE, secured
 from host.errors import DamagedError, NewerEpochError, ResourceError, SupersededError, UnavailableError
 from host.faults import unexpected
 from ledger.software import DatabaseAccess
@@ -247,11 +247,6 @@ class PostgresFence(DatabaseFence):
 
     @asynccontextmanager
     async def _session(self, name: str, user: str, password: str) -> AsyncIterator[AsyncConnection[Any]]:
-        secure: dict[str, Any] = (
-            {"sslmode": "verify-full", "sslrootcert": str(self.root_certificates)}
-            if self.root_certificates
-            else {"sslmode": "prefer"}
-        )
         try:
             async with await _Connection.connect(
                 host=self.host,
@@ -265,7 +260,7 @@ class PostgresFence(DatabaseFence):
                 application_name="ledger-agent",
                 # Not the node's functions.
                 options=f"-c search_path=pg_catalog -c statement_timeout={_FENCE_SECONDS}s",
-                **secure,
+                **secured(self.root_certificates),
             ) as connection:
                 yield connection
         except ResourceError:

@@ -202,13 +202,7 @@ def software_context(
 
 
 def load_software(platform: Platform, context: SoftwareContext) -> Software:
-    """The software that runs a node of the platform, loaded by its name in the platform's data.
-
-    Raises:
-        ValueError: the platform has no software.
-    """
-    if platform.software is None:
-        raise ValueError(f"platform {platform.name} has no software; wanted one that runs its nodes")
+    """The software that runs a node of the platform, loaded by its name in the platform's data."""
     software: Software = pkgutil.resolve_name(platform.software)(context)
     return software
 
@@ -272,39 +266,37 @@ async def run(configuration: AgentConfiguration, cloud: Cloud) -> None:
     )
     documents, vault = BlobDocuments(cloud.documents), BankVault(cloud.secrets)
     network = exchange(configuration, platform, nodes, documents, vault)
-    resources = None
-    if platform.software:
-        context = software_context(configuration, documents, vault, cloud.listen)
-        software = load_software(platform, replace(context, tool_user=TOOL.number) if cloud.users else context)
-        database = (
-            PostgresFence(server.host, server.port, cloud.administrator, server.root_certificates) if server else None
-        )
-        share_calls, disk_calls = BoundedCalls("share"), BoundedCalls("disk")
-        presence = BlobPresence(cloud.leases, cloud.vm)
-        resources = Resources(
-            software=software,
-            share=cloud.share,
-            vault=KeyVaultKeys(cloud.keys),
-            disk=cloud.disk,
-            launch=launch,
-            database=database,
-            network=network,
-            document=platform.network_document,
-            intervals=cloud.intervals,
+    context = software_context(configuration, documents, vault, cloud.listen)
+    software = load_software(platform, replace(context, tool_user=TOOL.number) if cloud.users else context)
+    database = (
+        PostgresFence(server.host, server.port, cloud.administrator, server.root_certificates) if server else None
+    )
+    share_calls, disk_calls = BoundedCalls("share"), BoundedCalls("disk")
+    presence = BlobPresence(cloud.leases, cloud.vm)
+    resources = Resources(
+        software=software,
+        share=cloud.share,
+        vault=KeyVaultKeys(cloud.keys),
+        disk=cloud.disk,
+        launch=launch,
+        database=database,
+        network=network,
+        document=platform.network_document,
+        intervals=cloud.intervals,
+        share_calls=share_calls,
+        disk_calls=disk_calls,
+        prerequisites=prerequisites(
+            cloud,
             share_calls=share_calls,
             disk_calls=disk_calls,
-            prerequisites=prerequisites(
-                cloud,
-                share_calls=share_calls,
-                disk_calls=disk_calls,
-                presence=presence,
-                software=software,
-                vault=vault,
-                database=database,
-            ),
             presence=presence,
-            users=cloud.users,
-        )
+            software=software,
+            vault=vault,
+            database=database,
+        ),
+        presence=presence,
+        users=cloud.users,
+    )
     agent = Agent(nodes, BlobLeases(cloud.leases), resources, status)
     if cloud.telemetry:
         cloud.telemetry(status)

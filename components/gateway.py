@@ -10,6 +10,9 @@ from components.collected import GATEWAY_LOGS
 from components.diagnostics import send_logs
 from components.inputs import GATEWAY_TIMEOUTS, Placement, Safeguards
 
+INSTANCES = ("first", "second")
+"""The two instances of an active-active VPN gateway, in the order of the card."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class GatewayArgs:

@@ -112,6 +112,7 @@ class MemberNetwork(ComponentResource):
         self.register_outputs(
             {
                 "network_id": self.network_id,
+                "network_name": self.network_name,
                 "nat_gateway_id": self.nat_gateway_id,
                 "nat_address_id": self.nat_address_id,
                 "nodes_subnet_id": self.nodes_subnet_id,
@@ -119,6 +120,7 @@ class MemberNetwork(ComponentResource):
                 "database_subnet_id": self.database_subnet_id,
                 "authority_subnet_id": self.authority_subnet_id,
                 "gateway_subnet_id": self.gateway_subnet_id,
+                "zone_ids": {zone.value: zone_id for zone, zone_id in self.zone_ids.items()},
             }
         )
 

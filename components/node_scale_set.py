@@ -9,6 +9,7 @@ from pulumi_azure_native import compute, network
 
 from components.inputs import Placement
 from contract.listeners import PROBE_FAILURES, PROBE_SECONDS, Listener, ProbeProtocol
+from contract.ports import HEALTH_PATH, HEALTH_PORT
 from contract.timing import PLANNED_STOP
 
 _FRONTEND, _BACKENDS = "frontend", "nodes"
@@ -26,21 +27,9 @@ MODEL_TAG = "nodeModel"
 
 
 @dataclass(frozen=True, kw_only=True)
-class HealthArgs:
-    """The health endpoint of a VM."""
-
-    port: int
-    """Required. TCP port on the VM."""
-    path: str
-    """Required. Path of the HTTP request."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class VmArgs:
     """Inputs that all VMs of a member share."""
 
-    health: HealthArgs
-    """Required. The VMs' health endpoint."""
     ssh_public_key: str
     """Required. SSH public key of the administrator; there is no password, and no NSG rule allows SSH."""
     image_id: str | None = None
@@ -90,8 +79,6 @@ class NodeScaleSetArgs:
 class NodeScaleSet(ComponentResource):
     """A Flexible scale set over all zones. The load balancer sends a port's connections to VMs that listen on it."""
 
-    scale_set_id: Output[str]
-    """Resource id of the scale set."""
     load_balancer_id: Output[str]
     """Resource id of the load balancer."""
 
@@ -99,10 +86,9 @@ class NodeScaleSet(ComponentResource):
         super().__init__("decentralized-trust:azure:NodeScaleSet", name, None, opts)
         self._name, self._args = name, args
         balancer = self._load_balancer()
-        scale_set = self._scale_set(balancer)
+        self._scale_set(balancer)
         self.load_balancer_id = balancer.id
-        self.scale_set_id = scale_set.id
-        self.register_outputs({"scale_set_id": self.scale_set_id, "load_balancer_id": self.load_balancer_id})
+        self.register_outputs({"load_balancer_id": self.load_balancer_id})
 
     def _load_balancer(self) -> network.LoadBalancer:
         args = self._args
@@ -271,8 +257,8 @@ class NodeScaleSet(ComponentResource):
                 enable_automatic_upgrade=True,
                 settings={
                     "protocol": "http",
-                    "port": args.vms.health.port,
-                    "requestPath": args.vms.health.path,
+                    "port": HEALTH_PORT,
+                    "requestPath": HEALTH_PATH,
                     "intervalInSeconds": PROBE_SECONDS,
                     "numberOfProbes": 3,
                     # Seconds without an answer before a new VM is unhealthy: packages are installed first.

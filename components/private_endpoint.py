@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pulumi import ComponentResource, Input, Output, ResourceOptions
+from pulumi import ComponentResource, Input, ResourceOptions
 from pulumi_azure_native import network
 
 from components.inputs import Placement
@@ -26,9 +26,6 @@ class PrivateEndpointArgs:
 
 class PrivateEndpoint(ComponentResource):
     """Makes one service reachable by a private address; its public access stays off."""
-
-    endpoint_id: Output[str]
-    """Resource id of the endpoint."""
 
     def __init__(self, name: str, args: PrivateEndpointArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("decentralized-trust:azure:PrivateEndpoint", name, None, opts)
@@ -56,5 +53,4 @@ class PrivateEndpoint(ComponentResource):
             # An endpoint has one group, with a fixed name.
             opts=ResourceOptions(parent=self, delete_before_replace=True),
         )
-        self.endpoint_id = endpoint.id
-        self.register_outputs({"endpoint_id": self.endpoint_id})
+        self.register_outputs({})

@@ -153,7 +153,14 @@ class ClosedVault(ComponentResource):
         self.secret_ids = {secret: made.id for secret, made in secrets.items()}
         in_time = [made for secret, made in secrets.items() if not texts[secret].late]
         self.parts = [self._vault, access, *assignments, *keys.values(), *cards.values(), *in_time]
-        self.register_outputs({"vault_id": self.vault_id, "vault_uri": self.vault_uri})
+        self.register_outputs(
+            {
+                "vault_id": self.vault_id,
+                "vault_uri": self.vault_uri,
+                "secret_ids": {secret.value: secret_id for secret, secret_id in self.secret_ids.items()},
+                "key_ids": self.key_ids,
+            }
+        )
 
     def _closed_vault(self) -> keyvault.Vault:
         args = self._args

@@ -8,11 +8,9 @@ from pulumi import ComponentResource, Output, ResourceOptions
 from pulumi.runtime import is_dry_run
 from pulumi_azure_native import network
 
-from components.gateway import GatewayArgs, gateway_options, ip_configuration, maintain_and_log
+from components.gateway import INSTANCES, GatewayArgs, gateway_options, ip_configuration, maintain_and_log
 from components.public_ip import public_ip
 from components.roles import BuiltInRole, grant
-
-_INSTANCES = ("first", "second")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +34,8 @@ class VpnGateway(ComponentResource):
 
     gateway_id: Output[str]
     """Resource id of the gateway."""
-    address_ids: list[Output[str]]
-    """Resource ids of both instances' public addresses."""
+    address_ids: dict[str, Output[str]]
+    """Resource ids of the public addresses, by instance."""
     instances: Output[list[dict[str, str]]]
     """`publicIp` and `bgpPeeringIp` of both instances, as the membership card states them."""
 
@@ -52,7 +50,7 @@ class VpnGateway(ComponentResource):
                 protect=args.safeguards.deletion_protection,
                 parent=self,
             )
-            for instance in _INSTANCES
+            for instance in INSTANCES
         }
         gateway = network.VirtualNetworkGateway(
             f"{name}-gateway",
@@ -86,17 +84,19 @@ class VpnGateway(ComponentResource):
             )
         maintain_and_log(f"{name}-gateway", gateway, args, parent=self)
         self.gateway_id = gateway.id
-        self.address_ids = [address.id for address in addresses.values()]
+        self.address_ids = {instance: address.id for instance, address in addresses.items()}
         self.instances = _instances(gateway)
-        self.register_outputs({"gateway_id": self.gateway_id})
+        self.register_outputs(
+            {"gateway_id": self.gateway_id, "address_ids": self.address_ids, "instances": self.instances}
+        )
 
 
 def _instances(gateway: network.VirtualNetworkGateway) -> Output[list[dict[str, str]]]:
     def read(gateway_id: str, settings: network.outputs.BgpSettingsResponse) -> list[dict[str, str]]:
         addresses = settings.bgp_peering_addresses or []
         # In a preview of changed settings, the addresses that Azure adds may be missing.
-        if len(addresses) != len(_INSTANCES) and not is_dry_run():
-            raise ValueError(f"{gateway_id}: {len(addresses)} BGP addresses; wanted {len(_INSTANCES)}: active-active")
+        if len(addresses) != len(INSTANCES) and not is_dry_run():
+            raise ValueError(f"{gateway_id}: {len(addresses)} BGP addresses; wanted {len(INSTANCES)}: active-active")
         # An instance's tunnel address is its public one. Sorted, so that the card does not depend on Azure's order.
         return sorted(
             (

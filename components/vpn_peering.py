@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pulumi import ComponentResource, Input, Output, ResourceOptions
 from pulumi_azure_native import network
 
+from components.gateway import INSTANCES
 from components.inputs import GATEWAY_TIMEOUTS, Placement
 from contract.card import Gateway, IpsecPolicy, LinkKind
 
 _DEAD_PEER_SECONDS = 45
-_INSTANCES = ("first", "second")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ class VpnPeering(ComponentResource):
         if args.kind is LinkKind.VNET_TO_VNET:
             connections = {"gateway": self._to_gateway()}
         else:
-            connections = {role: self._to_instance(role, place) for place, role in enumerate(_INSTANCES)}
+            connections = {role: self._to_instance(role, place) for place, role in enumerate(INSTANCES)}
         self.connection_ids = {end: connection.id for end, connection in connections.items()}
         self.register_outputs({"connection_ids": self.connection_ids})
 

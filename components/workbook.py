@@ -123,8 +123,8 @@ class Workbook(ComponentResource):
     def __init__(self, name: str, args: WorkbookArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("decentralized-trust:azure:Workbook", name, None, opts)
         child = ResourceOptions(parent=self)
-        known: Output[list[Any]] = Output.all(
-            args.workspace_id, args.resource_group_id, *(Output.all(*ids) for ids in args.services.values())
+        known = Output.all(
+            workspace_id=args.workspace_id, resource_group_id=args.resource_group_id, services=dict(args.services)
         )
         book = applicationinsights.Workbook(
             f"{name}-book",
@@ -136,14 +136,7 @@ class Workbook(ComponentResource):
             category="workbook",
             kind=applicationinsights.WorkbookSharedTypeKind.SHARED,
             source_id=args.workspace_id,
-            serialized_data=known.apply(
-                lambda ids: serialized(
-                    args,
-                    workspace_id=ids[0],
-                    resource_group_id=ids[1],
-                    services=dict(zip(args.services, ids[2:], strict=True)),
-                )
-            ),
+            serialized_data=known.apply(lambda ids: serialized(args, **ids)),
             tags=args.placement.tags,
             opts=child,
         )

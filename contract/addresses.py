@@ -1,7 +1,7 @@
 """Carves a member's address space into its subnets. Pure arithmetic: no CIDR is typed twice."""
 
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, ip_network
+from ipaddress import IPv4Address, IPv4Network
 
 LARGEST_PREFIX = 16
 """Shortest prefix of an address space: a /16, 65,536 addresses."""
@@ -10,7 +10,7 @@ SMALLEST_PREFIX = 22
 
 PRIVATE_BLOCKS = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")
 """RFC 1918: every member's address space lies inside one of them."""
-_PRIVATE = tuple(ip_network(block) for block in PRIVATE_BLOCKS)
+_PRIVATE = tuple(IPv4Network(block) for block in PRIVATE_BLOCKS)
 NOT_PUBLIC = (
     # IANA's registry of special-purpose addresses; link-local has Azure's metadata service.
     *("0.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "192.0.0.0/24", "198.18.0.0/15", "224.0.0.0/3"),
@@ -51,7 +51,7 @@ class AddressPlan:
 
 def is_private(network: IPv4Network) -> bool:
     """Whether the whole network lies in one of the private ranges of RFC 1918."""
-    return any(network.subnet_of(block) for block in _PRIVATE if isinstance(block, IPv4Network))
+    return any(network.subnet_of(block) for block in _PRIVATE)
 
 
 def is_public(address: IPv4Address) -> bool:

@@ -138,6 +138,14 @@ def canonical_name(text: str) -> str:
     return str(LegalName.parse(text))
 
 
+def canonical_if_x500(text: str) -> str:
+    """The canonical spelling of an X.500 name; another platform's name is returned as it is."""
+    try:
+        return canonical_name(text)
+    except ValueError:
+        return text
+
+
 def name_key(text: str) -> str:
     """Comparison key of a name: the same for all its spellings. Other platforms' names need not be X.500."""
     try:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import combinations
-from pathlib import PurePosixPath
 
 from contract.key_document import MAX_SECRET_BYTES, KeyDocument
 from contract.listeners import Audience, Listener
@@ -65,31 +64,6 @@ class Port:
         return f"{self.scope} port {self.name} ({numbers[0]}{f' to {numbers[-1]}' if len(numbers) > 1 else ''})"
 
 
-class Durability(StrEnum):
-    """How a state path survives the replacement of a VM."""
-
-    MUST = "must"
-    """Data that nobody else has: stored on the share."""
-    WANTED = "wanted"
-    """Data that the node gets again, for example from its peers, after a delay: stored on the share."""
-    REBUILT = "rebuilt"
-    """Rewritten at each start: stored on the VM's disk."""
-
-
-@dataclass(frozen=True)
-class StatePath:
-    """A file or folder of a node's state."""
-
-    path: str
-    """Relative to the node's folder; the last part may be a glob pattern."""
-    durability: Durability
-
-    def __post_init__(self) -> None:
-        path = PurePosixPath(self.path)
-        if path.is_absolute() or ".." in path.parts or not path.name:
-            raise ValueError(f"state path {self.path!r}; wanted one inside the node's folder")
-
-
 @dataclass(frozen=True)
 class SecretBlob:
     """One key or password of an identity: a part of its secret in the vault, and a file of this name at the node."""
@@ -107,18 +81,16 @@ class SecretBlob:
 
 @dataclass(frozen=True)
 class Role:
-    """A kind of identity: the ports, state and secrets of its node."""
+    """A kind of identity: the ports and secrets of its node."""
 
     name: str
     ports: tuple[Port, ...]
-    state: tuple[StatePath, ...] = ()
     secrets: tuple[SecretBlob, ...] = ()
 
     def __post_init__(self) -> None:
         for what, names in (
             ("own port", [port.name for port in self.ports if port.scope is not Scope.SHARED]),
             ("shared port", [port.name for port in self.ports if port.scope is Scope.SHARED]),
-            ("state path", [each.path for each in self.state]),
             ("secret blob", [each.name for each in self.secrets]),
         ):
             if twice := _twice(names):
@@ -172,11 +144,10 @@ class NetworkDocument:
 
     name: str
     """File name that a node expects."""
-    algorithm: str = "sha256"
 
     def fingerprint(self, content: bytes) -> str:
         """The hash as configuration pins it: `sha256:` and its hex digits, over the whole file."""
-        return f"{self.algorithm}:{hashlib.new(self.algorithm, content).hexdigest()}"
+        return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 class Counted(StrEnum):
@@ -206,7 +177,7 @@ class AuthorityNeeds:
     """Listeners of its VMs for peers; the first serves its URL, the last its revocation lists."""
     issuing_key: str
     """The one of `keys` that certifies names; each further generation of it is an additional key."""
-    notary_role: str = "notary"
+    notary_role: str
     """Role whose identities the network document names as notaries."""
 
     def keys_of(self, generation: int) -> tuple[str, ...]:
@@ -240,9 +211,8 @@ class Platform:
     """The legal name of one identity, from the bank's legal name and the identity's name."""
     bank_of: Callable[[str], str]
     """The bank's legal name, from that of one of its nodes; raises ValueError with what was wanted."""
-    software: str | None = None
-    """`MODULE:CLASS` that runs a node, made with a `ledger.software.SoftwareContext`; loaded on VMs alone. None:
-    not written yet, so VMs run no node process."""
+    software: str
+    """`MODULE:CLASS` that runs a node, made with a `ledger.software.SoftwareContext`; loaded on VMs alone."""
     install: str | None = None
     """`MODULE:FUNCTION` that fetches, verifies and unpacks an `Installation`; None if packages suffice."""
     authority: AuthorityNeeds | None = None

@@ -7,7 +7,7 @@ import inspect
 import json
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from enum import Enum, StrEnum
@@ -49,7 +49,7 @@ from lab import ROOT
 from lab.azure import rules
 from lab.azure.program import PEERS_KEY, Run
 from lab.azure.refusals import CASES, Case
-from lab.azure.stacks import EXAMPLES, plan_stack
+from lab.azure.stacks import EXAMPLES, plan_alone
 from lab.bank_of_three import EXAMPLE
 from ledger.corda import CORDA
 from ledger.corda.authority.register import RequestRecord
@@ -520,20 +520,36 @@ def documents(sample: Run, sizes: Sequence[Bill]) -> dict[Path, str]:
         StaleError: a document or Pulumi.yaml has no place for generated content.
     """
     return {
-        CONFIGURATION: _configuration(CONFIGURATION.read_text(encoding="utf-8"), sizes),
-        OUTPUTS_PAGE: _outputs(OUTPUTS_PAGE.read_text(encoding="utf-8")),
-        COMPATIBILITY: with_blocks(
-            COMPATIBILITY.read_text(encoding="utf-8"), COMPATIBILITY, {"versions": versions_table()}
-        ),
+        **{path: with_blocks(path.read_text(encoding="utf-8"), path, each) for path, each in blocks(sizes).items()},
         PROJECT_FILE: _project(PROJECT_FILE.read_text(encoding="utf-8")),
         SCHEMA: json.dumps(card_schema(), indent=2) + "\n",
         SAMPLE_CARD: json.dumps(sample.outputs[CARD_OUTPUT], indent=2, sort_keys=True) + "\n",
         CHECKLIST: render(),
         ALERTS: alerts_page(),
-        NETWORK: _network(NETWORK.read_text(encoding="utf-8")),
-        COST: _cost(COST.read_text(encoding="utf-8"), sizes),
-        MONITORING: _monitoring(MONITORING.read_text(encoding="utf-8")),
-        LAB_README: _lab_readme(LAB_README.read_text(encoding="utf-8")),
+    }
+
+
+def blocks(sizes: Sequence[Bill]) -> dict[Path, dict[str, str]]:
+    """The generated blocks, by document and name."""
+    statement = Statement(read_price_list(), sizes)
+    return {
+        CONFIGURATION: {
+            "configuration": configuration_table(),
+            "sizes": sizes_table(),
+            "cost": _console("make cost", as_text(statement, meters=False)),
+        },
+        OUTPUTS_PAGE: {"outputs": outputs_table()},
+        COMPATIBILITY: {"versions": versions_table()},
+        NETWORK: {"subnets": subnets_table(), "flows": flows_table()},
+        COST: {
+            "sizes": _console("make cost", as_text(statement)),
+            "complete": complete_regions(sizes) + "\n",
+            "unverified": unverified_table(),
+            "free": table(("Type", "Why it is free"), [(f"`{name}`", why) for name, why in sorted(FREE.items())]),
+            "usage": usage_table(),
+        },
+        MONITORING: {"shown": shown_table(), "collected": collected_table(), "volumes": volumes_table()},
+        LAB_README: {"rules": rules_table(CASES)},
     }
 
 
@@ -542,24 +558,14 @@ def stale(wanted: Mapping[Path, str]) -> list[Path]:
     return [path for path, text in wanted.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
 
 
-def wrong_pin(card: Mapping[str, Any], stack_file: Path = SAMPLE_PIN) -> str | None:
-    """The mistake in the fingerprint that a stack file pins for the sample card; None if it is right."""
+def wrong_pin(card: Mapping[str, Any]) -> str | None:
+    """The mistake in the fingerprint that `SAMPLE_PIN` pins for the sample card; None if it is right."""
     actual = fingerprint(str(card["signingKey"]))
-    configuration = yaml.safe_load(stack_file.read_text(encoding="utf-8"))["config"]
+    configuration = yaml.safe_load(SAMPLE_PIN.read_text(encoding="utf-8"))["config"]
     pinned = [peer.get("fingerprint") for peer in configuration[PEERS_KEY] if peer["name"] == card["name"]]
     if pinned == [actual]:
         return None
-    return f"{stack_file.name}: the peer {card['name']} has fingerprint {pinned}; wanted {actual}"
-
-
-def plan_sample() -> Run:
-    """The run from which the sample card and the outputs are taken."""
-    return plan_stack(SAMPLE_STACK, with_peers=False)
-
-
-def bill_sizes() -> list[Bill]:
-    """The bills of the three sizes."""
-    return list(bills_of_sizes(Terms(read_price_list(), Usage())))
+    return f"{SAMPLE_PIN.name}: the peer {card['name']} has fingerprint {pinned}; wanted {actual}"
 
 
 def generate(*, check: bool = False) -> list[str]:
@@ -571,8 +577,8 @@ def generate(*, check: bool = False) -> list[str]:
     Returns:
         One line for each document that was stale, or that must be changed by hand.
     """
-    sample = plan_sample()
-    wanted = documents(sample, bill_sizes())
+    sample = plan_alone(SAMPLE_STACK)
+    wanted = documents(sample, bills_of_sizes(Terms(read_price_list(), Usage())))
     paths = stale(wanted)
     if not check:
         for path in paths:
@@ -583,47 +589,8 @@ def generate(*, check: bool = False) -> list[str]:
     return [*lines, pin] if pin else lines
 
 
-def _configuration(text: str, sizes: Sequence[Bill]) -> str:
-    components = as_text(Statement(read_price_list(), sizes), meters=False)
-    tables = {
-        "configuration": configuration_table(),
-        "sizes": sizes_table(),
-        "cost": _console("make cost", components.splitlines()),
-    }
-    return with_blocks(text, CONFIGURATION, tables)
-
-
-def _outputs(text: str) -> str:
-    return with_blocks(text, OUTPUTS_PAGE, {"outputs": outputs_table()})
-
-
-def _monitoring(text: str) -> str:
-    tables = {"shown": shown_table(), "collected": collected_table(), "volumes": volumes_table()}
-    return with_blocks(text, MONITORING, tables)
-
-
-def _lab_readme(text: str) -> str:
-    return with_blocks(text, LAB_README, {"rules": rules_table(CASES)})
-
-
-def _network(text: str) -> str:
-    return with_blocks(text, NETWORK, {"subnets": subnets_table(), "flows": flows_table()})
-
-
-def _cost(text: str, sizes: Sequence[Bill]) -> str:
-    report = as_text(Statement(read_price_list(), sizes))
-    tables = {
-        "sizes": _console("make cost", report.splitlines()),
-        "complete": complete_regions(sizes) + "\n",
-        "unverified": unverified_table(),
-        "free": table(("Type", "Why it is free"), [(f"`{name}`", why) for name, why in sorted(FREE.items())]),
-        "usage": usage_table(),
-    }
-    return with_blocks(text, COST, tables)
-
-
-def _console(command: str, lines: Iterable[str]) -> str:
-    return "".join(f"{line}\n" for line in ("```console", f"$ {command}", *lines, "```"))
+def _console(command: str, printed: str) -> str:
+    return f"```console\n$ {command}\n{printed}```\n"
 
 
 def complete_regions(sizes: Sequence[Bill]) -> str:

@@ -1,5 +1,6 @@
 """Options by which every connection to PostgreSQL detects that the server, or the path to it, is silently gone."""
 
+from pathlib import Path
 from typing import Any
 
 ALIVE: dict[str, Any] = {
@@ -9,3 +10,12 @@ ALIVE: dict[str, Any] = {
     "tcp_user_timeout": 20_000,
 }
 """Options of libpq: detection takes some 20 s, as in a server's failover; by default it takes hours."""
+
+
+def secured(root_certificates: Path | None) -> dict[str, Any]:
+    """libpq's and JDBC's options of TLS; without trust roots, in tests only, there is none."""
+    return (
+        {"sslmode": "verify-full", "sslrootcert": str(root_certificates)}
+        if root_certificates
+        else {"sslmode": "disable"}
+    )

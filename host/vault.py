@@ -117,10 +117,8 @@ class BankVault:
             UnavailableError: the list of peers could never be read, or does not exist yet.
             SecretDamagedError: the secret is no such list.
         """
-        text = await self._read(VaultSecret.PEERS)
-        if text is None:
-            # An empty list would make nodes remove their peers.
-            raise UnavailableError(f"{self._named(VaultSecret.PEERS)} is not there yet")
+        # An empty list would make nodes remove their peers.
+        text = await self._there(VaultSecret.PEERS)
         names = self._parse(VaultSecret.PEERS, TypeAdapter(dict[str, str]), text)
         cards: dict[str, Card] = {}
         for name, secret in names.items():
@@ -147,9 +145,7 @@ class BankVault:
             UnavailableError: the vault does not answer, or the secret does not exist yet.
             SecretDamagedError: the secret is no such key.
         """
-        text = await self._read(VaultSecret.ENROLMENT_KEY)
-        if text is None:
-            raise UnavailableError(f"{self._named(VaultSecret.ENROLMENT_KEY)} is not there yet")
+        text = await self._there(VaultSecret.ENROLMENT_KEY)
         return parse_enrolment_key(text, self._named(VaultSecret.ENROLMENT_KEY))
 
     async def rpc_users(self) -> Sequence[RpcAccount]:
@@ -163,14 +159,18 @@ class BankVault:
         return () if text is None else self._parse(VaultSecret.RPC_USERS, TypeAdapter(tuple[RpcAccount, ...]), text)
 
     async def _card(self, name: str, secret: str) -> Card:
-        text = await self._read(secret)
-        if text is None:
-            raise UnavailableError(f"{self._named(secret)} is not there yet")
+        text = await self._there(secret)
         card = self._parse(secret, TypeAdapter(_Card), text)
         if card.name != name:
             raise SecretDamagedError(f"{self._named(secret)} is the card of {card.name!r}; wanted that of {name}")
         addresses = {node.legal_name: node.p2p_address for node in card.nodes}
         return Card(name, addresses, card.network_info_url, card.address_space, text.encode())
+
+    async def _there(self, secret: str) -> str:
+        """As `_read`. Raises UnavailableError: the vault has no such secret yet."""
+        if (text := await self._read(secret)) is None:
+            raise UnavailableError(f"{self._named(secret)} is not there yet")
+        return text
 
     async def _read(self, secret: str) -> str | None:
         """A secret's value, cached for `poll_seconds`, and longer while the vault does not answer."""

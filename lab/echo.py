@@ -27,14 +27,12 @@ from contract.metrics import Figure
 from contract.platform import (
     P2P,
     Counted,
-    Durability,
     NetworkDocument,
     Platform,
     Port,
     Role,
     Scope,
     SecretBlob,
-    StatePath,
 )
 from host.status import Readiness
 from ledger.software import (
@@ -342,11 +340,6 @@ def _check_legal_name(text: str) -> str:
 
 
 _ECHO_PORTS = (Port(P2P, 20000, frozenset(Audience)), Port("control", 20100, scope=Scope.LOCAL))
-_ECHO_STATE = (
-    StatePath(JOURNAL, Durability.MUST),
-    StatePath(_MEMBERS, Durability.WANTED),
-    StatePath(_CONFIGURATION, Durability.REBUILT),
-)
 _ECHO_SECRETS = (SecretBlob("key", 32), SecretBlob("password", 32))
 
 ECHO = Platform(
@@ -357,10 +350,9 @@ ECHO = Platform(
         Role(
             "echo",
             (*_ECHO_PORTS, Port("any", 20200, frozenset({Audience.APPLICATIONS}), Scope.SHARED)),
-            _ECHO_STATE,
             _ECHO_SECRETS,
         ),
-        Role("witness", (*_ECHO_PORTS, Port("sidecar", 20300, scope=Scope.LOCAL)), _ECHO_STATE, _ECHO_SECRETS),
+        Role("witness", (*_ECHO_PORTS, Port("sidecar", 20300, scope=Scope.LOCAL)), _ECHO_SECRETS),
     ),
     database=None,
     network_document=NetworkDocument("echo-network"),

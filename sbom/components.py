@@ -54,12 +54,12 @@ def _python() -> Iterator[Component]:
 def _java() -> Iterator[Component]:
     for path in sorted(Path(__file__).parent.glob("*.json")):
         content = json.loads(path.read_text(encoding="utf-8"))
-        yield _artifact(content["coordinates"], content["sha256"], "Corda nodes")
+        yield _artifact(content["coordinates"], content["sha256"])
         for each in content["contains"]:
             yield Component(PackageURL.from_string(each["purl"]), content["coordinates"], (each["sha256"],))
-    yield _artifact(DRIVER.coordinates, DRIVER.sha256, "Corda nodes")
+    yield _artifact(DRIVER.coordinates, DRIVER.sha256)
 
 
-def _artifact(coordinates: str, sha256: str, used_by: str) -> Component:
+def _artifact(coordinates: str, sha256: str) -> Component:
     group, name, version = coordinates.split(":")
-    return Component(PackageURL("maven", group, name, version), used_by, (sha256,))
+    return Component(PackageURL("maven", group, name, version), "Corda nodes", (sha256,))

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 
 from components.node_scale_set import MODEL_TAG
+from contract.addresses import PRIVATE_BLOCKS
 
 # learn.microsoft.com/azure/virtual-machines/sizes/overview, 2026-11-29: x64, two vCPUs, over 4 GiB, trusted launch,
 # premium disks, encryption at host, SCSI. The newer v6 has only NVMe and requires another image.
@@ -39,9 +40,7 @@ _CIRCUIT_ID = re.compile(
     rf"{_GROUP}/(?i:Microsoft\.Network/expressRouteCircuits)/[A-Za-z0-9](?:[\w.-]{{0,78}}\w)?", re.ASCII
 )
 
-_APPLICATION_RANGES = [
-    IPv4Network(each) for each in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10")
-]
+_APPLICATION_RANGES = [IPv4Network(each) for each in (*PRIVATE_BLOCKS, "100.64.0.0/10")]
 MAX_APPLICATION_NETWORKS = 100
 """Each one is a source in every rule of the applications."""
 

@@ -25,7 +25,7 @@ from contract.card import (
 from contract.consortium import MemberProfile, check_consortium, policy_difference
 from contract.frontend import peer_ports
 from contract.identities import Identity
-from contract.legal_name import canonical_name, same_name
+from contract.legal_name import canonical_if_x500, same_name
 from contract.platform import Platform
 from contract.ports import NETWORK_INFO_PORT
 from stack.card_file import CARD_OUTPUT, read_card_file
@@ -194,17 +194,9 @@ def _foreign_names(platform: Platform, peer: PeerSettings, card: MembershipCard)
             continue
         if bank != peer.legal_name:
             yield f"nodes[{index}].legalName is {node.legal_name}; wanted {peer.legal_name}, as agreed, and an OU"
-        elif node.legal_name != (spelled := _canonical_if_x500(node.legal_name)):
+        elif node.legal_name != (spelled := canonical_if_x500(node.legal_name)):
             # A node signs documents with its name in this spelling, and agents compare it character by character.
             yield f"nodes[{index}].legalName is {node.legal_name}; wanted it spelled {spelled}"
-
-
-def _canonical_if_x500(legal_name: str) -> str:
-    """The canonical spelling of an X.500 name; another platform's name is returned as it is."""
-    try:
-        return canonical_name(legal_name)
-    except ValueError:
-        return legal_name
 
 
 def _closed_ports(settings: Settings, peers: Sequence[PeerMember]) -> Iterator[str]:

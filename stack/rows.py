@@ -19,13 +19,13 @@ from components.member_network import Endpoint, MemberNetwork, MemberNetworkArgs
 from components.membership_keys import MembershipKeys, MembershipKeysArgs
 from components.monitoring import Monitoring, MonitoringArgs
 from components.network_authority import AUTHORITY_VMS, AuthorityPlace, NetworkAuthority, NetworkAuthorityArgs
-from components.node_scale_set import HealthArgs, NodeScaleSet, NodeScaleSetArgs, VmArgs
+from components.node_scale_set import NodeScaleSet, NodeScaleSetArgs, VmArgs
 from components.vault import VaultArgs
 from components.vpn_gateway import VpnGateway, VpnGatewayArgs
 from components.vpn_peering import VpnPeering, VpnPeeringArgs
 from components.workbook import Measured, Workbook, WorkbookArgs
 from contract.frontend import peer_ports
-from contract.ports import HEALTH_PATH, HEALTH_PORT, NETWORK_INFO_PORT
+from contract.ports import NETWORK_INFO_PORT
 from stack.azure_values import OWN_TAGS
 from stack.member import Member
 from stack.settings import EXPRESS_ROUTE_KEY, TUNNELS_OF_LINK
@@ -115,7 +115,6 @@ class Site:
         """Inputs that all VMs share."""
         settings, monitoring = self.member.settings, self.monitoring
         return VmArgs(
-            health=HealthArgs(port=HEALTH_PORT, path=HEALTH_PATH),
             ssh_public_key=settings.nodes.ssh_public_key,
             image_id=settings.nodes.image.id if settings.nodes.image else None,
             zones=settings.region.zones,
@@ -439,7 +438,7 @@ def alerts(
         watched[Watched.DATABASE] = {"": database.server_id}
     if gateway:
         watched[Watched.VPN_GATEWAY] = {"": gateway.gateway_id}
-        watched[Watched.ADDRESS].update(zip(("vpn-first", "vpn-second"), gateway.address_ids, strict=True))
+        watched[Watched.ADDRESS].update({f"vpn-{role}": address for role, address in gateway.address_ids.items()})
     if circuit:
         watched[Watched.CIRCUIT_GATEWAY] = {"": circuit.gateway_id}
     certifying, settings = site.member.authority, site.member.settings

@@ -47,7 +47,6 @@ from contract.authority_configuration import Approval
 from contract.card import (
     COEXISTENCE_ASN,
     MAX_COUNTER,
-    MAX_GENERATION,
     Asn,
     IpsecPolicy,
     KeyGenerations,
@@ -445,14 +444,7 @@ class LinkPolicy(IpsecPolicy):
 class KeyGenerationSettings(KeyGenerations):
     """Configured generations. Unknown keys are refused: a misspelt one would leave a leaked key in use."""
 
-    model_config = ConfigDict(extra="forbid", populate_by_name=False)
-
-    link: Annotated[int, Field(ge=1, le=MAX_GENERATION, strict=True)] = Field(
-        1, description="of the key pair that link keys are agreed with"
-    )
-    signing: Annotated[int, Field(ge=1, le=MAX_GENERATION, strict=True)] = Field(
-        1, description="of the key pair that signs the card"
-    )
+    model_config = ConfigDict(extra="forbid", populate_by_name=False, strict=True)
 
 
 class VpnSettings(_Section):
@@ -594,18 +586,7 @@ class NetworkSettings(_Section):
                 yield Flaw(f"less than {one}, {self.max_message_bytes}; wanted it no smaller", (other,))
 
 
-_OF_THE_OWN_AUTHORITY = frozenset(
-    {
-        "approval",
-        "root_open_until",
-        "ca_generation",
-        "notaries",
-        "minimum_platform_version",
-        "max_message_bytes",
-        "max_transaction_bytes",
-        "event_horizon_days",
-    }
-)
+_OF_THE_OWN_AUTHORITY = frozenset(NetworkSettings.model_fields) - {"authority", "zone", "trust_root", "document"}
 
 
 _MAX_APPLICATIONS, _MAX_APPLICATION_BYTES = 100, 6500

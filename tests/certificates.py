@@ -10,15 +10,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509.oid import NameOID
 
+from ledger.corda import IDENTITY_KEY, NODE_CA_KEY, RPC_TLS_KEY, TLS_KEY
 from ledger.corda.authority.authority import Lifetimes
 from ledger.corda.certificates import (
-    IDENTITY_KEY,
-    NODE_CA_KEY,
     NODE_KEY_STORE,
     RPC_KEY_STORE,
-    RPC_TLS_KEY,
     RPC_TRUST_STORE,
-    TLS_KEY,
     TLS_KEY_STORE,
     TRUST_STORE,
     CertificateRole,

@@ -12,7 +12,6 @@ from lab.azure.azure import Account
 from lab.azure.program import (
     ORGANIZATION,
     PROJECT,
-    References,
     Run,
     StackConfiguration,
     read_configuration,
@@ -126,19 +125,7 @@ async def _export_card() -> None:
     pulumi.export(CARD_OUTPUT, own_card(member, keys, gateway))
 
 
-def plan_stack(path: Path, *, with_peers: bool = True, references: References | None = None) -> Run:
-    """Run the program once for the stack of a file.
-
-    Args:
-        path: the stack's configuration.
-        with_peers: whether with its peers, whose stacks are planned first.
-        references: what the peers' stacks export, where they have been planned already.
-    """
-    configuration = read_configuration(path)
-    if not with_peers:
-        configuration = configuration.without_peers()
-    return run_program(
-        configuration,
-        references=planned_references(configuration) if references is None else references,
-        account=account_of(path, configuration),
-    )
+def plan_alone(path: Path) -> Run:
+    """Run the program once for the stack of a file, without its peers."""
+    configuration = read_configuration(path).without_peers()
+    return run_program(configuration, account=account_of(path, configuration))

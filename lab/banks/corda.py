@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -30,7 +30,7 @@ from host.bank_documents import Document, Documents
 from lab.banks import postgres
 from lab.banks.cache import cached
 from lab.banks.process import exclusive
-from ledger.corda import certificates, installation
+from ledger.corda import IDENTITY_KEY, NODE_CA_KEY, TLS_KEY, certificates, installation
 from ledger.corda.authority.signing import revocation_list
 from ledger.corda.certificates import CertificateRole, Chains
 from ledger.corda.installation import Installed, Runtime, install
@@ -199,19 +199,19 @@ class CordaNetwork(Enroller):
     async def certificates(self, identity: Identity, keys: Mapping[str, bytes]) -> Chains:
         if identity.legal_name not in self._chains:
             node_ca = (
-                self._certify(CertificateRole.NODE_CA, identity, keys, certificates.NODE_CA_KEY),
+                self._certify(CertificateRole.NODE_CA, identity, keys, NODE_CA_KEY),
                 self._identity_ca,
                 self.root,
             )
             self._chains[identity.legal_name] = Chains(
                 node_ca=node_ca,
                 identity=(
-                    self._certify(CertificateRole.LEGAL_IDENTITY, identity, keys, certificates.IDENTITY_KEY),
+                    self._certify(CertificateRole.LEGAL_IDENTITY, identity, keys, IDENTITY_KEY),
                     self._identity_ca,
                     self.root,
                 ),
                 tls=(
-                    self._certify(CertificateRole.TLS, identity, keys, certificates.TLS_KEY),
+                    self._certify(CertificateRole.TLS, identity, keys, TLS_KEY),
                     self._identity_ca,
                     self.root,
                 ),
@@ -252,11 +252,10 @@ class CordaNetwork(Enroller):
     def renewal_due(self, chains: Chains) -> bool:
         return self.due
 
-    async def sign_parameters(self, notaries: Sequence[Chains] = (), epoch: int = 1, platform: int = 4) -> bytes:
-        """Sign and publish network parameters; returns the signed document.
+    async def sign_parameters(self, epoch: int = 1, platform: int = 4) -> bytes:
+        """Sign and publish network parameters without notaries; returns the signed document.
 
         Args:
-            notaries: the notaries' certificate chains.
             epoch: the parameters' epoch.
             platform: the minimum platform version.
         """
@@ -265,7 +264,7 @@ class CordaNetwork(Enroller):
             "parameters",
             {
                 "minimumPlatformVersion": platform,
-                "notaries": [{"certificate": encoded(each.identity[0]), "validating": False} for each in notaries],
+                "notaries": [],
                 "maxMessageSize": 10_485_760,
                 "maxTransactionSize": 524_288_000,
                 "modifiedTime": datetime.now(UTC).isoformat().replace("+00:00", "Z"),

@@ -1,4 +1,4 @@
-"""Corda 4: roles, ports, state, runtime, database, and the X.500 names of its nodes."""
+"""Corda 4: roles, ports, runtime, database, and the X.500 names of its nodes."""
 
 import re
 
@@ -9,14 +9,12 @@ from contract.platform import (
     AuthorityNeeds,
     Counted,
     DatabaseNeeds,
-    Durability,
     NetworkDocument,
     Platform,
     Port,
     Role,
     Scope,
     SecretBlob,
-    StatePath,
 )
 
 POOL = 18
@@ -24,6 +22,17 @@ POOL = 18
 
 ROOT_KEY, IDENTITY_CA_KEY, NETWORK_PARAMETERS_KEY = "root", "identity-ca", "network-parameters"
 """Names of the authority's keys; the root key is in a separate vault."""
+
+NOTARY = "notary"
+"""Role of the identities that notarise transactions."""
+
+NODE_CA_KEY = "node-ca-key"
+"""Key of the node CA, which issues TLS certificates in a zone; only the agent has it, never the node process."""
+IDENTITY_KEY = "identity-key"
+TLS_KEY = "tls-key"
+RPC_TLS_KEY = "rpc-tls-key"
+IDENTITY_BLOBS = (NODE_CA_KEY, IDENTITY_KEY, TLS_KEY, RPC_TLS_KEY)
+"""Names of a Corda identity's secret blobs."""
 
 LISTS_PORT = 10500
 """Loopback port on which a VM serves the network's revocation lists to its own node."""
@@ -67,9 +76,14 @@ def _bank_of(node: str) -> str:
     return str(LegalName.bank_of(node))
 
 
+def java_version(version: str) -> int:
+    """The major version of Java for a release: 8 for 4.8 to 4.11, 17 from 4.12 on."""
+    return 17 if platform_version(version) > 13 else 8
+
+
 def _packages(version: str) -> tuple[str, ...]:
     # A JDK, since this project's Java code is compiled on the VM; Maven fetches the artifacts.
-    return (f"openjdk-{17 if platform_version(version) > 13 else 8}-jdk-headless", "maven")
+    return (f"openjdk-{java_version(version)}-jdk-headless", "maven")
 
 
 _APPLICATIONS, _PEERS = frozenset({Audience.APPLICATIONS}), frozenset({Audience.PEERS})
@@ -79,18 +93,8 @@ _PORTS = (
     Port("rpc-admin", 10300, scope=Scope.LOCAL),
     Port("monitoring", 10400, scope=Scope.LOCAL),
 )
-_STATE = (
-    # Messages received and not yet processed: without them a peer's flow may wait for ever.
-    StatePath("artemis", Durability.MUST),
-    # Peers are in the database too.
-    StatePath("additional-node-infos", Durability.REBUILT),
-    StatePath("nodeInfo-*", Durability.REBUILT),
-    StatePath("brokers", Durability.REBUILT),
-    StatePath("djvm", Durability.REBUILT),
-    StatePath("logs", Durability.REBUILT),
-)
 # A P-256 key's PEM has 241 bytes. Its certificates are public and stored elsewhere.
-_SECRETS = tuple(SecretBlob(name, 1024) for name in ("node-ca-key", "identity-key", "tls-key", "rpc-tls-key"))
+_SECRETS = tuple(SecretBlob(name, 1024) for name in IDENTITY_BLOBS)
 
 CORDA = Platform(
     name="corda",
@@ -98,9 +102,9 @@ CORDA = Platform(
     # The newest release whose artifacts are in a public Maven repository.
     default_version="4.10",
     roles=(
-        Role("node", (*_PORTS, Port("rpc", 10200, _APPLICATIONS, Scope.SHARED)), _STATE, _SECRETS),
+        Role("node", (*_PORTS, Port("rpc", 10200, _APPLICATIONS, Scope.SHARED)), _SECRETS),
         # A notary has no shared RPC port: applications use it for states, and a notary has none.
-        Role("notary", _PORTS, _STATE, _SECRETS),
+        Role(NOTARY, _PORTS, _SECRETS),
     ),
     # Corda's default pool is 10; 18 leaves room under load, and the agent needs two. Tests run 4.10 on PostgreSQL 17.
     database=DatabaseNeeds(version="17", connections_per_identity=POOL + 2, identities_per_vcore=4),
@@ -118,6 +122,7 @@ CORDA = Platform(
         keys=(IDENTITY_CA_KEY, NETWORK_PARAMETERS_KEY),
         root_key=ROOT_KEY,
         issuing_key=IDENTITY_CA_KEY,
+        notary_role=NOTARY,
         listeners=(
             Listener("enrolment", 8444, _PEERS, HEALTH_PROBE),
             # Plain HTTP, as usual: revocation lists are signed.

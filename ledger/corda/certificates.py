@@ -29,14 +29,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer, ValidationError
 
 from contract.legal_name import LegalName, same_name
 from contract.models import FIRST_FAULT_ONLY, OpenModel, first_fault
-
-NODE_CA_KEY = "node-ca-key"
-"""Key of the node CA, which issues TLS certificates in a zone; only the agent has it, never the node process."""
-IDENTITY_KEY = "identity-key"
-TLS_KEY = "tls-key"
-RPC_TLS_KEY = "rpc-tls-key"
-IDENTITY_BLOBS = (NODE_CA_KEY, IDENTITY_KEY, TLS_KEY, RPC_TLS_KEY)
-"""Names of a Corda identity's secret blobs."""
+from ledger.corda import IDENTITY_BLOBS, IDENTITY_KEY, NODE_CA_KEY, RPC_TLS_KEY, TLS_KEY
 
 NODE_KEY_STORE = "nodekeystore.jks"
 TLS_KEY_STORE = "sslkeystore.jks"

@@ -29,12 +29,9 @@ from host.errors import UnavailableError
 from host.faults import reason_of
 from host.http import ANSWER_SECONDS, TooLargeError, ask
 from host.tls import client_context
-from ledger.corda import platform_version, proof
+from ledger.corda import IDENTITY_KEY, NODE_CA_KEY, TLS_KEY, platform_version, proof
 from ledger.corda.certificates import (
-    IDENTITY_KEY,
-    NODE_CA_KEY,
     REQUESTED,
-    TLS_KEY,
     CertificateError,
     CertificateRole,
     Chains,

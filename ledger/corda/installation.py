@@ -20,6 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 from contract.artifacts import Artifact, Installation
 from contract.models import StrictModel, first_fault
 from host.processes import run_to_end
+from ledger.corda import java_version
 from ledger.software import SoftwareError
 
 KNOWN: Mapping[str, Artifact] = {
@@ -116,11 +117,6 @@ class Runtime:
     """A node's heap in MiB; None: computed from the machine's memory."""
     node_options: tuple[str, ...] = ("-XX:+UseG1GC",)
     """Further Java options for a node."""
-
-
-def java_version(version: str) -> int:
-    """The major version of Java for a release of Corda: 8 for 4.8 to 4.11, 17 from 4.12 on."""
-    return 17 if int(version.split(".")[1]) >= 12 else 8
 
 
 def find_runtime(version: str) -> Runtime:

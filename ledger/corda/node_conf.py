@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from host.database import secured
+
 FILE = "node.conf"
 SCHEMA = "corda"
 """The database schema with the node's tables."""
@@ -48,14 +50,9 @@ class NodeDatabase:
     @property
     def url(self) -> str:
         """The JDBC URL."""
-        secure = (
-            {"sslmode": "verify-full", "sslrootcert": str(self.root_certificates)}
-            if self.root_certificates
-            else {"sslmode": "disable"}
-        )
         options = {
             "currentSchema": SCHEMA,
-            **secure,
+            **secured(self.root_certificates),
             "tcpKeepAlive": "true",
             "connectTimeout": str(_POOL_CONNECT_SECONDS),
             "socketTimeout": str(self.silent_seconds),

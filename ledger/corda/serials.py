@@ -5,7 +5,6 @@ Node information is signed, so an old one is as genuine as the newest: only seri
 
 import hashlib
 import time
-from collections.abc import Callable
 from typing import Annotated
 
 from pydantic import Field, ValidationError
@@ -34,12 +33,8 @@ class SerialRecord(OpenModel):
 class Serials:
     """The serial numbers in the bank's documents, shared by all its VMs."""
 
-    def __init__(self, documents: Documents, *, now: Callable[[], float] = time.time) -> None:
-        """Args:
-        documents: the bank's documents.
-        now: the time of day in seconds since 1970.
-        """
-        self._documents, self._now = documents, now
+    def __init__(self, documents: Documents) -> None:
+        self._documents = documents
 
     async def take(self, legal_name: str, serial: int, info: bytes) -> SerialRecord | None:
         """Note the serial number of verified node information before that is accepted.
@@ -57,7 +52,7 @@ class Serials:
             ResourceError: the documents do not answer.
         """
         name = _SERIALS_PREFIX + hashlib.sha256(name_key(legal_name).encode()).hexdigest()
-        latest = int(self._now() * 1000) + _AHEAD_MILLISECONDS
+        latest = int(time.time() * 1000) + _AHEAD_MILLISECONDS
         if serial > latest:
             raise UntrustedError(
                 f"node information of {legal_name} with serial {serial}; wanted {latest} at most, which is tomorrow"

@@ -36,13 +36,13 @@ from contract.secrets import RpcAccount
 from contract.vm_configuration import Zone
 from host.bank_documents import NETWORK_DOCUMENT
 from host.calls import in_new_thread
-from host.database import ALIVE
+from host.database import ALIVE, secured
 from host.errors import UnavailableError
 from host.faults import reason_of
 from host.http import TooLargeError, ask, listens
 from host.processes import run_to_end
 from host.status import Readiness
-from ledger.corda import LISTS_PORT, POOL, certificates
+from ledger.corda import LISTS_PORT, NOTARY, POOL, certificates
 from ledger.corda.certificates import CertificateError, Chains
 from ledger.corda.enrolment import Enrolment
 from ledger.corda.installation import Installed, ToolError, wanted_artifacts
@@ -447,7 +447,7 @@ class CordaSoftware(Software):
                 pool=POOL,
                 silent_seconds=silent_seconds,
             ),
-            notary=place.identity.role.name == "notary",
+            notary=place.identity.role.name == NOTARY,
             revocation_url=list_url(start.chains.tls[0]) if self._serves_lists else None,
             network=NetworkServices(zone.registration_url, zone.network_map_url) if zone else None,
         )
@@ -1056,18 +1056,13 @@ async def _connected(place: Place) -> AsyncIterator[AsyncConnection[Any]]:
 
 
 def _access(access: DatabaseAccess) -> dict[str, Any]:
-    secure = (
-        {"sslmode": "verify-full", "sslrootcert": str(access.root_certificates)}
-        if access.root_certificates
-        else {"sslmode": "disable"}
-    )
     return {
         "host": access.host,
         "port": access.port,
         "dbname": access.database,
         "user": access.user,
         "password": access.password,
-        **secure,
+        **secured(access.root_certificates),
     }
 
 

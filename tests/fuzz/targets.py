@@ -44,12 +44,11 @@ from lab.azure.program import read_configuration
 from lab.azure.stack_file import StackFileError
 from lab.banks.key_vault import CHALLENGE, client_of, write_certificate
 from lab.cards import TENANT, link_secret, make_card, resigned, signing_seed
-from ledger.corda import CORDA, enrolment, proof, serials, software
+from ledger.corda import CORDA, NODE_CA_KEY, enrolment, proof, serials, software
 from ledger.corda.authority import register
 from ledger.corda.authority.server import Requests
 from ledger.corda.authority.signing import read_request, revocation_list
 from ledger.corda.certificates import (
-    NODE_CA_KEY,
     CertificateError,
     CertificateRole,
     Chains,

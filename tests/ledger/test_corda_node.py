@@ -35,7 +35,7 @@ from host.status import Readiness
 from lab.banks import balancer, corda, hostile, postgres
 from lab.banks.corda import CordaNetwork
 from lab.banks.wires import Wires, wires
-from ledger.corda import CORDA, certificates
+from ledger.corda import CORDA, IDENTITY_KEY, TLS_KEY, certificates
 from ledger.corda.certificates import CertificateRole, Chains
 from ledger.corda.installation import Installed, ToolError
 from ledger.corda.software import CordaSoftware, _newest_info
@@ -494,7 +494,7 @@ def test_an_identity_that_a_member_certified_itself_is_refused(vm: Vm, lab: Lab)
     made = lab.vm("bank-s", "127.94.255.252")
     chains = made.run(lab.network.certificates(made.identity, made.keys))
     role, now = CertificateRole.LEGAL_IDENTITY, datetime.now(UTC)
-    own = certificates.issue(made.keys, certificates.IDENTITY_KEY, role, chains.node_ca, now=now)
+    own = certificates.issue(made.keys, IDENTITY_KEY, role, chains.node_ca, now=now)
     lab.network._chains[made.identity.legal_name] = chains.model_copy(update={"identity": own})
     try:
         made.run(made.prepare())
@@ -925,7 +925,7 @@ SASL_OUTCOME = re.compile(rb"\x00\x53\x44\xc0..\x50(.)", re.DOTALL)
 def signs_in(vm: Vm, keys: Mapping[str, bytes], chain: Sequence[x509.Certificate], folder: Path) -> bool:
     """Connect and sign in as a peer's node does; returns whether the node accepts it."""
     path = folder / "peer.pem"
-    path.write_bytes(keys[certificates.TLS_KEY] + "".join(map(certificates.to_pem, chain)).encode())
+    path.write_bytes(keys[TLS_KEY] + "".join(map(certificates.to_pem, chain)).encode())
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.load_cert_chain(path)
@@ -962,9 +962,7 @@ def test_a_peers_certificate_is_accepted_until_it_is_revoked(
 
     chains = of("D")
     assert taken(chains.tls), vm.log[-4000:]
-    unlisted = certificates.issue(
-        keys, certificates.TLS_KEY, CertificateRole.TLS, of("E").node_ca, now=datetime.now(UTC)
-    )
+    unlisted = certificates.issue(keys, TLS_KEY, CertificateRole.TLS, of("E").node_ca, now=datetime.now(UTC))
     assert not taken(unlisted), "the status of a certificate without a revocation list is unknown"
     monkeypatch.setitem(network.revoked, chains.tls[0].serial_number, datetime.now(UTC))
     vm.run(network.revocations.refresh())

@@ -34,7 +34,7 @@ from host.http import serving_requests
 from host.status import Status
 from host.vm_configuration import ConfigurationError
 from lab.banks import azurite, corda, npm
-from ledger.corda import CORDA, proof
+from ledger.corda import CORDA, IDENTITY_KEY, NODE_CA_KEY, TLS_KEY, proof
 from ledger.corda.authority import __main__ as commands
 from ledger.corda.authority.authority import Authority, Lifetimes, RequestRefusedError
 from ledger.corda.authority.configuration import read_authority_configuration
@@ -43,9 +43,6 @@ from ledger.corda.authority.parameters import JavaSerializer
 from ledger.corda.authority.register import BlobStore, RequestRecord, RequestState, request_id
 from ledger.corda.authority.service import serve
 from ledger.corda.certificates import (
-    IDENTITY_KEY,
-    NODE_CA_KEY,
-    TLS_KEY,
     CertificateRole,
     check_chain,
     key_hash,

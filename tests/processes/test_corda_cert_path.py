@@ -12,7 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from ledger.corda import certificates
+from ledger.corda import IDENTITY_KEY, NODE_CA_KEY, TLS_KEY, certificates
 from ledger.corda.authority.signing import revocation_list
 from ledger.corda.certificates import CertificateRole
 from ledger.corda.revocation import Revocations, list_url
@@ -27,7 +27,7 @@ HERE = Path(__file__).parent
 def test_java_accepts_only_chains_with_a_valid_revocation_list(tmp_path: Path) -> None:
     now, keys = datetime.now(UTC), certificates.make_keys()
     network = make_network(now)
-    key = certificates.read_key(keys, certificates.TLS_KEY)
+    key = certificates.read_key(keys, TLS_KEY)
     # Java leaves the loopback out of its proxy by default, and a node's Java does not.
     url = "http://127.0.0.1:1/identity-ca.crl"
     good, bad, unlisted = (
@@ -84,8 +84,8 @@ def test_java_accepts_only_chains_with_a_valid_revocation_list(tmp_path: Path) -
         assert await check(0, bad) == "REVOKED"
 
         for role, blob in (
-            (CertificateRole.NODE_CA, certificates.NODE_CA_KEY),
-            (CertificateRole.LEGAL_IDENTITY, certificates.IDENTITY_KEY),
+            (CertificateRole.NODE_CA, NODE_CA_KEY),
+            (CertificateRole.LEGAL_IDENTITY, IDENTITY_KEY),
         ):
             signer = certificates.read_key(keys, blob)
             above = network.certify(role, signer, NAME, now=now, crl_url=url)

@@ -25,13 +25,10 @@ from host.errors import DamagedError, UnavailableError
 from host.http import serving_requests
 from host.tls import server_context
 from lab.banks.key_vault import Vault, client_of, serving
-from ledger.corda import proof
+from ledger.corda import IDENTITY_KEY, NODE_CA_KEY, TLS_KEY, proof
 from ledger.corda.authority.server import Requests, zipped
 from ledger.corda.authority.signing import read_request
 from ledger.corda.certificates import (
-    IDENTITY_KEY,
-    NODE_CA_KEY,
-    TLS_KEY,
     CertificateRole,
     Chains,
     certificate,

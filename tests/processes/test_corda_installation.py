@@ -20,7 +20,7 @@ from contract.authority_configuration import NetworkParameterSettings
 from contract.identities import identities
 from host.errors import UnavailableError
 from lab.banks.key_vault import write_certificate
-from ledger.corda import CORDA, installation
+from ledger.corda import CORDA, installation, java_version
 from ledger.corda.authority.parameters import JavaSerializer, NetworkParameters
 from ledger.corda.installation import (
     InstallationError,
@@ -394,7 +394,7 @@ def test_a_missing_installation_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("version", "java"), [("4.8", 8), ("4.11", 8), ("4.12", 17), ("4.14", 17)])
 def test_each_version_has_its_java(version: str, java: int) -> None:
-    assert installation.java_version(version) == java, "Corda uses Java 17 from 4.12 on"
+    assert java_version(version) == java, "Corda uses Java 17 from 4.12 on"
     try:
         assert find_runtime(version).version == java
     except InstallationError as error:

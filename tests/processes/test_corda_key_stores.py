@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from ledger.corda import IDENTITY_KEY
 from ledger.corda.certificates import (
-    IDENTITY_KEY,
     TLS_KEY_STORE,
     CertificateRole,
     certificate,

@@ -21,7 +21,7 @@ from cost.bill import Bill
 from cost.prices import EXACT, REGION, read_price_list
 from cost.usage import Usage
 from docs import generate
-from docs.blocks import StaleError, write_block
+from docs.blocks import StaleError, with_blocks, write_block
 from docs.generate import OUTPUTS, PROJECT_FILE, README, Key
 from host.health import report
 from host.status import Status
@@ -72,7 +72,7 @@ _CAMEL_CASE = re.compile(r"[a-z]+([A-Z][a-z0-9]*)+")
 
 @pytest.fixture(scope="module")
 def sample() -> Run:
-    """The run of `generate.plan_sample`, which other tests share."""
+    """The run of `docs.generate`, which other tests share."""
     assert stack_file("bank-c") == generate.SAMPLE_STACK, "the sample card is bank C's"
     return bank("bank-c", linked=False)
 
@@ -172,7 +172,9 @@ def test_an_unlisted_source_is_refused() -> None:
 
 def test_generating_twice_changes_nothing(wanted: dict[Path, str], sizes: list[Bill]) -> None:
     page = wanted[generate.CONFIGURATION]
-    assert generate._configuration(page, sizes) == page, "tables stay where they are"
+    assert with_blocks(page, generate.CONFIGURATION, generate.blocks(sizes)[generate.CONFIGURATION]) == page, (
+        "tables stay where they are"
+    )
     assert generate._project(wanted[PROJECT_FILE]) == wanted[PROJECT_FILE], "`config:` is replaced, not added to"
 
 
@@ -221,7 +223,7 @@ def test_the_costs_in_the_docs_have_prices(wanted: dict[Path, str]) -> None:
 def test_a_lost_marker_is_refused() -> None:
     text = generate.CONFIGURATION.read_text(encoding="utf-8").replace("<!-- generated: sizes -->", "")
     with pytest.raises(StaleError, match="sizes"):
-        generate._configuration(text, [])
+        with_blocks(text, generate.CONFIGURATION, {"configuration": "", "sizes": "", "cost": ""})
 
 
 def test_a_benchmark_replaces_its_own_block_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

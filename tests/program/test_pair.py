@@ -11,7 +11,7 @@ from contract.card import read_card
 from lab.azure.consortium import full_name
 from lab.azure.program import PEERS_KEY, StackConfiguration
 from lab.azure.recorder import Registration
-from lab.azure.stacks import plan_stack, planned_references, stack_path
+from lab.azure.stacks import plan_alone, planned_references, stack_path
 from policy.resources import leaves
 from stack.card_file import CARD_OUTPUT
 from tests.runs import READER, Plan, all_of, bank, bank_a_over_ipsec, bare, large, one, renewed, resources, traffic_of
@@ -58,7 +58,7 @@ def instances_of(run: Plan) -> set[tuple[str, str]]:
 def test_a_peer_that_is_planned_for_its_card_alone_has_the_card_of_its_whole_stack(name: str) -> None:
     stack = full_name(name)
     planned = planned_references(StackConfiguration("own", {PEERS_KEY: json.dumps([{"stack": stack}])}))
-    whole = plan_stack(stack_path(name), with_peers=False).outputs
+    whole = plan_alone(stack_path(name)).outputs
 
     assert planned == {stack: {CARD_OUTPUT: whole[CARD_OUTPUT]}}, "a bank's plan has what its peers really publish"
 

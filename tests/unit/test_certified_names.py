@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from contract.authority_configuration import Approval
+from ledger.corda import NODE_CA_KEY
 from ledger.corda.authority.authority import Authority, RequestRefusedError
-from ledger.corda.certificates import NODE_CA_KEY, CertificateRole, make_keys, make_request, read_key
+from ledger.corda.certificates import CertificateRole, make_keys, make_request, read_key
 from tests.authority import BANK_A, BANK_B, Network, network
 
 MALLORY, BANK_C = "O=Mallory, L=Malta, C=MT", "O=Bank C, L=Milan, C=IT"

@@ -16,15 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contract.legal_name import name_key
+from ledger.corda import IDENTITY_BLOBS, IDENTITY_KEY, NODE_CA_KEY, RPC_TLS_KEY, TLS_KEY
 from ledger.corda.authority.authority import Lifetimes
 from ledger.corda.authority.signing import Request, read_request, revocation_list, sign
 from ledger.corda.certificates import (
-    IDENTITY_BLOBS,
-    IDENTITY_KEY,
     LIFETIME,
-    NODE_CA_KEY,
-    RPC_TLS_KEY,
-    TLS_KEY,
     CertificateError,
     CertificateRole,
     Chains,

@@ -28,11 +28,9 @@ from host.bank_documents import Document
 from host.errors import UnavailableError
 from host.status import Readiness, Status
 from host.vault import Card
-from ledger.corda import CORDA
+from ledger.corda import CORDA, IDENTITY_KEY, NODE_CA_KEY
 from ledger.corda.authority.signing import revocation_list
 from ledger.corda.certificates import (
-    IDENTITY_KEY,
-    NODE_CA_KEY,
     CertificateRole,
     certificate,
     make_keys,

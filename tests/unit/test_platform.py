@@ -17,7 +17,7 @@ from contract.frontend import NETWORK_INFO, ApplicationPorts, application_port, 
 from contract.identities import identities, identity_name
 from contract.legal_name import LegalName
 from contract.listeners import Audience, Listener, Probe, ProbeProtocol
-from contract.platform import MAX_IDENTITIES, Counted, Durability, Platform, Port, Role, Scope, SecretBlob, StatePath
+from contract.platform import MAX_IDENTITIES, Counted, Platform, Port, Role, Scope, SecretBlob
 from contract.ports import HEALTH_PORT
 from lab import ROOT
 from lab.echo import ECHO, EchoSoftware
@@ -384,16 +384,6 @@ REFUSED = {
         lambda: Port("p2p", 32669, PEERS),
         "per-identity port p2p (32669 to 32768); wanted it within 1024 to 32767",
     ),
-    "path-outside": (
-        lambda: StatePath("../other", Durability.MUST),
-        "state path '../other'; wanted one inside the node's folder",
-    ),
-    "path-absolute": (lambda: StatePath("/etc", Durability.MUST), "state path '/etc'; wanted one inside the node's"),
-    "path-of-everything": (lambda: StatePath(".", Durability.MUST), "state path '.'; wanted one inside the node's"),
-    "path-twice": (
-        lambda: Role("x", (P2P_PORT,), (StatePath("a", Durability.MUST), StatePath("a", Durability.REBUILT))),
-        "role x: state path a occurs twice; wanted each once",
-    ),
     "blob-name": (
         lambda: SecretBlob("nodekeystore.jks", 1),
         "secret blob 'nodekeystore.jks'; wanted lower-case letters, digits and hyphens, 64 at most",
@@ -423,20 +413,6 @@ def test_an_invalid_platform_is_refused_at_its_definition(define: Callable[[], o
 @pytest.mark.parametrize("base", [1024, 32668])
 def test_bounds_of_a_port_are_accepted(base: int) -> None:
     assert len(Port("p2p", base, PEERS).numbers) == MAX_IDENTITIES, "one for each possible identity"
-
-
-# --- Durable state -------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("role", CORDA.roles, ids=lambda role: role.name)
-def test_the_state_of_a_corda_node_that_must_survive_its_vm(role: Role) -> None:
-    must = [each.path for each in role.state if each.durability is Durability.MUST]
-    assert must == ["artemis"], "unprocessed messages are stored nowhere else, and flows wait for them"
-    rebuilt = {each.path for each in role.state if each.durability is Durability.REBUILT}
-    assert {"additional-node-infos", "nodeInfo-*", "logs"} <= rebuilt, "a node rewrites these"
-    assert not {"certificates", "network-parameters"} & {each.path for each in role.state}, (
-        "keys come from the vault, and parameters from the network's document"
-    )
 
 
 def test_an_identitys_secrets_are_those_of_its_role() -> None:

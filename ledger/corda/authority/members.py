@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from contract.authority_configuration import AuthorityConfiguration
 from contract.fingerprint import fingerprint
-from contract.legal_name import LegalName, canonical_name
+from contract.legal_name import LegalName, canonical_if_x500
 from contract.secrets import VaultSecret
 from host.errors import UnavailableError
 from host.http import ANSWER_SECONDS
@@ -107,9 +107,7 @@ class VaultMembers(BankVault, Members):
 
     @override
     async def key(self, member: str) -> bytes | None:
-        text = await self._read(VaultSecret.ENROLMENT_KEYS)
-        if text is None:
-            raise UnavailableError(f"{self._named(VaultSecret.ENROLMENT_KEYS)} is not there yet")
+        text = await self._there(VaultSecret.ENROLMENT_KEYS)
         if text != self._keys:
             self._keys = text
             self._expire_the_rest()
@@ -129,7 +127,7 @@ class VaultMembers(BankVault, Members):
         card, bank = peers.cards[member], (await self._agreed()).get(member)
         if bank is None:
             raise UnavailableError(f"{self._named(VaultSecret.AGREED_NAMES)} has no legal name of {member} yet")
-        names = frozenset(_canonical(name) for name in card.addresses)
+        names = frozenset(canonical_if_x500(name) for name in card.addresses)
         return Entitlement(member, bank, names, fingerprint(json.loads(card.document)["signingKey"]))
 
     def _expire_the_rest(self) -> None:
@@ -143,11 +141,3 @@ class VaultMembers(BankVault, Members):
     async def _agreed(self) -> dict[str, str]:
         text = await self._read(VaultSecret.AGREED_NAMES)
         return {} if text is None else self._parse(VaultSecret.AGREED_NAMES, TypeAdapter(dict[str, str]), text)
-
-
-def _canonical(legal_name: str) -> str:
-    try:
-        return canonical_name(legal_name)
-    except ValueError:
-        # No Corda node requests a name that is invalid in Corda.
-        return legal_name
