@@ -343,7 +343,8 @@ class Node:
             self._running.append(await asyncio.shield(launching))
         except asyncio.CancelledError:
             # A process whose start was cancelled may run: `stop` must find it.
-            self._running.append(await launching)
+            with contextlib.suppress(SoftwareError):
+                self._running.append(await launching)
             raise
 
     def _reconcile(self) -> "asyncio.Task[None] | None":

@@ -9,6 +9,7 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from stat import S_ISDIR, S_ISLNK, S_ISREG
 
@@ -216,7 +217,9 @@ class LedgerShare(Share):
                         f"share: {folder.name} needs {needed >> 20} MiB for its next epoch; wanted them free, and not"
                         f" {free >> 20}"
                     )
-                shutil.copytree(epochs[-1][1], unfinished, symlinks=True, ignore=_special)
+                # A node that still runs may swap a file for a link meanwhile.
+                copy = partial(shutil.copy2, follow_symlinks=False)
+                shutil.copytree(epochs[-1][1], unfinished, symlinks=True, ignore=_special, copy_function=copy)
             else:
                 unfinished.mkdir(mode=0o750)
             _write(unfinished / _HOLDER, holder.encode())

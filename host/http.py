@@ -142,6 +142,12 @@ class _Requests(web.Server):
         super().__init__(
             self._respond,
             access_log=None,
+            # A client's faults are no records of ours: there is no limit of them.
+            logger=logging.Logger("", logging.CRITICAL + 1),
+            # Else a handler outlives its place.
+            handler_cancellation=True,
+            # Of a URL's host Python's IDNA takes the square of its length.
+            max_line_size=256,
             keepalive_timeout=0,
             lingering_time=0,
             # Not decompressed: a small request could expand to a huge one.

@@ -137,7 +137,16 @@ def remove(folder: Path) -> None:
         # The user removes its own files first: it may have denied the group access to them.
         with contextlib.suppress(OSError):
             _run(removal, user)
+        with contextlib.suppress(OSError):
+            _run(_sweep(user), user)
     _run(removal, None)
+
+
+def _sweep(user: int) -> tuple[str, ...]:
+    """Removes what a user left for the next node of this machine, in memory or on the disk."""
+    own = ("-mindepth", "1", "-maxdepth", "1", "-user", str(user))
+    unlocked = ("-exec", "chmod", "--recursive", "--silent", "u+rwX", "{}", "+")
+    return ("find", "/dev/shm", "/tmp", *own, *unlocked, "-exec", "rm", "--recursive", "--force", "{}", "+")  # noqa: S108
 
 
 def _run(argv: Sequence[str], user: int | None) -> None:

@@ -235,7 +235,7 @@ class Revocations:
                     continue
                 # One URL has one issuer: another issuer's genuine list would make nodes refuse everybody.
                 own = self._sources.setdefault(known.url, known.issuer) == known.issuer
-                if own and self._newer(known) and not self._ahead(known):
+                if own and self._newer(known) and not self._untimely(known):
                     self._lists[known.url] = known
 
     async def _fetch_all(self) -> dict[str, str]:
@@ -263,8 +263,8 @@ class Revocations:
     async def _fetch_one(self, url: str, issuer: x509.Certificate) -> str | None:
         try:
             found = VerifiedList.verified(url, issuer, await self._fetch(url))
-            if self._ahead(found):
-                return f"{url}: list {found.parsed.number} of {found.parsed.since:%F %T}; wanted one of the past"
+            if self._untimely(found):
+                return f"{url}: list {found.parsed.number} of {found.parsed.since:%F %T}; wanted one for today"
             if self._newer(found):
                 self._lists[url] = found
                 log.info("revocation list %d of %s", found.parsed.number, issuer.subject.rfc4514_string())
@@ -286,9 +286,10 @@ class Revocations:
         known = self._lists.get(found.url)
         return known is None or found.parsed.number > known.parsed.number
 
-    def _ahead(self, found: VerifiedList) -> bool:
-        """Whether a list is of the future, by an authority's wrong clock: nodes with it would refuse everybody."""
-        return found.parsed.since > self._now() + _AHEAD
+    def _untimely(self, found: VerifiedList) -> bool:
+        """Whether a list is of the future or has ended, by a wrong clock: nodes with it would refuse everybody."""
+        now, ends = self._now(), found.parsed.ends
+        return found.parsed.since > now + _AHEAD or ends is None or ends < now
 
     async def _respond(self, request: web.BaseRequest) -> web.StreamResponse:
         # Whatever URL a certificate names, a node gets only these lists.

@@ -699,14 +699,12 @@ def test_a_member_fills_the_register_with_no_more_nonces_than_are_deleted(tls, m
             vm.authority.now = lambda: fixed_time
             now = lambda: str(int(fixed_time.timestamp()))  # noqa: E731
             first: dict[str, Any] = {"nonce": "0" * 32, "time": now()}
-            answers = [await ask(vm.url, "/network", **first) for _ in range(30)]
-            assert [status for status, _, _ in answers] == [200] + [409] * 29, (
-                "a replay does not count for the member"
-            )
+            answers = [await ask(vm.url, "/network", **first) for _ in range(10)]
+            assert [status for status, _, _ in answers] == [200] + [409] * 9
             answers = [await ask(vm.url, "/network", time=now()) for _ in range(30)]
-            assert [status for status, _, _ in answers] == [200] * 19 + [429] * 11, "the member's own requests count"
+            assert [status for status, _, _ in answers] == [200] * 10 + [429] * 20, "each replay costs a write too"
             assert answers[-1][1:] == (b"20 requests in a minute; wanted no more", True), "the limit is reported"
-            assert len(await made.store().names("nonces/")) == 20, "a refused request leaves nothing in the register"
+            assert len(await made.store().names("nonces/")) == 11, "a refused request leaves nothing in the register"
             assert await vm.authority.accept_nonce("1" * 32, "bank-c", 0), "no other member is affected"
             fixed_time += timedelta(minutes=1)
             assert (await ask(vm.url, "/network", time=now()))[0] == 200, (

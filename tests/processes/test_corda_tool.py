@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lab.banks import corda
+from lab.banks import corda, hostile
 from ledger.corda.installation import (
     Installed,
     ToolError,
@@ -51,6 +51,11 @@ def test_parameters_are_signed_outside_of_java_and_verified_by_corda(real: Insta
         ("node-info", {"documents": [base64.b64encode(b"x" * 99).decode()]}, "it is no SignedNodeInfo: "),
         ("verify-parameters", {}, "No configuration setting found for key 'document'"),
         ("rule", {}, "command 'rule'; wanted parameters, sign-parameters, "),
+        (
+            "node-info",
+            {"documents": [base64.b64encode(b"corda\1\0\0" + hostile.nulls(0x7FFFFFFF)).decode()]},
+            "2147483647 elements are claimed",
+        ),
     ],
 )
 def test_the_tool_refuses_in_one_line(real: Installed, command: str, given: dict[str, Any], reason: str) -> None:

@@ -209,6 +209,7 @@ def test_the_next_holder_takes_over_the_nodes_folder_and_kills_its_hidden_proces
     cd {scratch}
     mkdir own sticky; touch own/file sticky/file; chmod 0 own; chmod 1770 sticky
     for level in $(seq 1100); do mkdir d; cd d; done
+    mkdir /dev/shm/left-behind; touch /dev/shm/left-behind/file; chmod 0 /dev/shm/left-behind; touch /tmp/left-behind
     touch {scratch}/hidden; exec setsid sleep 600
     """
     hidden = subprocess.Popen(confined(("sh", "-c", hide), NODE))
@@ -219,6 +220,8 @@ def test_the_next_holder_takes_over_the_nodes_folder_and_kills_its_hidden_proces
     assert alive(NODE) == []
     assert not scratch.exists(), "closed or deeply nested folders are removed too"
     assert not (second.runtime / "secrets").exists()
+    left = [folder for folder in ("/dev/shm", "/tmp") if os.path.lexists(f"{folder}/left-behind")]  # noqa: S108
+    assert left == [], "the VM's next node would lack the memory and the disk"
 
 
 def test_a_users_processes_are_killed_even_at_its_process_limit() -> None:

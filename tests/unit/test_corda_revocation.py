@@ -239,6 +239,25 @@ def test_an_older_list_never_replaces_a_newer_one(caplog: pytest.LogCaptureFixtu
         asyncio.run(story())
 
 
+def test_a_list_that_has_ended_replaces_none(caplog: pytest.LogCaptureFixture) -> None:
+    async def story() -> None:
+        documents = MemoryDocuments()
+        one = Serving(documents)
+        one.content = signed(5)
+        await one.lists.refresh()
+        one.content = signed(6, ahead=timedelta(days=-95))
+        await one.lists.refresh()
+        assert numbers(one.lists) == {URL: 5}, "with it, Java knows of no certificate whether it is revoked"
+        assert "list 6 of " in caplog.text, "an authority's clock is wrong"
+        stored = VerifiedList.verified(URL, NETWORK.ca, one.content).to_json()
+        await documents.write(LISTS_PREFIX + "x", stored, None)
+        await one.lists.refresh()
+        assert numbers(one.lists) == {URL: 5}, "nor from a VM that has stored it"
+
+    with caplog.at_level(logging.WARNING):
+        asyncio.run(story())
+
+
 def test_a_list_of_the_future_is_not_taken(caplog: pytest.LogCaptureFixture) -> None:
     async def story() -> None:
         documents = MemoryDocuments()

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import contextlib
+import gc
 import gzip
 import json
 import ssl
@@ -36,7 +37,8 @@ from contract.ports import NETWORK_INFO_PATH
 from host.bank_documents import NETWORK_DOCUMENT, Document
 from host.clock import Clock
 from host.errors import SupersededError, UnavailableError
-from host.http import MAX_ANSWER_BYTES, TooLargeError, fetch, serving_requests
+from host.faults import count
+from host.http import MAX_ANSWER_BYTES, PLACES, TooLargeError, fetch, serving_requests
 from host.http import listens as listens_at
 from host.status import Status
 from host.tls import client_context, server_context
@@ -231,6 +233,73 @@ def test_the_server_answers_one_path_and_method() -> None:
                 (NETWORK_INFO_PATH, "PUT", 405),
             ):
                 assert (await ask(port, path, method))[0] == status, f"{method} {path}"
+
+    asyncio.run(story())
+
+
+MALFORMED = {
+    "a header without a colon": b"GET / HTTP/1.1\r\nabc\r\n\r\n",
+    "an unknown version": b"GET / HTTP/9.9\r\n\r\n",
+    "two lengths": b"GET / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+    "a bad chunk": b"POST /networkinfo HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    "a long line": b"GET /" + b"a" * 300 + b" HTTP/1.1\r\nHost: h\r\n\r\n",
+    "a host that IDNA refuses": b"GET http://xn--a.b/networkinfo HTTP/1.1\r\nHost: h\r\n\r\n",
+    "a port beyond all": b"GET http://a:99999999/networkinfo HTTP/1.1\r\nHost: h\r\n\r\n",
+    "a body that ends early": b"POST /networkinfo HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nx",
+}
+
+
+@pytest.mark.parametrize("request_", MALFORMED.values(), ids=MALFORMED)
+def test_a_malformed_request_leaves_no_record(request_: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    async def story() -> None:
+        before = count()
+        async with serving_requests(answering(document), None, HOST, 0) as port:
+            reader, writer = await asyncio.open_connection(HOST, port)
+            writer.write(request_)
+            writer.write_eof()
+            answer = await reader.read()
+            writer.close()
+            assert not answer.startswith(b"HTTP/1.1 200"), "it asks for nothing that there is"
+            assert (await ask_plainly(port))[:12] == b"HTTP/1.1 200", "the server serves others"
+        gc.collect()
+        assert count() == before, "a peer's fault is none of the bank's"
+
+    asyncio.run(story())
+    assert caplog.text == "", "a peer that sends such requests all the time would fill the bank's workspace"
+
+
+async def ask_plainly(port: int) -> bytes:
+    reader, writer = await asyncio.open_connection(HOST, port)
+    writer.write(b"GET /networkinfo HTTP/1.1\r\nHost: h\r\n\r\n")
+    answer = await reader.read()
+    writer.close()
+    return answer
+
+
+def test_a_request_ends_with_its_connection() -> None:
+    async def story() -> None:
+        handlers = most = 0
+
+        async def respond(_: web.BaseRequest) -> web.StreamResponse:
+            nonlocal handlers, most
+            handlers += 1
+            most = max(most, handlers)
+            try:
+                await asyncio.sleep(60)
+            finally:
+                handlers -= 1
+            return web.Response()
+
+        async def ask_and_leave(port: int) -> None:
+            for _ in range(20):
+                _, writer = await asyncio.open_connection(HOST, port)
+                writer.write(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+                await asyncio.sleep(0.01)
+                writer.transport.abort()
+
+        async with serving_requests(respond, None, HOST, 0) as port:
+            await asyncio.gather(*(ask_and_leave(port) for _ in range(4)))
+            assert 0 < most <= PLACES, "a client that asks and leaves has no more requests than places"
 
     asyncio.run(story())
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -18,6 +19,7 @@ from host import processes
 from host.calls import BoundedCalls
 from host.errors import UnavailableError
 from host.status import Readiness, Status
+from ledger.software import SoftwareError
 
 USER = 64200
 
@@ -58,6 +60,27 @@ def held(*, fails: bool = False, hangs: threading.Event | None = None) -> tuple[
     folder: Any = SimpleNamespace(close=step("close"))
     made._running, made._folder, made._user = running, folder, USER
     return made, taken
+
+
+def test_a_start_that_fails_while_it_is_cancelled_stays_cancelled() -> None:
+    async def story() -> None:
+        fails = asyncio.Event()
+
+        async def launch(*_: object) -> None:
+            await fails.wait()
+            raise SoftwareError("no process can be started")
+
+        made, _ = held()
+        made._resources.launch = launch  # type: ignore[misc, assignment]
+        starting = asyncio.create_task(made._launch(Mock(), 0))
+        await asyncio.sleep(0)
+        starting.cancel()
+        await asyncio.sleep(0)
+        fails.set()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+
+    asyncio.run(story())
 
 
 EVERY = ["stop", "stop", "end", "close", "wipe", "leave"]

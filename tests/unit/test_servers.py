@@ -134,7 +134,7 @@ def proven(path: str, method: str = "GET") -> bytes:
         f"{'a' * 24}-{'b' * 24}/../../authority",
         f"{'A' * 24}-{'b' * 24}",
         f"{'a' * 24}-{'b' * 24}%00",
-        "a" * 5000,
+        "a" * 200,
     ],
 )
 def test_an_id_leads_to_no_other_blob(tls: tuple[ssl.SSLContext, Path], identifier: str) -> None:

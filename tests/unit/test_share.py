@@ -154,6 +154,26 @@ def test_special_files_are_not_copied(share: LedgerShare) -> None:
     second.close()
 
 
+def test_a_file_that_becomes_a_link_during_the_copy_is_copied_as_a_link(
+    share: LedgerShare, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "another's").write_text("secret")
+    first = share.open("node-1", 1, "vm-1")
+    (first.path / "message").write_text("one")
+    first.close()
+
+    def swaps(folder: str, names: list[str]) -> set[str]:
+        message = Path(folder) / "message"
+        message.unlink()
+        message.symlink_to(tmp_path / "another's")
+        return set()
+
+    monkeypatch.setattr(agent.share, "_special", swaps)
+    second = share.open("node-1", 2, "vm-2")
+    assert (second.path / "message").is_symlink(), "the agent can read files that the node could not"
+    second.close()
+
+
 def deepen(folder: Path, levels: int, name: str = "d") -> None:
     """Nested folders whose path is too long for a system call."""
     at = os.open(folder, os.O_RDONLY)

@@ -462,10 +462,9 @@ class Authority:
             self._minute, self._accepted = minute, Counter()
         if self._accepted[member] >= REQUESTS_A_MINUTE:
             raise TooManyRequestsError(f"{REQUESTS_A_MINUTE} requests in a minute; wanted no more")
-        accepted = await self._store.write(f"{_NONCES}{time // 60:012d}/{member}-{nonce}", b"", None) is not None
-        # A replay does not count: it would be somebody else's.
-        self._accepted[member] += accepted
-        return accepted
+        # A replay counts too: it costs a write.
+        self._accepted[member] += 1
+        return await self._store.write(f"{_NONCES}{time // 60:012d}/{member}-{nonce}", b"", None) is not None
 
     async def request(self, member: str, encoded: bytes) -> RequestId:
         """Store a member's certificate request; the same request gets the same id.

@@ -33,7 +33,6 @@ final class Journal implements AutoCloseable {
 
     /** Starts a broker without listeners on a node's folder. */
     Journal(Path folder) throws Exception {
-        DecoderLimits.install();
         Configuration configuration =
                 new ConfigurationImpl()
                         .setName("P2P")

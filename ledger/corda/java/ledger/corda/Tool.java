@@ -63,6 +63,7 @@ public final class Tool {
                     ConfigFactory.parseReader(
                             new InputStreamReader(System.in, StandardCharsets.UTF_8),
                             ConfigParseOptions.defaults().setSyntax(ConfigSyntax.JSON));
+            DecoderLimits.install();
             Map<String, Object> answer = answer(arguments.length == 1 ? arguments[0] : "", given);
             answers.println(ConfigValueFactory.fromMap(answer).render(ConfigRenderOptions.concise()));
             answers.flush();
