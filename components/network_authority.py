@@ -159,35 +159,17 @@ class NetworkAuthority(ComponentResource):
             public_access=storage.PublicAccess.NONE,
             opts=ResourceOptions(parent=self, protect=args.safeguards.deletion_protection),
         )
-        roles: list[Resource] = [
-            grant(
-                f"{name}-keeps",
-                role=BuiltInRole.STORAGE_BLOB_DATA_CONTRIBUTOR,
-                scope=container.id,
-                principal_id=identity.principal_id,
-                parent=self,
-            )
+        granted: list[tuple[str, BuiltInRole, Input[str]]] = [
+            ("keeps", BuiltInRole.STORAGE_BLOB_DATA_CONTRIBUTOR, container.id)
         ]
         if args.root_open:
-            roles.append(
-                grant(
-                    f"{name}-opens-root",
-                    role=BuiltInRole.KEY_VAULT_CRYPTO_USER,
-                    scope=root.key_ids[args.root_key],
-                    principal_id=identity.principal_id,
-                    parent=self,
-                )
-            )
+            granted.append(("opens-root", BuiltInRole.KEY_VAULT_CRYPTO_USER, root.key_ids[args.root_key]))
         if args.insights_id is not None:
-            roles.append(
-                grant(
-                    f"{name}-tells",
-                    role=BuiltInRole.MONITORING_METRICS_PUBLISHER,
-                    scope=args.insights_id,
-                    principal_id=identity.principal_id,
-                    parent=self,
-                )
-            )
+            granted.append(("tells", BuiltInRole.MONITORING_METRICS_PUBLISHER, args.insights_id))
+        roles = [
+            grant(f"{name}-{what}", role=role, scope=scope, principal_id=identity.principal_id, parent=self)
+            for what, role, scope in granted
+        ]
         scale_set = NodeScaleSet(
             f"{name}-hosts",
             NodeScaleSetArgs(

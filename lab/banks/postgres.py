@@ -173,19 +173,7 @@ def server(*, tls: bool = False, statements: bool = False, endpoint: AzureDataba
     if os.geteuid() == 0:
         shutil.chown(folder, _USER)
         as_user = ["setpriv", f"--reuid={_USER}", f"--regid={pwd.getpwnam(_USER).pw_gid}", "--clear-groups", "--"]
-    password = folder / "password"
-    password.write_text(PASSWORD)
-    password.chmod(0o644)
-    data = folder / "data"
-    subprocess.run(
-        [
-            *as_user,
-            str(where / "initdb"),
-            *("-D", str(data), "-U", SUPERUSER, "-A", "scram-sha-256", "--pwfile", str(password), "--no-sync"),
-        ],
-        check=True,
-        capture_output=True,
-    )
+    data = _initialised(where, folder, as_user)
     if endpoint:
         port = endpoint.port
     else:
@@ -202,12 +190,7 @@ def server(*, tls: bool = False, statements: bool = False, endpoint: AzureDataba
     }
     root_certificates = None
     if tls or endpoint:
-        if endpoint:
-            shutil.copy(endpoint.certificate, folder / "server.crt")
-            shutil.copy(endpoint.key, folder / "server.key")
-            (folder / "server.key").chmod(0o600)
-        else:
-            root_certificates = _certify(folder)
+        root_certificates = _secure(folder, data, endpoint)
         settings |= {
             "ssl": "on",
             "ssl_cert_file": str(folder / "server.crt"),
@@ -215,9 +198,6 @@ def server(*, tls: bool = False, statements: bool = False, endpoint: AzureDataba
         }
         if as_user:
             shutil.chown(folder / "server.key", _USER)
-        access = data / "pg_hba.conf"
-        anywhere = "hostssl all all all scram-sha-256\n" if endpoint else ""
-        access.write_text(access.read_text().replace("host ", "hostssl ") + anywhere)
     command = [
         *as_user,
         str(where / "postgres"),
@@ -240,6 +220,29 @@ def server(*, tls: bool = False, statements: bool = False, endpoint: AzureDataba
         made.process.send_signal(signal.SIGINT)
         made.process.wait(timeout=20)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _initialised(programs: Path, folder: Path, as_user: Sequence[str]) -> Path:
+    """Create the server's data; returns its folder."""
+    password, data = folder / "password", folder / "data"
+    password.write_text(PASSWORD)
+    password.chmod(0o644)
+    options = ("-D", str(data), "-U", SUPERUSER, "-A", "scram-sha-256", "--pwfile", str(password), "--no-sync")
+    subprocess.run([*as_user, str(programs / "initdb"), *options], check=True, capture_output=True)
+    return data
+
+
+def _secure(folder: Path, data: Path, endpoint: AzureDatabase | None) -> Path | None:
+    """Write the server's key and certificate, and let it take TLS alone; returns the root's file if that is new."""
+    access = data / "pg_hba.conf"
+    anywhere = "hostssl all all all scram-sha-256\n" if endpoint else ""
+    access.write_text(access.read_text().replace("host ", "hostssl ") + anywhere)
+    if endpoint is None:
+        return _certify(folder)
+    shutil.copy(endpoint.certificate, folder / "server.crt")
+    shutil.copy(endpoint.key, folder / "server.key")
+    (folder / "server.key").chmod(0o600)
+    return None
 
 
 def _certify(folder: Path) -> Path:
