@@ -157,6 +157,11 @@ def programs() -> Path:
     return folder / "bin"
 
 
+async def administrator() -> tuple[str, str]:
+    """Name and password of the agents' role, as on a VM its token."""
+    return ADMINISTRATOR, PASSWORD
+
+
 @contextmanager
 def server(*, tls: bool = False, statements: bool = False, endpoint: AzureDatabase | None = None) -> Iterator[Server]:
     """Run a server during the block. Call it only if `missing()` is None.

@@ -71,10 +71,6 @@ async def rpc_users() -> list[RpcAccount]:
     return [RpcAccount(name="loan_desk", password=RPC_PASSWORD, permissions=("ALL",))]
 
 
-async def administrator() -> tuple[str, str]:
-    return postgres.ADMINISTRATOR, postgres.PASSWORD
-
-
 async def no_key() -> bytes:
     raise AssertionError("these tests send no request to an authority")
 
@@ -137,7 +133,7 @@ class Vm:
         for name, blob in self.keys.items():
             (self.folder / "secrets" / name).write_bytes(blob)
         port = self.path.ports[self.server.port]
-        fence = PostgresFence("127.0.0.1", port, administrator, self.server.root_certificates)
+        fence = PostgresFence("127.0.0.1", port, postgres.administrator, self.server.root_certificates)
         self.place = Place(
             identity=self.identity,
             epoch=self.epoch,

@@ -45,7 +45,7 @@ from host.status import Status
 from host.vault import BankVault
 from lab import ROOT, echo
 from lab.banks.azurite import ACCOUNT, KEY
-from lab.banks.postgres import ADMINISTRATOR, PASSWORD
+from lab.banks.postgres import administrator
 from ledger.software import Place, Process
 from tests.vaults import not_found
 
@@ -143,9 +143,6 @@ def configured(given: Mapping[str, Any]) -> AgentConfiguration:
 
 
 async def run(given: Mapping[str, Any]) -> None:
-    async def administrator() -> tuple[str, str]:
-        return ADMINISTRATOR, PASSWORD
-
     folder, host, configuration = Path(given["folder"]), given["host"], configured(given)
     every: tuple[Identity, ...] = identities(echo.ECHO, configuration.legal_name, configuration.identities)
     status = Status(vm=given["vm"])

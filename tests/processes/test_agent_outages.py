@@ -94,10 +94,7 @@ def test_a_node_runs_without_storage_until_the_database_has_another_holder(bank:
     assert ready(vm), "only the lease store is unavailable"
 
     # What a standby does that still reaches the store, including the fence.
-    async def administrator() -> tuple[str, str]:
-        return postgres.ADMINISTRATOR, postgres.PASSWORD
-
-    fence = PostgresFence("127.0.0.1", made.server.port, administrator, None)
+    fence = PostgresFence("127.0.0.1", made.server.port, postgres.administrator, None)
     asyncio.run(fence.close_older(IDENTITY, 2, "another lease", existed=True))
     fenced = made.commits()[1]
     until(lambda: not ready(vm), FAILSAFE.kill_seconds + LEASE.watchdog_seconds, "the end of the node")

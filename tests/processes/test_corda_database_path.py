@@ -92,10 +92,7 @@ def test_a_nodes_driver_gives_up_on_a_silent_server(server: postgres.Server, pat
 
 
 def test_a_fence_gives_up_on_a_silent_server(server: postgres.Server, path: Wires) -> None:
-    async def administrator() -> tuple[str, str]:
-        return postgres.ADMINISTRATOR, postgres.PASSWORD
-
-    fence = PostgresFence("127.0.0.1", path.ports[server.port], administrator, None)
+    fence = PostgresFence("127.0.0.1", path.ports[server.port], postgres.administrator, None)
     path.cut()
     began = time.monotonic()
     with pytest.raises(UnavailableError, match=r"timeout expired"):

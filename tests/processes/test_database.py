@@ -17,7 +17,7 @@ from agent import database
 from agent.database import PostgresFence
 from host.errors import DamagedError, NewerEpochError, SupersededError, UnavailableError
 from lab import ROOT
-from lab.banks.postgres import ADMINISTRATOR, PASSWORD, Server, missing, server
+from lab.banks.postgres import ADMINISTRATOR, Server, administrator, missing, server
 from ledger.software import DatabaseAccess
 
 pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
@@ -32,10 +32,6 @@ def postgres() -> Iterator[Server]:
 @pytest.fixture
 def identity(request: pytest.FixtureRequest) -> str:
     return f"node-{abs(hash(request.node.name)) % 10**6}"
-
-
-async def administrator() -> tuple[str, str]:
-    return ADMINISTRATOR, PASSWORD
 
 
 def close_older(

@@ -16,8 +16,8 @@ from components.alerts.rules import QueryRule
 from components.inputs import Placement
 from components.queries import LAST_DAYS, LOG_TABLES, OWN_DAYS, PEERS_DAYS, query
 from contract.metrics import Cause, Metric
+from lab.kql import rows_of
 from lab.recording import Recording
-from tests.kql import rows_of
 
 NOW = datetime(2026, 11, 29, 12)  # noqa: DTZ001 KQL's times are UTC and naive here.
 GROUP = "/subscriptions/s/resourceGroups/g/providers"

@@ -26,12 +26,6 @@ from lab import ROOT
 from tests.web import Handler, serving
 
 
-@pytest.fixture(autouse=True)
-def _no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    # The count is global: another test may have counted faults.
-    monkeypatch.setattr(faults, "_faults", faults._Faults())
-
-
 def ask(status: Status, path: str = HEALTH_PATH) -> tuple[int, Any]:
     async def run() -> tuple[int, Any]:
         async with (

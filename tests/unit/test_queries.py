@@ -9,8 +9,7 @@ import pytest
 from components import queries
 from components.queries import LOG_TABLES, literal, query
 from lab import ROOT
-from lab.kql import workspace
-from tests.kql import rows_of
+from lab.kql import rows_of, workspace
 
 NOW = datetime(2026, 11, 29, 12)  # noqa: DTZ001 KQL's times are UTC and naive here.
 
