@@ -145,11 +145,11 @@ class Agent:
                 self._status.reason = f"the lease store does not answer: {reason_of('standby', error)}"
                 self._status.cause = Cause.LEASES
                 log.warning("%s", self._status.reason)
-            # All standbys together ask as often as one would; the random factor spreads them.
+            # All standbys together ask as often as one would.
             pause = min(STANDBY.poll_seconds * self._standbys, STANDBY.longest_poll_seconds)
             if self._prerequisites.lacks:
                 pause = STANDBY.recheck_seconds
-            await asyncio.sleep(pause * self._rng.uniform(0.6, 1.0))
+            await asyncio.sleep(pause * self._rng.uniform(*STANDBY.poll_spread))
 
     async def _prepare(self, missing: Sequence[str]) -> None:
         """Create the missing blobs of identities: on the bank's first VM, or where the store lost them."""

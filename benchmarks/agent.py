@@ -114,11 +114,10 @@ def _until(key: str, started: float) -> float:
 
 
 def memory(pid: int) -> tuple[float, float, float]:
-    """A process's memory in mebibytes: resident (RSS), proportional (PSS), and private."""
+    """A process's memory in MB of 10^6 bytes: resident (RSS), proportional (PSS), and private."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8").splitlines()[1:]
-    kilobytes = {line.split(":")[0]: int(line.split()[1]) for line in lines}
-    private = kilobytes["Private_Clean"] + kilobytes["Private_Dirty"]
-    return kilobytes["Rss"] / 1024, kilobytes["Pss"] / 1024, private / 1024
+    megabytes = {line.split(":")[0]: int(line.split()[1]) * 1024 / 1e6 for line in lines}
+    return megabytes["Rss"], megabytes["Pss"], megabytes["Private_Clean"] + megabytes["Private_Dirty"]
 
 
 if __name__ == "__main__":

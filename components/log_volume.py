@@ -23,8 +23,9 @@ BY_END = (Metric.DAYS_LEFT,)
 OF_AUTHORITY = (Metric.ROOT_OPEN, Metric.PENDING_REQUESTS, Metric.UNPROVEN)
 """Metrics, by what multiplies their rows. `IMPAIRED` is left out: no healthy VM sends it."""
 
-_ENDS_OF_A_NODE = 6
-"""Rows of `DAYS_LEFT` of a node: its own certificates and the network's lists. Each peer adds one."""
+_ENDS_OF_A_NODE, _ENDS_OF_AN_AUTHORITY = 2, 6
+"""Rows of `DAYS_LEFT` of a node: its own certificates and its bank's other nodes'. Each peer adds one. And of an
+authority's VM: root, CAs, lists and parameters."""
 _DISKS = 7
 """Mounted file systems of a VM, and their total."""
 _WARNINGS = 200
@@ -97,7 +98,7 @@ def volumes(senders: Senders) -> Mapping[str, Volume]:
         + (len(BY_IDENTITY) + len(BY_MEMBER) * senders.peers + len(BY_END) * (_ENDS_OF_A_NODE + senders.peers))
         * senders.identities
         # An authority's VM sends the VM metrics too, and the days left of the authority's certificates.
-        + (len(BY_VM) + _ENDS_OF_A_NODE + len(OF_AUTHORITY)) * senders.authority_vms
+        + (len(BY_VM) + _ENDS_OF_AN_AUTHORITY + len(OF_AUTHORITY)) * senders.authority_vms
     )
     # Reads of the list of peers, each peer's card, and the bank's own card. Reads that unauthenticated requests cause
     # are limited, below a hundredth of the lowest cap, and not counted here.

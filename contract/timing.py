@@ -132,6 +132,8 @@ class StandbyTiming:
 
     poll_seconds: float = 1.0
     """Longest pause between polls for a free identity, times the number of standbys."""
+    poll_spread: tuple[float, float] = (0.6, 1.0)
+    """Random factor of each pause, so that standbys do not poll at the same time."""
     longest_poll_seconds: float = 14
     """Longest pause, whatever number the VMs announce."""
     documents_seconds: float = 40
@@ -178,6 +180,8 @@ LEASE = LeaseTiming()
 FAILSAFE = FailsafeTiming()
 PLANNED_STOP = StopTiming()
 STANDBY = StandbyTiming()
+AUTHORITY_ROUND_SECONDS = 15.0
+"""Pause of an authority's VM between two runs of its due tasks."""
 SECRET_POLL_SECONDS = 120
 """Age at which a secret of the bank's vault is read again. The vault logs each read, by every VM for every peer: the
 largest part of a bank's logs."""

@@ -36,8 +36,9 @@ INCLUDED: Mapping[str, float] = MappingProxyType({"gateway/tunnel": 10})
 _DISK_TIERS = {32: 4, 64: 6, 128: 10, 256: 15, 512: 20, 1024: 30, 2048: 40, 4096: 50, 8192: 60, 16384: 70, 32767: 80}
 """The tier of a managed disk by its maximum size in GiB: learn.microsoft.com/azure/virtual-machines/disks-types."""
 _DISK_KINDS = {"Premium": "P", "StandardSSD": "E", "Standard": "S"}
-_INCLUDED_DAYS = 31
-"""Days of free retention in Log Analytics; learn.microsoft.com/azure/azure-monitor/logs/cost-logs."""
+_INCLUDED_DAYS, _INCLUDED_DAYS_OF_METRICS = 31, 90
+"""Days of free retention in Log Analytics, and of Application Insights' tables in it;
+learn.microsoft.com/azure/azure-monitor/logs/cost-logs and fundamentals/cost-usage."""
 _MONTH_DAYS = HOURS / 24
 
 
@@ -62,8 +63,10 @@ def _server(resource: Planned, used: Used) -> Iterator[Charge]:
     servers = 1 if inputs["highAvailability"]["mode"] == "Disabled" else 2
     yield Charge(f"postgresql/{_compute(inputs['sku']['name'])}", servers)
     yield Charge("postgresql/storage", servers * inputs["storage"]["storageSizeGB"])
+    # As much as the storage is included: learn.microsoft.com/azure/postgresql/backup-restore/concepts-backup-restore.
     copies = 2 if inputs["backup"]["geoRedundantBackup"] == "Enabled" else 1
-    yield Charge("postgresql/backup", copies * used.usage.backup_gb, usage=True)
+    beyond = max(0, copies * used.usage.backup_gb - inputs["storage"]["storageSizeGB"])
+    yield Charge("postgresql/backup", beyond, usage=True)
 
 
 def _compute(sku: str) -> str:
@@ -113,7 +116,8 @@ def _account(resource: Planned, used: Used) -> Iterator[Charge]:
         return
     redundancy = resource.inputs["sku"]["name"].partition("_")[2]
     yield Charge(f"blob/{redundancy}/stored", used.usage.blob_gb, usage=True)
-    yield Charge(f"blob/{redundancy}/other", used.operations.renewals, usage=True)
+    # Reads have the price of all other operations.
+    yield Charge(f"blob/{redundancy}/other", used.operations.renewals + used.operations.reads, usage=True)
     yield Charge(f"blob/{redundancy}/list", used.operations.lists, usage=True)
 
 
@@ -125,21 +129,30 @@ def _share(resource: Planned, used: Used) -> Iterator[Charge]:
 
 def _workspace(resource: Planned, used: Used) -> Iterator[Charge]:
     yield Charge("logs/ingestion", used.log_gb, usage=True)
-    beyond = max(0, resource.inputs["retentionInDays"] - _INCLUDED_DAYS) / _MONTH_DAYS
-    yield Charge("logs/retention", used.log_gb * beyond, usage=True)
+    retained = sum(
+        gb * max(0, resource.inputs["retentionInDays"] - included)
+        for gb, included in (
+            (used.log_gb * used.metrics_share, _INCLUDED_DAYS_OF_METRICS),
+            (used.log_gb * (1 - used.metrics_share), _INCLUDED_DAYS),
+        )
+    )
+    yield Charge("logs/retention", retained / _MONTH_DAYS, usage=True)
 
 
 def _metric_alert(resource: Planned, used: Used) -> Iterator[Charge]:
     """One time series for each criterion, resource and value of a dimension; `*` counts as one value."""
     criteria, kind = resource.inputs["criteria"], resource.inputs["targetResourceType"]
     resources = used.vms if kind == "Microsoft.Compute/virtualMachines" else len(resource.inputs["scopes"])
-    series = 0
+    series = dynamic = 0
     for criterion in criteria["allOf"]:
         values = 1
         for dimension in criterion.get("dimensions") or ():
             values *= len(dimension["values"])
         series += values
+        dynamic += values * (criterion.get("criterionType") == "DynamicThresholdCriterion")
     yield Charge("alert/metric", series * resources)
+    if dynamic:
+        yield Charge("alert/dynamic", dynamic * resources)
 
 
 def _query_alert(resource: Planned, _: Used) -> Iterator[Charge]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from pydantic import Field, ValidationError
@@ -12,7 +13,7 @@ from components.collected import TABLES, LogCategory
 from components.log_volume import DAY, Senders, gb_a_month, volumes
 from contract.card import LinkKind
 from contract.models import StrictModel
-from contract.timing import LEASE, STANDBY
+from contract.timing import AUTHORITY_ROUND_SECONDS, LEASE, STANDBY
 from cost.prices import HOURS
 from lab.azure.plan.planned import Plan, Planned
 from lab.azure.stack_file import read_yaml
@@ -30,6 +31,8 @@ _OPERATION_BYTES = 2_000
 """Size of a request to a blob or a secret with its answer, headers included: an assumption."""
 _UPDATES_GB = 0.1
 """Traffic of a VM through the NAT gateway, without a new VM's downloads: an assumption."""
+_LISTS_A_ROUND, _READS_A_ROUND = 2, 8
+"""Requests of an authority's VM in each round: measured with two members."""
 _STORED_GB = 1
 """Size of identities' records and the network's documents, with old versions: an assumption."""
 
@@ -62,7 +65,9 @@ class Usage(StrictModel):
     balancer_gb: float | None = _amount(None, "GB through the load balancers")
     endpoint_gb: float | None = _amount(None, "GB through the private endpoints, half of it each way")
     blob_gb: float = _amount(_STORED_GB, "GB in the blobs")
-    backup_gb: float = _amount(0, "GB of the database's backups beyond its storage, which is included")
+    backup_gb: float = _amount(
+        0, "GB of the database's backups, without their copies in a paired region; as much as its storage is included"
+    )
 
     @property
     def stated(self) -> dict[str, float]:
@@ -92,7 +97,9 @@ class Operations:
     renewals: float
     """Lease operations, for identities and for the VMs' presence."""
     lists: float
-    """Blob operations."""
+    """Lists of blobs."""
+    reads: float
+    """Reads of blobs by the authority."""
     secrets: float
     """Reads of secrets."""
 
@@ -173,15 +180,18 @@ class Used:
         """Requests of the agents, by their intervals."""
         seconds = self.usage.hours * _HOUR_SECONDS
         standbys = max(0, self.node_vms - self.identities)
+        rounds = (self.vms - self.node_vms) / AUTHORITY_ROUND_SECONDS
         return Operations(
             renewals=seconds * (self.identities / LEASE.renew_seconds + self.node_vms / STANDBY.presence_seconds),
             # The more standbys, the longer each waits: together they look once in `poll_seconds`.
             lists=seconds
             * (
-                bool(standbys) / STANDBY.poll_seconds
+                bool(standbys) / (STANDBY.poll_seconds * mean(STANDBY.poll_spread))
                 + standbys / STANDBY.count_seconds
                 + self.node_vms / STANDBY.documents_seconds
+                + _LISTS_A_ROUND * rounds
             ),
+            reads=seconds * _READS_A_ROUND * rounds,
             # Each request to a vault is a row of its audit.
             secrets=seconds / DAY * volumes(self.senders)[TABLES[LogCategory.AUDIT_EVENT]].rows,
         )
@@ -192,6 +202,11 @@ class Used:
         if self.usage.log_gb is not None:
             return self.usage.log_gb
         return gb_a_month(self.senders) * self.usage.hours / HOURS
+
+    @cached_property
+    def metrics_share(self) -> float:
+        """The part of the ingested logs that is in Application Insights' tables."""
+        return volumes(self.senders)["AppMetrics"].gb_a_month / gb_a_month(self.senders)
 
     @property
     def link_gb(self) -> float:
@@ -220,5 +235,5 @@ class Used:
         if self.usage.endpoint_gb is not None:
             return self.usage.endpoint_gb
         asked = self.operations
-        requests = (asked.renewals + asked.lists + asked.secrets) * _OPERATION_BYTES
+        requests = (asked.renewals + asked.lists + asked.reads + asked.secrets) * _OPERATION_BYTES
         return (requests + self.usage.transactions * _TRANSACTION_BYTES) / _GB

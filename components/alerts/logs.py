@@ -166,13 +166,16 @@ QUERY_RULES: tuple[QueryRule, ...] = (
         measure="VMs",
         dimensions=("Cause",),
         values=_always(
-            available=Metric.NODES_AVAILABLE, impaired=Metric.IMPAIRED, causes=[str(each) for each in _AUTHORITYS]
+            available=Metric.NODES_AVAILABLE,
+            impaired=Metric.IMPAIRED,
+            open=Metric.ROOT_OPEN,
+            causes=[str(each) for each in _AUTHORITYS],
         ),
         looks_back=True,
         severity=2,
         window="PT2H",
         every="PT1H",
-        when="for an hour it did not answer, or its daily revocation lists were older than two days",
+        when="for an hour it did not answer a VM, its own VMs were silent, or its daily lists were over two days old",
         meaning="The authority does not answer, or its lists are old. Certified nodes continue for up to 90 days.",
         runbook="the-authority-is-away.md",
         source="docs/adr/0018-silence-removes-nobody-and-revocation-is-carried.md",

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.log_volume import daily_cap_gb, gb_a_month
+from components.log_volume import daily_cap_gb, gb_a_month, volumes
 from contract.card import LinkKind
 from contract.timing import LEASE, SECRET_POLL_SECONDS, STANDBY
 from cost import __main__ as command
@@ -200,9 +200,11 @@ class TestByHand:
     def test_a_standby_doubles_a_database(self, mode: str, vcores: float, storage: float):
         assert costs(server(mode)) == {"postgresql/Ddsv5/4": vcores, "postgresql/storage": storage}
 
-    def test_backups_beyond_the_storage_are_paid_in_both_regions(self):
-        found = costs(server("Disabled"), usage=Usage(backup_gb=100))
-        assert found["postgresql/backup"] == 19, "2 x 100 GB x 0.095"
+    def test_backups_and_their_copies_are_paid_beyond_the_storage(self):
+        found = costs(server("Disabled"), usage=Usage(backup_gb=160))
+        assert found["postgresql/backup"] == 18.24, "(2 x 160 - 128) GB x 0.095"
+        found = costs(server("Disabled"), usage=Usage(backup_gb=64))
+        assert "postgresql/backup" not in found, "as much as the storage is included"
 
     @pytest.mark.parametrize(
         ("rules", "cost"),
@@ -269,6 +271,14 @@ class TestByHand:
             nodes, vms, metric_alert("vms", vms=True), metric_alert("ports", 3, 3), metric_alert("vaults", scopes=3)
         )
         assert found["alert/metric"] == 0.6, "4 VMs, 3 x 3 values and 3 vaults: 16 less 10"
+
+    def test_a_dynamic_threshold_costs_as_much_once_more(self):
+        one = metric_alert("vaults", 4)
+        criteria = [
+            {**each, "criterionType": "DynamicThresholdCriterion"} for each in one.inputs["criteria"]["allOf"]
+        ]
+        found = costs(replace(one, inputs={**one.inputs, "criteria": {"allOf": criteria}}))
+        assert found == {"alert/dynamic": 0.4}, "4 x 0.10; as metrics the first ten are free"
 
     def test_log_alerts_cost_by_their_frequency(self):
         rule = made("monitor:ScheduledQueryRule", evaluationFrequency="PT5M")
@@ -378,10 +388,39 @@ class TestUsage:
         asked = used.operations
         assert asked.renewals == 3600 * (6 / LEASE.renew_seconds + 7 / STANDBY.presence_seconds)
         assert asked.lists == 3600 * (
-            1 / STANDBY.poll_seconds + 1 / STANDBY.count_seconds + 7 / STANDBY.documents_seconds
-        )
+            1 / (0.8 * STANDBY.poll_seconds) + 1 / STANDBY.count_seconds + 7 / STANDBY.documents_seconds
+        ), "a standby's pauses are 0.6 to 1.0 of its longest"
         often = (1 + 1 + 2) / SECRET_POLL_SECONDS + 1 / STANDBY.costly_check_seconds
         assert asked.secrets == pytest.approx(3600 * 7 * often), "own card, list of peers, two cards; and a check"
+
+    def test_an_authority_asks_its_register_in_each_round(self):
+        nodes, hosts = component("NodeScaleSet", "nodes"), component("NetworkAuthority", "authority")
+        alone = [nodes, scale_set(2, parent=nodes.urn)]
+        few, many = (
+            Used(plan(*each, nodes=2), Usage(hours=1)).operations
+            for each in (alone, [*alone, hosts, scale_set(2, parent=hosts.urn)])
+        )
+        assert few.reads == 0
+        assert (many.lists - few.lists, many.reads) == (2 * 2 * 240, 2 * 8 * 240), "every 15 s, on each of two VMs"
+
+    def test_application_insights_tables_are_kept_for_90_days_free_of_charge(self):
+        plan = everything()
+        used = Used(plan, Usage())
+        share = volumes(used.senders)["AppMetrics"].gb_a_month / gb_a_month(used.senders)
+        assert 0.1 < share < 0.9, "otherwise this proves nothing"
+        (workspace,) = used.of_type("operationalinsights:Workspace")
+        charges = {
+            days: charge.quantity
+            for days in (31, 90, 365)
+            for charge in METERS["operationalinsights:Workspace"](
+                replace(workspace, inputs={**workspace.inputs, "retentionInDays": days}), used
+            )
+            if charge.meter == "logs/retention"
+        }
+        month = HOURS / 24
+        assert charges[31] == 0
+        assert charges[90] == pytest.approx(used.log_gb * (1 - share) * 59 / month), "the others from day 32 on"
+        assert charges[365] == pytest.approx(used.log_gb * ((1 - share) * 334 + share * 275) / month)
 
     def test_without_a_standby_no_vm_looks_for_an_identity(self):
         nodes = component("NodeScaleSet", "nodes")

@@ -18,6 +18,7 @@ from components.queries import LAST_DAYS, LOG_TABLES, OWN_DAYS, PEERS_DAYS, quer
 from contract.metrics import Cause, Metric
 from lab.kql import rows_of
 from lab.recording import Recording
+from stack import azure_values
 
 NOW = datetime(2026, 11, 29, 12)  # noqa: DTZ001 KQL's times are UTC and naive here.
 GROUP = "/subscriptions/s/resourceGroups/g/providers"
@@ -329,6 +330,21 @@ CASES = (
     Case(
         "authority-away", "it answered in between", [*RAN, *impaired(Cause.AUTHORITY, [*range(20), *range(30, 66)])]
     ),
+    Case(
+        "authority-away",
+        "its VMs, which are ours, are silent",
+        [*RAN, *sent(Metric.ROOT_OPEN, range(70, 300, 5), 0, vm="authoritya1c9f0")],
+        [("silent",)],
+    ),
+    Case(
+        "authority-away",
+        "one of its VMs is silent, which has a second one",
+        [
+            *RAN,
+            *sent(Metric.ROOT_OPEN, range(70, 300, 5), 0, vm="authoritya1c9f0"),
+            *sent(Metric.ROOT_OPEN, range(0, 300, 5), 0, vm="authority3b20d7"),
+        ],
+    ),
     Case("authority-away", "half an hour is no alert", [*RAN, *impaired(Cause.AUTHORITY, range(30))]),
     Case("authority-away", "before the first own node ran, there is none", impaired(Cause.AUTHORITY, range(66))),
     Case(
@@ -454,6 +470,11 @@ CASES = (
     Case("links-down", "a log without addresses", link(20, "TunnelDisconnected"), [("tunnel", "", "", "IN_0")]),
     Case("links-down", "the peer's half does not exist yet", []),
     Case("vault-written", "an outsider", asked("SecretSet", OUTSIDER), [("keys",)]),
+    *(
+        Case("vault-written", f"from {address}", asked("SecretSet", OUTSIDER, address=address), [("keys",)])
+        for block in azure_values._APPLICATION_RANGES
+        for address in (str(block[4]), str(block[-5]))
+    ),
     Case("vault-written", "the log arrives half an hour late", asked("SecretSet", OUTSIDER, age=40), [("keys",)]),
     Case("vault-written", "an agent deletes", asked("SecretDelete", AGENTS), [("keys",)]),
     Case("vault-written", "an agent creates a key", asked("KeyCreate", AGENTS), [("keys",)]),
@@ -598,6 +619,16 @@ CASES = (
             *sent(Metric.STANDBYS, [1500, 2000], model="old"),
             *sent(Metric.STANDBYS, [30, 1500], vm="node000001", model="new"),
         ],
+    ),
+    Case(
+        "models-differ",
+        "one VM was not replaced, and host names end in letters too",
+        [
+            *sent(Metric.STANDBYS, [30, 1600], vm="nodea1c9f0", model="old"),
+            *sent(Metric.STANDBYS, [30, 1500], vm="node3b20d7", model="new"),
+        ],
+        [("node",)],
+        1,
     ),
     Case(
         "models-differ",

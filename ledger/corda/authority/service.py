@@ -6,6 +6,7 @@ import signal
 from contextlib import AsyncExitStack, suppress
 
 from contract.metrics import Cause, Figure
+from contract.timing import AUTHORITY_ROUND_SECONDS
 from host import health
 from host.faults import reason_of
 from host.service import in_background, notify_watchdog
@@ -14,8 +15,6 @@ from host.watchdog import Watchdog
 from ledger.corda.authority.authority import Authority
 from ledger.corda.authority.server import serving
 
-DUE_SECONDS = 15.0
-"""Pause between two runs of `Authority.run_due_tasks`."""
 DUE_RETRY_SECONDS = 5.0
 """Pause after a run that failed."""
 GRACE_SECONDS = 8.0
@@ -48,7 +47,8 @@ async def serve(  # noqa: PLR0917
                 await authority.open()
                 # Members are served even if the rest fails or takes long.
                 opened.set()
-                reason, status.cause, seconds = await authority.run_due_tasks(), Cause.AUTHORITY, DUE_SECONDS
+                reason, status.cause = await authority.run_due_tasks(), Cause.AUTHORITY
+                seconds = AUTHORITY_ROUND_SECONDS
             except Exception as error:
                 reason, status.cause = reason_of("what is due", error), Cause.AUTHORITY
                 seconds = DUE_RETRY_SECONDS
