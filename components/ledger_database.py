@@ -114,8 +114,11 @@ class LedgerDatabase(ComponentResource):
                 parent=self,
                 protect=args.safeguards.deletion_protection,
                 ignore_changes=[
-                    # Storage grows automatically, and can't shrink.
-                    "storage.storageSizeGB",
+                    # Storage grows automatically, tier and IOPS with it, and can't shrink.
+                    "storage",
+                    # A failover exchanges them.
+                    "availabilityZone",
+                    "highAvailability.standbyAvailabilityZone",
                     # Operators upgrade the major version by hand, docs/runbooks/upgrading-the-database.md.
                     "version",
                     # Pulumi would replace a server that an older program created with another mode.

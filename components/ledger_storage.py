@@ -90,7 +90,7 @@ class LedgerStorage(ComponentResource):
             # lifecycle-management-policy-configure. A trusted service still needs a role assignment.
             bypass=storage.Bypass.AZURE_SERVICES,
         )
-        storage.BlobServiceProperties(
+        blob_service = storage.BlobServiceProperties(
             f"{name}-blob-service",
             resource_group_name=args.placement.resource_group_name,
             account_name=blobs.name,
@@ -104,7 +104,7 @@ class LedgerStorage(ComponentResource):
         self.blob_account_name = blobs.name
         network, leases = (self._container(role, blobs) for role in ("network", _LEASES))
         self.network_container, self.lease_container = network.name, leases.name
-        self._expire_versions(blobs, leases)
+        lifecycle = self._expire_versions(blobs, leases)
         # Without its lease blob, an identity could be held by two VMs until database and share refuse the older one.
         for role, container, condition in (
             ("network", network, None),
@@ -163,7 +163,10 @@ class LedgerStorage(ComponentResource):
         self.account_ids = {"blobs": blobs.id, "files": files.id}
         self.file_service_id = Output.concat(files.id, "/fileServices/default")
 
-        for role, account, zone_id in (("blob", blobs, args.blob_zone_id), ("file", files, args.file_zone_id)):
+        for role, account, zone_id, before in (
+            ("blob", blobs, args.blob_zone_id, [blob_service, network, leases, lifecycle]),
+            ("file", files, args.file_zone_id, [share]),
+        ):
             PrivateEndpoint(
                 f"{name}-{role}-access",
                 PrivateEndpointArgs(
@@ -172,6 +175,7 @@ class LedgerStorage(ComponentResource):
                     zone_id=zone_id,
                     service_id=account.id,
                     group_id=role,
+                    wait_for=before,
                 ),
                 ResourceOptions(parent=self),
             )
@@ -227,7 +231,9 @@ class LedgerStorage(ComponentResource):
             opts=ResourceOptions.merge(self._protected, ResourceOptions(delete_before_replace=True)),
         )
 
-    def _expire_versions(self, account: storage.StorageAccount, leases: storage.BlobContainer) -> None:
+    def _expire_versions(
+        self, account: storage.StorageAccount, leases: storage.BlobContainer
+    ) -> storage.ManagementPolicy:
         """Delete old blob versions, one of which each write leaves. Of current blobs only presence blobs expire."""
         versions = storage.ManagementPolicyActionArgs(
             version=storage.ManagementPolicyVersionArgs(
@@ -241,7 +247,7 @@ class LedgerStorage(ComponentResource):
             )
         )
         prefixes_of_presence = [Output.concat(leases.name, "/", PRESENCE_PREFIX)]
-        storage.ManagementPolicy(
+        return storage.ManagementPolicy(
             f"{self._name}-blob-lifecycle",
             resource_group_name=self._args.placement.resource_group_name,
             account_name=account.name,

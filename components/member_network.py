@@ -135,10 +135,6 @@ class MemberNetwork(ComponentResource):
                 network_security_group=self._security_group("nodes", flows.security_rules(Subnet.NODES)),
                 nat_gateway=network.SubResourceArgs(id=nat_gateway.id),
             ),
-            "endpoints": network.SubnetArgs(
-                address_prefix=str(plan.endpoints),
-                network_security_group=self._security_group("endpoints", flows.security_rules(Subnet.ENDPOINTS)),
-            ),
             "database": network.SubnetArgs(
                 address_prefix=str(plan.database),
                 # PostgreSQL's management traffic is not documented as flows, so the internet is not denied.
@@ -165,6 +161,11 @@ class MemberNetwork(ComponentResource):
             )
             if args.authority_listeners
             else None,
+            # The last one: Azure refuses an endpoint in a network of which it is changing a subnet.
+            "endpoints": network.SubnetArgs(
+                address_prefix=str(plan.endpoints),
+                network_security_group=self._security_group("endpoints", flows.security_rules(Subnet.ENDPOINTS)),
+            ),
         }
         subnets: dict[str, network.Subnet] = {}
         for role, subnet in wanted.items():

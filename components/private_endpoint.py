@@ -1,8 +1,9 @@
 """A service's private address in the member's network, and its name in the private DNS zone."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pulumi import ComponentResource, Input, ResourceOptions
+from pulumi import ComponentResource, Input, Resource, ResourceOptions
 from pulumi_azure_native import network
 
 from components.inputs import Placement
@@ -22,6 +23,8 @@ class PrivateEndpointArgs:
     """Required. Resource that the endpoint leads to."""
     group_id: str
     """Required. Sub-resource of the service: `vault`, `blob` or `file`."""
+    wait_for: Sequence[Resource] = ()
+    """Optional. Resources that are made first: Azure refuses an endpoint of a service that it is changing."""
 
 
 class PrivateEndpoint(ComponentResource):
@@ -40,7 +43,7 @@ class PrivateEndpoint(ComponentResource):
                 )
             ],
             tags=args.placement.tags,
-            opts=ResourceOptions(parent=self),
+            opts=ResourceOptions(parent=self, depends_on=list(args.wait_for)),
         )
         network.PrivateDnsZoneGroup(
             f"{name}-zone-group",

@@ -108,6 +108,9 @@ class ClosedVault(ComponentResource):
     """Resource ids of the secrets, by name in the vault."""
     key_ids: dict[str, Output[str]]
     """Resource ids of the keys, by name in the vault."""
+    _last: Resource
+    """What the next key or secret waits for: Azure refuses two changes of one vault at a time, with `ConflictError`,
+    github.com/pulumi/pulumi-azure-native/issues/1013."""
     parts: list[Resource]
     """The vault, its endpoint, role assignment, keys, and all secrets but late ones: dependants pass these to
     `depends_on`. The component itself would make them wait for late secrets too.
@@ -138,6 +141,7 @@ class ClosedVault(ComponentResource):
             parent=self,
         )
         assignments = [self._assignment(args.role, role, access)] if args.role and role else []
+        self._last = access
         keys = {key: self._signing_key(key) for key in args.signing_keys}
         self.key_ids = {key: made.id for key, made in keys.items()}
         # Autonamed: the old secret of a peer that left and rejoins still exists under its name.
@@ -149,7 +153,8 @@ class ClosedVault(ComponentResource):
         if args.peer_cards is not None:
             peers = Output.json_dumps({peer: secret.name for peer, secret in cards.items()}, sort_keys=True)
             texts = {VaultSecret.PEERS: SecretText(value=peers), **texts}
-        secrets = {secret: self._secret(secret, text, secret) for secret, text in texts.items()}
+        in_order = sorted(texts.items(), key=lambda item: item[1].late)
+        secrets = {secret: self._secret(secret, text, secret) for secret, text in in_order}
         self.secret_ids = {secret: made.id for secret, made in secrets.items()}
         in_time = [made for secret, made in secrets.items() if not texts[secret].late]
         self.parts = [self._vault, access, *assignments, *keys.values(), *cards.values(), *in_time]
@@ -225,7 +230,7 @@ class ClosedVault(ComponentResource):
         )
 
     def _secret(self, role: str, text: SecretText, secret_name: VaultSecret | None = None) -> keyvault.Secret:
-        return keyvault.Secret(
+        self._last = made = keyvault.Secret(
             f"{self._name}-{role}",
             resource_group_name=self._args.placement.resource_group_name,
             vault_name=self._vault.name,
@@ -239,11 +244,13 @@ class ClosedVault(ComponentResource):
                 parent=self,
                 retain_on_delete=True,
                 additional_secret_outputs=["properties"] if text.confidential else None,
+                depends_on=[self._last],
             ),
         )
+        return made
 
     def _signing_key(self, key_name: str) -> keyvault.Key:
-        return keyvault.Key(
+        self._last = made = keyvault.Key(
             f"{self._name}-{key_name}",
             resource_group_name=self._args.placement.resource_group_name,
             vault_name=self._vault.name,
@@ -256,6 +263,10 @@ class ClosedVault(ComponentResource):
             ),
             tags=self._args.placement.tags,
             opts=ResourceOptions(
-                parent=self, protect=self._args.safeguards.deletion_protection, retain_on_delete=True
+                parent=self,
+                protect=self._args.safeguards.deletion_protection,
+                retain_on_delete=True,
+                depends_on=[self._last],
             ),
         )
+        return made

@@ -71,7 +71,10 @@ class VpnGateway(ComponentResource):
                 ip_configuration(f"vpn-{instance}", args, address) for instance, address in addresses.items()
             ],
             tags=args.placement.tags,
-            opts=gateway_options(args, parent=self),
+            # Azure resizes a gateway within its generation alone.
+            opts=ResourceOptions.merge(
+                gateway_options(args, parent=self), ResourceOptions(replace_on_changes=["vpn_gateway_generation"])
+            ),
         )
         for reader in args.readers:
             # Azure checks that the principal that creates a connection may read the gateways at both ends.

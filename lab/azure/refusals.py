@@ -565,6 +565,11 @@ def absent(id_: str, name: str) -> str:
     return f"{id_.rsplit('/', 1)[0]}/{name}"
 
 
+def second_generation(bank: ExampleBank) -> str:
+    """A gateway that can be resized."""
+    return bank.vpn("VpnGw2AZ", vpnGatewayGeneration="Generation2", ipConfigurations=bank.on)
+
+
 def public_server(bank: ExampleBank, name: str, **inputs: Any) -> str:
     """A PostgreSQL server without a virtual network."""
     return bank.make("dbforpostgresql:Server", name, **inputs)
@@ -1175,6 +1180,17 @@ CASES = [
         broken=lambda w: w.a.window(-1),
         legal=lambda w: (w.a.window(0), w.a.change(w.a.window(1), tags={"bank": "a"})),
     ),
+    Case(
+        rules._remains,
+        "a gateway of another generation",
+        "vpnGatewayGeneration can't be changed",
+        given=lambda w: (
+            setattr(w.a, "on", [configuration(w.a.gateways, w.a.address())]),
+            setattr(w.a, "gateway", second_generation(w.a)),
+        ),
+        broken=lambda w: w.a.change(w.a.gateway, vpnGatewayGeneration="Generation1"),
+        legal=lambda w: w.a.change(w.a.gateway, sku={"name": "VpnGw3AZ", "tier": "VpnGw3AZ"}),
+    ),
     # Servers
     Case(
         rules._zone_tags,
@@ -1219,6 +1235,14 @@ CASES = [
         legal=lambda w: w.a.change(
             w.a.database_server, backup={"geoRedundantBackup": "Enabled", "backupRetentionDays": 35}
         ),
+    ),
+    Case(
+        rules._server_storage,
+        "a smaller disk",
+        "a disk of 128 GB; it has 256 and can't shrink",
+        given=lambda w: w.a.change(w.a.database_server, storage={"storageSizeGB": 256}),
+        broken=lambda w: w.a.change(w.a.database_server, storage={"storageSizeGB": 128}),
+        legal=lambda w: w.a.change(w.a.database_server, storage={"storageSizeGB": 512}),
     ),
     Case(
         rules._server_standby,

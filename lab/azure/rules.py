@@ -178,7 +178,7 @@ _ANY_NAME = (r"[A-Za-z0-9][\w. ()-]{0,258}", "1 to 260 characters")
 
 # Inputs whose change replaces the resource. So does a change of name, resource group or region.
 _IMMUTABLE: dict[str, tuple[str, ...]] = {
-    "authorization:RoleAssignment": ("principalId", "principalType", "roleDefinitionId", "scope"),
+    "authorization:RoleAssignment": ("principalId", "scope"),
     "authorization:RoleDefinition": ("scope",),
     "compute:VirtualMachineScaleSet": ("orchestrationMode", "platformFaultDomainCount"),
     "consumption:Budget": ("scope",),
@@ -187,14 +187,20 @@ _IMMUTABLE: dict[str, tuple[str, ...]] = {
     "monitor:DataCollectionRuleAssociation": ("resourceUri",),
     "monitor:DiagnosticSetting": ("resourceUri",),
     "network:PrivateEndpoint": ("subnet", "privateLinkServiceConnections"),
-    "network:PublicIPAddress": ("publicIPAllocationMethod", "publicIPAddressVersion", "sku", "zones"),
+    "network:PublicIPAddress": ("publicIPAddressVersion", "sku"),
+    "privatedns:VirtualNetworkLink": ("virtualNetwork",),
+    "storage:StorageAccount": ("kind", "encryption"),
+}
+# Inputs that the provider sends as an update, and that Azure refuses to change.
+_FIXED: dict[str, tuple[str, ...]] = {
+    # learn.microsoft.com/rest/api/authorization/role-assignments: an assignment can't be updated.
+    "authorization:RoleAssignment": ("principalType", "roleDefinitionId"),
+    "network:PublicIPAddress": ("publicIPAllocationMethod", "zones"),
     # SK: a SKU is resized within its generation.
     "network:VirtualNetworkGateway": ("gatewayType", "vpnType", "vpnGatewayGeneration"),
     # VF: the protocol of a connection can't be changed.
     "network:VirtualNetworkGatewayConnection": ("connectionProtocol", "connectionType", "virtualNetworkGateway1"),
-    "privatedns:VirtualNetworkLink": ("virtualNetwork",),
     "storage:FileShare": ("enabledProtocols",),
-    "storage:StorageAccount": ("kind", "encryption"),
 }
 _PLACES = ("location", "resourceGroupName")
 _RANDOM_INPUTS = ("keepers", "length", "lower", "numeric", "special", "upper")
@@ -225,11 +231,18 @@ def forces_replacement(token: str, key: str) -> bool:
 
 
 def exclusive_parents(token: str, resource_id: str) -> tuple[str, ...]:
-    """Ids that a request locks while it runs: Azure changes a network's subnets, and a server's settings, one by one.
+    """Ids that a request locks while it runs: Azure changes a network's subnets, a server's settings, and a vault's
+    keys and secrets one by one.
 
-    AN #699, #903 for subnets; BR #4289, #4451 for a server's settings and administrators.
+    AN #699, #903 for subnets; BR #4289, #4451 for a server's settings and administrators; AN #1013 for vaults.
     """
-    one_by_one = ("network:Subnet", "dbforpostgresql:AdministratorsMicrosoftEntra", "dbforpostgresql:Configuration")
+    one_by_one = (
+        "network:Subnet",
+        "dbforpostgresql:AdministratorsMicrosoftEntra",
+        "dbforpostgresql:Configuration",
+        "keyvault:Key",
+        "keyvault:Secret",
+    )
     return (resource_id.rsplit("/", 2)[0],) if arm.short_token(token) in one_by_one else ()
 
 
@@ -243,6 +256,15 @@ def refuse_broken(situation: Situation, name: str) -> None:
         problem = rule(situation)
         if problem:
             raise AzureError(f"{name}: {problem}")
+
+
+def _remains(situation: Situation) -> str | None:
+    """CE: an input that can't be changed."""
+    before = situation.before or {}
+    changed = [
+        each for each in _FIXED.get(situation.token, ()) if before and before.get(each) != situation.inputs.get(each)
+    ]
+    return f"{', '.join(changed)} can't be changed" if changed else None
 
 
 def _references(value: Any) -> Iterator[str]:
@@ -749,6 +771,14 @@ def _server(situation: Situation) -> str | None:
 _SERVER_SUFFIX = ".postgres.database.azure.com"
 
 
+def _server_storage(situation: Situation) -> str | None:
+    """PB: storage does not shrink."""
+    size, before = (
+        ((each or {}).get("storage") or {}).get("storageSizeGB", 0) for each in (situation.inputs, situation.before)
+    )
+    return f"a disk of {size} GB; it has {before} and can't shrink" if size < before else None
+
+
 def _server_backup(situation: Situation) -> str | None:
     """PB: geo-redundant backup is chosen when the server is created, and can't be changed."""
     place = (situation.inputs.get("backup") or {}).get("geoRedundantBackup")
@@ -1002,7 +1032,7 @@ def _budget(situation: Situation) -> str | None:
 Rule = Callable[[Situation], str | None]
 """Checks a request: returns what is wrong, or None."""
 
-_OF_ALL_TYPES: tuple[Rule, ...] = (_parent_exists, _references_exist, _delegated_subnet_is_alone)
+_OF_ALL_TYPES: tuple[Rule, ...] = (_parent_exists, _references_exist, _delegated_subnet_is_alone, _remains)
 _RULES: dict[str, tuple[Rule, ...]] = {
     "authorization:RoleAssignment": (_role_assignment,),
     "consumption:Budget": (_budget,),
@@ -1022,6 +1052,7 @@ _RULES: dict[str, tuple[Rule, ...]] = {
         _server,
         _server_backup,
         _server_standby,
+        _server_storage,
         _server_version,
         _server_region,
     ),

@@ -415,6 +415,7 @@ CASES = (
             "group_id": "vault",
         },
         optional={"placement": TAGGED},
+        late=_awaited,
         meets=[checklist.endpoints_need_no_approval, checklist.names_are_legal],
     ),
     Case(
