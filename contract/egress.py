@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from contract.addresses import NOT_PUBLIC
 from contract.users import CONFINED, TOOL
 
+_SHARE_PORTS = "20049-21049"
+"""Loopback ports of the share's TLS, which trusts anybody: nfsv4mountscript.sh of github.com/Azure/AZNFS-mount."""
 ANY_PUBLIC = ("0.0.0.0/0",)
 """Destinations of an `Egress` to every public address and no other."""
 
@@ -47,6 +49,7 @@ def nftables(allowed: Iterable[Egress]) -> str:
     refused = "counter reject with icmpx admin-prohibited"
     rules = [
         f"meta skuid {TOOL.number} {refused}",
+        f"tcp dport {_SHARE_PORTS} {refused}",
         'oifname "lo" accept',
         "ct state established,related accept",
         *(each.rule for each in allowed),

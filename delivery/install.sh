@@ -10,7 +10,7 @@ awk 'BEGIN {
     for (i = 1; i <= {nodes}; i++) print "u ledger-node-" i, {first_node} + i - 1
     print "u {tool} {tool_number}"
 }' | systemd-sysusers -
-[ -x "$prefix/venv/bin/python" ] || python3 -m venv "$prefix/venv"
+[ -x "$prefix/venv/bin/pip" ] || python3 -m venv "$prefix/venv"
 "$prefix/venv/bin/pip" install --quiet --disable-pip-version-check --no-cache-dir \
     --require-hashes --only-binary :all: --requirement "$prefix/requirements.txt"
 

@@ -88,6 +88,11 @@ build {
       "curl --fail --silent --show-error --location --output /tmp/aznfs.deb '${var.aznfs_url}'",
       "echo '${var.aznfs_sha256}  /tmp/aznfs.deb' | sha256sum --check",
       "apt-get install --yes /tmp/aznfs.deb",
+      # What is patched is a new image: neither may upgrade a VM, and restart its agent, on all VMs at the same hour.
+      "apt-get purge --yes unattended-upgrades needrestart",
+      "sed --in-place s/AUTO_UPDATE_AZNFS=true/AUTO_UPDATE_AZNFS=false/ /opt/microsoft/aznfs/data/config",
+      # Else its watchdog kills processes by numbers of the previous boot.
+      "echo 'r! /etc/stunnel/microsoft/aznfs/nfsv4_fileShare/logs/*.pid' > /etc/tmpfiles.d/aznfs.conf",
       "tar --extract --file /tmp/agent.tar --directory / --no-same-owner",
       "/opt/decentralized-trust/install.sh ${join(" ", var.ledger)}",
       "rm /tmp/agent.tar /tmp/aznfs.deb",

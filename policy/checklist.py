@@ -472,8 +472,17 @@ def health_is_monitored(stack: StackResources) -> list[str]:
 
 
 def image_is_supported(stack: StackResources) -> list[str]:
-    """The image is Ubuntu 24.04 LTS, with standard support until 2029."""
-    return _profile(stack, lambda profile: profile["storageProfile"]["imageReference"]["offer"] == "ubuntu-24_04-lts")
+    """The image is Ubuntu 24.04 LTS, with standard support until 2029, or the bank's own, which is built on it."""
+    return _profile(stack, lambda profile: _own_image(profile) or _image(profile)["offer"] == "ubuntu-24_04-lts")
+
+
+def _image(profile: Mapping[str, Any]) -> Mapping[str, Any]:
+    reference: Mapping[str, Any] = profile["storageProfile"]["imageReference"]
+    return reference
+
+
+def _own_image(profile: Mapping[str, Any]) -> bool:
+    return "id" in _image(profile)
 
 
 def monitor_agent_is_current(stack: StackResources) -> list[str]:
@@ -548,11 +557,12 @@ def disk_caching_is_as_used(stack: StackResources) -> list[str]:
 
 
 def vms_are_patched(stack: StackResources) -> list[str]:
-    """The platform patches the running VMs, a few at a time."""
+    """The platform patches the running VMs, a few at a time. VMs of the bank's own image are replaced instead."""
     return _profile(
         stack,
         lambda profile: (
-            profile["osProfile"]["linuxConfiguration"]["patchSettings"]["patchMode"] == "AutomaticByPlatform"
+            _own_image(profile)
+            or profile["osProfile"]["linuxConfiguration"]["patchSettings"]["patchMode"] == "AutomaticByPlatform"
         ),
     )
 

@@ -72,6 +72,9 @@ def read_waivers(today: date, file: Path = FILE) -> tuple[Waiver, ...]:
         raise WaiverError(f"{file.name}: {first_fault(error)}") from error
     except ValueError as error:
         raise WaiverError(f"{file.name}: {error}") from error
+    early = [f"{each.id} of {each.package} since {each.since}" for each in waivers if each.since > today]
+    if early:
+        raise WaiverError(f"{file.name}: {'; '.join(early)}; wanted waivers that begin today at the latest")
     expired = [f"{each.id} of {each.package} on {each.until}" for each in waivers if each.until < today]
     if expired:
         raise WaiverError(f"{file.name}: expired: {'; '.join(expired)}; wanted another version, or a new date")

@@ -410,6 +410,7 @@ def test_a_node_reaches_peers_database_and_loopback_and_nothing_else(vm_network:
         f"{WIRE_SERVER}:32526": "so has its other port",
         f"{ENDPOINT}:443": "vaults and storage are the agent's",
         f"{ENDPOINT}:2049": "the share is mounted by the kernel",
+        "127.0.0.1:20049": "there the mount helper's TLS takes anybody for root, who owns all identities' folders",
         f"{PEER}:8443": "the agent reads members' network information",
         f"{DATABASE}:22": "the database is one port",
     }.items():

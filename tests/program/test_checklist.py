@@ -7,9 +7,17 @@ from pathlib import Path
 import pytest
 
 from lab import ROOT
-from policy.checklist import CHECKLIST, Check, Item, render, roles_are_granted_narrowly
+from policy.checklist import (
+    CHECKLIST,
+    Check,
+    Item,
+    image_is_supported,
+    render,
+    roles_are_granted_narrowly,
+    vms_are_patched,
+)
 from policy.resources import StackResources, UnknownError
-from tests.runs import deployed, large
+from tests.runs import bare, deployed, large, one
 
 DOCUMENT = ROOT / "docs" / "checklist.md"
 ITEMS = [item for section in CHECKLIST.values() for item in section]
@@ -31,6 +39,15 @@ def test_resources_without_settings_meet_no_check(check: Check):
     without_settings = tuple(replace(each, inputs={}, known_outputs={}) for each in deployed(large()).every)
     for stack in (StackResources(without_settings), StackResources(())):
         assert refuses(check, stack), f"{check.__name__} passes without any setting, so it proves nothing"
+
+
+@pytest.mark.parametrize("check", [image_is_supported, vms_are_patched], ids=named)
+def test_the_banks_own_image_meets_each_check_of_images(check: Check):
+    plan = bare()
+    assert {"id"} == one(plan, "VirtualMachineScaleSet", "nodes-vms").inputs["virtualMachineProfile"][
+        "storageProfile"
+    ]["imageReference"].keys(), "otherwise this proves nothing"
+    assert check(deployed(plan)) == [], "the policy pack would refuse the only kind of member whose nodes start"
 
 
 def test_a_policys_roles_may_be_only_for_its_own_identity():

@@ -432,9 +432,14 @@ def test_findings_of_a_night_are_tried_in_each_later_one():
 REVIEWERS = {"type": "required_reviewers", "reviewers": [{"type": "Team"}], "prevent_self_review": True}
 MAIN_ONLY = {"protected_branches": False, "custom_branch_policies": True}
 PROTECTED: dict[str, dict[str, Any]] = {
-    "dev-preview": {"name": "dev-preview", "protection_rules": [REVIEWERS]},
+    "dev-preview": {"name": "dev-preview", "protection_rules": [REVIEWERS], "can_admins_bypass": False},
     "dev-merged": {"name": "dev-merged", "protection_rules": [], "deployment_branch_policy": MAIN_ONLY},
-    "dev": {"name": "dev", "protection_rules": [REVIEWERS], "deployment_branch_policy": MAIN_ONLY},
+    "dev": {
+        "name": "dev",
+        "protection_rules": [REVIEWERS],
+        "can_admins_bypass": False,
+        "deployment_branch_policy": MAIN_ONLY,
+    },
     "dev-merged/deployment-branch-policies": {"branch_policies": [{"name": "main", "type": "branch"}]},
     "dev/deployment-branch-policies": {"branch_policies": [{"name": "main", "type": "branch"}]},
 }
@@ -503,6 +508,8 @@ class TestEnvironments:
                 "no review by oneself",
             ),
             ("dev", {"name": "dev", "deployment_branch_policy": MAIN_ONLY}, "required reviewers"),
+            ("dev", {**PROTECTED["dev"], "can_admins_bypass": True}, "no bypass by administrators"),
+            ("dev-preview", {"protection_rules": [REVIEWERS]}, "no bypass by administrators"),
             ("dev", BROKEN, "can't be read"),
         ],
     )

@@ -217,6 +217,7 @@ class TestWaivers:
             ({"until": TODAY - timedelta(days=1), "since": TODAY - timedelta(days=9)}, "expired: CVE-2021-42392"),
             ({"until": TODAY + timedelta(days=181)}, "180 days at most"),
             ({"until": TODAY}, "after since"),
+            ({"since": TODAY + timedelta(days=1)}, "wanted waivers that begin today at the latest"),
             ({"package": f"{H2}@1.4.199"}, "without a version"),
             ({"package": "h2"}, "package"),
             ({"reason": "old"}, "reason"),
