@@ -70,8 +70,8 @@ test-links: $(READY) ## Gateways that speak IKEv2 and BGP, from three banks' pla
 test-engine: $(READY) ## The real Pulumi engine; wants a CLI on PATH or in ~/.pulumi/bin
 	@$(BIN)/python -m pytest tests/engine -ra $(TESTS)
 
-test-ledger: $(READY) ## Real Corda nodes; want a JDK, Maven, Node.js and HAProxy
-	@$(BIN)/python -m pytest tests/ledger -ra $(TESTS)
+test-ledger: $(READY) ## Real Corda nodes; want a JDK, Maven, Node.js and HAProxy (LONG=1: a network's whole life, and the applications' own tests too)
+	@$(BIN)/python -m pytest tests/ledger -ra $(if $(LONG),,-m 'not long') $(TESTS)
 
 test-vm: $(READY) ## A VM that boots, in an emulator; wants root on Debian, QEMU and more (LONG=1: it installs its wheels too, one starts from the bank's image, one runs a Corda node, and more)
 	@$(BIN)/python -m pytest tests/vm -ra $(if $(LONG),,-m 'not long') $(TESTS)

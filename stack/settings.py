@@ -768,7 +768,7 @@ class KeyVaultSettings(_Section):
 
     purge_protection: StrictBool = Field(
         True,
-        description="nobody can purge a deleted object before `softDeleteDays` are over; can't be switched off again",
+        description="nobody can purge a deleted object before `softDeleteDays` are over; once on, it stays on",
     )
     soft_delete_days: Annotated[int, Field(ge=7, le=90, strict=True)] = Field(
         90, description="days that deleted objects can be restored, 7 to 90; fixed when the vault is made"

@@ -104,6 +104,7 @@ def epochs(bank: LabBank, identity: str) -> list[int]:
     return [each.epoch for each in bank.record(identity).history]
 
 
+@pytest.mark.long
 def test_the_life_of_a_network(consortium: Consortium) -> None:
     """Several steps in one test, each with the last step's state, since real nodes take minutes to start."""
     a_network_forms_from_cards_alone(consortium)

@@ -59,6 +59,7 @@ def test_an_applications_permissions_are_valid_settings(example: Cordapp) -> Non
     assert [CORDA.check_permission(each) for each in example.permissions] == list(example.permissions)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(corda.missing() is not None, reason=str(corda.missing()))
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
 def test_a_cordapps_own_tests_pass(example: Path, tmp_path: Path) -> None:
