@@ -564,7 +564,7 @@ def test_documents_name_each_tier() -> None:
     changes, nights = ((ROOT / ".ci" / each).read_text("utf-8") for each in ("run", "nightly"))
     by_change = {target for target in targets if f"section make {target}\n" in changes}
     assert by_change == targets - {"fuzz", "test-all"}
-    nightly = {"test-vm", "test-links", "fuzz"}
+    nightly = {"test-ledger", "test-vm", "test-links", "fuzz"}
     assert nightly == {target for target in targets - {"test"} if re.search(rf"\b{target}\b", nights)}
 
 
