@@ -49,9 +49,9 @@ def nftables(allowed: Iterable[Egress]) -> str:
     refused = "counter reject with icmpx admin-prohibited"
     rules = [
         f"meta skuid {TOOL.number} {refused}",
+        "ct state established,related accept",
         f"tcp dport {_SHARE_PORTS} {refused}",
         'oifname "lo" accept',
-        "ct state established,related accept",
         *(each.rule for each in allowed),
         refused,
     ]

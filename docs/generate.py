@@ -154,7 +154,7 @@ EFFECTS: Mapping[str, Effect] = {
     "tags": Effect.IN_PLACE,
     "database": Effect.IN_PLACE,
     "database.geoRedundantBackup": Effect.NEVER,
-    "keyVault.purgeProtection": Effect.NEVER,
+    "keyVault.purgeProtection": Effect.IN_PLACE,
     "keyVault.softDeleteDays": Effect.NEVER,
     "keyGenerations.link": Effect.LINKS,
     "keyGenerations.signing": Effect.IN_PLACE,

@@ -145,7 +145,8 @@ def remove(folder: Path) -> None:
 def _sweep(user: int) -> tuple[str, ...]:
     """Removes what a user left for the next node of this machine, in memory or on the disk."""
     own = ("-mindepth", "1", "-maxdepth", "1", "-user", str(user))
-    unlocked = ("-exec", "chmod", "--recursive", "--silent", "u+rwX", "{}", "+")
+    # Not of a link: chmod would follow it.
+    unlocked = ("(", "-type", "l", "-o", "-exec", "chmod", "--recursive", "--silent", "u+rwX", "{}", "+", ")")
     return ("find", "/dev/shm", "/tmp", *own, *unlocked, "-exec", "rm", "--recursive", "--force", "{}", "+")  # noqa: S108
 
 

@@ -151,6 +151,9 @@ def mistakes_of(error: ValidationError, model: type[BaseModel], document: object
 
 def nulls_of(model: type[BaseModel], document: object, steps: Steps = ()) -> Iterator[Mistake]:
     """A mistake for each null inside a document: what it leaves out is not what its author sees in the file."""
+    if steps and _place(model, steps).type is object:
+        # An unknown key: pydantic's own mistake says so.
+        return
     if document is None:
         form = form_of(model, steps)
         place = _place(model, steps).type

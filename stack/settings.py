@@ -1339,7 +1339,8 @@ def _of_another_cloud(values: Mapping[str, str]) -> Iterator[str]:
         yield f"{_PROVIDER}:environment: {environment}: wanted public: regions and private zones are of that cloud"
     subscription = values.get(f"{_PROVIDER}:subscriptionId")
     if subscription is not None and not re.fullmatch(SUBSCRIPTION, subscription):
-        yield f"{_PROVIDER}:subscriptionId: {subscription}: wanted {form_of(Settings, ('operators', 0))}"
+        # Not the value, which may be a secret that was set under the wrong key.
+        yield f"{_PROVIDER}:subscriptionId: no GUID; wanted {form_of(Settings, ('operators', 0))}"
 
 
 def _misspelt(key: str, project: str, *, located: bool) -> str | None:

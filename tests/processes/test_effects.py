@@ -56,12 +56,14 @@ CHANGES: dict[str, Any] = {
     "database.highAvailability": "Disabled",
     "database.sku": "Standard_D16ds_v5",
     "database.geoRedundantBackup": False,
-    "keyVault.purgeProtection": False,
+    "keyVault.purgeProtection": True,
     "keyVault.softDeleteDays": 30,
     "keyGenerations.link": 2,
     "keyGenerations.signing": 2,
 }
 
+BEFORE = {"keyVault.purgeProtection": False}
+"""Values before the change, where the sample's own can't change."""
 UNTRIED: dict[str, set[str]] = {
     "the whole list is tested": {f"ledger.applications[].{each}" for each in ("coordinates", "sha256")}
     | {f"ledger.rpcUsers[].{each}" for each in ("name", "permissions")},
@@ -132,6 +134,10 @@ def effect(changes: Changes) -> Effect:
 
 @pytest.mark.parametrize(("path", "value"), CHANGES.items(), ids=CHANGES)
 def test_a_changes_effect_is_the_documented_one(source: Source, live: Plan, path: str, value: Any) -> None:
+    if path in BEFORE:
+        first = changed(source.configuration.values, path, BEFORE[path])
+        source = replace(source, configuration=replace(source.configuration, values=first))
+        live = plan_in_process(source)
     configuration = replace(source.configuration, values=changed(source.configuration.values, path, value))
     after = plan_next(replace(source, configuration=configuration), live)
     changes = changes_between(live, after.plan, after.refusals)

@@ -209,7 +209,8 @@ def test_the_next_holder_takes_over_the_nodes_folder_and_kills_its_hidden_proces
     cd {scratch}
     mkdir own sticky; touch own/file sticky/file; chmod 0 own; chmod 1770 sticky
     for level in $(seq 1100); do mkdir d; cd d; done
-    mkdir /dev/shm/left-behind; touch /dev/shm/left-behind/file; chmod 0 /dev/shm/left-behind; touch /tmp/left-behind
+    mkdir /dev/shm/left-behind; touch /dev/shm/left-behind/file; chmod 0 /dev/shm/left-behind
+    ln -s / /tmp/left-behind
     touch {scratch}/hidden; exec setsid sleep 600
     """
     hidden = subprocess.Popen(confined(("sh", "-c", hide), NODE))

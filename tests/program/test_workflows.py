@@ -304,8 +304,10 @@ def bin_directory(tmp_path):
     write_program(
         directory,
         "curl",
-        note.format(file=str(tmp_path / "curl"), what="[sys.argv[1:], sys.stdin.read()]")
-        + "print(json.dumps({'value': 'signed-token'}))",
+        note.format(file=str(tmp_path / "curl"), what="[sys.argv[1:], given := sys.stdin.read()]")
+        + "newest = os.environ.get('NEWEST', '')\n"
+        + "if '/commits/main' in given: sys.exit(22) if not newest else print(newest)\n"
+        + "else: print(json.dumps({'value': 'signed-token'}))",
     )
     write_program(
         directory,
@@ -383,6 +385,24 @@ class TestRunStack:
         assert command[len(wanted) : len(wanted) + 2] == ["--stack", "dev"], "the stack is named, not selected"
         assert "--non-interactive" in command, "no prompt can be answered"
         assert ("--yes" in command) == (operation == "up"), "only an update needs --yes"
+
+    @pytest.mark.parametrize(
+        ("attempt", "newest", "said"),
+        [
+            ("1", "", ""),
+            ("2", "c0ffee", ""),
+            ("2", "decaf", "c0ffee is not main's newest commit; wanted the run of decaf"),
+            ("2", "", "main's newest commit can't be read; wanted GH_TOKEN"),
+        ],
+    )
+    def test_a_repeated_run_updates_by_the_newest_commit_alone(self, run_stack, tmp_path, attempt, newest, said):
+        run = {"GITHUB_RUN_ATTEMPT": attempt, "GITHUB_SHA": "c0ffee", "GITHUB_REPOSITORY": "bank/network"}
+        run |= {"GITHUB_API_URL": "https://api.github.example", "GH_TOKEN": "token-of-the-job", "NEWEST": newest}
+        done = run_stack("up", **TOKEN_REQUEST, **CREDENTIALS, **run)
+        assert (done.returncode, bool(calls(tmp_path, "pulumi"))) == ((1, False) if said else (0, True)), done.stdout
+        assert said in done.stdout, "its commit may be 30 days old"
+        arguments = [" ".join(each) for each, _ in calls(tmp_path, "curl")]
+        assert "token-of-the-job" not in " ".join(arguments) + done.stdout
 
     def test_shows_the_output_and_fails_with_pulumi(self, run_stack, tmp_path):
         done = run_stack("preview", PULUMI_FAILS="3", **TOKEN_REQUEST, **CREDENTIALS)

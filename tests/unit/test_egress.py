@@ -19,9 +19,9 @@ def test_the_rules_accept_the_named_destinations_and_refuse_all_others() -> None
     refused = "counter reject with icmpx admin-prohibited"
     assert lines == [
         f"meta skuid {TOOL.number} {refused}",
+        "ct state established,related accept",
         f"tcp dport 20049-21049 {refused}",
         'oifname "lo" accept',
-        "ct state established,related accept",
         "ip daddr { 10.1.1.64/27 } tcp dport { 5432 } accept",
         "ip daddr { 10.0.0.0/8, 192.168.0.0/16 } tcp dport { 10000-10099 } accept",
         refused,

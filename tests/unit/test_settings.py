@@ -2328,7 +2328,7 @@ def test_a_misspelt_key_is_one_mistake(changes: dict[str, Any], said: str) -> No
     ("key", "value", "said"),
     [
         ("environment", "usgovernment", "environment: usgovernment: wanted public"),
-        ("subscriptionId", "my-subscription", "subscriptionId: my-subscription: wanted a GUID such as"),
+        ("subscriptionId", "my-subscription", "subscriptionId: no GUID; wanted a GUID such as"),
     ],
 )
 def test_another_cloud_is_refused(key: str, value: str, said: str) -> None:
