@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
+from components.queries import query
 from components.workbook import QueryItem, WorkbookArgs, filled, sections, values
 from contract.metrics import Metric
 from docs.workbook import PICTURE, made_from
 from lab.bank_of_three import EXAMPLE, RECORDED_BANK
-from lab.kql import answer, workspace
+from lab.kql import answer, rows_of, workspace
 from lab.telemetry import END, recorded, rows
 
 Rows = list[dict[str, Any]]
@@ -94,6 +95,16 @@ def test_log_lines_are_shown_beside_the_metrics(tables: dict[str, Rows]):
 
 def test_a_day_of_logs_is_projected_to_a_month(tables: dict[str, Rows]):
     assert tables["ingestion"][0] == {"Table": "AppMetrics", "GbADay": 0.031, "GbAMonth": 0.94}
+
+
+def test_days_are_whole():
+    midnight = END.replace(hour=0, minute=0, second=0, microsecond=0)
+    hours = [
+        {"TimeGenerated": midnight + timedelta(hours=each), "DataType": "AppMetrics", "Quantity": 1000 / 24}
+        for each in range(-12 * 24, END.hour + 1)
+    ]
+    (row,) = rows_of(query("ingestion"), now=END, Usage=[{**each, "IsBillable": True} for each in hours])
+    assert (row["GbADay"], row["GbAMonth"]) == (1.0, 30.42), "midnight's row is of the day before"
 
 
 def test_the_picture_is_made_from_these_queries():
