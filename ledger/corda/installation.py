@@ -30,8 +30,8 @@ KNOWN: Mapping[str, Artifact] = {
 }
 """Releases of Corda Community in a public Maven repository, by version."""
 DRIVER = Artifact(
-    coordinates="org.postgresql:postgresql:42.7.13",
-    sha256="6e0e4cc2d8cae902084f8a2b18728b073a6fd9d1f87c9d8bff8f298c18185b93",
+    coordinates="org.postgresql:postgresql:42.7.7",
+    sha256="157963d60ae66d607e09466e8c0cdf8087e9cb20d0159899ffca96bca2528460",
 )
 """PostgreSQL's JDBC driver."""
 
