@@ -17,7 +17,7 @@ from components.repeats import repeated
 # learn.microsoft.com/azure/postgresql/flexible-server/concepts-limits.
 _CONNECTIONS = {2: 859, 4: 1718, 8: 3437, 16: 5000}
 _RESERVED_CONNECTIONS = 15
-_ZONE_REDUNDANT = "ZoneRedundant"
+_IN_ANOTHER_ZONE = "ZoneRedundant"
 # learn.microsoft.com/azure/postgresql/flexible-server/concepts-compute
 _SKU = re.compile(r"Standard_([DE])(2|4|8|16|32|48|64)(?:s_v3|ds_v[456])")
 
@@ -48,7 +48,7 @@ class LedgerDatabaseArgs:
     """Required. Name of that principal."""
     sku: str | None = None
     """Optional. SKU of the server, which the region must offer; by default a general purpose one by identities."""
-    high_availability: str = _ZONE_REDUNDANT
+    high_availability: str = _IN_ANOTHER_ZONE
     """Optional. Place of the synchronous standby: `ZoneRedundant`, `SameZone`, or `Disabled` for none."""
     geo_redundant_backup: bool = True
     """Optional. Whether backups are copied to the paired region; fixed when the server is created."""
@@ -119,7 +119,7 @@ class LedgerDatabase(ComponentResource):
                     "storage",
                     # A failover exchanges them. Another mode must not get the standby's old zone.
                     "availabilityZone",
-                    *(["highAvailability.standbyAvailabilityZone"] * (args.high_availability == _ZONE_REDUNDANT)),
+                    *(["highAvailability.standbyAvailabilityZone"] * (args.high_availability == _IN_ANOTHER_ZONE)),
                     # Operators upgrade the major version by hand, docs/runbooks/upgrading-the-database.md.
                     "version",
                     # Pulumi would replace a server that an older program created with another mode.

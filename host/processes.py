@@ -143,9 +143,9 @@ def remove(folder: Path) -> None:
 
 
 def _sweep(user: int) -> tuple[str, ...]:
-    """Removes what a user left for the next node of this machine, in memory or on the disk."""
+    """Removes what a user left for the machine's next node."""
     own = ("-mindepth", "1", "-maxdepth", "1", "-user", str(user))
-    # Not of a link: chmod would follow it.
+    # chmod follows links.
     unlocked = ("(", "-type", "l", "-o", "-exec", "chmod", "--recursive", "--silent", "u+rwX", "{}", "+", ")")
     return ("find", "/dev/shm", "/tmp", *own, *unlocked, "-exec", "rm", "--recursive", "--force", "{}", "+")  # noqa: S108
 
