@@ -15,7 +15,7 @@ from psycopg import AsyncConnection, errors, sql
 from typing_extensions import override
 
 from agent.resources import DatabaseFence
-from host.database import ALIVE, secured
+from host.database import ALIVE, tls_options
 from host.errors import DamagedError, NewerEpochError, ResourceError, SupersededError, UnavailableError
 from host.faults import unexpected
 from ledger.software import DatabaseAccess
@@ -260,7 +260,7 @@ class PostgresFence(DatabaseFence):
                 application_name="ledger-agent",
                 # Not the node's functions.
                 options=f"-c search_path=pg_catalog -c statement_timeout={_FENCE_SECONDS}s",
-                **secured(self.root_certificates),
+                **tls_options(self.root_certificates),
             ) as connection:
                 yield connection
         except ResourceError:

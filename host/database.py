@@ -12,8 +12,8 @@ ALIVE: dict[str, Any] = {
 """Options of libpq: detection takes some 20 s, as in a server's failover; by default it takes hours."""
 
 
-def secured(root_certificates: Path | None) -> dict[str, Any]:
-    """libpq's and JDBC's options of TLS; without trust roots, in tests only, there is none."""
+def tls_options(root_certificates: Path | None) -> dict[str, Any]:
+    """TLS options of libpq and JDBC; without trust roots, in tests only, none."""
     return (
         {"sslmode": "verify-full", "sslrootcert": str(root_certificates)}
         if root_certificates

@@ -27,16 +27,16 @@ _VM_SIZES = re.compile(
 SUBSCRIPTION = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 """Pattern of a subscription's id."""
 # Azure itself returns the fixed parts in different cases, github.com/Azure/azure-cli/issues/8283.
-_GROUP = rf"/(?i:subscriptions)/{SUBSCRIPTION}/(?i:resourceGroups)/[\w().-]{{0,89}}[\w()-]/(?i:providers)"
+_GROUP = rf"/(?ai:subscriptions)/{SUBSCRIPTION}/(?ai:resourceGroups)/[\w().-]{{0,89}}[\w()-]/(?ai:providers)"
 _NAME = r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,78}[A-Za-z0-9])?"
 # Not as Pydantic's patterns: its regex engine takes 9 MB for so many `\w`, each with all of Unicode's letters.
 # Not a managed image: trusted launch takes none, learn.microsoft.com/azure/virtual-machines/trusted-launch.
 _IMAGE_ID = re.compile(
-    rf"{_GROUP}/(?i:Microsoft\.Compute/galleries)/(?![^/]*-){_NAME}/(?i:images)/{_NAME}"
-    r"(?:/(?i:versions)/(?:latest|[0-9]{1,10}\.[0-9]{1,10}\.[0-9]{1,10}))?"
+    rf"{_GROUP}/(?ai:Microsoft\.Compute/galleries)/(?![^/]*-){_NAME}/(?ai:images)/{_NAME}"
+    r"(?:/(?ai:versions)/(?:latest|[0-9]{1,10}\.[0-9]{1,10}\.[0-9]{1,10}))?"
 )
 _CIRCUIT_ID = re.compile(
-    rf"{_GROUP}/(?i:Microsoft\.Network/expressRouteCircuits)/[A-Za-z0-9](?:[A-Za-z0-9_.-]{{0,78}}[A-Za-z0-9_])?"
+    rf"{_GROUP}/(?ai:Microsoft\.Network/expressRouteCircuits)/[A-Za-z0-9](?:[A-Za-z0-9_.-]{{0,78}}[A-Za-z0-9_])?"
 )
 
 _APPLICATION_RANGES = [IPv4Network(each) for each in (*PRIVATE_BLOCKS, "100.64.0.0/10")]

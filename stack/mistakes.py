@@ -190,7 +190,7 @@ def _mistake(error: ErrorDetails, steps: Steps, model: type[BaseModel], document
         siblings = sorted(_keys(_place(model, steps[:-1]).type))
         first = re.split(r"[.\[]", str(steps[-1]))[0]
         if first != steps[-1] and first in siblings:
-            path = ".".join([key_text((each,)) for each in steps[:-1]] + [str(steps[-1])])
+            path = f"{key_text(steps[:-1])}.{steps[-1]}" if steps[:-1] else steps[-1]
             said = f"a path as a key; wanted `pulumi config set --path {path}`"
             return Mistake(steps, said, form, meant=(*steps[:-1], first))
         if key := _meant(str(steps[-1]), siblings, _at(document, steps[:-1])):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from host.database import secured
+from host.database import tls_options
 
 FILE = "node.conf"
 SCHEMA = "corda"
@@ -52,7 +52,7 @@ class NodeDatabase:
         """The JDBC URL."""
         options = {
             "currentSchema": SCHEMA,
-            **secured(self.root_certificates),
+            **tls_options(self.root_certificates),
             "tcpKeepAlive": "true",
             "connectTimeout": str(_POOL_CONNECT_SECONDS),
             "socketTimeout": str(self.silent_seconds),

@@ -36,7 +36,7 @@ from contract.secrets import RpcAccount
 from contract.vm_configuration import Zone
 from host.bank_documents import NETWORK_DOCUMENT
 from host.calls import in_new_thread
-from host.database import ALIVE, secured
+from host.database import ALIVE, tls_options
 from host.errors import UnavailableError
 from host.faults import reason_of
 from host.http import TooLargeError, ask, listens
@@ -1062,7 +1062,7 @@ def _access(access: DatabaseAccess) -> dict[str, Any]:
         "dbname": access.database,
         "user": access.user,
         "password": access.password,
-        **secured(access.root_certificates),
+        **tls_options(access.root_certificates),
     }
 
 

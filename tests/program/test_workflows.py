@@ -326,6 +326,10 @@ def bin_directory(tmp_path):
 
 @pytest.fixture
 def run_stack(tmp_path, bin_directory):
+    (bin_directory / "make").unlink()
+    note = "import json, sys\nopen({!r}, 'a').write(json.dumps(sys.argv[1:]) + '\\n')\n"
+    write_program(bin_directory, "make", note.format(str(tmp_path / "make")))
+
     def run(operation: str, **environment: str) -> subprocess.CompletedProcess[str]:
         given = {"PATH": str(bin_directory), "GITHUB_STEP_SUMMARY": str(tmp_path / "summary"), **environment}
         return execute(GITHUB / "run-stack", operation, "dev", environment=given)
@@ -380,7 +384,8 @@ class TestRunStack:
     def test_runs_pulumi_after_the_installation_of_its_packages(self, run_stack, tmp_path, operation, wanted):
         run_stack(operation, **TOKEN_REQUEST, **CREDENTIALS)
         install, command = (arguments for arguments, *_ in calls(tmp_path, "pulumi"))
-        assert install[0] == "install", "the program's own packages, without those of the tests"
+        assert install[:2] == ["install", "--no-dependencies"], "Pulumi would first fetch the newest pip of any hash"
+        assert calls(tmp_path, "make") == [["--silent", ".venv/.ready"]], "packages are locked by their hashes"
         assert command[: len(wanted)] == wanted
         assert command[len(wanted) : len(wanted) + 2] == ["--stack", "dev"], "the stack is named, not selected"
         assert "--non-interactive" in command, "no prompt can be answered"

@@ -1479,6 +1479,12 @@ REJECTIONS = {
         "",
         "wanted /subscriptions/ID",
     ),
+    "image-of-a-subscription-that-looks-alike": (
+        nodes(image={"id": IMAGE.replace("subscriptions", "\u017fubscriptions")}),
+        "nodes.image.id",
+        "",
+        "wanted /subscriptions/ID",
+    ),
     "image-named-by-punctuation": (
         nodes(image={"id": f"{GALLERIES}/bank/images/-.-"}),
         "nodes.image.id",
@@ -2360,7 +2366,9 @@ def test_a_null_is_one_mistake(changes: dict[str, Any], said: str) -> None:
 
 
 def test_paths_as_keys_are_one_mistake_each() -> None:
-    values = configuration(bank=None, ledger={"network.authority": "bank-a"})
+    values = configuration(
+        bank=None, ledger={"network.authority": "bank-a"}, nodes={**nodes()["nodes"], "image.id": IMAGE}
+    )
     values |= {f"{PROJECT}:bank.name": "bank-a", f"{PROJECT}:bank.asn": "64512"}
     with pytest.raises(SettingsError) as error:
         parse_settings(PROJECT, values)
@@ -2370,6 +2378,7 @@ def test_paths_as_keys_are_one_mistake_each() -> None:
             '["bank.name"]': "bank.name",
             '["bank.asn"]': "bank.asn",
             'ledger["network.authority"]': "ledger.network.authority",
+            'nodes["image.id"]': "nodes.image.id",
         }.items()
     }, "`pulumi config set` without --path writes such keys, and the section looks missing"
 
