@@ -108,7 +108,7 @@ bench-quick: $(READY) ## Its cheap part, for every change
 ledger-bench: $(READY) ## What real Corda nodes do on this machine; fails where a goal is missed (RUNS=3: an hour and a half; WRITE=1: writes docs/figures.md)
 	@$(BIN)/python -m benchmarks.ledger
 
-soak: $(READY) ## Random histories of agents in virtual time (HISTORIES=100000: half an hour)
+soak: $(READY) ## Random histories of agents in virtual time (17 a second; HISTORIES=100000: an hour and 40 minutes)
 	@HISTORIES=$(or $(HISTORIES),100000) $(BIN)/python -m pytest -s --show-capture=no tests/unit/test_agent_histories.py -k older
 
 sbom: $(READY) ## Write sbom.json, the software bill of materials; fails where a waiver of a vulnerability has expired

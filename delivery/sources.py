@@ -80,6 +80,7 @@ def packed(module: str, platform: str | None) -> bytes:
     parts = (part for path, text in like for part in (path, encoded(path, text)))
     text = _BETWEEN.join(parts).encode()
     for order in range(_MAX_ORDER, 1, -1):
+        # Of a smaller `mem_size` glibc would keep 12 MB until the end of the plan.
         archive = bytes([order]) + pyppmd.compress(text, max_order=order, mem_size=MEMORY_BYTES)
         if _is_whole(archive, files):
             return archive

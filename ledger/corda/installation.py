@@ -30,8 +30,8 @@ KNOWN: Mapping[str, Artifact] = {
 }
 """Releases of Corda Community in a public Maven repository, by version."""
 DRIVER = Artifact(
-    coordinates="org.postgresql:postgresql:42.7.7",
-    sha256="157963d60ae66d607e09466e8c0cdf8087e9cb20d0159899ffca96bca2528460",
+    coordinates="org.postgresql:postgresql:42.7.14",
+    sha256="73914527305a40cce504b0d3d90b23caf565136912d607ae8ae7c5895512332c",
 )
 """PostgreSQL's JDBC driver."""
 

@@ -112,7 +112,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
     made = Machine(tmp_path, Runtime(home, compiler, 8), {})
     made.put("net.corda:corda:4.10", capsule(tmp_path))
-    monkeypatch.setattr(installation, "DRIVER", made.put("org.postgresql:postgresql:42.7.7", b"driver"))
+    monkeypatch.setattr(installation, "DRIVER", made.put("org.postgresql:postgresql:42.7.14", b"driver"))
     yield made
     installation.remove(tmp_path / "ledger")
 
@@ -129,14 +129,14 @@ def test_an_installation_has_the_capsules_libraries_and_its_own_files(machine: M
         "log4j2.xml",
         "lib/corda-node-4.10.jar",
         f"lib/{AGENT}",
-        "drivers/postgresql-42.7.7.jar",
+        "drivers/postgresql-42.7.14.jar",
         "cordapps/record-1.2.jar",
         "tool/Tool.class",
     }, "no files for another Java's sandbox, and none of the capsule itself"
     assert (installed.folder / "cordapps" / "config").is_dir(), "a node would write it if it could, but here it can't"
     installed.verify("4.10")
     manifest = installed.manifest
-    assert manifest.classpath == ("tool", "lib/corda-node-4.10.jar", f"lib/{AGENT}", "drivers/postgresql-42.7.7.jar")
+    assert manifest.classpath == ("tool", "lib/corda-node-4.10.jar", f"lib/{AGENT}", "drivers/postgresql-42.7.14.jar")
     assert manifest.platform_version == 12, "only the main section of the manifest counts"
     assert (manifest.fibers.jar, manifest.fibers.options) == (
         f"lib/{AGENT}",
@@ -226,9 +226,9 @@ FAULTS: dict[str, tuple[Break, dict[str, object], str]] = {
         "^javac: exit status 2: error: no",
     ),
     "maven": (
-        lambda it: (it.folder / "repository" / "postgresql-42.7.7.jar").unlink(),
+        lambda it: (it.folder / "repository" / "postgresql-42.7.14.jar").unlink(),
         {},
-        r"^mvn: exit status 1: .*Could not find artifact org\.postgresql:postgresql:42\.7\.7",
+        r"^mvn: exit status 1: .*Could not find artifact org\.postgresql:postgresql:42\.7\.14",
     ),
     "no-capsule": (
         lambda it: it.put("net.corda:corda:4.10", b"a page that says sorry"),
@@ -271,7 +271,11 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], object], str]] = {
         lambda path: path.write_bytes(b"x"),
         r"jar: SHA-256 is [0-9a-f]{64}; wanted",
     ),
-    "missing": ("drivers/postgresql-42.7.7.jar", Path.unlink, r"42\.7\.7\.jar is not there; wanted it with SHA-256"),
+    "missing": (
+        "drivers/postgresql-42.7.14.jar",
+        Path.unlink,
+        r"42\.7\.14\.jar is not there; wanted it with SHA-256",
+    ),
     "added": (
         "cordapps/mine.jar",
         lambda path: path.write_bytes(b"x"),
@@ -478,7 +482,7 @@ def test_a_banks_own_repository_serves_files_and_runs_no_plugin(repository: Repo
     assert (installed.applications / "record-1.2.jar").read_bytes() == b"application"
     assert repository.asked_paths == [
         "/maven/net/corda/corda/4.10/corda-4.10.jar",
-        "/maven/org/postgresql/postgresql/42.7.7/postgresql-42.7.7.jar",
+        "/maven/org/postgresql/postgresql/42.7.14/postgresql-42.7.14.jar",
         "/maven/example/bank/record/1.2/record-1.2.jar",
     ], "only these files, and none of Maven's plugins"
     assert not (machine.folder / "asked").exists(), "Maven would run code that it downloads"
@@ -505,11 +509,11 @@ def test_a_repository_may_redirect_only_to_https(repository: Repository) -> None
 
 
 def another(repository: Repository, _: pytest.MonkeyPatch) -> None:
-    (repository.machine.folder / "repository" / "postgresql-42.7.7.jar").write_bytes(b"another")
+    (repository.machine.folder / "repository" / "postgresql-42.7.14.jar").write_bytes(b"another")
 
 
 def gone(repository: Repository, _: pytest.MonkeyPatch) -> None:
-    (repository.machine.folder / "repository" / "postgresql-42.7.7.jar").unlink()
+    (repository.machine.folder / "repository" / "postgresql-42.7.14.jar").unlink()
 
 
 def little(_: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -530,8 +534,8 @@ def down(repository: Repository, _: pytest.MonkeyPatch) -> None:
 
 
 REFUSED: dict[str, tuple[Callable[[Repository, pytest.MonkeyPatch], None], str]] = {
-    "another": (another, r"^org\.postgresql:postgresql:42\.7\.7: SHA-256 is [0-9a-f]{64}; wanted [0-9a-f]{64}$"),
-    "gone": (gone, r"/postgresql-42\.7\.7\.jar: curl: exit status 22: .*error: 404; wanted the artifact$"),
+    "another": (another, r"^org\.postgresql:postgresql:42\.7\.14: SHA-256 is [0-9a-f]{64}; wanted [0-9a-f]{64}$"),
+    "gone": (gone, r"/postgresql-42\.7\.14\.jar: curl: exit status 22: .*error: 404; wanted the artifact$"),
     "too-large": (little, r"/corda-4\.10\.jar: .*Maximum file size exceeded; wanted the artifact$"),
     "too-slow": (slow, r"/corda-4\.10\.jar: curl: not done in 1 s; wanted the artifact$"),
     "unknown": (unknown, r"/corda-4\.10\.jar: .*certificate.*; wanted the artifact$"),
