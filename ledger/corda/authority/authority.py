@@ -10,9 +10,10 @@ import json
 import logging
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from ipaddress import IPv4Network
 
 from cryptography import x509
@@ -82,6 +83,7 @@ ROOT_URGENT = timedelta(days=30)
 """An operator must open the root so long before the end of anything that only the root key renews."""
 
 _REQUESTS, _OPEN, _NONCES = "requests/", "open/", "nonces/"
+_NAMES, _LISTS, _DECISIONS, _PARAMETERS = "names/", "crl/", "decisions/", "parameters-"
 """Prefixes of blob names; `open/` has a blob per undecided request."""
 _NONCE_BLOB = re.compile(rf"{_NONCES}(?P<minute>[0-9]{{12}})/.+")
 _CARD = "the card of "
@@ -223,7 +225,7 @@ class Authority:
 
         Raises:
             UnavailableError: vault or register do not answer, or the root is closed before there are certificates.
-            DamagedError: the vault's keys are not those of the register's certificates.
+            DamagedError: the vault's keys are not those of the register's certificates, or the register lost these.
         """
         async with self._opening:
             if self._own is None:
@@ -235,7 +237,9 @@ class Authority:
         """The same, read from the register again: another VM may have added or revoked an identity CA."""
         own = await self.open()
         found = await find(self._store, AuthorityRecord, AUTHORITY)
-        if found and found[0] != own.record:
+        if found is None:
+            raise _lost(AUTHORITY, "it was there before")
+        if found[0] != own.record:
             async with self._opening:
                 self._own = own = await self._read(found[0])
         return own
@@ -265,6 +269,11 @@ class Authority:
 
     async def _create(self) -> AuthorityRecord:
         """Make the authority's certificates, once in the network's life."""
+        if later := [name for prefix in (_LISTS, _NAMES) for name in await self._store.names(prefix)]:
+            if found := await find(self._store, AuthorityRecord, AUTHORITY):
+                # Another VM has just made them.
+                return found[0]
+            raise _lost(AUTHORITY, f"{later[0]} is there, which it precedes")
         try:
             root_version, root_signer = await self._root_signer()
             generation = self._configuration.ca_generation
@@ -333,7 +342,7 @@ class Authority:
             if signer and wanted > own.record.generation:
                 own = await self._renew_issuing(own, signer, wanted)
             if signer:
-                await self._publish(own, ROOT_KEY, revoked, signer, self._lifetimes.root_list)
+                await self._publish(own, ROOT_KEY, self._revoked_cas, signer, self._lifetimes.root_list)
         except _RootClosedError as error:
             self._root = None
             log.warning("root: %s", error)
@@ -936,7 +945,10 @@ class Authority:
         reasons += waits
         await self._record_own(own)
         reasons += await self._publish_revoked(own)
-        await self._parameters()
+        try:
+            await self._parameters()
+        except DamagedError as error:
+            reasons.append(str(error))
         oldest = int(self.now().timestamp()) // 60 - NONCE_MINUTES
         nonces = [_NONCE_BLOB.fullmatch(name) for name in await self._store.names(_NONCES)]
         old = [nonce.string for nonce in nonces if nonce and int(nonce["minute"]) < oldest]
@@ -949,24 +961,29 @@ class Authority:
 
     async def _publish_revoked(self, own: OwnCertificates) -> list[str]:
         """Sign the identity CAs' revocation lists that are due; returns the reasons of failures."""
-        found = await find(self._store, RevocationsRecord, REVOCATIONS)
-        certificates = found[0].certificates if found else {}
         complete, _ = await self._listed(own, ROOT_KEY, own.revoked_cas)
         reasons = list[str]()
         for issuer in own.record.identity_cas:
             if issuer in own.record.revoked and complete:
                 # The root's list revokes it, and its key may be gone.
                 continue
-            revoked = {
-                int(serial, 16): datetime.fromisoformat(each.revoked)
-                for serial, each in certificates.items()
-                if each.issuer == issuer
-            }
             try:
+                revoked = partial(self._revoked_by, issuer)
                 await self._publish(own, issuer, revoked, None, self._lifetimes.revocation_list)
             except (UnavailableError, DamagedError) as error:
                 reasons.append(f"revocation list of {issuer}: {error}")
         return reasons
+
+    async def _revoked_cas(self) -> Mapping[int, datetime]:
+        return (await self._reopen()).revoked_cas
+
+    async def _revoked_by(self, issuer: str) -> Mapping[int, datetime]:
+        found = await find(self._store, RevocationsRecord, REVOCATIONS)
+        return {
+            int(serial, 16): datetime.fromisoformat(each.revoked)
+            for serial, each in (found[0].certificates if found else {}).items()
+            if each.issuer == issuer
+        }
 
     async def _listed(
         self, own: OwnCertificates, issuer: str, revoked: Mapping[int, datetime]
@@ -983,17 +1000,22 @@ class Authority:
         self,
         own: OwnCertificates,
         issuer: str,
-        revoked: Mapping[int, datetime],
+        read_revoked: Callable[[], Awaitable[Mapping[int, datetime]]],
         signer: Signer | None,
         lifetime: timedelta,
     ) -> None:
         """Sign a revocation list unless the stored one is complete and less than a day old.
 
         `signer`: the root's; None: look the issuer's up if needed.
+
+        Raises:
+            DamagedError: the register lacks what the stored list revokes, so a new list would make it valid again.
         """
         blob, now = _crl_blob(issuer), self.now().replace(microsecond=0)
         for _ in range(MAX_TRIES):
             document = await self._store.read(blob)
+            # Read after the list, to which another VM may just have added one.
+            revoked = await read_revoked()
             number = 0
             if document:
                 try:
@@ -1004,6 +1026,9 @@ class Authority:
                     number = int(now.timestamp())
                 else:
                     number = listed.number
+                    if lacking := listed.serials - revoked.keys():
+                        record = AUTHORITY if issuer == ROOT_KEY else REVOCATIONS
+                        raise _lost(record, f"{blob} revokes {min(lacking):x}, which it lacks")
                     age = now - listed.since
                     # A list of the future is of a VM whose clock was wrong; members take a later one.
                     current = -_CLOCKS_APART < age < self._lifetimes.revocation_list_renewal
@@ -1046,6 +1071,10 @@ class Authority:
             settings = self._configuration.parameters
             if record and (record.notaries, record.settings) == (notaries, settings.model_dump()):
                 return
+            if record is None and (
+                signed := [each for each in await self._store.names(_DECISIONS) if _PARAMETERS in each]
+            ):
+                raise _lost(PARAMETERS, f"{signed[-1]} is there, which it precedes")
             own, now = await self.open(), self.now().replace(microsecond=0)
             made = NetworkParameters(
                 epoch=record.epoch + 1 if record else 1,
@@ -1072,7 +1101,7 @@ class Authority:
         if record.epoch == self._recorded:
             return
         await self._record(
-            f"parameters-{record.epoch}",
+            f"{_PARAMETERS}{record.epoch}",
             record.modified,
             decision="parameters",
             epoch=record.epoch,
@@ -1094,7 +1123,7 @@ class Authority:
             whether it is new.
         """
         content = json.dumps({"when": when, **facts}, indent=1, ensure_ascii=False).encode()
-        if new := await self._store.write(f"decisions/{when[:10]}/{name}.json", content, None) is not None:
+        if new := await self._store.write(f"{_DECISIONS}{when[:10]}/{name}.json", content, None) is not None:
             log.info("%s", " ".join(f"{key}={value}" for key, value in facts.items() if value is not None))
         return new
 
@@ -1115,7 +1144,7 @@ def _bank_prefix(legal_name: str) -> str:
     except ValueError:
         # No such name is certified.
         bank = ""
-    return f"names/{hashlib.sha256(bank.encode()).hexdigest()}/"
+    return f"{_NAMES}{hashlib.sha256(bank.encode()).hexdigest()}/"
 
 
 def _other_card(request: RequestRecord, entitled: Entitlement) -> str | None:
@@ -1165,9 +1194,15 @@ def _check_own(certificate: x509.Certificate, signer: Signer, what: str) -> None
         )
 
 
+def _lost(blob: str, why: str) -> DamagedError:
+    return DamagedError(
+        f"register: blob {blob} was lost or is older than the rest: {why}; wanted: its newest version restored"
+    )
+
+
 def _request_blob(identifier: RequestId) -> str:
     return _REQUESTS + identifier
 
 
 def _crl_blob(issuer: str) -> str:
-    return f"crl/{issuer}"
+    return f"{_LISTS}{issuer}"
