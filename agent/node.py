@@ -35,6 +35,8 @@ _START_CHECK_SECONDS = 1
 """Interval of readiness checks while a node starts."""
 RESOURCE_SECONDS = 60
 """Time limit of a resource's answer."""
+COPY_SECONDS = 3600
+"""Time limit of opening a folder, which copies it."""
 REPORT_SECONDS = 3600
 """How long a repaired record is reported."""
 _REST_SECONDS = 1
@@ -292,7 +294,7 @@ class Node:
             try:
                 access = await _answer("database", self._close_older(existed=existed))
                 if not self._folder:
-                    self._folder = await _answer("share", self._open())
+                    self._folder = await _answer("share", self._open(), COPY_SECONDS)
             except NewerEpochError as newer:
                 # The record comes first: a late holder can't write it, so it cannot outbid the rightful holder.
                 await self._lease.raise_epoch(newer.epoch, str(newer))
@@ -334,6 +336,7 @@ class Node:
             self._identity.name,
             self._lease.epoch,
             self._lease.holder,
+            seconds=None,
             late=lambda folder: folder.close(),
         )
 

@@ -234,8 +234,6 @@ def exchange(
 def prerequisites(
     cloud: Cloud,
     *,
-    share_calls: BoundedCalls,
-    disk_calls: BoundedCalls,
     presence: BlobPresence,
     software: Software,
     vault: BankVault,
@@ -244,8 +242,8 @@ def prerequisites(
     """Checks that a VM passes before it acquires an identity, cheapest first."""
     costly = STANDBY.costly_check_seconds
     return (
-        Prerequisite(Cause.SHARE, partial(share_calls, cloud.share.check, cloud.vm)),
-        Prerequisite(Cause.DISK, partial(disk_calls, cloud.disk.check)),
+        Prerequisite(Cause.SHARE, partial(BoundedCalls("share"), cloud.share.check, cloud.vm)),
+        Prerequisite(Cause.DISK, partial(BoundedCalls("disk"), cloud.disk.check)),
         Prerequisite(Cause.CLOCK, presence.check_clock, costly),
         Prerequisite(Cause.RUNTIME, software.check, costly, holding=False),
         Prerequisite(Cause.VAULT, vault.check, costly, holding=False, common=True),
@@ -271,7 +269,6 @@ async def run(configuration: AgentConfiguration, cloud: Cloud) -> None:
     database = (
         PostgresFence(server.host, server.port, cloud.administrator, server.root_certificates) if server else None
     )
-    share_calls, disk_calls = BoundedCalls("share"), BoundedCalls("disk")
     presence = BlobPresence(cloud.leases, cloud.vm)
     resources = Resources(
         software=software,
@@ -283,12 +280,8 @@ async def run(configuration: AgentConfiguration, cloud: Cloud) -> None:
         network=network,
         document=platform.network_document,
         intervals=cloud.intervals,
-        share_calls=share_calls,
-        disk_calls=disk_calls,
         prerequisites=prerequisites(
             cloud,
-            share_calls=share_calls,
-            disk_calls=disk_calls,
             presence=presence,
             software=software,
             vault=vault,

@@ -298,6 +298,8 @@ class IdentityState:
     """By epoch: the agent's notes in its folder."""
     admitted: set[str] = field(default_factory=set)
     """The members in the network map of the identity's nodes."""
+    copies: "dict[tuple[Gate, int], float]" = field(default_factory=dict)
+    """By process and epoch: when its copy of the last folder began."""
     lock: "tuple[Gate, float] | None" = None
     """The process that locks the folder, and when its lock ends."""
     started: int = 0
@@ -348,6 +350,8 @@ class World:
         self.folder = Path("/nowhere")
         self.takings: Counter[str] = Counter()
         """Started nodes, by identity."""
+        self.copy_seconds = 0.0
+        """Duration of a folder's copy for the next epoch."""
         self.over_quota: dict[str, str] = {}
         """Identities that use too much of the share, with the reason why they must stop."""
         self.requests: Counter[str] = Counter()
@@ -672,13 +676,19 @@ class World:
         stored = self.stored[name]
         if why := self.over_quota.get(name):
             raise DamagedError(why)
-        if stored.lock and self.locks_hold and self.loop.time() < stored.lock[1]:
+        copying = stored.copies.get((gate, epoch))
+        if copying is None and stored.lock and self.locks_hold and self.loop.time() < stored.lock[1]:
             raise UnavailableError(f"{name} is locked by another")
         newest = max(stored.folders, default=0)
         if newest > epoch or stored.holders.get(epoch, holder) != holder:
             raise NewerEpochError(f"{name}: epoch {newest} has a folder of another holder", newest)
         stored.holders[epoch] = holder
         if epoch not in stored.folders:
+            stored.lock = (gate, float("inf"))
+            began = stored.copies.setdefault((gate, epoch), self.loop.time())
+            if stored.folders and self.loop.time() < began + self.copy_seconds:
+                raise HangingError
+            del stored.copies[gate, epoch]
             stored.notes[epoch] = dict(stored.notes[max(stored.folders)]) if stored.folders else {}
             stored.folders[epoch] = list(stored.folders[max(stored.folders)]) if stored.folders else []
         lock = stored.lock = (gate, float("inf"))
@@ -1161,7 +1171,6 @@ class Machine:
             intervals=Asking(),
             rng=random.Random(self.world.chance.random()),
         )
-        share_calls = BoundedCalls("share")
         resources = Resources(
             software=SimulatedSoftware(self),
             share=SimulatedShare(self),
@@ -1172,8 +1181,7 @@ class Machine:
             network=network,
             document=None,
             intervals=INTERVALS,
-            share_calls=share_calls,
-            prerequisites=self.prerequisites(share_calls),
+            prerequisites=self.prerequisites(),
             presence=SimulatedPresence(self),
         )
         identities = [Identity(index, name, name, ECHO.roles[0], {}) for index, name in enumerate(self.world.names)]
@@ -1206,7 +1214,7 @@ class Machine:
             raise OSError(errno.ENOSPC, why)
         return self.world.folder
 
-    def prerequisites(self, share_calls: BoundedCalls) -> tuple[Prerequisite, ...]:
+    def prerequisites(self) -> tuple[Prerequisite, ...]:
         """The same prerequisites as in `agent.vm`, with simulated checks."""
 
         async def service(name: str) -> None:
@@ -1218,7 +1226,7 @@ class Machine:
 
         costly = STANDBY.costly_check_seconds
         return (
-            Prerequisite("share", partial(share_calls, self.world.answers, self)),
+            Prerequisite("share", partial(BoundedCalls("share"), self.world.answers, self)),
             Prerequisite("disk", partial(local, "disk")),
             Prerequisite("clock", partial(local, "clock"), costly),
             Prerequisite("runtime", partial(local, "runtime"), costly, holding=False),

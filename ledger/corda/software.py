@@ -35,7 +35,7 @@ from contract.platform import AGENT_USER, P2P
 from contract.secrets import RpcAccount
 from contract.vm_configuration import Zone
 from host.bank_documents import NETWORK_DOCUMENT
-from host.calls import in_new_thread
+from host.calls import BoundedCalls, in_new_thread
 from host.database import ALIVE, tls_options
 from host.errors import UnavailableError
 from host.faults import reason_of
@@ -253,6 +253,7 @@ class CordaSoftware(Software):
         self._read: tuple[bytes | None, dict[str, Any]] = None, {}
         """The network parameters that were last verified, and what they say."""
         self._warming: asyncio.Task[None] | None = None
+        self._disk = BoundedCalls("installation")
 
     @override
     def make_secrets(self, identity: Identity) -> Mapping[str, bytes]:
@@ -264,7 +265,7 @@ class CordaSoftware(Software):
 
         In the background it verifies the network's parameters, so that a takeover need not run the tool.
         """
-        installed = await asyncio.to_thread(self._verified)
+        installed = await self._disk(self._verified)
         await installed.check_java()
         if self._warming is None or self._warming.done():
             self._warming = asyncio.create_task(self._warm(installed))
@@ -293,7 +294,7 @@ class CordaSoftware(Software):
         if place.database is None:
             raise SoftwareError(f"{name}: no database; wanted one, since Corda stores its data there")
         self._forget(name)
-        installed = await asyncio.to_thread(self._verified)
+        installed = await self._disk(self._verified)
         keys = {each.name: _read(place.secrets / each.name, name) for each in place.identity.role.secrets}
         try:
             chains = await self._enroller.certificates(place.identity, keys)

@@ -163,7 +163,6 @@ async def run(given: Mapping[str, Any]) -> None:
             LedgerShare(configuration.share, mount=False, users=NODE_USERS if given["separate"] else {}),
             LocalDisk(Path(given["state"]), Path(given["runtime"])),
         )
-        share_calls, disk_calls = BoundedCalls("share"), BoundedCalls("disk")
         presence = BlobPresence(leases, given["vm"])
         fence = PostgresFence("127.0.0.1", database, administrator, None) if database else None
         resources = Resources(
@@ -176,11 +175,9 @@ async def run(given: Mapping[str, Any]) -> None:
             network=network,
             document=echo.ECHO.network_document,
             intervals=NodeIntervals(meet=0.5, stale=0.5, stagger=0.5),
-            share_calls=share_calls,
-            disk_calls=disk_calls,
             prerequisites=(
-                Prerequisite("share", partial(share_calls, share.check, given["vm"])),
-                Prerequisite("disk", partial(disk_calls, disk.check)),
+                Prerequisite("share", partial(BoundedCalls("share"), share.check, given["vm"])),
+                Prerequisite("disk", partial(BoundedCalls("disk"), disk.check)),
                 Prerequisite("clock", presence.check_clock),
                 *([Prerequisite("database", fence.check, holding=False, common=True)] if fence else []),
             ),

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import contextlib
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
@@ -268,6 +269,22 @@ def test_a_truncated_members_file_deletes_no_node_from_the_network_map(
 
 
 # --- A standby -----------------------------------------------------------------------------------------------------
+
+
+def test_a_disk_that_hangs_occupies_one_thread(corda, monkeypatch):
+    hanging = threading.Event()
+    monkeypatch.setattr(corda, "_verified", hanging.wait)
+
+    async def story() -> None:
+        before = threading.active_count()
+        for _ in range(20):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.01):
+                    await corda.check()
+        assert threading.active_count() <= before + 1, "name resolution needs the other threads"
+        hanging.set()
+
+    asyncio.run(story())
 
 
 def test_a_standby_verifies_network_parameters_so_that_its_start_runs_no_tool(

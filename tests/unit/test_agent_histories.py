@@ -415,6 +415,23 @@ def test_an_identity_that_fills_the_share_is_stopped_and_the_others_go_on() -> N
     assert not outcome.unheld, "a larger share lets it run again"
 
 
+def test_a_copy_of_a_large_folder_ends() -> None:
+    async def copy(world: World) -> None:
+        await asyncio.sleep(60)
+        world.copy_seconds = 2 * (STANDBY.give_up_seconds + STANDBY.confirm_seconds)
+        (holder,) = [vm for vm in world.machines if vm.status.identity == "node-1"]
+        holder.end("loses power", restart=60)
+        at, runs = world.loop.time(), world.stored["node-1"].runs
+        while world.stored["node-1"].runs == runs:
+            await asyncio.sleep(1)
+            assert world.loop.time() < at + world.copy_seconds + HELD_AGAIN_SECONDS, "each next VM copies it anew"
+        world.copy_seconds = 0.0
+
+    outcome = play(3, trouble=copy, names=("node-1",), machines=2)
+    assert not outcome.violations, story(outcome)
+    assert not outcome.unheld, story(outcome)
+
+
 def test_a_failed_measurement_of_the_share_ends_no_node(caplog: pytest.LogCaptureFixture) -> None:
     async def odd(world: World) -> None:
         await asyncio.sleep(60)

@@ -83,7 +83,7 @@ ROOT_URGENT = timedelta(days=30)
 """An operator must open the root so long before the end of anything that only the root key renews."""
 
 _REQUESTS, _OPEN, _NONCES = "requests/", "open/", "nonces/"
-_NAMES, _LISTS, _DECISIONS, _PARAMETERS = "names/", "crl/", "decisions/", "parameters-"
+_CERTIFIED, _LISTS, _DECISIONS, _SIGNED_PARAMETERS = "names/", "crl/", "decisions/", "parameters-"
 """Prefixes of blob names; `open/` has a blob per undecided request."""
 _NONCE_BLOB = re.compile(rf"{_NONCES}(?P<minute>[0-9]{{12}})/.+")
 _CARD = "the card of "
@@ -269,7 +269,7 @@ class Authority:
 
     async def _create(self) -> AuthorityRecord:
         """Make the authority's certificates, once in the network's life."""
-        if later := [name for prefix in (_LISTS, _NAMES) for name in await self._store.names(prefix)]:
+        if later := [name for prefix in (_LISTS, _CERTIFIED) for name in await self._store.names(prefix)]:
             if found := await find(self._store, AuthorityRecord, AUTHORITY):
                 # Another VM has just made them.
                 return found[0]
@@ -1072,7 +1072,7 @@ class Authority:
             if record and (record.notaries, record.settings) == (notaries, settings.model_dump()):
                 return
             if record is None and (
-                signed := [each for each in await self._store.names(_DECISIONS) if _PARAMETERS in each]
+                signed := [each for each in await self._store.names(_DECISIONS) if _SIGNED_PARAMETERS in each]
             ):
                 raise _lost(PARAMETERS, f"{signed[-1]} is there, which it precedes")
             own, now = await self.open(), self.now().replace(microsecond=0)
@@ -1101,7 +1101,7 @@ class Authority:
         if record.epoch == self._recorded:
             return
         await self._record(
-            f"{_PARAMETERS}{record.epoch}",
+            f"{_SIGNED_PARAMETERS}{record.epoch}",
             record.modified,
             decision="parameters",
             epoch=record.epoch,
@@ -1144,7 +1144,7 @@ def _bank_prefix(legal_name: str) -> str:
     except ValueError:
         # No such name is certified.
         bank = ""
-    return f"{_NAMES}{hashlib.sha256(bank.encode()).hexdigest()}/"
+    return f"{_CERTIFIED}{hashlib.sha256(bank.encode()).hexdigest()}/"
 
 
 def _other_card(request: RequestRecord, entitled: Entitlement) -> str | None:

@@ -1,6 +1,5 @@
 """The network's parameters in Corda's own encoding, written by Corda's own code, which gets no key."""
 
-import asyncio
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing_extensions import override
 
 from contract.artifacts import Installation
 from contract.authority_configuration import NetworkParameterSettings
+from host.calls import BoundedCalls
 from host.errors import UnavailableError
 from ledger.corda.installation import InstallationError, Installed, ToolError, wanted_artifacts
 
@@ -50,7 +50,7 @@ class JavaSerializer(Serializer):
     """`Serializer` that runs the Java tool of an installation, after verifying the installation."""
 
     def __init__(self, wanted: Installation) -> None:
-        self._wanted = wanted
+        self._wanted, self._disk = wanted, BoundedCalls("installation")
 
     @override
     async def raw(self, parameters: NetworkParameters) -> bytes:
@@ -86,7 +86,7 @@ class JavaSerializer(Serializer):
         try:
             installed = Installed.load(wanted.folder)
             artifacts = wanted_artifacts(wanted.version, wanted.artifact, wanted.applications)
-            await asyncio.to_thread(installed.verify, wanted.version, artifacts)
+            await self._disk(installed.verify, wanted.version, artifacts)
             return await installed.tool(command, given)
         except (InstallationError, ToolError, OSError, ValueError) as error:
             raise UnavailableError(f"network parameters: {error}") from error
