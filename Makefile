@@ -16,7 +16,7 @@ others = $(strip $(foreach each,$(filter-out $(1),$(VARIABLES)),$(if $(filter co
 takes = @$(if $(call others,$(1)),echo "error: $(call others,$(1)): make $@ has no such variable; wanted $(or $(1),none)" >&2; exit 1)
 
 .DEFAULT_GOAL := help
-.PHONY: help policy preview diagram cost prices consortium down ledger test test-processes test-links test-engine test-ledger test-vm test-all ledger-bench ledger-soak lint fuzz bench bench-quick soak sbom osv regions docs lock clean
+.PHONY: help policy preview diagram cost prices consortium down ledger test test-processes test-links test-engine test-ledger test-vm test-all ledger-bench ledger-soak lint fuzz bench bench-quick histories sbom osv regions docs lock clean
 
 help: ## What there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,29 +31,29 @@ $(READY): requirements.txt requirements-dev.txt
 	@bash -o pipefail -c "$(BIN)/uv pip install --require-hashes --requirement requirements-dev.txt --python $(BIN)/python 2>&1 | sed '/^ + /d' >&2"
 	@touch $@
 
-preview: $(READY) ## What a bank would create (STACK=dev, or a file; FORMAT=text|markdown|json; AGAINST=last, or a file)
+preview: $(READY) ## What a bank would create (STACK=NAME|FILE, default prod; FORMAT=text|markdown|json; AGAINST=last|FILE)
 	$(call takes,STACK FORMAT AGAINST)
 	@$(BIN)/python -m lab.azure.plan $(if $(FORMAT),--format '$(FORMAT)') $(if $(AGAINST),--against '$(AGAINST)') $(STACK)
 
-diagram: $(READY) ## Draw a member, or a folder's consortium (STACK=dev; FORMAT=mermaid|svg; OUT=FILE); without STACK, the documents' pictures
+diagram: $(READY) ## Draw a member, or a folder's consortium (STACK=NAME|FILE|FOLDER; FORMAT=mermaid|svg; OUT=FILE); without STACK, the documents' pictures
 	$(call takes,STACK FORMAT OUT)
 	@$(BIN)/python -m docs.diagrams $(STACK) $(if $(FORMAT),--format '$(FORMAT)') $(if $(OUT),--out '$(OUT)')
 
-cost: $(READY) ## What the sizes cost a month, or a bank (STACK=..., REGION=..., USAGE=file; FORMAT=text|markdown|json|svg; AGAINST=last, or a file)
+cost: $(READY) ## What the sizes cost a month, or a bank (STACK=NAME|FILE, REGION=NAME, USAGE=FILE; FORMAT=text|markdown|json|svg; AGAINST=last|FILE)
 	$(call takes,STACK REGION USAGE FORMAT AGAINST)
 	@$(BIN)/python -m cost $(if $(FORMAT),--format '$(FORMAT)') $(if $(REGION),--region '$(REGION)') $(if $(USAGE),--usage '$(USAGE)') $(if $(AGAINST),--against '$(AGAINST)') $(STACK)
 
-prices: $(READY) ## Update cost/prices.json with Azure's list prices (REGION=... adds a region)
+prices: $(READY) ## Update cost/prices.json with Azure's list prices (REGION=NAME adds a region)
 	$(call takes,REGION)
 	@$(BIN)/python -m cost.refresh $(if $(API),--api '$(API)') $(REGION)
 
-consortium: $(READY) ## Bring three banks up, without Azure
+consortium: $(READY) ## Bring the offline consortium of three banks up, without Azure
 	@$(BIN)/python -m lab.azure.consortium up
 
-down: $(READY) ## Take the three banks apart again
+down: $(READY) ## Delete every bank of the offline consortium (`make consortium`)
 	@$(BIN)/python -m lab.azure.consortium down
 
-ledger: $(READY) ## The five steps with real Corda nodes of three banks, a takeover among them (RECORD=FILE: bank A's rows of Log Analytics; LINKS=ipsec: through tunnels, LATENCY=20 ms more)
+ledger: $(READY) ## The five steps with real Corda nodes of three banks, a takeover among them (RECORD=FILE: bank A's rows of Log Analytics; LINKS=ipsec: through tunnels, where a packet and its answer take LATENCY=MS longer)
 	$(call takes,RECORD LINKS $(if $(LINKS),LATENCY))
 	@$(if $(filter-out ipsec,$(LINKS)),echo "error: LINKS=$(LINKS); wanted ipsec" >&2; exit 1)
 	@$(BIN)/python -m lab.$(if $(LINKS),links,banks).scenario $(if $(RECORD),--record '$(RECORD)') $(if $(LATENCY),--latency '$(LATENCY)')
@@ -73,7 +73,7 @@ test-engine: $(READY) ## The real Pulumi engine; wants a CLI on PATH or in ~/.pu
 test-ledger: $(READY) ## Real Corda nodes; want a JDK, Maven, Node.js and HAProxy (LONG=1: a network's whole life, and the applications' own tests too)
 	@$(BIN)/python -m pytest tests/ledger -ra $(if $(LONG),,-m 'not long') $(TESTS)
 
-test-vm: $(READY) ## A VM that boots, in an emulator; wants root on Debian, QEMU and more (LONG=1: it installs its wheels too, one starts from the bank's image, one runs a Corda node, and more)
+test-vm: $(READY) ## A VM that boots, in an emulator; wants root on Debian, QEMU and more (LONG=1: also VMs that install their wheels, start from the bank's image, or run a Corda node)
 	@$(BIN)/python -m pytest tests/vm -ra $(if $(LONG),,-m 'not long') $(TESTS)
 
 test-all: test test-processes test-links test-engine test-ledger test-vm ## All tiers, one after the other
@@ -108,8 +108,8 @@ bench-quick: $(READY) ## Its cheap part, for every change
 ledger-bench: $(READY) ## What real Corda nodes do on this machine; fails where a goal is missed (RUNS=3: an hour and a half; WRITE=1: writes docs/figures.md)
 	@$(BIN)/python -m benchmarks.ledger
 
-soak: $(READY) ## Random histories of agents in virtual time (17 a second; HISTORIES=100000: an hour and 40 minutes)
-	@HISTORIES=$(or $(HISTORIES),100000) $(BIN)/python -m pytest -s --show-capture=no tests/unit/test_agent_histories.py -k older
+histories: $(READY) ## Random histories of agents in virtual time (17 a second; HISTORIES=100000: an hour and 40 minutes)
+	@HISTORIES=$(or $(HISTORIES),100000) $(BIN)/python -m pytest -s --show-capture=no tests/unit/test_agent_histories.py -k no_older_epoch
 
 sbom: $(READY) ## Write sbom.json, the software bill of materials; fails where a waiver of a vulnerability has expired
 	@$(BIN)/python -m sbom sbom.json
@@ -117,7 +117,7 @@ sbom: $(READY) ## Write sbom.json, the software bill of materials; fails where a
 osv: $(READY) ## Ask OSV for known vulnerabilities of what is deployed (wants api.osv.dev)
 	@$(BIN)/python -m sbom.osv
 
-regions: $(READY) ## Read what each Azure region offers from Microsoft's pages (PAGES="FILE FILE FILE": of files)
+regions: $(READY) ## Update stack/regions.json from Microsoft's pages (PAGES="FILE FILE FILE": from saved pages)
 	@$(BIN)/python -m lab.azure.read_regions $(PAGES)
 
 docs: $(READY) ## Write what is generated: tables and pictures of documents, Pulumi.yaml, schema, checklist, sample card

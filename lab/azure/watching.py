@@ -194,7 +194,7 @@ def scheduled_query_rule(inputs: Mapping[str, Any]) -> str | None:
         if frequency == "PT1M" and (
             found := re.search(r"\b(search|union|take|limit|ingestion_time)\b", each["query"])
         ):
-            problems.append(f"{found[0]} in a query that runs each minute")
+            problems.append(f"{found[0]} in a query that runs every minute")
     if len(str(inputs.get("criteria"))) > 64 * 1024:
         problems.append("more than 64 KB")
     return next(filter(None, problems), None)

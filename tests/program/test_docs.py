@@ -568,6 +568,22 @@ def test_documents_name_each_tier() -> None:
     assert nightly == {target for target in targets - {"test"} if re.search(rf"\b{target}\b", nights)}
 
 
+def test_documents_say_how_many_histories_run_when() -> None:
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    module = (ROOT / "tests" / "unit" / "test_agent_histories.py").read_text("utf-8")
+    (chosen,) = re.findall(r"test_agent_histories\.py -k (\w+)", makefile)
+    tests = [name for name in re.findall(r"^def (test_\w+)", module, re.MULTILINE) if chosen in name]
+    assert len(tests) == 1, f"the command runs {tests}; wanted the test of random histories alone"
+    numbers = [
+        *re.findall(r'"HISTORIES", "(\d+)"', module),
+        *re.findall(r"make histories HISTORIES=(\d+)", (ROOT / ".ci" / "run").read_text("utf-8")),
+        *re.findall(r"\$\(HISTORIES\),(\d+)\)", makefile),
+    ]
+    default, change, night = (f"{int(each):,}" for each in numbers)
+    said = f"{default} in the default tier, {change} for each change in CI, {night} each night (`make histories`)"
+    assert said in " ".join((ROOT / "CONTRIBUTING.md").read_text("utf-8").split()), "the numbers are those that run"
+
+
 @pytest.mark.parametrize(
     ("target", "variables", "refused"),
     [

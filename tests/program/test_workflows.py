@@ -545,7 +545,7 @@ class TestEnvironments:
         assert wanted in done.stdout
 
 
-PARTS = "lint sbom test soak test-processes test-links test-vm test-ledger test-engine bench-quick".split()
+PARTS = "lint sbom test histories test-processes test-links test-vm test-ledger test-engine bench-quick".split()
 MAKEFILE = "".join(f"{part}:\n\t@echo {part} ran with $(PYTHON)\n" for part in PARTS)
 
 
