@@ -34,7 +34,7 @@ from host.vault import Card, Peers
 from ledger.software import NetworkMember, WaitingError
 
 NODES_PREFIX, PEERS_PREFIX = "nodes/", "peers/"
-"""Prefixes of document names: an own node's information, and a peer's last information on its nodes."""
+"""Prefixes of document names: this bank's node's information, and a peer's last information on its nodes."""
 _SERVED_PREFIX = "n"
 """Prefix of all documents that are served, `NETWORK_DOCUMENT` included: one request lists them."""
 _SILENT_ROUNDS = 3
@@ -51,7 +51,7 @@ _OBJECT = TypeAdapter(dict[str, Any])
 log = logging.getLogger(__name__)
 
 
-def answering(content: Callable[[], bytes | None]) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
+def info_handler(content: Callable[[], bytes | None]) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
     """A handler that answers GET `NETWORK_INFO_PATH` with the current content, 503 while that is None."""
 
     async def respond(request: web.BaseRequest) -> web.StreamResponse:
@@ -160,7 +160,7 @@ class Exchange(PeerNetwork):
     @asynccontextmanager
     async def serving(self, host: str, port: int) -> AsyncIterator[int]:
         """Serve the bank's document for the time of the block; yields the port, which the system chooses for 0."""
-        pools, answer = MemberPools(self.bank.address_space, self.vault.peers), answering(lambda: self._answer)
+        pools, answer = MemberPools(self.bank.address_space, self.vault.peers), info_handler(lambda: self._answer)
         async with (
             pools.reading(),
             serving_requests(answer, server_context(), host, port, pool_of=pools.pool_of) as chosen,
@@ -288,7 +288,7 @@ class Exchange(PeerNetwork):
     async def _read_peers(self) -> None:
         peers = await self.vault.peers()
         for name in self._peers.keys() - peers.names:
-            log.warning("%s is no peer any more", name)
+            log.warning("%s is no longer a peer", name)
             del self._peers[name]
         for name, card in peers.cards.items():
             if name in self._peers:

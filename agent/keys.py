@@ -52,8 +52,6 @@ class StoredKeys:
     blobs: Mapping[str, bytes] = field(repr=False)
     fingerprint: str
     """SHA-256 of their document."""
-    made: bool
-    """Whether this call made them."""
 
 
 @dataclass(frozen=True)
@@ -109,12 +107,12 @@ class KeyVaultKeys(IdentityVault):
             used, _ = self._in_use(secret, versions, recorded)
         if used is None:
             raise UnavailableError(f"{self._named(secret)}: a person gave up the new keys before their first use")
-        blobs, made = self._blobs(secret, identity, used), written is not None and used.text == written.text
+        blobs = self._blobs(secret, identity, used)
         log.info(
             "%s, fingerprint %s, is in use%s",
             self._named(secret, used),
             used.fingerprint,
-            ", with new keys" if made else "",
+            ", with new keys" if written and used.text == written.text else "",
         )
         for stray in _tagged_beside(used, versions):
             log.warning(
@@ -123,7 +121,7 @@ class KeyVaultKeys(IdentityVault):
                 ABANDONED,
                 used.name,
             )
-        return StoredKeys(blobs, used.fingerprint, made)
+        return StoredKeys(blobs, used.fingerprint)
 
     def _in_use(
         self, secret: str, versions: Sequence[_KeyVersion], recorded: str | None

@@ -174,7 +174,7 @@ class Roster:
     """The members of the network, as this VM knows them."""
 
     names: frozenset[str]
-    """All members; a name that is missing here is no member any more."""
+    """All members; a name that is missing here is no longer a member."""
     members: tuple[NetworkMember, ...]
     """Members whose node information is known, even if empty; this bank is among them."""
     troubles: Mapping[str, str]

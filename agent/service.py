@@ -39,7 +39,7 @@ async def serve(
     async with AsyncExitStack() as around:
         # First: a VM that does not answer its probe in the first seconds counts as unhealthy.
         await around.enter_async_context(health.serving(status, host, port))
-        # Without signs of life systemd kills the agent with its node, before the lease may lapse.
+        # Without heartbeats systemd kills the agent with its node, before the lease may lapse.
         await around.enter_async_context(in_background(notify_watchdog(watchdog, status, lambda: agent.may_run)))
         if notices:
             await around.enter_async_context(in_background(drain_on_notice(notices)))

@@ -59,7 +59,7 @@ class LegalName:
             key, separator, value = (piece.strip() for piece in part.partition("="))
             if not separator or key not in _ORDER:
                 raise ValueError(
-                    f"{part.strip()!r} is no attribute; wanted KEY=value with KEY of {', '.join(_ORDER)}"
+                    f"{part.strip()!r} is not an attribute; wanted KEY=value with KEY of {', '.join(_ORDER)}"
                 )
             if key in attributes:
                 raise ValueError(f"{key} occurs twice; wanted each attribute once")
@@ -93,7 +93,7 @@ class LegalName:
         """
         name = cls.parse(text)
         if [key for key, _ in name.attributes if key in _RESERVED] != ["OU"]:
-            raise ValueError(f"{text!r} is no name of a node; wanted its bank's name and an OU")
+            raise ValueError(f"{text!r} is not a node's name; wanted its bank's name and an OU")
         return cls(tuple((key, value) for key, value in name.attributes if key not in _RESERVED))
 
     def __str__(self) -> str:

@@ -133,7 +133,7 @@ class DatabaseNeeds:
     version: str
     """Major version of a new server."""
     connections_per_identity: int
-    """Size of one node's connection pool."""
+    """Database connections of an identity: its node's pool and its agent's."""
     identities_per_vcore: int
     """Nodes that one vCore of a server serves under full load."""
 

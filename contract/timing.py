@@ -32,9 +32,9 @@ class LeaseTiming:
     kill_seconds: float = 19
     """Deadline by which every process of the node has ended, before the lease lapses."""
     watchdog_seconds: int = 5
-    """A hung agent is killed with its node this long after its last heartbeat, at `stop_seconds` at the latest."""
-    sign_seconds: float = 1
-    """Interval of the watchdog's heartbeats."""
+    """A hung agent is killed with its node this long after its last heartbeat, sent at `stop_seconds` or earlier."""
+    beat_seconds: float = 1
+    """Interval of heartbeats."""
 
     def __post_init__(self) -> None:
         _check(
@@ -44,7 +44,7 @@ class LeaseTiming:
             stop_before_kill=self.stop_seconds < self.kill_seconds,
             kill_before_lapse=self.kill_seconds < self.lease_seconds,
             hung_agent_killed_by_then=self.stop_seconds + self.watchdog_seconds <= self.kill_seconds,
-            two_signs_before_the_watchdog=2 * self.sign_seconds < self.watchdog_seconds,
+            two_beats_before_the_watchdog=2 * self.beat_seconds < self.watchdog_seconds,
         )
 
     @property
@@ -106,7 +106,7 @@ class StopTiming:
     process_seconds: int = 60
     """Longest stop of a process, whatever it asks for."""
     release_seconds: int = 30
-    """Writes the identity's record and releases its lease."""
+    """Time limit for writing the identity's record and releasing its lease."""
 
     def __post_init__(self) -> None:
         _check(stop_within_the_notice=self.total_seconds <= self.notice_seconds)
@@ -131,7 +131,7 @@ class StandbyTiming:
     """
 
     poll_seconds: float = 1.0
-    """Longest pause between polls for a free identity, times the number of standbys."""
+    """Longest pause between polls for a free identity, for each standby: multiplied by their number."""
     poll_spread: tuple[float, float] = (0.6, 1.0)
     """Random factor of each pause, so that standbys do not poll at the same time."""
     longest_poll_seconds: float = 14

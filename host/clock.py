@@ -1,4 +1,4 @@
-"""The two clocks of an agent: for deadlines and for records."""
+"""The two clocks of a program: for deadlines and for records."""
 
 import time
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The health probe's endpoint: whether the agent is alive, and its status."""
+"""The health probe's endpoint: whether the program is alive, and its status."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

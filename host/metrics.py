@@ -84,7 +84,7 @@ def _counters() -> dict[Metric, _Read]:
 
 
 def instrument(meter: "Meter", status: Status) -> None:
-    """Register every metric, read from an agent's status."""
+    """Register every metric, read from a program's status."""
     from opentelemetry.metrics import Observation  # noqa: PLC0415
 
     def observing(read: _Read) -> "Callable[[CallbackOptions], Iterable[Observation]]":

@@ -14,7 +14,7 @@ READ_SECONDS = 20.0
 
 
 class MemberPools:
-    """Names the pool of an address: one for the own network, one per peer, one for all others."""
+    """Names the pool of an address: one for the bank's own network, one per peer, one for all others."""
 
     def __init__(self, own: IPv4Network, peers: Callable[[], Awaitable[Peers]]) -> None:
         """The peers' ranges are known once `read` has succeeded."""

@@ -1,4 +1,4 @@
-"""Background tasks of a service: signs for systemd's watchdog, and work that ends with a block."""
+"""Background tasks of a service: heartbeats for systemd's watchdog, and work that ends with a block."""
 
 import asyncio
 import logging
@@ -48,15 +48,15 @@ async def repeat(what: str, work: Callable[[], Awaitable[None]], seconds: float)
 
 
 async def notify_watchdog(watchdog: Watchdog, status: Status, may_run: Callable[[], bool] = lambda: True) -> None:
-    """Send systemd's watchdog its signs and the status line for ever.
+    """Send systemd's watchdog heartbeats and the status line for ever.
 
     Args:
         watchdog: systemd's.
         status: the program's.
-        may_run: whether the program may go on; systemd kills it when signs are missing.
+        may_run: whether the program may go on; systemd kills it when heartbeats are missing.
     """
     while True:
         if may_run():
             watchdog.alive()
         watchdog.status(f"{status.state} {status.identity or ''} {status.reason or ''}")
-        await asyncio.sleep(LEASE.sign_seconds)
+        await asyncio.sleep(LEASE.beat_seconds)

@@ -1,4 +1,4 @@
-"""The agent's status, read by the health endpoint, the metrics and systemd."""
+"""A VM program's status, read by the health endpoint, the metrics and systemd."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,23 +22,23 @@ class Readiness(IntEnum):
 
 
 class State(StrEnum):
-    """State of an agent."""
+    """State of a VM's program."""
 
     STARTING = "starting"
     """The lease store has not answered yet."""
     STANDBY = "standby"
     """The VM waits for an identity."""
     HOLDING = "holding"
-    """The VM holds an identity whose node starts or runs."""
+    """The VM holds an identity whose node starts or runs, or is an authority's."""
     DRAINING = "draining"
     """The VM holds an identity whose node takes no new work and finishes its flows."""
     STOPPING = "stopping"
-    """The agent releases its identity and exits."""
+    """The program releases what it holds and exits."""
 
 
 @dataclass
 class Status:
-    """The state of a VM, written only by its agent."""
+    """The state of a VM, written only by its program."""
 
     vm: str
     state: State = State.STARTING
@@ -46,7 +46,7 @@ class Status:
     epoch: int | None = None
     readiness: Readiness = Readiness.DOWN
     reason: str | None = None
-    """What the agent waits for, or its fault; None if all is well."""
+    """What the program waits for, or its fault; None if all is well."""
     cause: Cause = Cause.NODE
     """Cause of `reason`; meaningless if that is None. Never `Cause.FAULT`, for which see `faults.recent`."""
     lease: str | None = None
@@ -62,7 +62,7 @@ class Status:
     unfit: bool = False
     """Whether the VM has long lacked something that other VMs have, so that it should be replaced."""
     members: dict[str, str] = field(default_factory=dict)
-    """What is wrong with a member's network information, by its name; under the own name, what else disturbs the
+    """What is wrong with a member's network information, by its name; under this bank's, what else disturbs the
     exchange."""
     reached: Mapping[str, bool] = field(default_factory=dict)
     """Whether a node of another member takes a connection, by its name."""

@@ -68,7 +68,7 @@ class Peers:
     """A bank's peers."""
 
     names: frozenset[str]
-    """All peers; a name that is missing here is no peer any more."""
+    """All peers; a name that is missing here is no longer a peer."""
     cards: Mapping[str, Card]
     """Cards that could be read, by name."""
 
@@ -201,7 +201,7 @@ class BankVault:
                 return value
             except UnicodeEncodeError:
                 raise SecretDamagedError(
-                    f"{self._named(secret)} is no text; wanted what the infrastructure writes"
+                    f"{self._named(secret)} is not text; wanted what the infrastructure writes"
                 ) from None
             except ResourceNotFoundError as error:
                 # A 404 without this code is not the vault's answer, and must not remove users or peers.

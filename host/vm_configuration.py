@@ -12,7 +12,7 @@ _M = TypeVar("_M", bound=BaseModel)
 
 
 class ConfigurationError(ValueError):
-    """The file is unusable; the message names key, value and what was wanted."""
+    """The file is unusable; the message names key and value, and what is wrong."""
 
 
 def read_agent_configuration(path: Path) -> AgentConfiguration:

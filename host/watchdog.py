@@ -1,4 +1,4 @@
-"""Notifies systemd of the agent's state, sd_notify(3). A no-op without NOTIFY_SOCKET.
+"""Notifies systemd of the program's state, sd_notify(3). A no-op without NOTIFY_SOCKET.
 
 No library: those on PyPI are unmaintained or need libsystemd's headers, and the protocol is one datagram.
 """
@@ -27,21 +27,21 @@ class Watchdog:
         self._seconds = int(watched) / 1e6 if watched else None
 
     def ready(self) -> None:
-        """Report that the agent has started."""
+        """Report that the program has started."""
         self._send("READY=1")
 
     def alive(self) -> None:
-        """Give a sign of life. Without one for the unit's WatchdogSec, the agent is killed."""
+        """Send a heartbeat. Without one for the unit's WatchdogSec, the program is killed."""
         self._send("WATCHDOG=1")
         if self._seconds:
             faulthandler.dump_traceback_later(self._seconds, exit=True)
 
     def status(self, text: str) -> None:
-        """Report what the agent does, in one line."""
+        """Report what the program does, in one line."""
         self._send(f"STATUS={' '.join(text.split())}")
 
     def stopping(self) -> None:
-        """Report that the agent ends. No watchdog limits it any more: it holds nothing."""
+        """Report that the program ends. No watchdog limits it any more: it holds nothing."""
         self._seconds = None
         faulthandler.cancel_dump_traceback_later()
         self._send("STOPPING=1")
@@ -49,7 +49,7 @@ class Watchdog:
     def _send(self, assignment: str) -> None:
         if not self._address:
             return
-        # A lost datagram must not end the agent, and its loop must not wait for systemd.
+        # A lost datagram must not end the program, and its loop must not wait for systemd.
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
             notify.setblocking(False)
             notify.sendto(assignment.encode(errors="replace"), self._address)

@@ -1273,7 +1273,7 @@ class Machine:
         while True:
             if agent.may_run:
                 self._sign = self.world.loop.time()
-            await asyncio.sleep(LEASE.sign_seconds)
+            await asyncio.sleep(LEASE.beat_seconds)
 
     async def _watch_over(self, gate: Gate) -> None:
         while gate is self.incarnation and not gate.dead:

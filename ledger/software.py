@@ -47,7 +47,7 @@ class Place:
     """Folder in memory with the secret blobs as files, readable for the node alone."""
     database: DatabaseAccess | None
     network_document: Path | None
-    """File with the network's shared document (parameters, genesis) whose hash the configuration pins; None: the
+    """File with the network document (parameters, genesis) whose hash the configuration pins; None: the
     platform has another proof, such as a signature."""
     share_calls: BoundedCalls = field(default_factory=lambda: BoundedCalls("share"), compare=False)
     """Runs all calls that touch `durable`."""
@@ -162,7 +162,7 @@ class Software(Protocol):
         """Counters of the running node since its start; unknown ones are left out."""
 
     async def ends(self, place: Place) -> Mapping[str | None, datetime]:
-        """When the first certificate expires: of the own node (key None), and of each member's nodes (its name)."""
+        """When the first certificate expires: of this node (key None), and of each member's nodes (its name)."""
 
     async def info(self, place: Place) -> bytes | None:
         """Node information that the running node publishes for other members; None until it exists."""

@@ -347,7 +347,7 @@ def check_chain(
             each.verify_directly_issued_by(above)
             constraints = above.extensions.get_extension_for_class(x509.BasicConstraints).value
         if not constraints.ca:
-            raise refuse(f"{above.subject.rfc4514_string()} is no authority", "an unbroken chain")
+            raise refuse(f"{above.subject.rfc4514_string()} is not an authority", "an unbroken chain")
 
 
 def check_certified(chain: Sequence[x509.Certificate], legal_name: str) -> None:
@@ -374,7 +374,7 @@ def check_root(root: x509.Certificate) -> None:
         authority = root.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
         role = role_of(root)
     if not authority or role is not None:
-        raise CertificateError(f"{root.subject.rfc4514_string()} is no authority without a role; wanted a root")
+        raise CertificateError(f"{root.subject.rfc4514_string()} is not an authority without a role; wanted a root")
 
 
 def fingerprint(certificate: x509.Certificate) -> str:
@@ -535,7 +535,7 @@ def from_pem(text: str) -> x509.Certificate:
     Raises:
         CertificateError: the text is no certificate, or a part of it is unreadable.
     """
-    with reading("no certificate; wanted X.509 in PEM"):
+    with reading("not a certificate; wanted X.509 in PEM"):
         return _whole(x509.load_pem_x509_certificate(text.encode()))
 
 
@@ -545,7 +545,7 @@ def from_der(encoded: bytes) -> x509.Certificate:
     Raises:
         CertificateError: it is no certificate, or a part of it is unreadable.
     """
-    with reading("no certificate; wanted X.509 in DER"):
+    with reading("not a certificate; wanted X.509 in DER"):
         return _whole(x509.load_der_x509_certificate(encoded))
 
 

@@ -460,7 +460,7 @@ class Enrolment:
             raise _refused(network, status, body, what)
         request_id = body.decode("ascii", "replace").strip()
         if not _ID.fullmatch(request_id):
-            raise SoftwareError(f"{what}: the answer is no request id; wanted 128 letters and digits at most")
+            raise SoftwareError(f"{what}: the answer is not a request id; wanted 128 letters and digits at most")
         if isinstance(network, Zone):
             asked_now = _PendingRequest(url=_base(network), key=key_hash(key.public_key()), id=request_id)
             content = asked_now.model_dump_json().encode()
@@ -576,7 +576,7 @@ def _signed_parameters(answer: NetworkAnswer) -> bytes | None:
             None if answer.network_parameters is None else base64.b64decode(answer.network_parameters, validate=True)
         )
     except ValueError as error:
-        raise SoftwareError("the authority's networkParameters are no base64; wanted the signed file") from error
+        raise SoftwareError("the authority's networkParameters are not base64; wanted the signed file") from error
 
 
 def _same_root(found: x509.Certificate, known: x509.Certificate, who: str) -> None:

@@ -1079,7 +1079,7 @@ async def _exists(connection: AsyncConnection[Any], table: str) -> bool:
 
 
 async def _forget_others(connection: AsyncConnection[Any], own: Identity, known: "Sequence[_Info]") -> None:
-    """Delete all nodes from the network map but the own and known ones, and information newer than the known one."""
+    """Delete all nodes from the network map but this and known ones, and information newer than the known one."""
     serials = {name_key(name): info.serial for info in known for name in info.legal_names}
     async with connection.transaction():
         rows = await connection.execute(
@@ -1098,7 +1098,7 @@ async def _forget_others(connection: AsyncConnection[Any], own: Identity, known:
             " WHERE party_name NOT IN (SELECT party_name FROM node_link_nodeinfo_party)"
         )
     for name in gone.values():
-        log.warning("%s: %s is no more in the network map", own.name, name)
+        log.warning("%s: %s is no longer in the network map", own.name, name)
 
 
 def _is(address: str, what: str) -> bool:

@@ -25,7 +25,7 @@ from pydantic import ValidationError
 from agent import keys as agent_keys
 from agent import reconciler, scheduled_events
 from agent.blob_leases import BlobLeases
-from agent.exchange import answering
+from agent.exchange import info_handler
 from agent.keys import KeyVaultKeys
 from agent.lease import IdentityRecord, LeaseRefusedError
 from contract.card import IpsecPolicy, LinkKind, MembershipError, read_card
@@ -499,7 +499,7 @@ async def _network(folder: Path) -> AsyncIterator[_Network]:
         made.clients["vault"] = await around.enter_async_context(vault)
         made.clients["blobs"] = await around.enter_async_context(blobs)
         requests: Any = Requests(_Outsider())  # type: ignore[arg-type]
-        for name, respond in (("requests", requests.respond), ("networkinfo", answering(lambda: b"{}"))):
+        for name, respond in (("requests", requests.respond), ("networkinfo", info_handler(lambda: b"{}"))):
             made.ports[name] = await around.enter_async_context(serving_requests(respond, None, "127.0.0.1", 0))
         yield made
 

@@ -404,7 +404,7 @@ def test_the_commands_share_one_consortium(
 
     assert run_command("leave", "bank-a") == 0
     output = capsys.readouterr().out
-    assert "bank-b     its nodes wait without a network: bank-a, which certifies their names, is no peer" in output
+    assert "bank-b     its nodes wait without a network: bank-a, which certifies their names, is not a peer" in output
     assert run_command("leave", "bank-a") == 1
     assert "no bank bank-a is up; wanted one of bank-b, bank-c, bank-d" in capsys.readouterr().err
 

@@ -667,7 +667,7 @@ def test_decided_requests_are_not_read_again(tls, monkeypatch):
             await store.write(f"open/{ids[1]}", b"", None)
             assert not await authority.pending()
             assert await authority.request("bank-b", asked[2]) == ids[2]
-            assert [each.id for each in await authority.pending()] == [ids[2]], "it polls each minute"
+            assert [each.id for each in await authority.pending()] == [ids[2]], "it polls every minute"
             assert list(await store.names("open/")) == [f"open/{ids[2]}"]
 
     asyncio.run(history())

@@ -597,7 +597,7 @@ def test_parameters_that_are_not_base64_are_refused(play):
         async with lying(made, lie) as url:
             error = await caught(made.member("bank-b", url, BANK_B).enrolment.network_parameters(epoch_of))
             assert plain(error)
-            assert "no base64" in str(error)
+            assert "not base64" in str(error)
 
     play(history)
 
@@ -765,7 +765,7 @@ def test_an_invalid_request_id_of_a_zone_is_refused(play, identifier):
         async with serving_requests(respond, None, "127.0.0.1", 0) as port:
             error = await caught(zoned(made, Doorman(made.clock()), port).certificates())
             assert plain(error)
-            assert "is no request id" in str(error)
+            assert "is not a request id" in str(error)
 
     play(history)
 

@@ -35,7 +35,7 @@ def test_java_reads_the_key_stores_and_validates_the_paths_as_for_a_node(tmp_pat
     chains = certified(network, keys, now)
     identity = issue(keys, IDENTITY_KEY, CertificateRole.LEGAL_IDENTITY, chains.node_ca, now=now)
     zone = chains.model_copy(update={"identity": identity})
-    # A confidential identity in the own name, and one in another's: the holder of the identity key may sign both.
+    # A confidential identity in the bank's name, and one in another's: the holder of the identity key may sign both.
     for name, subject in (("own", NAME), ("foreign", "O=Bank B, L=Paris, C=FR")):
         key = ec.generate_private_key(ec.SECP256R1())
         builder = certificate(CertificateRole.TLS, x500_name(subject), key.public_key(), chains.identity[0], now=now)

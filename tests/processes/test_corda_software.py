@@ -238,7 +238,7 @@ def test_unknown_nodes_are_deleted_from_the_network_map(place: Place, server: po
 
     wanted = [IDENTITY.legal_name, one, newer]
     assert asyncio.run(story()) == [wanted] * 4, (
-        "only the own node and nodes in its folder: no revoked or removed ones, and nothing newer"
+        "only this node and nodes in its folder: no revoked or removed ones, and nothing newer"
     )
 
 

@@ -135,7 +135,9 @@ def test_thirty_hostile_addresses_of_one_peer_delay_no_other(
                 return [await ask(url, address) for address in [HONEST, OWN] * 6]
 
     seconds = asyncio.run(story())
-    assert statistics.median(seconds) < 1, f"an honest peer and the own network are answered at once: {seconds}"
+    assert statistics.median(seconds) < 1, (
+        f"an honest peer and the bank's own network are answered at once: {seconds}"
+    )
 
 
 # --- Pools of connections ------------------------------------------------------------------------------------------

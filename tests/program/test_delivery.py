@@ -381,7 +381,7 @@ def test_the_watchdog_ends_a_hung_agent_before_its_lease_lapses() -> None:
     assert LEASE.stop_seconds + LEASE.watchdog_seconds <= LEASE.kill_seconds < LEASE.lease_seconds, (
         "the last notification plus the timeout"
     )
-    assert 3 * LEASE.sign_seconds < LEASE.watchdog_seconds, "a late notification is no hang"
+    assert 3 * LEASE.beat_seconds < LEASE.watchdog_seconds, "a late notification is no hang"
 
 
 def test_a_planned_stop_fits_into_azures_notice_and_systemds_time_limit() -> None:

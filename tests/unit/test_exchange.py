@@ -27,7 +27,7 @@ from agent.exchange import (
     Exchange,
     ExchangeIntervals,
     OwnBank,
-    answering,
+    info_handler,
 )
 from agent.lease import Lease
 from agent.reconciler import MemberReconciler
@@ -221,7 +221,7 @@ async def ask(port: int, path: str = NETWORK_INFO_PATH, method: str = "GET", hos
 def test_the_server_answers_one_path_and_method() -> None:
     async def story() -> None:
         content: bytes | None = None
-        async with serving_requests(answering(lambda: content), server_context(), HOST, 0) as port:
+        async with serving_requests(info_handler(lambda: content), server_context(), HOST, 0) as port:
             assert (await ask(port))[0] == 503, "a server that has read nothing yet must not answer with nothing"
             content = document()
             assert await ask(port) == (200, content)
@@ -253,7 +253,7 @@ MALFORMED = {
 def test_a_malformed_request_leaves_no_record(request_: bytes, caplog: pytest.LogCaptureFixture) -> None:
     async def story() -> None:
         before = count()
-        async with serving_requests(answering(document), None, HOST, 0) as port:
+        async with serving_requests(info_handler(document), None, HOST, 0) as port:
             reader, writer = await asyncio.open_connection(HOST, port)
             writer.write(request_)
             writer.write_eof()
@@ -306,7 +306,7 @@ def test_a_request_ends_with_its_connection() -> None:
 
 def test_the_server_speaks_only_tls() -> None:
     async def story() -> None:
-        async with serving_requests(answering(document), server_context(), HOST, 0) as port:
+        async with serving_requests(info_handler(document), server_context(), HOST, 0) as port:
             reader, writer = await asyncio.open_connection(HOST, port)
             writer.write(b"GET /networkinfo HTTP/1.1\r\nHost: x\r\n\r\n")
             assert b"bank-b" not in await reader.read()
@@ -328,7 +328,7 @@ def test_a_slow_client_is_cut_and_delays_no_other() -> None:
         return time.monotonic() - began
 
     async def story() -> None:
-        async with serving_requests(answering(document), server_context(), HOST, 0, seconds=1) as port:
+        async with serving_requests(info_handler(document), server_context(), HOST, 0, seconds=1) as port:
             slow = [asyncio.create_task(dawdle(port, secure=place % 2 == 0)) for place in range(6)]
             await asyncio.sleep(0.2)
             began = time.monotonic()
@@ -885,7 +885,7 @@ def test_a_refresh_reads_only_what_changed() -> None:
         )
         asked.clear()
         await bank.refresh()
-        assert asked == ["n*"], "15 VMs that read 13 documents each 20 s are ten requests a second"
+        assert asked == ["n*"], "15 VMs that read 13 documents every 20 s are ten requests a second"
         asked.clear()
         await documents.write("nodes/node-1", b"2", documents.stored["nodes/node-1"].etag)
         await bank.refresh()

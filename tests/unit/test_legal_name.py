@@ -71,5 +71,5 @@ def test_a_nodes_name_is_its_banks_name_with_a_unit() -> None:
 def test_the_banks_name_follows_from_a_nodes_name() -> None:
     assert str(LegalName.bank_of("OU=node-1, O=Bank A, L=London, C=GB")) == "O=Bank A, L=London, C=GB"
     for name in ("O=Bank A, L=London, C=GB", "CN=Ledger, OU=node-1, O=Bank A, L=London, C=GB"):
-        with pytest.raises(ValueError, match="is no name of a node; wanted its bank's name and an OU"):
+        with pytest.raises(ValueError, match="is not a node's name; wanted its bank's name and an OU"):
             LegalName.bank_of(name)

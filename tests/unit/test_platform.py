@@ -76,11 +76,11 @@ def test_canonical_form_is_stable(organisation: str, locality: str, state: str |
 
 
 REFUSED_NAMES = {
-    "empty": ("", "'' is no attribute; wanted KEY=value with KEY of CN, OU, O, L, ST, C"),
-    "no-key": ("Bank A, L=London, C=GB", "'Bank A' is no attribute"),
-    "comma-at-the-end": (f"{BANK},", "'' is no attribute"),
-    "lower-case-key": ("o=Bank A, L=London, C=GB", "'o=Bank A' is no attribute"),
-    "unknown-key": (f"{BANK}, DC=example", "'DC=example' is no attribute"),
+    "empty": ("", "'' is not an attribute; wanted KEY=value with KEY of CN, OU, O, L, ST, C"),
+    "no-key": ("Bank A, L=London, C=GB", "'Bank A' is not an attribute"),
+    "comma-at-the-end": (f"{BANK},", "'' is not an attribute"),
+    "lower-case-key": ("o=Bank A, L=London, C=GB", "'o=Bank A' is not an attribute"),
+    "unknown-key": (f"{BANK}, DC=example", "'DC=example' is not an attribute"),
     "key-twice": (f"{BANK}, O=Bank B", "O occurs twice; wanted each attribute once"),
     "empty-value": ("O=, L=London, C=GB", "O=''; wanted 1 to "),
     "blank-value": ("O=Bank A, L=  , C=GB", "L=''; wanted 1 to "),

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from agent.exchange import answering
+from agent.exchange import info_handler
 from host import health
 from host.http import serving_requests
 from host.status import Status
@@ -57,7 +57,7 @@ def test_a_malformed_request_is_refused_with_400(tls: tuple[ssl.SSLContext, Path
     async def asked() -> None:
         async with network(tls, None) as made, made.vm(tended=False) as vm:
             requests, lists = (int(url.rsplit(":", 1)[1]) for url in (vm.url, vm.lists_url))
-            async with serving_requests(answering(lambda: b"{}"), None, "127.0.0.1", 0) as infos:
+            async with serving_requests(info_handler(lambda: b"{}"), None, "127.0.0.1", 0) as infos:
                 port = {"requests": requests, "lists": lists, "network information": infos}[server]
                 for what, request in ODD.items():
                     answer = await sent(port, request, encrypted=server == "requests")

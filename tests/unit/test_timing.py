@@ -13,7 +13,7 @@ WRONG = {
     "a kill before the stop": ({"kill_seconds": 12, "watchdog_seconds": 3}, "stop before kill"),
     "a kill after the lapse": ({"kill_seconds": 21}, "kill before lapse"),
     "a hung agent that outlives the kill": ({"watchdog_seconds": 7}, "hung agent killed by then"),
-    "a watchdog that fires after one late notification": ({"sign_seconds": 3}, "two signs before the watchdog"),
+    "a watchdog that fires after one late notification": ({"beat_seconds": 3}, "two beats before the watchdog"),
 }
 
 

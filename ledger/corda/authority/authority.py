@@ -1022,7 +1022,7 @@ class Authority:
                     listed = read_revocation_list(document.content, own.certificates[issuer])
                 except CertificateError as error:
                     # The new list's number is above any that was reached by counting.
-                    log.error("register: blob %s is no revocation list: %s", blob, error)
+                    log.error("register: blob %s is not a revocation list: %s", blob, error)
                     number = int(now.timestamp())
                 else:
                     number = listed.number

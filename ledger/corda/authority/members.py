@@ -43,7 +43,8 @@ class Entitlement:
             return f"{legal_name} is not on the card of {self.member}; wanted one of its nodes"
         # Exact comparison, as by applications on the ledger.
         if str(LegalName.bank_of(legal_name)) != self.bank:
-            return f"{legal_name} is none of {self.bank}, which was agreed with {self.member}; wanted that and an OU"
+            agreed = f"{self.bank}, which was agreed with {self.member}"
+            return f"{legal_name} is not a name of {agreed}; wanted that and an OU"
         return None
 
 

@@ -147,7 +147,7 @@ def read_request(encoded: bytes) -> Request:
     Raises:
         CertificateError: it is no valid request, or for another kind of key or certificate than Corda's nodes have.
     """
-    with reading("no certificate request; wanted PKCS#10 in DER"):
+    with reading("not a certificate request; wanted PKCS#10 in DER"):
         request = x509.load_der_x509_csr(encoded)
         proven, key, name = request.is_signature_valid, request.public_key(), request.subject
         roles = [each.value for each in request.attributes if each.oid == ROLE_OID]
