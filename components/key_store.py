@@ -59,9 +59,9 @@ class KeyStore(ComponentResource):
     bank_vault_uri: Output[str]
     """Data plane URI of the vault that only this program writes."""
     parts: list[Resource]
-    """The children that node VMs depend on: everything except the own card.
+    """The children that node VMs depend on: everything except this member's card.
 
-    VMs must not depend on the whole component: the card waits 30 to 45 minutes for the VPN gateway.
+    VMs must not depend on the whole component: the card waits for the VPN gateway, see `GATEWAY_TIMEOUTS`.
     """
 
     def __init__(self, name: str, args: KeyStoreArgs, opts: ResourceOptions | None = None) -> None:

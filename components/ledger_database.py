@@ -1,4 +1,4 @@
-"""Azure Database for PostgreSQL: a database for each identity: its node's vault, transactions and checkpoints."""
+"""Azure Database for PostgreSQL: a database for each identity: its node's states, transactions and checkpoints."""
 
 import re
 from collections.abc import Sequence
@@ -18,6 +18,8 @@ from components.repeats import repeated
 _CONNECTIONS = {2: 859, 4: 1718, 8: 3437, 16: 5000}
 _RESERVED_CONNECTIONS = 15
 _IN_ANOTHER_ZONE = "ZoneRedundant"
+NEWEST_GENERATION = 5
+"""Newest generation of Azure VMs that a server gets by default."""
 # learn.microsoft.com/azure/postgresql/flexible-server/concepts-compute
 _SKU = re.compile(r"Standard_([DE])(2|4|8|16|32|48|64)(?:s_v3|ds_v[456])")
 
@@ -37,7 +39,7 @@ class LedgerDatabaseArgs:
     version: str
     """Required. Major version of a new server; an existing server keeps its version."""
     connections_per_identity: int
-    """Required. Size of one node's connection pool."""
+    """Required. Database connections of one identity: its node's pool and its agent's."""
     identities_per_vcore: int
     """Required. Nodes that one vCore serves under full load."""
     identities: Sequence[str]
@@ -179,7 +181,7 @@ def _sku(args: LedgerDatabaseArgs) -> dbforpostgresql.SkuArgs:
     return dbforpostgresql.SkuArgs(name=name, tier=tiers[_matched(name)[1]])
 
 
-def general_purpose_sku(cores: int, generation: int = 5) -> str:
+def general_purpose_sku(cores: int, generation: int = NEWEST_GENERATION) -> str:
     """Name of the general purpose SKU with so many vCores, of a generation of Azure VMs."""
     return f"Standard_D{cores}{'s' if generation == 3 else 'ds'}_v{generation}"
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from components.collected import COUNTERS
+from contract.card import IpsecPolicy
 from contract.metrics import READING_SECONDS, Metric
 from contract.timing import SECRET_POLL_SECONDS, STANDBY
 
@@ -29,19 +30,21 @@ authority's VM: root, CAs, lists and parameters."""
 _DISKS = 7
 """Mounted file systems of a VM, and their total."""
 _WARNINGS = 200
-"""Syslog lines a day of a healthy VM, at Warning or above: of the kernel, cloud-init, and a node's start."""
+"""Syslog lines a day of a healthy VM, at Warning or above: of the kernel, cloud-init, and a node's start. An
+assumption."""
 _DELETIONS = 50
-"""Deleted blobs a day: network information that members withdrew."""
+"""Deleted blobs a day: network information that members withdrew. An assumption."""
 _POOL_SECONDS = 1800
 """Age at which a pooled database connection is closed: HikariCP's default maxLifetime, unchanged by Corda."""
 _SERVICE_CONNECTIONS = 4 * 1440
 """Connections a day by which Azure monitors its server, each logged too. An assumption."""
 _LINES_A_CONNECTION = 4
 """Received, authenticated, authorized, ended: log_connections and log_disconnections."""
-_NEGOTIATIONS = DAY / 27_000 + DAY / 28_800
+_NEGOTIATIONS = DAY / IpsecPolicy().sa_life_time_seconds + DAY / 28_800
 """Key negotiations of a tunnel a day: quick and main mode, learn.microsoft.com/azure/vpn-gateway/vpn-gateway-vpn-faq.
 """
 _LINES_A_NEGOTIATION = 20
+"""Log lines of a negotiation. An assumption."""
 
 BYTES = {
     "AppMetrics": 360,
@@ -72,7 +75,7 @@ class Senders:
     tunnels: int = 0
     """VPN tunnels to all peers."""
     connections: int = 0
-    """Database connections of each node's pool."""
+    """Database connections of each identity."""
     authority_vms: int = 0
 
 

@@ -204,8 +204,9 @@ class MemberNetwork(ComponentResource):
         return network.NetworkSecurityGroupArgs(id=group.id)
 
     def _nat_gateway(self) -> tuple[network.PublicIPAddress, network.NatGateway]:
-        # The Standard SKU is not zone-redundant: Azure chooses its zone. A zone's loss can stop egress, which nodes
-        # need for packages only, never for peers, keys, storage or the database.
+        # The Standard SKU is not zone-redundant: Azure chooses its zone. The loss of that availability zone can stop
+        # egress: packages, telemetry, and a ledger zone's registration and network map; never peers, keys, storage or
+        # the database.
         address = public_ip(
             f"{self._name}-nat-ip",
             placement=self._args.placement,

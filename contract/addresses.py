@@ -66,7 +66,7 @@ def carve(space: IPv4Network) -> AddressPlan:
         ValueError: `space` is not private, or not a /16 to /22.
     """
     if not is_private(space):
-        raise ValueError(f"{space} is not private; wanted a part of 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16")
+        raise ValueError(f"{space} is not private; wanted a part of {' or '.join(PRIVATE_BLOCKS)}")
     if not LARGEST_PREFIX <= space.prefixlen <= SMALLEST_PREFIX:
         raise ValueError(f"{space} is a /{space.prefixlen}; wanted /{LARGEST_PREFIX} to /{SMALLEST_PREFIX}")
     nodes, services = list(space.subnets(new_prefix=24))[:2]

@@ -15,7 +15,7 @@ def canonical_json(value: object) -> bytes:
             _whole_numbers(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
         ).encode()
     except (RecursionError, TypeError) as error:
-        raise ValueError(f"no JSON: {error}") from error
+        raise ValueError(f"not JSON: {error}") from error
 
 
 def _whole_numbers(value: object) -> object:

@@ -303,7 +303,7 @@ def sign(card: Mapping[str, Any], seed: bytes) -> dict[str, Any]:
     signature = Ed25519PrivateKey.from_private_bytes(seed).sign(canonical_json(unsigned))
     signed = {**unsigned, _SIGNATURE: _base64(signature)}
     if excess := _excess(signed):
-        raise MembershipError(f"the own card: {'; wanted '.join(excess)}")
+        raise MembershipError(f"this member's card: {'; wanted '.join(excess)}")
     return signed
 
 

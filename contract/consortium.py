@@ -55,8 +55,8 @@ def check_consortium(
         own_policy: the IPsec policy of this member's links.
         authority: name of the member that certifies names for this one.
         own_card: this member's last card; None before its first.
-        recorded: peers whose cards an earlier update recorded. Their policies may differ from the own one, since a
-            policy changes on one side first.
+        recorded: peers whose cards an earlier update recorded. Their policies may differ from this member's, since
+            a policy changes on one side first.
 
     Raises:
         MembershipError: with one line for each overlap, duplicate, impossible link or missing part.
@@ -86,7 +86,8 @@ def check_consortium(
         elif (difference := policy_difference(card, own_policy)) and card.name not in recorded:
             mistakes.append(f"{difference}; wanted the same on both sides")
     mistakes.extend(
-        f"{card.name}: it is to certify names, but its card has no authority; wanted it to say so first"
+        f"{card.name}: ledger.network.authority names it, but its card has no authority; wanted that member to run "
+        "pulumi up with itself as ledger.network.authority first"
         for card in peers
         if card.name == authority and card.authority is None
     )
@@ -95,7 +96,7 @@ def check_consortium(
 
 
 def policy_difference(card: MembershipCard, own_policy: IpsecPolicy) -> str | None:
-    """How a peer's IPsec policy differs from the own one, with which no tunnel comes up; None where it does not."""
+    """How a peer's IPsec policy differs from ours, so that no tunnel comes up; None where it does not."""
     if card.gateway is None or card.gateway.ipsec_policy.model_dump() == own_policy.model_dump():
         return None
     theirs, ours = _write(card.gateway.ipsec_policy), _write(own_policy)

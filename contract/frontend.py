@@ -27,25 +27,28 @@ class ApplicationPorts(StrEnum):
 
 
 def listeners(
-    members: Sequence[Identity], applications: ApplicationPorts = ApplicationPorts.SHARED
+    nodes: Sequence[Identity], applications: ApplicationPorts = ApplicationPorts.SHARED
 ) -> tuple[Listener, ...]:
     """Every listener of a member's ledger nodes, with the shared ports that any of them serves.
 
     Only the VM that holds an identity listens on its ports, so a probe of the port finds that VM.
     """
-    shared = {port.name for port in _spread(members)} if applications is ApplicationPorts.SHARED else set()
+    shared = {port.name for port in _shared_ports(nodes)} if applications is ApplicationPorts.SHARED else set()
     own = [
         Listener(f"{port.name}-{identity.name}", (number := identity.ports[port.name]), port.audiences, Probe(number))
-        for identity in members
+        for identity in nodes
         for port in identity.role.ports
         if port.scope is Scope.PER_IDENTITY and not (port.name in shared and Audience.PEERS not in port.audiences)
     ]
-    return (*own, *(Listener(port.name, port.base, port.audiences, Probe(port.base)) for port in _spread(members)))
+    return (
+        *own,
+        *(Listener(port.name, port.base, port.audiences, Probe(port.base)) for port in _shared_ports(nodes)),
+    )
 
 
-def application_port(members: Sequence[Identity]) -> int | None:
+def application_port(nodes: Sequence[Identity]) -> int | None:
     """The first shared port for the bank's applications; None if no node serves one."""
-    return next((port.base for port in _spread(members) if Audience.APPLICATIONS in port.audiences), None)
+    return next((port.base for port in _shared_ports(nodes) if Audience.APPLICATIONS in port.audiences), None)
 
 
 def peer_ports(platform: Platform) -> tuple[int, ...]:
@@ -54,6 +57,6 @@ def peer_ports(platform: Platform) -> tuple[int, ...]:
     return tuple(sorted({number for port in open_to_peers for number in port.numbers}))
 
 
-def _spread(members: Sequence[Identity]) -> Iterator[Port]:
-    served = (port for identity in members for port in identity.role.ports if port.scope is Scope.SHARED)
+def _shared_ports(nodes: Sequence[Identity]) -> Iterator[Port]:
+    served = (port for identity in nodes for port in identity.role.ports if port.scope is Scope.SHARED)
     return iter(dict.fromkeys(served))

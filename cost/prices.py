@@ -179,7 +179,7 @@ def read_price_list(path: Path = PRICE_LIST_FILE) -> PriceList:
     """The price list of a file.
 
     Raises:
-        PriceError: it can't be read, or is no price list.
+        PriceError: it can't be read, or is not a price list.
     """
     try:
         return PriceList.model_validate(json.loads(path.read_text(encoding="utf-8"), parse_float=Decimal))

@@ -148,7 +148,7 @@ class Api:
             except ValidationError as error:
                 raise RefreshError(f"{link} gave no page of the documented shape: {first_fault(error)}") from error
             except ValueError as error:
-                raise RefreshError(f"{link} gave no JSON: {error}") from error
+                raise RefreshError(f"{link}: not JSON: {error}") from error
         raise AssertionError
 
 
@@ -217,7 +217,7 @@ def refresh(price_list: PriceList, api: Api, today: date, regions: Sequence[str]
 
 
 class _NoPriceError(Exception):
-    """The API's rows are no valid price of the meter."""
+    """The API's rows are not a valid price of the meter."""
 
 
 def _price(price_list: PriceList, meter: Meter, region: str, api: Api, today: date) -> Price:

@@ -71,7 +71,7 @@ def bill_of(path: Path, terms: Terms, stack: str = "") -> Bill:
         stack: the stack that the file is taken for; by default its own.
 
     Raises:
-        StackFileError: it is no stack's file.
+        StackFileError: it is not a stack's file.
         PriceError: the region is unknown, or its prices.
         RunError: the program refuses it.
         AzureError: the offline Azure refuses it.

@@ -1,6 +1,6 @@
 """Writes generated content: the documents' tables, Pulumi.yaml's `config:`, schema, checklist, sample card.
 
-`python -m docs.generate` writes the files that are stale, and names them. `generate(check=True)` only names them.
+`python -m docs.generate` writes the files that are stale, and names them.
 """
 
 import inspect
@@ -25,13 +25,13 @@ from pydantic.fields import FieldInfo
 from components.alerts.events import EVENT_RULES
 from components.alerts.logs import QUERY_RULES
 from components.alerts.metrics import METRIC_RULES
-from components.alerts.rules import AlertRule
+from components.alerts.rules import SEVERITIES, AlertRule
 from components.collected import BLOB_LOGS, DATABASE_LOGS, GATEWAY_LOGS, TABLES, VAULT_LOGS
 from components.flows import FLOWS, Flow, PortGroup, Remote, Subnet, Tag, port_groups
 from components.log_volume import BYTES, Senders, volumes
 from components.workbook import QueryItem, sections
 from contract.addresses import AddressPlan, carve
-from contract.card import CARD_SCHEMA, card_schema
+from contract.card import CARD_SCHEMA, LinkKind, card_schema
 from contract.egress import port_ranges
 from contract.fingerprint import fingerprint
 from contract.frontend import NETWORK_INFO, ApplicationPorts, listeners, peer_ports
@@ -60,7 +60,7 @@ from stack.card_file import CARD_OUTPUT, LINKS_OUTPUT, PEER_CARDS_OUTPUT
 from stack.mistakes import section_of
 from stack.previous import CONNECTIONS_OUTPUT, MADE_WITH_OUTPUT, SERVER_OFFER_OUTPUT, SHARE_OUTPUT
 from stack.regions import REGIONS
-from stack.settings import LOCATION_KEY, SIZES, HighAvailability, NodesSettings, Settings
+from stack.settings import LOCATION_KEY, SIZES, TUNNELS_OF_LINK, HighAvailability, NodesSettings, Settings
 
 README = ROOT / "README.md"
 LAB_README = ROOT / "lab" / "azure" / "README.md"
@@ -93,8 +93,8 @@ OUTPUTS: Mapping[str, str] = {
         "what the region offered when the database's server was made; a later offer changes no live server"
     ),
     MADE_WITH_OUTPUT: (
-        "settings that Azure lets nobody change afterwards, and the generation of the authority's CA: an update that "
-        "would is refused before anything is touched"
+        "settings that the next update may not change, or only in one direction: soft delete, purge protection, "
+        "geo-redundant backup, high availability, and the CA's generation"
     ),
     SHARE_OUTPUT: "GiB of the ledger's share: a smaller `ledger.shareGib` is refused",
     LINKS_OUTPUT: "by peer, the kind of its link: `vnet-to-vnet`, `ipsec` or `express-route`",
@@ -119,7 +119,7 @@ class Effect(StrEnum):
     IN_PLACE = "in place"
     """Nothing is replaced, and no node stops."""
     ROLLS = "rolls VMs"
-    """The nodes' or the authority's VMs are replaced one after the other; identities move with them."""
+    """The nodes' or the authority's VMs are replaced in batches; identities move with them."""
     LINKS = "links down"
     """The gateway or a connection changes: peers are unreachable for minutes, or until they have changed too."""
     NEVER = "never"
@@ -317,14 +317,15 @@ def collected_table() -> str:
 
 
 def volumes_table() -> str:
-    """GB a month of each size with monitoring, by table."""
+    """GB a month of each size with monitoring, in a consortium of ten members, by table."""
+    peers = 9
     sizes = {
         size: volumes(
             Senders(
                 vms=profile.count,
                 identities=profile.count - NodesSettings.model_fields["standby"].default,
-                peers=9,
-                tunnels=4 * 9,
+                peers=peers,
+                tunnels=TUNNELS_OF_LINK[LinkKind.VNET_TO_VNET] * peers,
                 connections=CORDA.database.connections_per_identity if CORDA.database else 0,
             )
         )
@@ -429,30 +430,32 @@ def alerts_page() -> str:
             for rule, when in sorted(conditions, key=lambda each: (each[0].severity, each[0].name))
         ],
     )
+    metric, often, seldom = map(_price_of_alert, ("metric", "query/PT5M", "query/PT15M"))
     return f"""# Alerts
 
 The alert rules of a member of size `medium` or `large`. A rule is there if the member has the resource that it
 watches. `make docs` writes this page from [components/alerts](../components/alerts), where each rule is a row of a
 table.
 
-| Severity | React |
-| --- | --- |
-| 1 | at once: the bank is out of service, or keys may be in wrong hands |
-| 2 | today |
-| 3 | in working hours |
-| 4 | as the runbook says: Azure gives this severity to every alert on an event |
-
+{table(("Severity", "React"), [(str(severity), when) for severity, when in SEVERITIES.items()])}
 The alert's mail names its runbook. Alerts on metrics and on queries end by themselves. Missing nodes raise no alert
 until the first node has run.
 
-A rule on a metric costs 0.10 USD a month for each time series that it watches. A rule on a query costs 1.50 USD if
-it runs every 5 minutes, 0.50 USD if it runs every 15 minutes or less often, and a tenth of that for each further
-value of its dimensions ([prices](https://azure.microsoft.com/pricing/details/monitor/)).
+A rule on a metric costs {metric} USD a month for each time series that it watches. A rule on a query costs
+{often} USD if it runs every 5 minutes, {seldom} USD if it runs every 15 minutes or less often, and a tenth of that
+for each further value of its dimensions ([prices](https://azure.microsoft.com/pricing/details/monitor/)).
 
 {rules_table}
 `monitoring.budget` adds a budget of Cost Management: it sends a mail when the month's cost reaches the budget, or
 is forecast to ([runbook](runbooks/a-month-costs-too-much.md)).
 """
+
+
+def _price_of_alert(kind: str) -> str:
+    price = read_price_list().price(f"alert/{kind}", REGION)
+    if price is None:
+        raise StaleError(f"alert/{kind}: the price list has no such meter; wanted its price for {ALERTS.name}")
+    return f"{price.tiers[-1][1]:.2f}"
 
 
 def _threshold_source(rule: AlertRule) -> str:
@@ -568,11 +571,8 @@ def wrong_pin(card: Mapping[str, Any]) -> str | None:
     return f"{SAMPLE_PIN.name}: the peer {card['name']} has fingerprint {pinned}; wanted {actual}"
 
 
-def generate(*, check: bool = False) -> list[str]:
+def generate() -> list[str]:
     """Update every generated document.
-
-    Args:
-        check: write nothing.
 
     Returns:
         One line for each document that was stale, or that must be changed by hand.
@@ -580,11 +580,9 @@ def generate(*, check: bool = False) -> list[str]:
     sample = plan_alone(SAMPLE_STACK)
     wanted = documents(sample, bills_of_sizes(Terms(read_price_list(), Usage())))
     paths = stale(wanted)
-    if not check:
-        for path in paths:
-            path.write_text(wanted[path], encoding="utf-8")
-    said = "is stale: make docs" if check else "written"
-    lines = [f"{path.relative_to(ROOT)}: {said}" for path in paths]
+    for path in paths:
+        path.write_text(wanted[path], encoding="utf-8")
+    lines = [f"{path.relative_to(ROOT)}: written" for path in paths]
     pin = wrong_pin(sample.outputs[CARD_OUTPUT])
     return [*lines, pin] if pin else lines
 

@@ -6,7 +6,10 @@ from typing import Any
 
 from contract.addresses import carve
 from contract.card import CARD_SCHEMA, IpsecPolicy, sign
+from contract.frontend import peer_ports
 from contract.key_agreement import link_public_key
+from contract.ports import NETWORK_INFO_PATH, NETWORK_INFO_PORT
+from ledger.corda import CORDA
 
 TENANT = "6b1c2f0e-51d5-4c7e-9d0b-0a4e7d3c9a11"
 """The Entra tenant that all members share unless a test says otherwise."""
@@ -67,6 +70,7 @@ def make_card(
     gateway = (
         f"/subscriptions/{tenant_id}/resourceGroups/{name}/providers/Microsoft.Network/virtualNetworkGateways/{name}"
     )
+    ports = peer_ports(CORDA)
     card = {
         "schema": CARD_SCHEMA,
         "name": name,
@@ -87,12 +91,12 @@ def make_card(
         "nodes": [
             {
                 "legalName": f"OU=node-{index + 1}, {legal_name(name)}",
-                "p2pAddress": f"{plan.frontend}:{10000 + index}",
+                "p2pAddress": f"{plan.frontend}:{ports[index]}",
                 "role": "node",
             }
             for index in range(node_count)
         ],
-        "networkInfoUrl": f"https://{plan.frontend}:8443/networkinfo",
+        "networkInfoUrl": f"https://{plan.frontend}:{NETWORK_INFO_PORT}{NETWORK_INFO_PATH}",
         "authority": None,
         "counter": 1,
     }

@@ -28,7 +28,7 @@ def one_of(name: str, value: str, known: Collection[str]) -> str:
     """An option's value.
 
     Raises:
-        OptionError: it is no known value.
+        OptionError: it is not a known value.
     """
     if value in known:
         return value

@@ -158,7 +158,7 @@ class EchoSoftware(Software):
                 each = json.loads(info)
                 legal_name, address = each["legalName"], each["address"]
             except (ValueError, KeyError, TypeError) as error:
-                raise UntrustedError(f"{member.name}: {info[:40]!r} is no information of an echo node") from error
+                raise UntrustedError(f"{member.name}: {info[:40]!r} is not an echo node's information") from error
             if member.addresses.get(legal_name) != address:
                 raise UntrustedError(f"{member.name}: {legal_name} at {address} is not on its card")
             nodes.append(each)

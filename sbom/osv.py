@@ -26,7 +26,7 @@ _BATCH = 1000
 """OSV's maximum number of packages in one query."""
 _SECONDS = 60
 _WIDTH = 200
-"""Columns of output that is no terminal, such as a workflow's log."""
+"""Columns of output that is not a terminal, such as a workflow's log."""
 _MAX_BYTES = 32 * 2**20
 """OSV's own limit for an answer."""
 

@@ -53,6 +53,9 @@ _MAX_TAG_NAME, _MAX_TAG_VALUE = 128, 256
 _RESERVED_TAG = re.compile(r"(?i)(microsoft|azure|windows)")
 _NO_TAG_NAME = re.compile(r"[<>%&\\?/]")
 
+MIN_RSA_BITS = 3072
+"""Fewest bits of an administrator's RSA key."""
+
 
 def check_vm_size(name: str) -> str:
     """Check that a ledger node can run on a VM size, and return its name.
@@ -96,7 +99,7 @@ def check_ssh_public_key(text: str) -> str:
     """Check one OpenSSH public key of a type that Azure accepts, and return it without surrounding white space.
 
     Raises:
-        ValueError: not one such key: Ed25519, or RSA of 3072 bits or more.
+        ValueError: not one such key: Ed25519, or RSA of `MIN_RSA_BITS` or more.
     """
     text = text.strip()
     key = None
@@ -104,9 +107,9 @@ def check_ssh_public_key(text: str) -> str:
     if text.startswith(("ssh-ed25519 ", "ssh-rsa ")) and len(text.splitlines()) == 1:
         with contextlib.suppress(ValueError, UnsupportedAlgorithm):
             key = load_ssh_public_key(text.encode())
-    if isinstance(key, Ed25519PublicKey) or (isinstance(key, RSAPublicKey) and key.key_size >= 3072):
+    if isinstance(key, Ed25519PublicKey) or (isinstance(key, RSAPublicKey) and key.key_size >= MIN_RSA_BITS):
         return text
-    raise ValueError("wanted one OpenSSH public key: ssh-ed25519, or ssh-rsa of 3072 bits or more")
+    raise ValueError(f"wanted one OpenSSH public key: ssh-ed25519, or ssh-rsa of {MIN_RSA_BITS} bits or more")
 
 
 def check_application_network(network: IPv4Network) -> IPv4Network:

@@ -75,13 +75,13 @@ def read_json(path: Path, command: str) -> Any:
         text = content.decode(encoding)
     except UnicodeDecodeError as error:
         raise ValueError(
-            f"byte {error.start} is no {encoding.removesuffix('-sig').upper()}; wanted the file saved as UTF-8"
+            f"byte {error.start} is not {encoding.removesuffix('-sig').upper()}; wanted the file saved as UTF-8"
         ) from error
     if "\0" in text:
-        raise ValueError("UTF-16 without its mark, or no text; wanted the file saved as UTF-8")
+        raise ValueError("UTF-16 without its mark, or not text; wanted the file saved as UTF-8")
     if not text.strip():
         raise ValueError(f"the file is empty; wanted what {command} prints")
     try:
         return from_json(text, allow_inf_nan=False)
     except ValueError as error:
-        raise ValueError(f"no JSON: {error}; wanted what {command} prints") from error
+        raise ValueError(f"not JSON: {error}; wanted what {command} prints") from error

@@ -230,14 +230,14 @@ _WRONG: Final[Mapping[str, str]] = {NO_FILE: "no such file"}
 """Text of a mistake in a value of the right type, by error type."""
 _NOT_OF_TYPE: Final[Mapping[str, str]] = {
     "bool_type": "",
-    "dict_type": "no object",
-    "float_type": "no number",
-    "int_type": "no whole number",
-    "model_type": "no object",
-    "path_type": "no path",
-    "string_type": "no text",
-    "tuple_type": "no list",
-    "uuid_type": "no text",
+    "dict_type": "not an object",
+    "float_type": "not a number",
+    "int_type": "not a whole number",
+    "model_type": "not an object",
+    "path_type": "not a path",
+    "string_type": "not text",
+    "tuple_type": "not a list",
+    "uuid_type": "not text",
 }
 """Text of a mistake in a value of the wrong type, by pydantic's error type; empty if the form says it."""
 _NOT_IN_TEXT: Final = frozenset({"bool_type", "float_type", "int_type"})

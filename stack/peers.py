@@ -30,7 +30,7 @@ from contract.platform import Platform
 from contract.ports import NETWORK_INFO_PORT
 from stack.card_file import CARD_OUTPUT, read_card_file
 from stack.previous import READ_STACK, PreviousUpdate, reason
-from stack.settings import TUNNELS_OF_LINK, GatewaySku, PeerSettings, Settings, over_budget
+from stack.settings import TUNNELS_OF_LINK, GatewaySku, PeerSettings, Settings, too_many_connections
 
 _NO_SECRETS: Final = "constructing secrets manager"
 """Start of Pulumi's message if it can't use the key of a stack's secrets provider (pulumi/pulumi#21436)."""
@@ -91,7 +91,7 @@ async def read_peers(
         settings: the member's configuration.
         identities: its ledger nodes.
         tenant_id: its Entra tenant.
-        previous: outputs of the last update: the own card, and records of each peer's newest card.
+        previous: outputs of the last update: this member's card, and records of each peer's newest card.
 
     Raises:
         RunError: a stack or file can't be read, a card is invalid, or members conflict: a line for each mistake.
@@ -158,7 +158,7 @@ async def _read_peers(
         if block.overlaps(peer.card.address_space)
     )
     if vpn:
-        mistakes.extend(over_budget(links.values(), vpn.sku))
+        mistakes.extend(too_many_connections(links.values(), vpn.sku))
     if mistakes:
         raise MembershipError(*mistakes)
     if vpn:
@@ -277,8 +277,8 @@ async def _document(peer: PeerSettings) -> tuple[str, object]:
                 f"({said}); wanted its card as a file, since that right opens them all"
             ) from error
         raise MembershipError(
-            f"peer {peer.name}: {source}: can't be read ({said}); wanted a stack that is up and that "
-            "you may read: a peer is listed once its stack is up"
+            f"peer {peer.name}: {source}: can't be read ({said}); wanted a stack that you may read and "
+            "whose first pulumi up has succeeded"
         ) from error
     reference = StackReference(f"peer-{peer.name}", stack_name=peer.stack)
     details = await reference.get_output_details(CARD_OUTPUT)

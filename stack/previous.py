@@ -81,11 +81,10 @@ async def read_previous_update() -> PreviousUpdate:
         connections = TypeAdapter(dict[str, list[Any]]).validate_python(outputs.get(CONNECTIONS_OUTPUT, {}))
         made = TypeAdapter(MadeWith | None).validate_python(outputs.get(MADE_WITH_OUTPUT))
     except ValidationError as error:
-        message = f"the own stack {stack}: its outputs: {first_fault(error)}; wanted what `up` wrote"
+        message = f"this member's stack {stack}: its outputs: {first_fault(error)}; wanted what `up` wrote"
     except Exception as error:
-        message = (
-            f"the own stack {stack}: its outputs can't be read ({reason(error)}); wanted those of the last update"
-        )
+        said = f"its outputs can't be read ({reason(error)}); wanted those of the last update"
+        message = f"this member's stack {stack}: {said}"
     else:
         # The name of a connection that failed is unknown, if the update continued after the error.
         whole = {peer for peer, names in connections.items() if all(isinstance(each, str) for each in names)}

@@ -11,11 +11,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from components.ledger_database import NEWEST_GENERATION
 from contract.models import StrictModel
 
 TABLE_FILE = Path(__file__).with_name("regions.json")
 _ALL_ZONES = ("1", "2", "3")
-_COMMON_GENERATION = 5
 
 
 class ZoneRedundancy(StrEnum):
@@ -68,11 +68,11 @@ class Region:
     def server_offer(self) -> ServerOffer:
         """The offer to a PostgreSQL server that is created now."""
         offer = self.postgresql
-        generations = [each for each in (offer.generations if offer else ()) if each <= _COMMON_GENERATION]
+        generations = [each for each in (offer.generations if offer else ()) if each <= NEWEST_GENERATION]
         return ServerOffer(
             zone_redundant=bool(self.zones and offer and offer.zone_redundant is ZoneRedundancy.OPEN),
             geo_redundant_backup=bool(self.pair and offer and offer.geo_redundant_backup),
-            generation=max(generations, default=_COMMON_GENERATION),
+            generation=max(generations, default=NEWEST_GENERATION),
         )
 
 

@@ -1,8 +1,8 @@
 """Compares the routes that the VPN gateway learned with the cards: `python -m stack.routes ROUTES OUTPUTS CARD...`.
 
 A VPN gateway filters no routes: any BGP peer can announce a part of a third member's range, and the longest prefix
-wins. A member's signed card states its range. The own stack's outputs state the kind of each link, and so whether
-the gateway learns a direct route over it.
+wins. A member's signed card states its range. The outputs of this member's stack state the kind of each link, and so
+whether the gateway learns a direct route over it.
 """
 
 import argparse
@@ -31,7 +31,7 @@ _WITHOUT_BGP = (LinkKind.VNET_TO_VNET, LinkKind.EXPRESS_ROUTE)
 
 
 class RoutesError(ValueError):
-    """The input is no list of learned routes."""
+    """The input is not a list of learned routes."""
 
 
 class LearnedRoute(OpenModel):
@@ -195,7 +195,7 @@ def _bgp_addresses(card: MembershipCard) -> set[str]:
 
 
 class _Outputs(OpenModel):
-    """Outputs of the own stack; an older version of the program may lack some."""
+    """Outputs of this member's stack; an older version of the program may lack some."""
 
     links: dict[str, LinkKind] = Field(default_factory=dict)
     """The kind of the link to each peer."""
@@ -257,7 +257,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "routes", type=Path, help="what `az network vnet-gateway list-learned-routes --name ... -g ...` printed"
     )
-    parser.add_argument("outputs", type=Path, help="what `pulumi stack output --json` printed for the own stack")
+    parser.add_argument(
+        "outputs", type=Path, help="what `pulumi stack output --json` printed for this member's stack"
+    )
     parser.add_argument("cards", type=Path, nargs="+", metavar="CARD", help="the card of each peer")
     given = parser.parse_args(arguments)
     try:

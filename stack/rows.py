@@ -34,7 +34,7 @@ from stack.vm_configuration import (
     NodeServices,
     authority_custom_data,
     node_custom_data,
-    programs,
+    vm_user_data,
 )
 
 
@@ -291,7 +291,7 @@ def node_scale_set(
             vm_size=settings.vm_size,
             identity_id=group.node_identity_id,
             custom_data=node_custom_data(member, services),
-            user_data=programs(settings),
+            user_data=vm_user_data(settings),
             wait_for=[part for part in needed if part is not None],
         ),
     )
@@ -333,7 +333,7 @@ def network_authority(
             frontend_address=str(member.addresses.authority_frontend),
             listeners=needs.listeners,
             custom_data=custom_data,
-            user_data=programs(member.settings, needs.module),
+            user_data=vm_user_data(member.settings, needs.module),
             insights_id=site.monitoring.insights_id if site.monitoring else None,
             wait_for=[storage, *site.collection],
         ),

@@ -66,6 +66,7 @@ from ledger import PLATFORMS
 from stack.azure_values import (
     MAX_APPLICATION_NETWORKS,
     MAX_TAGS,
+    MIN_RSA_BITS,
     SUBSCRIPTION,
     check_application_network,
     check_circuit_id,
@@ -211,7 +212,7 @@ def _certificate(path: Path) -> Path:
     except Exception:
         is_authority = False
     if not is_authority:
-        raise ValueError("its certificate is no self-signed authority's; wanted the network's root certificate")
+        raise ValueError("its certificate is not a self-signed CA certificate; wanted the network's root certificate")
     start, end = found[0].not_valid_before_utc, found[0].not_valid_after_utc
     if not start <= datetime.now(UTC) <= end:
         raise ValueError(f"its certificate is valid from {start:%F} to {end:%F}; wanted one that is valid now")
@@ -228,7 +229,7 @@ def _certificates(path: Path) -> list[Certificate]:
 
 
 ROOT_OPEN_AT_MOST = timedelta(hours=24)
-"""Longest time that the root may be open. A first network takes about an hour."""
+"""Longest time that the root may be open."""
 _UTC_TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
@@ -257,7 +258,7 @@ def _each_name_once(names: tuple[str, ...]) -> tuple[str, ...]:
 def _text(value: object) -> object:
     # 7 would be 0.0.0.7/32.
     if not isinstance(value, str | IPv4Network):
-        raise PydanticCustomError("ip_v4_network", "no text")
+        raise PydanticCustomError("ip_v4_network", "not text")
     return value
 
 
@@ -288,7 +289,7 @@ BankText = Annotated[str, Form("an X.500 name with O, L and C, such as O=Bank A,
 
 _LABEL = "([a-z0-9-]{0,61}[a-z0-9])?"
 _DOMAIN = re.compile(rf"([a-z0-9]{_LABEL}\.)+[a-z]{_LABEL}")
-"""A host name; its last label is no number, since resolvers take 127.1 for an address."""
+"""A host name; its last label is not a number, since resolvers take 127.1 for an address."""
 # iana.org/assignments/special-use-domain-names, but the names of examples; and what RFC 6762 lists beside .local.
 _NO_PUBLIC_DOMAIN = tuple(
     f".{each}"
@@ -382,7 +383,7 @@ class NodesSettings(_Section):
         "lack the share's mount helper, so that no node starts",
     )
     ssh_public_key: SshPublicKey = Field(
-        description="OpenSSH public key of the administrator: ssh-ed25519, or ssh-rsa of 3072 bits or more"
+        description=f"OpenSSH public key of the administrator: ssh-ed25519, or ssh-rsa of {MIN_RSA_BITS} bits or more"
     )
     encryption_at_host: StrictBool = Field(
         True,
@@ -521,7 +522,9 @@ class NetworkSettings(_Section):
         "first root certificate that the authority proves to be its own is pinned",
     )
     document: Pin | None = Field(
-        None, description="pins the network's shared document: `sha256:` and 64 hex digits over the file"
+        None,
+        description="pins the network document, for Corda the signed network parameters: `sha256:` and 64 hex digits "
+        "over the file",
     )
     # Manual by default: a certified name may sign in the network, and revoking it is laborious.
     approval: Approval = Field(
@@ -575,9 +578,10 @@ class NetworkSettings(_Section):
         stated = {str(type(self).model_fields[name].alias): name for name in self.model_fields_set}
         for key, name in sorted(stated.items()):
             if self.zone is not None and key not in ("authority", "zone"):
-                yield Flaw("set beside `zone`; wanted none: the zone says it", (key,))
+                yield Flaw("set beside `zone`; wanted no such key: the zone decides it", (key,))
             elif self.authority not in (None, member) and member and name in _OF_THE_OWN_AUTHORITY:
-                yield Flaw(f"set in the network of {self.authority}; wanted none: {self.authority} says it", (key,))
+                decided = f"set in the network of {self.authority}; wanted no such key: {self.authority} decides it"
+                yield Flaw(decided, (key,))
         if self.max_message_bytes > self.max_transaction_bytes:
             one, other = "maxMessageBytes", "maxTransactionBytes"
             if one in stated:
@@ -675,13 +679,14 @@ class LedgerSettings(_Section):
     def _certified_by_a_member(cls, network: NetworkSettings | None, info: ValidationInfo) -> NetworkSettings | None:
         platform = PLATFORMS.get(info.data.get("platform", ""))
         if network and network.authority and platform and platform.authority is None:
-            refuse([Flaw(f"no member certifies names of {platform.name}; wanted none", ("authority",))])
+            refuse([Flaw(f"no member certifies names of {platform.name}; wanted no such key", ("authority",))])
         return network
 
     @model_validator(mode="after")
     def _named_by_a_zone(self) -> Self:
         if self.names and not (self.network and self.network.zone):
-            refuse([Flaw("set without `network.zone`; wanted none: an authority takes the bank's own", ("names",))])
+            decided = "an authority certifies the bank's legal name with the identity's name as OU"
+            refuse([Flaw(f"set without `ledger.network.zone`; wanted no such key: {decided}", ("names",))])
         first: dict[str, str] = {}
         refuse(
             Flaw(f"the same legal name as that of {first[name_key(name)]}; wanted each once", ("names", identity))
@@ -742,7 +747,7 @@ def _each_address_once(emails: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class AlertsSettings(_Section):
-    """The receivers of alerts, and the budget."""
+    """The receivers of alerts."""
 
     emails: Annotated[tuple[Email, ...], Field(max_length=_MAX_EMAILS), AfterValidator(_each_address_once)] = Field(
         (), description=f"addresses that get each alert, {_MAX_EMAILS} at most"
@@ -759,7 +764,7 @@ class MonitoringSettings(_Section):
     budget: Annotated[int, Field(ge=1, le=_MAX_BUDGET, strict=True)] | None = Field(
         None,
         description="what the resource group may cost a month, in the currency of the subscription's bills: "
-        "`alerts.emails` get a mail when the cost exceeds it, or is forecast to; not at size `small`",
+        "`alerts.emails` get a mail when the cost reaches it, or is forecast to; not at size `small`",
     )
 
 
@@ -803,7 +808,7 @@ _MAX_PEERS = 250
 
 def _somebody(principal: UUID) -> UUID:
     if not principal.int:
-        raise ValueError("nobody's object id; wanted that of a principal in Entra")
+        raise ValueError("the null GUID; wanted the object id of a principal in Entra")
     return principal
 
 
@@ -821,7 +826,9 @@ class Settings(_Section):
     location: Annotated[str, Form("the name of an Azure region such as swedencentral")] = Field(
         alias=LOCATION_KEY, description="Azure region"
     )
-    size: Size = Field(description="`small`, `medium` or `large`: 2, 7 or 15 VMs; monitoring off, on, on")
+    size: Size = Field(
+        description="`small`, `medium` or `large`: decides the VMs, monitoring and the database's standby"
+    )
     nodes: NodesSettings = Field(
         description="the node VMs: `{count, standby, vmSize, image, sshPublicKey, encryptionAtHost}`"
     )
@@ -907,7 +914,7 @@ class Settings(_Section):
             watched = " or ".join(each for each, profile in SIZES.items() if profile.monitoring)
             refuse([Flaw(f"at size {size}, which is not watched; wanted size {watched}", ("budget",))])
         if monitoring.budget is not None and alerts and not alerts.emails:
-            unheard = "without `alerts.emails`; wanted who gets the mail that it is exceeded"
+            unheard = "set without `alerts.emails`; wanted an address for its mail"
             refuse([Flaw(unheard, ("budget",))])
         return monitoring
 
@@ -980,7 +987,7 @@ class Settings(_Section):
 
     @field_validator("ledger")
     @classmethod
-    def _ordered(cls, ledger: LedgerSettings, info: ValidationInfo) -> LedgerSettings:
+    def _ledger_fits(cls, ledger: LedgerSettings, info: ValidationInfo) -> LedgerSettings:
         nodes, size = info.data.get("nodes"), info.data.get("size")
         count = (nodes.count or SIZES[size].count) - nodes.standby if nodes and size else None
         refuse(
@@ -1212,7 +1219,7 @@ def _without_software(ledger: LedgerSettings, nodes: NodesSettings | None) -> It
     chosen = ledger.version not in (None, platform.default_version)
     if nodes and chosen and platform.install and ledger.artifact is None and nodes.image is None:
         wanted = "wanted its coordinates and SHA-256, or `nodes.image`"
-        yield Flaw(f"without `ledger.artifact`; {wanted}", ("version",))
+        yield Flaw(f"set without `ledger.artifact`; {wanted}", ("version",))
 
 
 def _without_notary(ledger: LedgerSettings, member: str | None) -> Iterator[Flaw]:
@@ -1220,8 +1227,8 @@ def _without_notary(ledger: LedgerSettings, member: str | None) -> Iterator[Flaw
     if needs is None or network is None or network.authority is None or network.authority != member:
         return
     if not network.notaries and needs.notary_role not in ledger.roles.values():
-        none = f"the own network has no notary; wanted a {needs.notary_role} here, or `ledger.network.notaries`"
-        yield Flaw(none, ("roles",), value=ledger.roles)
+        wanted = f"wanted role {needs.notary_role} for one identity, or `ledger.network.notaries`"
+        yield Flaw(f"this network has no notary; {wanted}", ("roles",), value=ledger.roles)
 
 
 def _named(
@@ -1271,11 +1278,11 @@ def _unlinkable(peers: tuple[PeerSettings, ...], connectivity: ConnectivitySetti
     if connectivity.vpn:
         # A link whose kind the card decides takes at least as many as VNet-to-VNet.
         links = [peer.link or LinkKind.VNET_TO_VNET for peer in peers]
-        for said in over_budget(links, connectivity.vpn.sku):
+        for said in too_many_connections(links, connectivity.vpn.sku):
             yield Flaw(said, ("connectivity", "vpn", "sku"), elsewhere=True, value=connectivity.vpn.sku)
 
 
-def over_budget(links: Iterable[LinkKind], sku: GatewaySku) -> list[str]:
+def too_many_connections(links: Iterable[LinkKind], sku: GatewaySku) -> list[str]:
     """Why the links are too many for a gateway, in one sentence; empty if they are not."""
     connections = sum(CONNECTIONS_OF_LINK[link] for link in links)
     if connections <= sku.max_connections:
@@ -1310,7 +1317,7 @@ def parse_settings(project: str, values: Mapping[str, str], secret_keys: frozens
         if not lines:
             return settings
     except ValidationError as error:
-        # One line for one mistake: a null is no text too, and leaves its section without it.
+        # One line for one mistake: a null is not text either, and leaves its section without it.
         found = [
             _line(namespace, each, secret)
             for each in mistakes_of(error, Settings, known)
@@ -1340,7 +1347,7 @@ def _of_another_cloud(values: Mapping[str, str]) -> Iterator[str]:
     subscription = values.get(f"{_PROVIDER}:subscriptionId")
     if subscription is not None and not re.fullmatch(SUBSCRIPTION, subscription):
         # Not the value, which may be a secret that was set under the wrong key.
-        yield f"{_PROVIDER}:subscriptionId: no GUID; wanted {form_of(Settings, ('operators', 0))}"
+        yield f"{_PROVIDER}:subscriptionId: not a GUID; wanted {form_of(Settings, ('operators', 0))}"
 
 
 def _misspelt(key: str, project: str, *, located: bool) -> str | None:

@@ -66,7 +66,7 @@ def node_custom_data(member: Member, services: NodeServices[Input[str]]) -> Outp
     def render(known: dict[str, str]) -> str:
         services = NodeServices[str](**known)
         source = f"{services.file_account}.file.core.windows.net:/{services.file_account}/{services.share}"
-        return boot(
+        return vm_custom_data(
             member.settings,
             agent_configuration(member, services).to_json(),
             share_source=source,
@@ -83,12 +83,12 @@ def authority_custom_data(
 
     def render(known: dict[str, str]) -> str:
         configuration = authority_configuration(member, place, AuthorityServices[str](**known))
-        return boot(member.settings, configuration.to_json(), module=_needs(member).module)
+        return vm_custom_data(member.settings, configuration.to_json(), module=_needs(member).module)
 
     return _known(services).apply(render)
 
 
-def programs(settings: Settings, module: str = AGENT) -> str | None:
+def vm_user_data(settings: Settings, module: str = AGENT) -> str | None:
     """User data of a VM: the part of its programs that does not fit into custom data; None if its image has them."""
     return None if settings.nodes.image else user_data(module=module, installation=installation(settings))
 
@@ -217,7 +217,7 @@ def installation(settings: Settings) -> list[str]:
 
 def _needs(member: Member) -> AuthorityNeeds:
     if member.authority is None:
-        raise ValueError(f"{member.name} is no network authority; wanted one")
+        raise ValueError(f"{member.name} runs no network authority; wanted a member that does")
     return member.authority
 
 
@@ -225,7 +225,7 @@ def _known(services: NodeServices[Input[str]] | AuthorityServices[Input[str]]) -
     return Output.all(**{each.name: getattr(services, each.name) for each in fields(services)})
 
 
-def boot(
+def vm_custom_data(
     settings: Settings,
     document: str,
     *,
@@ -241,6 +241,9 @@ def boot(
         share_source: the ledger's share, `HOST:/PATH` of NFS; None if the VM mounts none.
         egress: connections that nodes may open, as rules of nftables; None if the VM runs no nodes.
         module: Python module of the VM's program.
+
+    Raises:
+        ValueError: the document is larger than Azure accepts.
     """
     return custom_data(
         cloud_config(

@@ -28,7 +28,7 @@ _OWN_SERVICES = (
     Cause.NODE,
     Cause.EXCHANGE,
 )
-_AUTHORITYS = (Cause.AUTHORITY, Cause.REVOCATION)
+_AUTHORITY_CAUSES = (Cause.AUTHORITY, Cause.REVOCATION)
 _VAULT_WRITES = [
     f"{kind}{done}"
     for kind, operations in {
@@ -169,7 +169,7 @@ QUERY_RULES: tuple[QueryRule, ...] = (
             available=Metric.NODES_AVAILABLE,
             impaired=Metric.IMPAIRED,
             open=Metric.ROOT_OPEN,
-            causes=[str(each) for each in _AUTHORITYS],
+            causes=[str(each) for each in _AUTHORITY_CAUSES],
         ),
         looks_back=True,
         severity=2,

@@ -2,7 +2,6 @@
 
 Metrics, their dimensions and their intervals:
 learn.microsoft.com/azure/azure-monitor/reference/supported-metrics/metrics-index.
-Severity 1 is an outage, 2 may become an outage, 3 can wait for working hours.
 """
 
 from components.alerts.args import Watched
@@ -24,7 +23,8 @@ METRIC_RULES: tuple[MetricRule, ...] = (
         severity=2,
         window="PT15M",
         every="PT5M",
-        meaning="A VM has been down for 15 minutes, longer than a reboot. A standby has taken over its identity.",
+        meaning="A VM has been down for 15 minutes, longer than a reboot. If it held an identity, a standby takes "
+        "over, if there is one.",
         runbook=_VM,
         source=f"{LEARN}/virtual-machines/flash-azure-monitor",
     ),
@@ -198,7 +198,8 @@ METRIC_RULES: tuple[MetricRule, ...] = (
         severity=2,
         window="PT15M",
         every="PT5M",
-        meaning="VMs can't reach the internet: no telemetry and no packages. Nodes continue.",
+        meaning="VMs can't reach the internet: no telemetry and no packages. Nodes continue, unless others run the "
+        "network (`ledger.network.zone`).",
         runbook=_EGRESS,
         source=f"{LEARN}/nat-gateway/nat-metrics",
     ),

@@ -17,6 +17,13 @@ AMBA = "https://azure.github.io/azure-monitor-baseline-alerts/services"
 """Azure Monitor Baseline Alerts, read at b772e9f of 2026-05-26."""
 LEARN = "https://learn.microsoft.com/azure"
 """Microsoft's documentation, the source of the rules that AMBA lacks."""
+SEVERITIES: Mapping[int, str] = {
+    1: "at once: the bank is out of service, or keys may be compromised",
+    2: "today",
+    3: "in working hours",
+    4: "as the runbook says: Azure gives this severity to every alert on an event",
+}
+"""When to react, by severity."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +33,7 @@ class AlertRule:
     name: str
     """Begins the resource's name, after the component's."""
     severity: int
-    """1: act at once, since the bank is out of service, or keys may be compromised. 2: act today. 3: look at it in
-    working hours."""
+    """One of `SEVERITIES`."""
     meaning: str
     """The problem in one or two sentences: start of the mail."""
     runbook: str

@@ -95,7 +95,7 @@ class Engine:
 
         Raises:
             EngineError: no file is given, and there is no such sample.
-            StackFileError: `source` is no stack's configuration.
+            StackFileError: `source` is not a stack's configuration.
         """
         self._lay_out_project()
         path = source or stack_file(stack)

@@ -108,7 +108,7 @@ class StackConfiguration:
         """A sentence if `with_peers` leaves the network out, since its authority is not among these names."""
         if self.authority in (None, self.member, *peers):
             return []
-        return [f"its nodes wait without a network: {self.authority}, which certifies their names, is no peer"]
+        return [f"its nodes wait without a network: {self.authority}, which certifies their names, is not a peer"]
 
     def changes(self, other: "StackConfiguration") -> dict[str, Any]:
         """The keys whose value differs in `other`, with `other`'s value; None for a key that `other` lacks."""
@@ -218,7 +218,7 @@ def full_key(path: Path, key: Any) -> str:
     """A configuration key of the stack's file `path` with its namespace; by default this project's, as in Pulumi.
 
     Raises:
-        StackFileError: it is no such key.
+        StackFileError: it is not such a key.
     """
     parts = key.split(":") if isinstance(key, str) else []
     if len(parts) == 3 and parts[1] == "config":

@@ -683,7 +683,7 @@ CASES = [
     Case(
         rules._subnet,
         "IPv6 alone",
-        "InvalidCIDRNotation: fd00::/64 is no IPv4 network",
+        "InvalidCIDRNotation: fd00::/64 is not an IPv4 network",
         broken=lambda w: w.a.subnet("nodes", "fd00::/64"),
         legal=lambda w: w.a.subnet("nodes", "10.1.0.0/24"),
         given=lambda w: w.a.network,
@@ -953,7 +953,7 @@ CASES = [
         Case(
             rules._ends,
             f"a remote gateway with {what}",
-            "LinkedInvalidPropertyId: .* is no resource id of a virtual network gateway",
+            "LinkedInvalidPropertyId: .* is not a resource id of a virtual network gateway",
             given=lambda w: (w.a.gateway, w.b.gateway),
             broken=lambda w, kind=kind, wrong=wrong: w.a.link(
                 re.sub(f"/{kind}/[^/]+", f"/{kind}/{wrong}", elsewhere(w.b.gateway))
@@ -1416,7 +1416,7 @@ CASES = [
             legal=lambda w, right=right: w.a.vms(profile=asked(**right)),
         )
         for what, says, wrong, right in (
-            ("a probe each 4 s", "intervalInSeconds is 4; wanted 5 to 60", {"intervalInSeconds": 4}, {}),
+            ("a probe every 4 s", "intervalInSeconds is 4; wanted 5 to 60", {"intervalInSeconds": 4}, {}),
             ("25 probes", "numberOfProbes is 25; wanted 1 to 24", {"numberOfProbes": 25}, {"numberOfProbes": 24}),
             (
                 "a grace of more than four hours",
@@ -1612,14 +1612,14 @@ CASES = [
                 {"query": "T | summarize Value = count()"},
             ),
             (
-                "a span that is no literal",
+                "a span that is not a literal",
                 r"ago\(Span\) in a query of an alert; wanted a literal such as ago\(5m\)",
                 {"query": "let Span = 5m; T | where TimeGenerated > ago(Span) | summarize Value = count()"},
                 {"query": "T | where TimeGenerated > ago(5m) | summarize Value = count()"},
             ),
             (
-                "a union each minute",
-                "union in a query that runs each minute",
+                "a union every minute",
+                "union in a query that runs every minute",
                 {"query": "T | union U | summarize Value = count()", "evaluationFrequency": "PT1M"},
                 {"query": "T | union U | summarize Value = count()", "evaluationFrequency": "PT5M"},
             ),

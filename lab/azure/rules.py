@@ -360,7 +360,7 @@ def _name_is_free(situation: Situation) -> str | None:
 def _block(text: str) -> IPv4Network:
     block = ip_network(text)
     if not isinstance(block, IPv4Network):
-        raise ValueError(f"{text} is no IPv4 network")
+        raise ValueError(f"{text} is not an IPv4 network")
     return block
 
 
@@ -569,7 +569,7 @@ def _ends(situation: Situation) -> str | None:
     if kind != "Vnet2Vnet":
         return None
     if not re.fullmatch(_GATEWAY_ID, far):
-        return f"LinkedInvalidPropertyId: {far} is no resource id of a virtual network gateway"
+        return f"LinkedInvalidPropertyId: {far} is not a resource id of a virtual network gateway"
     for one in _spaces_of_gateway(situation.resources, inputs["virtualNetworkGateway1"]["id"]):
         for other in _spaces_of_gateway(situation.resources, inputs["virtualNetworkGateway2"]["id"]):
             if one.overlaps(other):
@@ -922,7 +922,7 @@ _HEALTH_SETTINGS = {"intervalInSeconds": (5, 60), "numberOfProbes": (1, 24), "gr
 
 
 def _health_settings(situation: Situation) -> str | None:
-    """HX: the Application Health extension asks a path each 5 to 60 s, and waits four hours at most for a new VM."""
+    """HX: the Application Health extension asks a path every 5 to 60 s, and waits four hours at most for a new VM."""
     extensions = situation.inputs["virtualMachineProfile"].get("extensionProfile") or {}
     for extension in extensions.get("extensions") or []:
         settings = extension.get("settings") or {}

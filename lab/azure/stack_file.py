@@ -1,6 +1,6 @@
 """Reads a stack's file, `Pulumi.<stack>.yaml`, as Pulumi does.
 
-PyYAML reads YAML 1.1, Pulumi (go-yaml v3) most of 1.2: `yes` is text there, `010` is 8, `1:30` is no number, and a
+PyYAML reads YAML 1.1, Pulumi (go-yaml v3) most of 1.2: `yes` is text there, `010` is 8, `1:30` is not a number, and a
 duplicate key is an error. The results were compared with `pulumi config --json` of Pulumi 3.260.
 """
 
@@ -27,7 +27,7 @@ _MAX_VALUES = 100_000
 
 
 class StackFileError(Exception):
-    """A file is no stack's configuration; the message has its name and the reason."""
+    """A file is not a stack's configuration; the message has its name and the reason."""
 
 
 def is_file(path: Path) -> bool:
@@ -64,7 +64,7 @@ def read_yaml(path: Path, wanted: str) -> Any:
         form = "" if "wanted" in said else "; wanted YAML as Pulumi reads it, indented with spaces"
         raise StackFileError(f"{path}: line {line}: {said}{form}") from error
     except UnicodeDecodeError as error:
-        raise StackFileError(f"{path}: byte {error.start} is no UTF-8; wanted the file saved as UTF-8") from error
+        raise StackFileError(f"{path}: byte {error.start} is not UTF-8; wanted the file saved as UTF-8") from error
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         # A ValueError is a number of thousands of digits.
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())

@@ -213,7 +213,7 @@ def server(*, tls: bool = False, statements: bool = False, endpoint: AzureDataba
     try:
         made.start()
         with made.connect() as connection:
-            # As on Azure: the administrator is no superuser, and owns nothing at first.
+            # As on Azure: the administrator is not a superuser, and owns nothing at first.
             connection.execute(
                 f'CREATE ROLE "{endpoint.administrator if endpoint else ADMINISTRATOR}" LOGIN CREATEROLE CREATEDB'
                 f" PASSWORD '{PASSWORD}'"

@@ -311,7 +311,7 @@ def test_a_resource_among_a_peers_outputs_does_not_end_an_update(tmp_path: Path)
     peer = {"name": "bank-b", "legalName": "O=Bank B, L=London, C=GB", "stack": f"organization/{PROJECT}/bank-b"}
     member(engine, "bank", peers=[{**peer, "link": "ipsec"}])
     up(engine, "bank")
-    assert steps(engine, "bank") == [], "the peer's resources must not be looked up in the own stack"
+    assert steps(engine, "bank") == [], "the peer's resources must not be looked up in this stack"
     engine.stand_in("bank-b", {"member": _REFERENCE})
     with pytest.raises(EngineError) as failed:
         up(engine, "bank")

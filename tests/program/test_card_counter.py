@@ -61,7 +61,7 @@ def test_a_stack_counts_its_cards_and_those_of_its_peers():
     assert first.outputs["member"]["counter"] == 1
     assert first.outputs["peerCards"] == {}
     same = stack.up(make_card(counter=4))
-    assert same.outputs["member"] == first.outputs["member"], "a new peer does not change the own card"
+    assert same.outputs["member"] == first.outputs["member"], "a new peer does not change this member's card"
     seen = same.outputs["peerCards"]["bank-b"]
     assert (seen["counter"], seen["linkGeneration"]) == (4, 1)
     changed = stack.up(make_card(counter=5, **RAISED), bank={**BANK_A, "asn": 64600})
@@ -193,7 +193,7 @@ def test_a_live_server_keeps_its_settings_when_its_region_offers_less(monkeypatc
 
 def test_unreadable_own_outputs_are_refused():
     refused = refusal(outputs={"peerCards": {"bank-b": {"counter": "many"}}})
-    assert "the own stack organization/decentralized-trust/bank-a: its outputs: bank-b" in refused.message
+    assert "this member's stack organization/decentralized-trust/bank-a: its outputs: bank-b" in refused.message
     assert refused.registered == (), "without them an old card would be accepted"
 
 

@@ -130,7 +130,9 @@ def test_a_link_connects_with_its_second_half(mine: str, theirs: str):
 @pytest.mark.parametrize(("mine", "theirs"), [("bank-a", "bank-b"), ("bank-b", "bank-a")])
 def test_a_vnet_to_vnet_half_names_both_gateways(mine: str, theirs: str):
     (connection,) = half(bank(mine), theirs)
-    assert connection.inputs["virtualNetworkGateway1"]["id"] == gateway_of(bank(mine))[0], "the own gateway is first"
+    assert connection.inputs["virtualNetworkGateway1"]["id"] == gateway_of(bank(mine))[0], (
+        "this bank's gateway is first"
+    )
     assert connection.inputs["virtualNetworkGateway2"]["id"] == gateway_of(bank(theirs))[0], "the peer's is second"
     assert far_ends(bank(mine), theirs) == [], "Azure finds the peer's addresses by the gateway's id"
 
@@ -171,7 +173,7 @@ def test_no_bank_creates_resources_at_the_other(mine: str, theirs: str):
 
 def test_asns_differ_along_every_link():
     asns = [gateway_of(bank(name))[1]["bgpSettings"]["asn"] for name in BANKS]
-    assert len(set(asns)) == len(asns), "BGP drops routes with the own AS number"
+    assert len(set(asns)) == len(asns), "BGP drops routes with the receiver's own AS number"
 
 
 # --- Traffic over the link -----------------------------------------------------------------------------------------
@@ -187,7 +189,7 @@ def test_nodes_reach_every_address_on_the_peers_card_and_no_other_port(mine: str
     node = here.host("nodes")
     for address in addresses:
         host, port = address.split(":")
-        assert here.allows(node, host, int(port)), f"the own rules deny {address}"
+        assert here.allows(node, host, int(port)), f"the bank's own rules deny {address}"
         assert there.allows(node, host, int(port)), f"the peer's rules deny {address}"
     host, ports = addresses[0].split(":")[0], {int(address.split(":")[1]) for address in addresses}
     reached = {port for port in {*there.boundaries(), *ports} if there.allows(node, host, port)}

@@ -680,7 +680,11 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
         {},
         [EXPRESS_ROUTE_KEY, "pulumi config set --secret"],
     ),
-    "a stack that does not exist": ({"peers": PEERS[:1]}, {}, ["peer bank-b", BANK_B, "can't be read", "is up"]),
+    "a stack that does not exist": (
+        {"peers": PEERS[:1]},
+        {},
+        ["peer bank-b", BANK_B, "can't be read", "whose first pulumi up has succeeded"],
+    ),
     "a stack without a card": (
         {"peers": PEERS[:1]},
         {BANK_B: {}},
@@ -711,7 +715,7 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
             "wanted O=Bank B, L=London, C=GB, as agreed, and an OU",
         ],
     ),
-    "an own node on a peer's card": (
+    "this member's node on a peer's card": (
         {"peers": PEERS[:1]},
         named("OU=node-99, O=Bank A, L=London, C=GB"),
         ["nodes[0].legalName is OU=node-99, O=Bank A, L=London, C=GB", "wanted O=Bank B, L=London, C=GB, as agreed"],
@@ -729,7 +733,7 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
     "a peer's bank in place of a node": (
         {"peers": PEERS[:1]},
         named("O=Bank B, L=London, C=GB"),
-        ["'O=Bank B, L=London, C=GB' is no name of a node", "wanted its bank's name and an OU"],
+        ["'O=Bank B, L=London, C=GB' is not a node's name", "wanted its bank's name and an OU"],
     ),
     "a peer in our own range": (
         {"peers": PEERS[:1]},
@@ -749,7 +753,10 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
     "an authority without a URL on its card": (
         {"peers": PEERS[:1], "ledger": {"network": {"authority": "bank-b"}}},
         {BANK_B: {"member": make_card()}},
-        ["bank-b: it is to certify names, but its card has no authority", "wanted it to say so first"],
+        [
+            "bank-b: ledger.network.authority names it, but its card has no authority",
+            "wanted that member to run pulumi up",
+        ],
     ),
     "an authority on a port that no rule opens": (
         {"peers": PEERS[:1], "ledger": {"network": {"authority": "bank-b"}}},

@@ -127,8 +127,8 @@ BOMB = "".join(f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n" for before
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("config:\n".encode("utf-16"), "byte 0 is no UTF-8; wanted the file saved as UTF-8"),
-        ("config: {p:a: Zürich}".encode("latin-1"), "is no UTF-8; wanted the file saved as UTF-8"),
+        ("config:\n".encode("utf-16"), "byte 0 is not UTF-8; wanted the file saved as UTF-8"),
+        ("config: {p:a: Zürich}".encode("latin-1"), "is not UTF-8; wanted the file saved as UTF-8"),
         (b"config: \0", "can't be read: .*; wanted a stack's configuration"),
         (
             f"a: &a [x]\n{BOMB}config: {{p:a: *k}}\n".encode(),

@@ -29,9 +29,9 @@ from stack.vm_configuration import (
     NodeServices,
     agent_configuration,
     authority_configuration,
-    boot,
     node_egress,
-    programs,
+    vm_custom_data,
+    vm_user_data,
 )
 from tests.configuration import PROJECT, SSH_PUBLIC_KEY, configuration
 from tests.unit.test_settings import FINGERPRINT, pem
@@ -157,7 +157,7 @@ def test_an_authoritys_configuration_is_complete() -> None:
 def test_only_an_authority_gets_its_configuration() -> None:
     other = settings(network={"authority": "bank-b"})
     assert member(other).authority_url is None
-    with pytest.raises(ValueError, match="bank-a is no network authority; wanted one"):
+    with pytest.raises(ValueError, match="bank-a runs no network authority; wanted a member that does"):
         read_authority(other)
 
 
@@ -189,8 +189,10 @@ def commands(custom_data: str) -> str:
 
 def test_node_and_authority_have_their_own_documents():
     own = own_network()
-    node = files(boot(own, "configuration: node", share_source="account.file.core.windows.net:/account/ledger"))
-    certifier = files(boot(own, "configuration: authority", module="ledger.corda.authority"))
+    node = files(
+        vm_custom_data(own, "configuration: node", share_source="account.file.core.windows.net:/account/ledger")
+    )
+    certifier = files(vm_custom_data(own, "configuration: authority", module="ledger.corda.authority"))
     assert node["/etc/decentralized-trust/agent.json"] == "configuration: node"
     assert "account.file.core.windows.net:/account/ledger" in "".join(node.values()), "the node mounts the share"
     assert certifier["/etc/decentralized-trust/authority.json"] == "configuration: authority"
@@ -204,7 +206,7 @@ def test_both_install_the_configured_artifacts_and_verify_them():
     application = {"coordinates": "com.bank:credit:1.0", "sha256": "a5" * 32}
     own = settings(artifact=artifact, applications=[application], repository="https://repository.example/maven")
     for module in ("agent", "ledger.corda.authority"):
-        said = commands(boot(own, "{}", module=module))
+        said = commands(vm_custom_data(own, "{}", module=module))
         for word in (
             "corda 4.10 /opt/decentralized-trust/ledger",
             "--repository https://repository.example/maven",
@@ -248,7 +250,9 @@ def test_another_application_rolls_the_vms_of_an_image_too():
         application = {"coordinates": f"com.bank:credit:{version}", "sha256": "a5" * 32}
         ledger = {"applications": [application], **network}
         own = parse_settings(PROJECT, configuration(nodes=nodes, ledger=ledger))
-        booted.append([boot(own, read_agent(own).to_json()), boot(own, read_authority(own).to_json())])
+        booted.append(
+            [vm_custom_data(own, read_agent(own).to_json()), vm_custom_data(own, read_authority(own).to_json())]
+        )
     assert booted[0][0] != booted[1][0], "only a VM reports that its image is outdated"
     assert booted[0][1] != booted[1][1]
 
@@ -256,10 +260,12 @@ def test_another_application_rolls_the_vms_of_an_image_too():
 def test_an_image_has_its_programs():
     image = {"id": IMAGE}
     prepared = parse_settings(PROJECT, configuration(nodes={"sshPublicKey": SSH_PUBLIC_KEY, "image": image}))
-    assert programs(prepared) is None, "programs that the image has are not sent"
-    assert list(files(boot(prepared, "{}"))) == [str(AGENT_FILE), str(MODEL_FILE)]
-    assert programs(settings()), "without an image they are in the user data"
-    assert programs(settings()) != programs(settings(), "ledger.corda.authority"), "each VM gets its own program"
+    assert vm_user_data(prepared) is None, "programs that the image has are not sent"
+    assert list(files(vm_custom_data(prepared, "{}"))) == [str(AGENT_FILE), str(MODEL_FILE)]
+    assert vm_user_data(settings()), "without an image they are in the user data"
+    assert vm_user_data(settings()) != vm_user_data(settings(), "ledger.corda.authority"), (
+        "each VM gets its own program"
+    )
 
 
 def test_the_largest_configuration_fits_into_custom_data() -> None:

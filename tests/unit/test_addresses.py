@@ -95,7 +95,7 @@ def test_a_larger_address_space_moves_no_subnet(space: IPv4Network) -> None:
     "space", ["20.0.0.0/16", "172.32.0.0/16", "172.15.0.0/16", "192.169.0.0/22", "100.64.0.0/16"]
 )
 def test_public_space_is_refused(space: str) -> None:
-    wanted = "wanted a part of 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16"
+    wanted = "wanted a part of 10.0.0.0/8 or 172.16.0.0/12 or 192.168.0.0/16"
     with pytest.raises(ValueError, match=f"^{space} is not private; {wanted}$"):
         carve(IPv4Network(space))
 

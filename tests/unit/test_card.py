@@ -875,9 +875,9 @@ def test_values_that_must_differ_from_the_own_card() -> None:
         )
         assert "; wanted" in line
     wired = {key: value for key, value in floating(ours).items() if value is not None}
-    assert quarrels(theirs, own_card=wired) == [], "the own card as the engine returns it"
+    assert quarrels(theirs, own_card=wired) == [], "this member's card as the engine returns it"
     assert quarrels(copies["the linkPublicKey"], own_card=wired) != []
-    assert quarrels(theirs, own_card={"schema": "0.1"}) == [], "an own card of another schema is not compared"
+    assert quarrels(theirs, own_card={"schema": "0.1"}) == [], "a card of its own of another schema is not compared"
 
 
 @pytest.mark.parametrize("link", [LinkKind.IPSEC, LinkKind.VNET_TO_VNET])
@@ -891,10 +891,15 @@ def test_a_vpn_link_requires_a_gateway(link: LinkKind) -> None:
 def test_the_authority_must_have_a_url_on_its_card() -> None:
     plain, found = make_card("bank-b"), make_card("bank-c", authority={"url": "https://10.99.1.126:8444"})
     assert quarrels(plain, found, authority="bank-c") == [], "its card has the URL"
-    assert quarrels(plain, found, authority="bank-a") == [], "the own member certifies names"
-    assert quarrels(plain, found, authority="bank-b") == [
-        "bank-b: it is to certify names, but its card has no authority; wanted it to say so first"
-    ], "the nodes would have no authority to ask"
+    assert quarrels(plain, found, authority="bank-a") == [], "this member certifies names"
+    [line] = quarrels(plain, found, authority="bank-b")
+    named, wanted = line.split("; ")
+    assert named == "bank-b: ledger.network.authority names it, but its card has no authority", (
+        "the nodes would have no authority to ask"
+    )
+    assert wanted == "wanted that member to run pulumi up with itself as ledger.network.authority first", (
+        "the other member must act, not this one"
+    )
 
 
 def test_vnet_to_vnet_requires_one_tenant() -> None:
@@ -1077,7 +1082,7 @@ def test_a_card_that_is_too_large_is_refused() -> None:
     large = {**CARD, "location": "x" * 16_384}
     assert "bytes; wanted 16384 at most" in refusal(large), "a secret of Key Vault holds 25 kB"
     for changes in ({"nodes": many(101)}, {"location": "x" * 16_384}):
-        with pytest.raises(MembershipError, match=r"^the own card: it has .* at most$"):
+        with pytest.raises(MembershipError, match=r"^this member's card: it has .* at most$"):
             make_card(**changes)
 
 

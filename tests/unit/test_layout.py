@@ -65,7 +65,7 @@ def test_no_import_hides_in_a_function(path: Path) -> None:
     if relative(path) in LATE:
         assert late, f"{relative(path)} has no late import any more: remove it from the list"
         assert not [name for name in late if name.split(".")[0] in PACKAGES], (
-            "a late import of an own module hides a circle"
+            "a late import of the project's own module hides a circle"
         )
     else:
         assert late == [], "a circle, or an expensive import that belongs in LATE"

@@ -426,14 +426,14 @@ class TestRefresh:
         [
             ((429, {}, {}), "429 Too Many Requests; wanted 200"),
             ((500, {}, {}), "500 Internal Server Error; wanted 200"),
-            ((200, {}, b"<html>"), "gave no JSON"),
+            ((200, {}, b"<html>"), ": not JSON: "),
             ((200, {}, {"Items": [{"retailPrice": "much"}]}), "no page of the documented shape: Items.0"),
             ((200, {}, {"Items": "none"}), "no page of the documented shape: Items"),
             (page(row(LOGS, tierMinimumUnits=-1)), "no page of the documented shape: Items.0.tierMinimumUnits"),
             (page(following="https://prices:no/page"), "the next page is https://prices:no/page"),
             (page(following="https://elsewhere.invalid/page"), "the next page is https://elsewhere.invalid/page"),
         ],
-        ids=["too often", "an error", "no JSON", "no row", "no page", "no tier", "no port", "elsewhere"],
+        ids=["too often", "an error", "not JSON", "no row", "no page", "no tier", "no port", "elsewhere"],
     )
     def test_an_invalid_answer_ends_the_refresh(self, answer: Any, wanted: str):
         with api(lambda *_: answer) as (url, _), pytest.raises(RefreshError, match=wanted):

@@ -23,7 +23,7 @@ C_SENDS = "10.3.1.228"
 B = card("bank-b", address_space="10.2.0.0/16", asn=64513)
 C = card("bank-c", address_space="10.3.0.0/20", asn=64514, tenant_id=str(UUID(int=3)))
 NEAR_C = card("bank-c", address_space="10.3.0.0/20", asn=64514)
-"""The same in the own tenant, where all kinds of links are allowed."""
+"""The same in this member's tenant, where all kinds of links are allowed."""
 IPSEC = {"bank-b": LinkKind.IPSEC, "bank-c": LinkKind.IPSEC}
 
 
@@ -75,7 +75,7 @@ def test_routes_over_a_peer_are_expected() -> None:
     )
 
 
-@pytest.mark.parametrize("c", [C, NEAR_C], ids=["in another tenant", "in the own tenant"])
+@pytest.mark.parametrize("c", [C, NEAR_C], ids=["in another tenant", "in this member's tenant"])
 @pytest.mark.parametrize(
     "direct",
     [
@@ -105,7 +105,7 @@ def test_a_route_over_a_peer_is_transit_beside_a_link_without_bgp(kind: LinkKind
     assert (len(part.foreign), part.in_transit) == (1, 0), "a longer prefix wins against any link"
 
 
-@pytest.mark.parametrize("c", [C, NEAR_C], ids=["in another tenant", "in the own tenant"])
+@pytest.mark.parametrize("c", [C, NEAR_C], ids=["in another tenant", "in this member's tenant"])
 def test_a_route_over_a_peer_is_unclear_if_the_kind_of_the_link_is_unknown(c: MembershipCard) -> None:
     findings = found(OVER_B, c=c, links={"bank-b": LinkKind.IPSEC})
     (line,) = findings.unclear

@@ -47,8 +47,8 @@ from stack.settings import (
     SettingsError,
     Size,
     load_settings,
-    over_budget,
     parse_settings,
+    too_many_connections,
 )
 from stack.warnings import warnings_of
 from tests.configuration import PROJECT, SSH_PUBLIC_KEY, configuration
@@ -186,14 +186,14 @@ REJECTIONS = {
         {"ledger": {"version": 4.1}},
         "ledger.version",
         "4.1",
-        'no text; wanted text such as "4.12"',
+        'not text; wanted text such as "4.12"',
     ),
     "ledger-unknown-key": ({"ledger": {"edition": "x"}}, "ledger.edition", "unknown key", "platform, repository"),
     "ledger-no-object": (
         {"ledger": "corda"},
         "ledger",
         "corda",
-        "no object; wanted {platform, version, artifact, repository, applications, roles, names, rpcUsers, ",
+        "not an object; wanted {platform, version, artifact, repository, applications, roles, names, rpcUsers, ",
     ),
     "artifact-by-path": (
         ledger(artifact={**ARTIFACT, "coordinates": "corda.jar"}),
@@ -382,19 +382,19 @@ REJECTIONS = {
         nodes(count=True),
         "nodes.count",
         "true",
-        "no whole number; wanted a whole number, 2 to 15",
+        "not a whole number; wanted a whole number, 2 to 15",
     ),
     "number-in-text": (
         bank(asn="64512"),
         "bank.asn",
         "64512",
-        "text, no whole number; wanted a private BGP autonomous system number such as 64512",
+        "text, not a whole number; wanted a private BGP autonomous system number such as 64512",
     ),
     "days-that-are-a-truth-value": (
         ledger(network={"authority": "bank-a", "eventHorizonDays": True}),
         "ledger.network.eventHorizonDays",
         "true",
-        "no whole number; wanted a whole number, 1 to 3650",
+        "not a whole number; wanted a whole number, 1 to 3650",
     ),
     "platform-version-that-no-node-has": (
         ledger(network={"authority": "bank-a", "minimumPlatformVersion": 999}),
@@ -419,7 +419,7 @@ REJECTIONS = {
         {"keyGenerations": {"link": True}},
         "keyGenerations.link",
         "true",
-        "no whole number; wanted a whole number, 1 to 999",
+        "not a whole number; wanted a whole number, 1 to 999",
     ),
     "applications-as-a-number": (
         {"applicationNetworks": [7]},
@@ -556,7 +556,7 @@ REJECTIONS = {
         ledger(version="4.12"),
         "ledger.version",
         "4.12",
-        "without ledger.artifact; wanted its coordinates and SHA-256, or nodes.image",
+        "set without ledger.artifact; wanted its coordinates and SHA-256, or nodes.image",
     ),
     "role-unknown": (
         ledger(roles={"node-1": "oracle"}),
@@ -570,7 +570,7 @@ REJECTIONS = {
         "notary",
         "there is no such identity; wanted node-1 to node-6",
     ),
-    "role-no-text": (ledger(roles={"node-1": 1}), "ledger.roles.node-1", "1", "no text; wanted the name of a role"),
+    "role-no-text": (ledger(roles={"node-1": 1}), "ledger.roles.node-1", "1", "not text; wanted the name of a role"),
     "rpc-user-malformed": (
         ledger(rpcUsers=[{**RPC_USER, "name": "credit reports"}]),
         "ledger.rpcUsers[0].name",
@@ -642,7 +642,7 @@ REJECTIONS = {
         ledger(network={"authority": "bank-a"}),
         "ledger.roles",
         "{}",
-        "the own network has no notary; wanted a notary here, or ledger.network.notaries",
+        "this network has no notary; wanted role notary for one identity, or ledger.network.notaries",
     ),
     "root-open-as-text": (
         network(rootOpenUntil="tomorrow"),
@@ -736,13 +736,13 @@ REJECTIONS = {
         {"bank": "bank-a"},
         "bank",
         "bank-a",
-        "no object; wanted {name, legalName, asn, cardCounter}",
+        "not an object; wanted {name, legalName, asn, cardCounter}",
     ),
     "bank-broken-json": (
         {"bank": '{"name": '},
         "bank",
         '{"name":',
-        "no object; wanted {name, legalName, asn, cardCounter}",
+        "not an object; wanted {name, legalName, asn, cardCounter}",
     ),
     "bank-unknown-key": (
         bank(bic="XXXX"),
@@ -817,7 +817,7 @@ REJECTIONS = {
         bank(asn="first"),
         "bank.asn",
         "first",
-        "text, no whole number; wanted a private BGP autonomous system number such as 64512",
+        "text, not a whole number; wanted a private BGP autonomous system number such as 64512",
     ),
     # addressSpace
     "space-absent": (
@@ -871,7 +871,7 @@ REJECTIONS = {
         nodes(count="many"),
         "nodes.count",
         "many",
-        "text, no whole number; wanted a whole number, 2 to 15",
+        "text, not a whole number; wanted a whole number, 2 to 15",
     ),
     "standby-negative": (nodes(standby=-1), "nodes.standby", "-1", "wanted a whole number, 0 to 14"),
     "standby-all-of-size": (
@@ -1076,20 +1076,20 @@ REJECTIONS = {
         {EXPRESS_ROUTE_KEY: [AUTHORIZATION]},
         EXPRESS_ROUTE_KEY,
         "[secret]",
-        "no text; wanted the circuit's authorization key",
+        "not text; wanted the circuit's authorization key",
     ),
     # peers
     "peers-no-list": (
         {"peers": "bank-b"},
         "peers",
         "bank-b",
-        "no list; wanted a list, each {name, legalName, stack, card, link, fingerprint}",
+        "not a list; wanted a list, each {name, legalName, stack, card, link, fingerprint}",
     ),
     "peer-no-object": (
         {"peers": ["bank-b"]},
         "peers[0]",
         "bank-b",
-        "no object; wanted {name, legalName, stack, card, link, fingerprint}",
+        "not an object; wanted {name, legalName, stack, card, link, fingerprint}",
     ),
     "peer-unknown-key": (
         peer(region="x"),
@@ -1282,7 +1282,7 @@ REJECTIONS = {
         {"applicationNetworks": "10.9.0.0/16"},
         "applicationNetworks",
         "10.9.0.0/16",
-        "no list; wanted a list, each an IPv4 network such as 10.20.0.0/16, without host bits",
+        "not a list; wanted a list, each an IPv4 network such as 10.20.0.0/16, without host bits",
     ),
     "operator-by-name": (
         {"operators": ["ledger-operators"]},
@@ -1319,7 +1319,7 @@ REJECTIONS = {
         {"alerts": {"emails": ["ops@bank-a.example"]}, "monitoring": {"budget": True}},
         "monitoring.budget",
         "true",
-        "no whole number; wanted a whole number, 1 to 1000000000",
+        "not a whole number; wanted a whole number, 1 to 1000000000",
     ),
     "budget-unwatched": (
         {"size": "small", "alerts": {"emails": ["ops@bank-a.example"]}, "monitoring": {"budget": 100}},
@@ -1331,16 +1331,21 @@ REJECTIONS = {
         {"monitoring": {"budget": 100}},
         "monitoring.budget",
         "100",
-        "without alerts.emails; wanted who gets the mail that it is exceeded",
+        "set without alerts.emails; wanted an address for its mail",
     ),
     "tag-no-text": (
         {"tags": {"costCentre": 7}},
         "tags.costCentre",
         "7",
-        "no text; wanted text in quotes",
+        "not text; wanted text in quotes",
     ),
-    "tag-named-like-a-key": ({"tags": {"size": 7}}, "tags.size", "7", "no text; wanted text in quotes"),
-    "tags-no-object": ({"tags": "blue"}, "tags", "blue", "no object; wanted an object, each value text in quotes"),
+    "tag-named-like-a-key": ({"tags": {"size": 7}}, "tags.size", "7", "not text; wanted text in quotes"),
+    "tags-no-object": (
+        {"tags": "blue"},
+        "tags",
+        "blue",
+        "not an object; wanted an object, each value text in quotes",
+    ),
     "soft-delete-short": (
         {"keyVault": {"softDeleteDays": 6}},
         "keyVault.softDeleteDays",
@@ -1353,7 +1358,7 @@ REJECTIONS = {
         {"ledger": {"shareGib": "lots"}},
         "ledger.shareGib",
         "lots",
-        "text, no whole number; wanted a whole number, 100 to 102400",
+        "text, not a whole number; wanted a whole number, 100 to 102400",
     ),
     "soft-delete-long": ({"keyVault": {"softDeleteDays": 91}}, "keyVault.softDeleteDays", "91", "7 to 90"),
     "purge-protection-a-word": (
@@ -1385,19 +1390,19 @@ REJECTIONS = {
         {"peers": ["bank-b"]},
         "peers[0]",
         "bank-b",
-        "no object; wanted {name, legalName, stack, card, link, fingerprint}",
+        "not an object; wanted {name, legalName, stack, card, link, fingerprint}",
     ),
     "peers-by-name": (
         {"peers": {"bank-b": {}}},
         "peers",
         '{"bank-b": {}}',
-        "no list; wanted a list, each {name, legalName, stack, card, link, fingerprint}",
+        "not a list; wanted a list, each {name, legalName, stack, card, link, fingerprint}",
     ),
     "peer-card-in-place": (
         {"peers": [card_peer(card={"name": "bank-b"})]},
         "peers[0].card",
         '{"name": "bank-b"}',
-        "no path; wanted the path of a JSON file with the peer's card",
+        "not a path; wanted the path of a JSON file with the peer's card",
     ),
     "email-twice": (
         {"alerts": {"emails": ["a@b.example"] * 2}},
@@ -1453,7 +1458,7 @@ REJECTIONS = {
         {"operators": [str(UUID(int=0))]},
         "operators[0]",
         str(UUID(int=0)),
-        "nobody's object id; wanted that of a principal in Entra",
+        "the null GUID; wanted the object id of a principal in Entra",
     ),
     "reader-among-the-operators": (
         {"operators": [GROUP], "gatewayReaders": [GROUP]},
@@ -1495,7 +1500,7 @@ REJECTIONS = {
         {**network(approval="auto"), **bank(name=5)},
         "bank.name",
         "5",
-        "no text; wanted lower-case letters, digits and single hyphens, a letter first, 24 characters at most",
+        "not text; wanted lower-case letters, digits and single hyphens, a letter first, 24 characters at most",
     ),
     "unknown-key": (
         {"adressSpace": "10.1.0.0/16"},
@@ -1795,7 +1800,7 @@ DEFAULTS: list[tuple[str, object, str]] = [
 
 NETWORK_DEFAULTS = [
     ("approval", Approval.MANUAL, "each certified name may sign in the network"),
-    ("notaries", (), "the own identities with that role"),
+    ("notaries", (), "this member's identities with that role"),
     ("minimum_platform_version", 10, "the minimum of the oldest supported release of Corda"),
     ("max_message_bytes", 10_485_760, "as Corda's bootstrapper"),
     ("max_transaction_bytes", 524_288_000, "as Corda's bootstrapper"),
@@ -1912,7 +1917,7 @@ ZONES_NAME = "OU=Ledger Operations, O=Bank A, L=London, C=GB"
             {"node-1": "OU=Ledger, O=Bank B, L=London, C=GB"},
             "wanted O=Bank A, L=London, C=GB, as `bank.legalName`, and an OU",
         ),
-        ({"node-1": "O=Bank A, L=London, C=GB"}, "node-1: O=Bank A, L=London, C=GB: no name of a node; wanted"),
+        ({"node-1": "O=Bank A, L=London, C=GB"}, "node-1: O=Bank A, L=London, C=GB: not a node's name; wanted"),
         ({"node-1": "O=B\u0430nk A, L=London, C=GB"}, "wanted printable basic Latin only"),
         (
             {"node-1": ZONES_NAME, "node-2": ZONES_NAME.replace("Ledger", "LEDGER")},
@@ -1938,7 +1943,9 @@ def test_legal_names_of_nodes_are_for_a_zone_only(tmp_path: Path) -> None:
     assert (first.legal_name, second.legal_name) == (ZONES_NAME, "OU=node-2, O=Bank A, L=London, C=GB")
     for network in ({}, {"network": {"authority": "bank-a"}, "roles": {"node-2": "notary"}}):
         (line,) = mistakes(**ledger(names=names, **network))
-        assert "set without `network.zone`; wanted none" in line, "an authority certifies the bank's own names"
+        assert "set without `ledger.network.zone`; wanted no such key" in line, (
+            "an authority certifies the bank's names"
+        )
 
 
 def test_a_zone_requires_all_of_its_settings(tmp_path: Path) -> None:
@@ -1950,8 +1957,8 @@ def test_a_zone_requires_all_of_its_settings(tmp_path: Path) -> None:
     assert str(found.zone.trust_root) == root, "the configured file"
     lines = mistakes(**ledger(network={"zone": zone, "trustRoot": FINGERPRINT, "approval": "auto"}))
     assert [line.removeprefix(f"{PROJECT}:ledger.network.") for line in lines] == [
-        "approval: auto: set beside `zone`; wanted none: the zone says it",
-        f"trustRoot: {FINGERPRINT}: set beside `zone`; wanted none: the zone says it",
+        "approval: auto: set beside `zone`; wanted no such key: the zone decides it",
+        f"trustRoot: {FINGERPRINT}: set beside `zone`; wanted no such key: the zone decides it",
     ], "each missing key is named"
     (line,) = mistakes(**ledger(network={"zone": zone, "authority": "bank-a"}))
     assert "authority: bank-a: set beside `zone`; wanted one of the two" in line, "a bank can't have two networks"
@@ -1975,7 +1982,7 @@ def test_only_the_root_certificate_of_a_zones_file_reaches_a_vm(tmp_path: Path) 
     )
     file.write_bytes(authority.issue_cert("zone.example").cert_chain_pems[0].bytes())
     (line,) = mistakes(**ledger(network={"zone": {**ZONE, "trustRoot": str(file)}}))
-    assert "its certificate is no self-signed authority's; wanted the network's root certificate" in line, (
+    assert "its certificate is not a self-signed CA certificate; wanted the network's root certificate" in line, (
         "no VM could enrol"
     )
 
@@ -1997,9 +2004,9 @@ def test_a_notary_may_belong_to_another_member() -> None:
 def test_a_platform_without_an_authority_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(PLATFORMS, "corda", replace(CORDA, authority=None))
     (line,) = mistakes(**ledger(network={"authority": "bank-a"}))
-    assert line.endswith("ledger.network.authority: bank-a: no member certifies names of corda; wanted none"), (
-        "the message says that the platform has no authority"
-    )
+    assert line.endswith(
+        "ledger.network.authority: bank-a: no member certifies names of corda; wanted no such key"
+    ), "the message says that the platform has no authority"
 
 
 @pytest.mark.parametrize(
@@ -2133,8 +2140,10 @@ def test_the_gateway_has_a_budget_of_connections(sku: str, most: int) -> None:
 @pytest.mark.parametrize(("sku", "most"), BUDGETS)
 def test_the_budget_is_checked_again_with_the_cards(sku: str, most: int) -> None:
     full = [LinkKind.IPSEC] * (most // 2)
-    assert over_budget(full, GatewaySku(sku)) == [], "the whole budget can be used"
-    assert len(over_budget([*full, LinkKind.VNET_TO_VNET], GatewaySku(sku))) == 1, "an exceeded budget is one mistake"
+    assert too_many_connections(full, GatewaySku(sku)) == [], "the whole budget can be used"
+    assert len(too_many_connections([*full, LinkKind.VNET_TO_VNET], GatewaySku(sku))) == 1, (
+        "an exceeded budget is one mistake"
+    )
 
 
 @pytest.mark.parametrize("link", LinkKind)
@@ -2334,7 +2343,7 @@ def test_a_misspelt_key_is_one_mistake(changes: dict[str, Any], said: str) -> No
     ("key", "value", "said"),
     [
         ("environment", "usgovernment", "environment: usgovernment: wanted public"),
-        ("subscriptionId", "my-subscription", "subscriptionId: no GUID; wanted a GUID such as"),
+        ("subscriptionId", "my-subscription", "subscriptionId: not a GUID; wanted a GUID such as"),
     ],
 )
 def test_another_cloud_is_refused(key: str, value: str, said: str) -> None:
@@ -2427,8 +2436,8 @@ def test_each_mistake_of_one_value_is_a_line() -> None:
     assert sorted(line.removeprefix(f"{PROJECT}:")[:80] for line in lines) == sorted(
         line[:80]
         for line in (
-            "ledger.network.approval: auto: set in the network of bank-b; wanted none: bank-b says it",
-            "ledger.network.notaries: []: set in the network of bank-b; wanted none: bank-b says it",
+            "ledger.network.approval: auto: set in the network of bank-b; wanted no such key: bank-b decides it",
+            "ledger.network.notaries: []: set in the network of bank-b; wanted no such key: bank-b decides it",
             "ledger.rpcUsers[1].name: reports: the same as [0].name; wanted each once",
             "ledger.rpcUsers[1].permissions[1]: all: wanted ALL, StartFlow.CLASS, InvokeRpc.METHOD or",
             "ledger.rpcUsers[1].permissions[2]: none: wanted ALL, StartFlow.CLASS, InvokeRpc.METHOD or",

@@ -81,7 +81,7 @@ def source_of(path: Path) -> Source:
     """The inputs of a plan, from a stack's file.
 
     Raises:
-        StackFileError: it is no stack's file.
+        StackFileError: it is not a stack's file.
         RunError: the program refuses a stack that it refers to.
     """
     configuration = read_configuration(path)
