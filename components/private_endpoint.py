@@ -43,7 +43,12 @@ class PrivateEndpoint(ComponentResource):
                 )
             ],
             tags=args.placement.tags,
-            opts=ResourceOptions(parent=self, depends_on=list(args.wait_for)),
+            opts=ResourceOptions(
+                parent=self,
+                depends_on=list(args.wait_for),
+                # Azure refuses another service: github.com/Azure/bicep-registry-modules/issues/1513.
+                replace_on_changes=["private_link_service_connections"],
+            ),
         )
         network.PrivateDnsZoneGroup(
             f"{name}-zone-group",

@@ -69,10 +69,12 @@ def grant(
         condition=condition,
         # The only version.
         condition_version="2.0" if condition else None,
-        # Azure allows one assignment of a role to a principal at a scope: the old one must be deleted first.
+        # Azure allows one assignment of a role to a principal at a scope: the old one must be deleted first. Nor
+        # does it change an assignment's role: learn.microsoft.com/rest/api/authorization/role-assignments.
         opts=ResourceOptions(
             parent=parent,
             delete_before_replace=True,
+            replace_on_changes=["role_definition_id", "principal_type"],
             depends_on=list(wait_for),
             hooks=None if isinstance(role, BuiltInRole) else repeated(name),
         ),

@@ -266,6 +266,8 @@ class ClosedVault(ComponentResource):
                 parent=self,
                 protect=self._args.safeguards.deletion_protection,
                 retain_on_delete=True,
+                # Azure Resource Manager creates a key, and refuses to change one: github.com/Azure/bicep/issues/6113.
+                ignore_changes=["tags"],
                 depends_on=[self._last],
             ),
         )

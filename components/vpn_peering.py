@@ -103,8 +103,9 @@ class VpnPeering(ComponentResource):
                 parent=self,
                 additional_secret_outputs=["shared_key"],
                 custom_timeouts=GATEWAY_TIMEOUTS,
-                # Azure ignores a new key of an existing connection, so the connection is replaced.
-                replace_on_changes=["shared_key"],
+                # Azure ignores a new key of an existing connection, and changes neither of its gateways:
+                # github.com/Azure/azure-cli/issues/9447. So it is deleted before its own gateway is replaced, too.
+                replace_on_changes=["shared_key", "virtual_network_gateway1", "virtual_network_gateway2"],
                 delete_before_replace=True,
             ),
         )

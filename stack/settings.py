@@ -454,7 +454,8 @@ class VpnSettings(_Section):
     sku: GatewaySku = Field(
         GatewaySku.VPN_GW1AZ,
         description="gateway SKU; 30 connections up to VpnGw3AZ, 100 from VpnGw4AZ on. VpnGw1AZ can't be resized, "
-        "only replaced, without `peers` and `deletionProtection` meanwhile: start with VpnGw2AZ to scale later",
+        "only replaced, without `vnet-to-vnet` links and `deletionProtection` meanwhile: start with VpnGw2AZ to scale "
+        "later",
     )
     ipsec_policy: LinkPolicy = Field(
         {}, validate_default=True, description="IKEv2 and IPsec proposal, the same on both sides"
@@ -879,7 +880,8 @@ class Settings(_Section):
     tags: dict[str, Annotated[str, Form("text in quotes")]] = Field(
         {},
         description=f"tags for every resource that takes them, for example a cost centre; {MAX_TAGS} at most. "
-        "Private DNS zones take only names of letters, digits, - and _, so they go without the others",
+        "Private DNS zones take only names of letters, digits, - and _, so they go without the others. Keys "
+        "in a vault and gateways' maintenance windows keep the first ones",
     )
     database: DatabaseSettings = Field(
         {}, validate_default=True, description="the database's server: `{highAvailability, geoRedundantBackup, sku}`"

@@ -1,6 +1,7 @@
 """A stack's state in the in-process front, and how a run brings the offline Azure to what the program registers."""
 
 import json
+import re
 import threading
 from collections import Counter
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from lab.azure import rules
 from lab.azure.azure import Subscription, digest
 from lab.azure.recorder import Registration
 from lab.azure.rules import AzureError
@@ -36,6 +38,8 @@ class Deployed:
     retain: bool
     replaced: int = 0
     """How often it was replaced: part of its automatic name."""
+    replace_on_changes: tuple[str, ...] = ()
+    """Inputs whose change replaces it, besides those of its type."""
 
 
 @dataclass
@@ -105,6 +109,7 @@ class Deployment:
                     f"{wanted.name} is protected and would be replaced, since {', '.join(changed)} changed"
                 )
             if wanted.request.deleteBeforeReplace:
+                self._delete_dependents(old)
                 self._delete(old)
             fresh = self._checked(wanted, None, replaced + 1)
             made = self._create(wanted, fresh, Step.REPLACE, replaced + 1)
@@ -161,6 +166,24 @@ class Deployment:
         if not resource.retain:
             self.azure.delete(resource.token, resource.name, resource.id)
 
+    def _delete_dependents(self, condemned: Deployed) -> None:
+        """Delete what a replacement of this resource will replace too, as the engine does before it deletes one."""
+        for urn, each in reversed(list(self.resources.items())):
+            replacing = [
+                value
+                for key, value in each.inputs.items()
+                if rules.forces_replacement(each.token, key) or key in each.replace_on_changes
+            ]
+            # A part of it may follow the id.
+            named = re.search(rf'{re.escape(condemned.id)}["/]', json.dumps(replacing))
+            if named is None or each is condemned or urn not in self.resources:
+                continue
+            if each.protect:
+                raise AzureError(f"{each.name} is protected and would be replaced with {condemned.name}")
+            self._delete_dependents(each)
+            self._delete(each)
+            del self.resources[urn]
+
     def _checked(self, wanted: Registration, old: Deployed | None, replaced: int) -> dict[str, Any]:
         seed = str(replaced) if replaced else ""
         return self.azure.check(wanted.type, wanted.name, wanted.inputs, old=old.inputs if old else None, seed=seed)
@@ -184,6 +207,7 @@ class Deployment:
                 protect=wanted.request.protect,
                 retain=wanted.request.retainOnDelete,
                 replaced=replaced,
+                replace_on_changes=tuple(wanted.request.replaceOnChanges),
             )
             self.steps[wanted.urn] = step
 

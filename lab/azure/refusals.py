@@ -1191,6 +1191,38 @@ CASES = [
         broken=lambda w: w.a.change(w.a.gateway, vpnGatewayGeneration="Generation1"),
         legal=lambda w: w.a.change(w.a.gateway, sku={"name": "VpnGw3AZ", "tier": "VpnGw3AZ"}),
     ),
+    Case(
+        rules._remains,
+        "a key's new tags",
+        "tags can't be changed",
+        given=lambda w: (w.a.premium(), setattr(w.a, "root", w.a.key())),
+        broken=lambda w: w.a.change(w.a.root, tags={"bank": "a"}),
+        legal=lambda w: w.a.key(name="other", tags={"bank": "a"}),
+    ),
+    Case(
+        rules._remains,
+        "another circuit of a connection",
+        "peer can't be changed",
+        given=lambda w: setattr(w.a, "half", w.a._connection("ExpressRoute", peer={"id": ends_of(w)["peer"]})),
+        broken=lambda w: w.a.change(w.a.half, peer={"id": absent(ends_of(w)["peer"], "other")}),
+        legal=lambda w: w.a.change(w.a.half, tags={"bank": "a"}),
+    ),
+    Case(
+        rules._remains,
+        "another service of an endpoint",
+        "privateLinkServiceConnections can't be changed",
+        given=lambda w: setattr(w.a, "access", w.a.endpoint(w.a.nodes)),
+        broken=lambda w: w.a.change(w.a.access, privateLinkServiceConnections=[{"privateLinkServiceId": "other"}]),
+        legal=lambda w: w.a.change(w.a.access, tags={"bank": "a"}),
+    ),
+    Case(
+        rules._remains,
+        "another role of an assignment",
+        "roleDefinitionId can't be changed",
+        given=lambda w: setattr(w.a, "assigned", w.a.role("somebody", w.a.network)),
+        broken=lambda w: w.a.change(w.a.assigned, roleDefinitionId=VM_CONTRIBUTOR),
+        legal=lambda w: w.a.change(w.a.assigned, description="reads the network"),
+    ),
     # Servers
     Case(
         rules._zone_tags,

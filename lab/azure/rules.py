@@ -186,7 +186,7 @@ _IMMUTABLE: dict[str, tuple[str, ...]] = {
     "dbforpostgresql:Server": ("administratorLogin", "createMode", "network"),
     "monitor:DataCollectionRuleAssociation": ("resourceUri",),
     "monitor:DiagnosticSetting": ("resourceUri",),
-    "network:PrivateEndpoint": ("subnet", "privateLinkServiceConnections"),
+    "network:PrivateEndpoint": ("subnet",),
     "network:PublicIPAddress": ("publicIPAddressVersion", "sku"),
     "privatedns:VirtualNetworkLink": ("virtualNetwork",),
     "storage:StorageAccount": ("kind", "encryption"),
@@ -195,11 +195,21 @@ _IMMUTABLE: dict[str, tuple[str, ...]] = {
 _FIXED: dict[str, tuple[str, ...]] = {
     # learn.microsoft.com/rest/api/authorization/role-assignments: an assignment can't be updated.
     "authorization:RoleAssignment": ("principalType", "roleDefinitionId"),
+    # BI #6113: KeyCreationParametersDidNotMatchExistingKey.
+    "keyvault:Key": ("properties", "tags"),
+    # BR #1513, #7285: CannotChangePrivateLinkConnectionOnPrivateEndpoint.
+    "network:PrivateEndpoint": ("privateLinkServiceConnections",),
     "network:PublicIPAddress": ("publicIPAllocationMethod", "zones"),
     # SK: a SKU is resized within its generation.
     "network:VirtualNetworkGateway": ("gatewayType", "vpnType", "vpnGatewayGeneration"),
-    # VF: the protocol of a connection can't be changed.
-    "network:VirtualNetworkGatewayConnection": ("connectionProtocol", "connectionType", "virtualNetworkGateway1"),
+    # VF: the protocol of a connection can't be changed. AZ #9447: nor can its ends.
+    "network:VirtualNetworkGatewayConnection": (
+        "connectionProtocol",
+        "connectionType",
+        "peer",
+        "virtualNetworkGateway1",
+        "virtualNetworkGateway2",
+    ),
     "storage:FileShare": ("enabledProtocols",),
 }
 _PLACES = ("location", "resourceGroupName")
@@ -1145,11 +1155,8 @@ def _holder(resources: Mapping[str, Resource], ids: list[str], *, apart_from: st
 def keep_what_azure_ignores(token: str, resource: Resource, stored: dict[str, Any]) -> None:
     """Reset the inputs that Azure ignores in an update to their present values.
 
-    TF #11673, #11742: a PUT on an existing connection does not change its shared key. A PUT on an existing key
-    changes nothing, learn.microsoft.com/rest/api/keyvault/keyvault/keys/create-if-not-exist.
+    TF #11673, #11742: a PUT on an existing connection does not change its shared key.
     """
-    if arm.short_token(token) == "keyvault:Key":
-        stored["properties"] = resource.inputs["properties"]
     if arm.short_token(token) == "network:VirtualNetworkGatewayConnection" and "sharedKey" in resource.inputs:
         stored["sharedKey"] = resource.inputs["sharedKey"]
 

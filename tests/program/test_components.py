@@ -199,9 +199,7 @@ def test_a_new_key_replaces_the_connection():
     links = [each for each in all_of(large(), "VirtualNetworkGatewayConnection") if "sharedKey" in each.inputs]
     assert len(links) == 3
     for each in links:
-        assert list(each.request.replaceOnChanges) == ["sharedKey"], (
-            f"{each.name}: Azure ignores a new key on an update"
-        )
+        assert "sharedKey" in each.request.replaceOnChanges, f"{each.name}: Azure ignores a new key on an update"
         assert each.request.deleteBeforeReplace, f"{each.name}: two connections to one peer can't exist"
 
 

@@ -375,16 +375,6 @@ def test_an_update_leaves_the_shared_key_as_it_was(world: ExampleWorld) -> None:
     )
 
 
-def test_an_update_does_not_change_a_vault_key(world: ExampleWorld) -> None:
-    world.a.premium()
-    key = world.a.key()
-    world.a.change(key, properties={"kty": "EC-HSM", "curveName": "P-384", "keyOps": ["sign", "verify"]})
-    stored = world.azure.resources[key].inputs["properties"]
-    assert stored == {"kty": "EC-HSM", "curveName": "P-256", "keyOps": ["sign"]}, (
-        "a PUT creates a key, but does not change one"
-    )
-
-
 # VMs follow their model --------------------------------------------------------------------------------------------
 
 

@@ -15,6 +15,7 @@ from lab.azure.rules import AzureError
 
 GROUP = "azure-native:resources:ResourceGroup"
 ADDRESS = "azure-native:network:PublicIPAddress"
+NAT = "azure-native:network:NatGateway"
 ACCOUNT = Account.of("bank-a", "north")
 
 
@@ -48,11 +49,22 @@ def address(location: str, *, name: str = "address", of: str = "ledger", **optio
     return wanted(ADDRESS, name, inputs, **options)
 
 
-def run(deployment: Deployment, *registrations: Registration) -> dict[str, Step]:
-    """Run a program that registers these; returns the steps by logical name."""
+def nat(of: str, **options: Any) -> Registration:
+    """A gateway that is replaced with its address, whose id is `of`."""
+    inputs = {"resourceGroupName": "ledger-group", "publicIpAddresses": [{"id": of}]}
+    return wanted(NAT, "nat", inputs, replaceOnChanges=["publicIpAddresses"], **options)
+
+
+def run(
+    deployment: Deployment, *registrations: Registration, then: Callable[[], Registration] | None = None
+) -> dict[str, Step]:
+    """Run a program that registers these, and `then` what depends on them; returns the steps by logical name."""
     deployment.begin()
     for each in registrations:
         deployment.apply(each)
+    if then is not None:
+        registrations = (*registrations, then())
+        deployment.apply(registrations[-1])
     deployment.finish({each.urn: each for each in registrations})
     return {urn.rsplit("::", 1)[-1]: step for urn, step in deployment.steps.items()}
 
@@ -146,6 +158,25 @@ def test_a_replacement_with_an_automatic_name_is_made_before_the_deletion(deploy
     left = set(deployment.azure.resources)
     assert len(left) == len(before), "the old one is deleted in the end"
     assert left != before, "the new one has another name, so both can exist at once"
+
+
+@pytest.mark.parametrize("protect", [False, True])
+def test_what_a_replacement_replaces_too_is_deleted_before_it(deployment: Deployment, *, protect: bool) -> None:
+    def up(location: str) -> None:
+        made = [group(), address(location, deleteBeforeReplace=True)]
+        run(deployment, *made, then=lambda: nat(deployment.resources[made[1].urn].id, protect=protect))
+
+    up("swedencentral")
+    with noted_requests() as requests:
+        if protect:
+            with pytest.raises(AzureError, match="nat is protected and would be replaced with address"):
+                up("uksouth")
+            assert not requests, "nothing is deleted before the refusal"
+            return
+        up("uksouth")
+    assert requests == ["delete nat", "delete address", "create address", "create nat"], (
+        "Azure deletes no address that is in use"
+    )
 
 
 def test_an_interrupted_run_remembers_its_replacements(deployment: Deployment, tmp_path: Path) -> None:
