@@ -46,7 +46,7 @@ def gateway_options(args: GatewayArgs, *, parent: Resource) -> ResourceOptions:
     """
     return ResourceOptions(
         parent=parent,
-        protect=args.safeguards.deletion_protection,
+        protect=args.safeguards.protect,
         custom_timeouts=GATEWAY_TIMEOUTS,
         delete_before_replace=True,
     )

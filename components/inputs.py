@@ -39,4 +39,10 @@ class Safeguards:
     workspace_id: Input[str] | None = None
     """Optional. Log Analytics workspace for resource logs; None sends none."""
     deletion_protection: bool = True
-    """Optional. Whether Pulumi refuses to delete resources whose data can't be recovered."""
+    """Optional. Whether Pulumi refuses to delete resources whose data can't be recovered; without it they are as
+    protected as their component."""
+
+    @property
+    def protect(self) -> bool | None:
+        """Option `protect` of such a resource. None inherits, and False would override, what the caller stated."""
+        return True if self.deletion_protection else None

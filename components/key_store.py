@@ -19,7 +19,7 @@ RPC_PASSWORD_LENGTH = 32
 
 @dataclass(frozen=True, kw_only=True)
 class KeyStoreArgs:
-    """Inputs of `KeyStore`."""
+    """Inputs of `KeyStore`, whose name has five characters at most: it is part of its vaults' names."""
 
     placement: Placement
     """Required. Resource group, region and tags of all children."""
@@ -127,11 +127,13 @@ class KeyStore(ComponentResource):
     def _secrets(self, name: str, args: KeyStoreArgs) -> dict[VaultSecret, SecretText]:
         secrets: dict[VaultSecret, SecretText] = {}
         if args.card is not None:
-            secrets[VaultSecret.CARD] = SecretText(value=Output.json_dumps(args.card, sort_keys=True), late=True)
+            secrets[VaultSecret.CARD] = SecretText(
+                value=Output.json_dumps(args.card, sort_keys=True), confidential=False, late=True
+            )
         if args.enrolment_key is not None:
-            secrets[VaultSecret.ENROLMENT_KEY] = SecretText(value=args.enrolment_key, confidential=True)
+            secrets[VaultSecret.ENROLMENT_KEY] = SecretText(value=args.enrolment_key)
         users = self._rpc_users(name, args.rpc_users)
-        return {**secrets, VaultSecret.RPC_USERS: SecretText(value=users, confidential=True)}
+        return {**secrets, VaultSecret.RPC_USERS: SecretText(value=users)}
 
     def _rpc_users(self, name: str, users: Sequence[RpcUser]) -> Output[str]:
         """The secret `rpc-users`. A password is generated once, and stored only in the state and the vault."""

@@ -115,7 +115,7 @@ class LedgerDatabase(ComponentResource):
             tags=args.placement.tags,
             opts=ResourceOptions(
                 parent=self,
-                protect=args.safeguards.deletion_protection,
+                protect=args.safeguards.protect,
                 ignore_changes=[
                     # Storage grows automatically, tier and IOPS with it, and can't shrink.
                     "storage",
@@ -139,7 +139,7 @@ class LedgerDatabase(ComponentResource):
             # Not the SDK's enum of this name: it belongs to another API version, with another spelling.
             principal_type="ServicePrincipal",
             tenant_id=args.tenant_id,
-            opts=ResourceOptions(parent=self, delete_before_replace=True, hooks=repeated(f"{name}-administrator")),
+            opts=ResourceOptions(parent=self, delete_before_replace=True, hooks=repeated()),
         )
         # The server accepts one change at a time, so each waits for the previous one.
         previous: Resource = administrator
@@ -151,7 +151,7 @@ class LedgerDatabase(ComponentResource):
                 configuration_name=setting,
                 source="user-override",
                 value=value,
-                opts=ResourceOptions(parent=self, depends_on=[previous], hooks=repeated(f"{name}-{setting}")),
+                opts=ResourceOptions(parent=self, depends_on=[previous], hooks=repeated()),
             )
         send_logs(
             f"{name}-logs",

@@ -81,7 +81,7 @@ class LedgerStorage(ComponentResource):
     def __init__(self, name: str, args: LedgerStorageArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("decentralized-trust:azure:LedgerStorage", name, None, opts)
         self._name, self._args = name, args
-        self._protected = ResourceOptions(parent=self, protect=args.safeguards.deletion_protection)
+        self._protected = ResourceOptions(parent=self, protect=args.safeguards.protect)
         blobs = self._account(
             "blobs",
             storage.Kind.STORAGE_V2,
@@ -96,7 +96,8 @@ class LedgerStorage(ComponentResource):
             account_name=blobs.name,
             blob_services_name="default",
             is_versioning_enabled=True,
-            change_feed=storage.ChangeFeedArgs(enabled=True),
+            # As long as the versions that it tells of: without a number Azure keeps it for ever.
+            change_feed=storage.ChangeFeedArgs(enabled=True, retention_in_days=_VERSION_DAYS),
             delete_retention_policy=storage.DeleteRetentionPolicyArgs(enabled=True, days=_SOFT_DELETE_DAYS),
             container_delete_retention_policy=storage.DeleteRetentionPolicyArgs(enabled=True, days=_SOFT_DELETE_DAYS),
             opts=ResourceOptions(parent=self),

@@ -211,7 +211,6 @@ class MemberNetwork(ComponentResource):
             f"{self._name}-nat-ip",
             placement=self._args.placement,
             zones=self._args.zones,
-            protect=False,
             parent=self,
         )
         gateway = network.NatGateway(

@@ -34,7 +34,7 @@ class AuthorityPlace:
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkAuthorityArgs:
-    """Inputs of `NetworkAuthority`."""
+    """Inputs of `NetworkAuthority`, whose name has nine characters at most: it is part of its vaults' names."""
 
     placement: Placement
     """Required. Resource group, region and tags of all children."""
@@ -129,9 +129,11 @@ class NetworkAuthority(ComponentResource):
                 ),
                 secrets={
                     VaultSecret.ENROLMENT_KEYS: SecretText(
-                        value=Output.json_dumps(dict(args.enrolment_keys), sort_keys=True), confidential=True
+                        value=Output.json_dumps(dict(args.enrolment_keys), sort_keys=True)
                     ),
-                    VaultSecret.AGREED_NAMES: SecretText(value=json.dumps(dict(args.legal_names), sort_keys=True)),
+                    VaultSecret.AGREED_NAMES: SecretText(
+                        value=json.dumps(dict(args.legal_names), sort_keys=True), confidential=False
+                    ),
                 },
                 peer_cards=args.peer_cards,
                 signing_keys=args.keys,
@@ -157,7 +159,7 @@ class NetworkAuthority(ComponentResource):
             account_name=args.blob_account_name,
             container_name="authority",
             public_access=storage.PublicAccess.NONE,
-            opts=ResourceOptions(parent=self, protect=args.safeguards.deletion_protection),
+            opts=ResourceOptions(parent=self, protect=args.safeguards.protect),
         )
         granted: list[tuple[str, BuiltInRole, Input[str]]] = [
             ("keeps", BuiltInRole.STORAGE_BLOB_DATA_CONTRIBUTOR, container.id)

@@ -266,7 +266,7 @@ class NodeScaleSet(ComponentResource):
                 },
             )
         ]
-        if args.vms.workspace_id:
+        if args.vms.workspace_id is not None:
             extensions.append(
                 compute.VirtualMachineScaleSetExtensionArgs(
                     name="monitor",

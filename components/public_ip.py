@@ -9,9 +9,12 @@ from components.inputs import Placement
 
 
 def public_ip(
-    name: str, *, placement: Placement, zones: Sequence[str], protect: bool, parent: Resource
+    name: str, *, placement: Placement, zones: Sequence[str], protect: bool | None = None, parent: Resource
 ) -> network.PublicIPAddress:
-    """Create an address in `zones`: all availability zones of the region, or empty if it has none."""
+    """Create an address in `zones`: all availability zones of the region, or empty if it has none.
+
+    `protect` is the resource option; None is that of the parent.
+    """
     return network.PublicIPAddress(
         name,
         resource_group_name=placement.resource_group_name,

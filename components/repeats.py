@@ -1,10 +1,12 @@
 """Repeats requests that Azure refuses only for a moment."""
 
 import asyncio
+from typing import Any
+from weakref import WeakKeyDictionary
 
 from pulumi import ErrorHook, ErrorHookArgs, ResourceHookBinding
 from pulumi.runtime.proto import resource_pb2
-from pulumi.runtime.settings import monitor_supports_feature
+from pulumi.runtime.settings import get_monitor, monitor_supports_feature
 
 MOMENTARY = (
     # A new PostgreSQL server: github.com/Azure/azure-postgresql/issues/127 and 134.
@@ -31,9 +33,17 @@ async def again(args: ErrorHookArgs) -> bool:
     return True
 
 
-def repeated(name: str) -> ResourceHookBinding | None:
-    """An option of a resource: its request is repeated as `again` says; `name` is unique in the program."""
+def repeated() -> ResourceHookBinding | None:
+    """An option of a resource: its request is repeated as `again` says."""
     # Older Pulumi CLIs have no such hooks, and neither has the offline Azure without an engine.
     if not monitor_supports_feature(resource_pb2.RESOURCE_MONITOR_FEATURE_ERROR_HOOKS):
         return None
-    return ResourceHookBinding(on_error=[ErrorHook(f"repeat-{name}", again)])
+    monitor = get_monitor()
+    if monitor not in _hooks:
+        # Once in a run: a name is registered once, and a component's name is unique below its parent only.
+        _hooks[monitor] = ErrorHook("repeat", again)
+    return ResourceHookBinding(on_error=[_hooks[monitor]])
+
+
+_hooks: WeakKeyDictionary[Any, ErrorHook] = WeakKeyDictionary()
+"""The hook of each run in this process, by the run's monitor."""

@@ -76,7 +76,7 @@ def grant(
             delete_before_replace=True,
             replace_on_changes=["role_definition_id", "principal_type"],
             depends_on=list(wait_for),
-            hooks=None if isinstance(role, BuiltInRole) else repeated(name),
+            hooks=None if isinstance(role, BuiltInRole) else repeated(),
         ),
     )
 

@@ -13,6 +13,9 @@ from components.private_endpoint import PrivateEndpoint, PrivateEndpointArgs
 from components.roles import BuiltInRole, grant
 from contract.secrets import VaultSecret
 
+_MAX_LOGICAL_NAME = 16
+"""Characters of a vault's name in Azure, 24, but the eight that Pulumi adds."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class VaultArgs:
@@ -64,7 +67,7 @@ class SecretText:
 
     value: Input[str]
     """Required. The text."""
-    confidential: bool = False
+    confidential: bool = True
     """Optional. Whether Pulumi keeps it secret too, in logs and state; False for public text."""
     late: bool = False
     """Optional. Whether it resolves long after the other secrets, so that dependants must not wait for it."""
@@ -86,7 +89,8 @@ class ClosedVaultArgs:
     """Optional. The verified membership cards as JSON, by the peer's name: each becomes a secret, and secret `peers`
     lists them. None if the vault holds no cards."""
     ending: str = "-vault"
-    """Optional. Suffix of the vault's logical name, 16 characters in all: Azure allows 24 with the random part."""
+    """Optional. Suffix of the vault's logical name, 16 characters in all: Azure allows 24 with the random part. So
+    the component's name has 10 at most by default."""
     signing_keys: Sequence[str] = ()
     """Optional. Names of EC P-256 keys in an HSM, not exportable, for signatures only."""
     safeguards: Safeguards = Safeguards()
@@ -118,6 +122,10 @@ class ClosedVault(ComponentResource):
 
     def __init__(self, name: str, args: ClosedVaultArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("decentralized-trust:azure:ClosedVault", name, None, opts)
+        if len(name) > (most := _MAX_LOGICAL_NAME - len(args.ending)):
+            raise ValueError(
+                f"ClosedVault: its name is {name}; wanted {most} characters at most before {args.ending}"
+            )
         self._name, self._args = name, args
         role = self._defined(args.role.role) if args.role else None
         self._vault = self._closed_vault()
@@ -146,13 +154,13 @@ class ClosedVault(ComponentResource):
         self.key_ids = {key: made.id for key, made in keys.items()}
         # Autonamed: the old secret of a peer that left and rejoins still exists under its name.
         cards = {
-            peer: self._secret(f"peer-{peer}", SecretText(value=card))
+            peer: self._secret(f"peer-{peer}", SecretText(value=card, confidential=False))
             for peer, card in (args.peer_cards or {}).items()
         }
         texts = dict(args.secrets)
         if args.peer_cards is not None:
             peers = Output.json_dumps({peer: secret.name for peer, secret in cards.items()}, sort_keys=True)
-            texts = {VaultSecret.PEERS: SecretText(value=peers), **texts}
+            texts = {VaultSecret.PEERS: SecretText(value=peers, confidential=False), **texts}
         in_order = sorted(texts.items(), key=lambda item: item[1].late)
         secrets = {secret: self._secret(secret, text, secret) for secret, text in in_order}
         self.secret_ids = {secret: made.id for secret, made in secrets.items()}
@@ -192,7 +200,7 @@ class ClosedVault(ComponentResource):
                 ),
             ),
             tags=args.placement.tags,
-            opts=ResourceOptions(parent=self, protect=args.safeguards.deletion_protection),
+            opts=ResourceOptions(parent=self, protect=args.safeguards.protect),
         )
 
     def _assignment(
@@ -264,7 +272,7 @@ class ClosedVault(ComponentResource):
             tags=self._args.placement.tags,
             opts=ResourceOptions(
                 parent=self,
-                protect=self._args.safeguards.deletion_protection,
+                protect=self._args.safeguards.protect,
                 retain_on_delete=True,
                 # Azure Resource Manager creates a key, and refuses to change one: github.com/Azure/bicep/issues/6113.
                 ignore_changes=["tags"],

@@ -47,7 +47,7 @@ class VpnGateway(ComponentResource):
                 f"{name}-{instance}-ip",
                 placement=args.placement,
                 zones=args.zones,
-                protect=args.safeguards.deletion_protection,
+                protect=args.safeguards.protect,
                 parent=self,
             )
             for instance in INSTANCES

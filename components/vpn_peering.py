@@ -56,8 +56,10 @@ class VpnPeering(ComponentResource):
         self.register_outputs({"connection_ids": self.connection_ids})
 
     def _to_gateway(self) -> network.VirtualNetworkGatewayConnection:
+        # Otherwise `link-c-first-connection` would be that of an ipsec link to c too.
+        ambiguous = self._name.endswith(tuple(f"-{each}" for each in INSTANCES))
         return self._connection(
-            "connection",
+            "to-gateway" if ambiguous else "connection",
             connection_type=network.VirtualNetworkGatewayConnectionType.VNET2_VNET,
             virtual_network_gateway2=network.VirtualNetworkGatewayArgs(id=self._args.peer_gateway.id),
         )

@@ -1,5 +1,7 @@
 """Each component's settings and options on which a bank's money and keys depend."""
 
+import base64
+import gzip
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,10 +26,13 @@ from contract.card import Gateway, IpsecPolicy, LinkKind
 from contract.frontend import NETWORK_INFO
 from contract.ports import HEALTH_PATH, HEALTH_PORT
 from contract.secrets import VaultSecret
+from contract.vm_configuration import MODEL_FILE
+from lab.azure.program import StackConfiguration
 from lab.azure.recorder import Registration
 from lab.cards import make_card
 from ledger.corda import CORDA
-from tests.configuration import SSH_PUBLIC_KEY
+from tests.configuration import SSH_PUBLIC_KEY, configuration
+from tests.delivered import files_of_document
 from tests.runs import (
     CIRCUIT,
     OPERATORS,
@@ -39,6 +44,7 @@ from tests.runs import (
     founder,
     large,
     one,
+    planned,
     resources,
     sample,
     subnet,
@@ -571,6 +577,7 @@ def test_network_information_can_be_restored():
     assert marks["filters"]["prefixMatch"] == ["leases/vms/"], "the identities' records do not expire"
     service = inputs(large(), "BlobServiceProperties")
     assert service["isVersioningEnabled"] is True, "a faulty write must be reversible"
+    assert service["changeFeed"] == {"enabled": True, "retentionInDays": 90}, "it would grow for ever"
     for policy in ("deleteRetentionPolicy", "containerDeleteRetentionPolicy"):
         assert service[policy]["enabled"] is True
         assert service[policy]["days"] >= 7
@@ -841,6 +848,36 @@ def test_a_changed_vm_changes_the_model():
         "changes that only new VMs get must change the model: here the key, and the size"
     )
     assert model(large(unknown=True)) == UNKNOWN, "before vault and database have names, the model is unknown"
+
+
+def test_vms_of_another_image_size_or_key_report_another_model():
+    group = f"{CIRCUIT.partition('/resourceGroups')[0]}/resourceGroups/r"
+    images = f"{group}/providers/Microsoft.Compute/galleries/g/images/i/versions"
+
+    def reported(**nodes: Any) -> list[str]:
+        stated = {"sshPublicKey": SSH_PUBLIC_KEY, "image": {"id": f"{images}/1.0.0"}, **nodes}
+        ledger = {"roles": {"node-1": "notary"}, "network": {"authority": "bank-a"}}
+        run = planned(StackConfiguration("bank-a", configuration(ledger=ledger, nodes=stated)))
+        profiles = [
+            inputs(run, "VirtualMachineScaleSet", name)["virtualMachineProfile"]["osProfile"]
+            for name in ("nodes-vms", "authority-hosts-vms")
+        ]
+        documents = [gzip.decompress(base64.b64decode(each["customData"])).decode() for each in profiles]
+        return [files_of_document(each)[str(MODEL_FILE)] for each in documents]
+
+    before = reported()
+    for changed in (
+        {"image": {"id": f"{images}/1.0.1"}},
+        {"encryptionAtHost": False},
+        {"sshPublicKey": ANOTHER_KEY},
+    ):
+        assert not set(before) & set(reported(**changed)), "a VM that was not replaced would stay unseen"
+    node, authority = reported(vmSize="Standard_D8as_v5")
+    assert node != before[0]
+    assert authority == before[1], "the authority's VMs have another size, and need no replacement"
+
+
+ANOTHER_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPGHUDQ0VrjLvTMwjBLEMRZ1wYnK1kCdZzWQ4vhq7Vq5"
 
 
 # --- Monitoring ----------------------------------------------------------------------------------------------------

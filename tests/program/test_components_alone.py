@@ -10,11 +10,12 @@ from dataclasses import MISSING, Field, dataclass, fields, is_dataclass, replace
 from functools import cache
 from importlib import import_module
 from ipaddress import IPv4Network
+from itertools import permutations, product
 from typing import Any
 
 import pulumi_random as random
 import pytest
-from pulumi import ComponentResource
+from pulumi import ComponentResource, ResourceOptions
 
 import components
 from components.alerts import Alerts, AlertsArgs, PeerInstance, Watched
@@ -426,7 +427,7 @@ CASES = (
             "placement": PLACE,
             "vault": VAULT,
             "role": ROLE,
-            "secrets": {VaultSecret.ENROLMENT_KEY: SecretText(value=KEY_HEX, confidential=True)},
+            "secrets": {VaultSecret.ENROLMENT_KEY: SecretText(value=KEY_HEX)},
         },
         optional={
             "placement": TAGGED,
@@ -813,6 +814,18 @@ def test_irreplaceable_resources_are_protected_by_default(name: str):
 
 
 @every_component
+def test_a_protected_component_has_protected_children(name: str):
+    case, inputs = BY_NAME[name], {**BY_NAME[name].required, **BY_NAME[name].optional}
+
+    def program() -> None:
+        case.component(NAME, case.args(**inputs, **case.late()), opts=ResourceOptions(protect=True))
+
+    plan = planned_program(program, platform(case.existing))
+    left = {each.name for each in resources(plan) if not each.request.protect} - {"awaited"}
+    assert left == set(), "the caller protects the whole component"
+
+
+@every_component
 def test_every_child_that_supports_tags_has_them(name: str):
     for plan, wanted in ((barest(name).plan, {}), (whole(name).plan, TAGS)):
         for each in filter(takes_tags, resources(plan)):
@@ -1079,6 +1092,27 @@ def test_links_have_the_standard_policy():
         assert "localNetworkAddressSpace" not in each.inputs, "a static route would outlive the peer's own"
 
 
+@pytest.mark.parametrize("kinds", list(product([LinkKind.IPSEC, LinkKind.VNET_TO_VNET], repeat=2)), ids=str)
+def test_links_to_any_two_peers_have_names_of_their_own(kinds: tuple[LinkKind, LinkKind]):
+    stems = ["c", "c-first", "c-second", "c-peer", "c-connection", "c-first-peer", "c-first-connection"]
+    names = [*stems, *(f"{stem}-{word}" for stem in stems for word in ("gateway", "to", "to-gateway"))]
+    first, second = ({name: _urns_of_link(name, kind) for name in names} for kind in kinds)
+    shared = {(one, other) for one, other in permutations(names, 2) if first[one] & second[other]}
+    assert shared == set(), "two resources of one name end the run of a member that has both peers"
+
+
+@cache
+def _urns_of_link(peer: str, kind: LinkKind) -> frozenset[str]:
+    case = BY_NAME["VpnPeering"]
+
+    def program() -> None:
+        args = VpnPeeringArgs(**{**case.required, "kind": kind, "peer_gateway": PEER})
+        VpnPeering(f"link-{peer}", args)
+
+    plan = planned_program(program, platform(case.existing), unknown=True)
+    return frozenset(each.urn for each in resources(plan))
+
+
 # --- Vaults --------------------------------------------------------------------------------------------------------
 
 
@@ -1105,6 +1139,22 @@ def test_secrets_and_keys_stay_when_their_resource_is_removed(component: type[Co
         assert [each.name for each in results if not each.request.retainOnDelete] == [], (
             "a deleted secret may be the bank's only copy, and deletion needs the closed data plane"
         )
+
+
+@pytest.mark.parametrize(("component", "most"), [(ClosedVault, 10), (KeyStore, 5), (NetworkAuthority, 9)], ids=label)
+def test_a_name_that_makes_a_vaults_too_long_is_refused(component: type[ComponentResource], most: int):
+    case = BY_NAME[component.__name__]
+
+    def named(length: int) -> Plan:
+        def program() -> None:
+            component("v" * length, case.args(**case.required))
+
+        return planned_program(program, platform(case.existing))
+
+    plan = named(most)
+    assert max(len(plan.answers[each.urn]["name"]) for each in all_of(plan, "Vault")) == 24, "Azure's limit"
+    with pytest.raises(Exception, match=f"its name is {'v' * (most + 1)}.*; wanted .* characters at most"):
+        named(most + 1)
 
 
 CONFIDENTIAL_SECRETS = {"enrolment-key", "rpc-users", "enrolment-keys"}

@@ -29,6 +29,29 @@ def test_a_momentary_refusal_is_repeated_for_four_minutes(monkeypatch: pytest.Mo
     assert answer[1] == [], "the last error must appear at once"
 
 
+def test_each_run_registers_one_hook(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Monitor:
+        pass
+
+    registered: list[str] = []
+
+    def register(name: str, _: object) -> object:
+        registered.append(name)
+        return object()
+
+    monkeypatch.setattr(repeats, "monitor_supports_feature", lambda _: True)
+    monkeypatch.setattr(repeats, "ErrorHook", register)
+    runs, hooks = [Monitor(), Monitor()], []
+    for monitor in (*runs, runs[0]):
+        monkeypatch.setattr(repeats, "get_monitor", lambda monitor=monitor: monitor)
+        options = [repeats.repeated(), repeats.repeated()]
+        hooks.append([each.on_error for each in options if each])
+    first, second, again = hooks
+    assert first == again == [first[0], first[0]], "Pulumi refuses a second hook of one name"
+    assert first[0] != second[0], "a hook is known to the run that registered it"
+    assert len(registered) == len(runs)
+
+
 def test_other_refusals_are_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     newest = 'Code="AuthorizationFailed"'
     assert answers(monkeypatch, newest, 'Code="ServerIsBusy"') == (False, []), "no repetition changes this one"
