@@ -172,6 +172,7 @@ def cloud_config(
     in_image: bool,
     module: str = AGENT,
     installation: Sequence[str] = (),
+    made_of: Sequence[str] = (),
 ) -> str:
     """The cloud-init document.
 
@@ -184,6 +185,7 @@ def cloud_config(
             written, and nothing is fetched at boot.
         module: the VM's program: `AGENT`, or a platform's authority.
         installation: arguments of `ledger.install`, the platform's name first; empty: no ledger is installed.
+        made_of: what else the VM's model consists of, such as its image: part of the hash that the VM reports.
     """
     program = _Program(module)
     written = {program.configuration: configuration}
@@ -197,7 +199,8 @@ def cloud_config(
                 "write_files": _files(written),
                 # cloud-init writes files before systemd gets to these: they run already, and go on.
                 "runcmd": [["systemctl", "start", "--no-block", *program.units]],
-            }
+            },
+            made_of,
         )
     archive = _sources(module, installation)
     written |= _system_files(module) | _common()
@@ -217,7 +220,8 @@ def cloud_config(
                 },
             ],
             "runcmd": [_boot(installation)],
-        }
+        },
+        made_of,
     )
 
 
@@ -269,9 +273,9 @@ def _files(contents: Mapping[str, str]) -> list[dict[str, str]]:
     ]
 
 
-def _modelled(keys: dict[str, Any]) -> str:
-    """The document, which also writes its own hash to a file of the VM."""
-    model = hashlib.sha256(_document(keys).encode()).hexdigest()[:12]
+def _modelled(keys: dict[str, Any], made_of: Sequence[str]) -> str:
+    """The document, which also writes a hash of itself and of `made_of` to a file of the VM."""
+    model = hashlib.sha256("\n".join([_document(keys), *made_of]).encode()).hexdigest()[:12]
     return _document({**keys, "write_files": [*keys["write_files"], *_files({str(MODEL_FILE): model})]})
 
 

@@ -72,7 +72,7 @@ class Status:
     member: str = ""
     """The bank's name in the consortium."""
     model: str | None = None
-    """Hash of the VM's custom data, without programs that an image contains; None without telemetry."""
+    """Hash of the VM's custom data and image; None without telemetry."""
 
     def causes(self) -> set[tuple[Cause, str | None]]:
         """Causes of the VM's impairment, each with the other member that it concerns."""

@@ -71,6 +71,7 @@ def node_custom_data(member: Member, services: NodeServices[Input[str]]) -> Outp
             agent_configuration(member, services).to_json(),
             share_source=source,
             egress=nftables(node_egress(member)),
+            vm_size=member.settings.vm_size,
         )
 
     return _known(services).apply(render)
@@ -232,6 +233,7 @@ def vm_custom_data(
     share_source: str | None = None,
     egress: str | None = None,
     module: str = AGENT,
+    vm_size: str | None = None,
 ) -> str:
     """The custom data of a VM.
 
@@ -241,10 +243,13 @@ def vm_custom_data(
         share_source: the ledger's share, `HOST:/PATH` of NFS; None if the VM mounts none.
         egress: connections that nodes may open, as rules of nftables; None if the VM runs no nodes.
         module: Python module of the VM's program.
+        vm_size: Azure VM size, if a setting chooses it.
 
     Raises:
         ValueError: the document is larger than Azure accepts.
     """
+    nodes = settings.nodes
+    image, secure = nodes.image.id if nodes.image else "", str(nodes.encryption_at_host)
     return custom_data(
         cloud_config(
             document,
@@ -254,6 +259,7 @@ def vm_custom_data(
             in_image=settings.nodes.image is not None,
             module=module,
             installation=installation(settings),
+            made_of=(image, secure, nodes.ssh_public_key, vm_size or ""),
         )
     )
 

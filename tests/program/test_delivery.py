@@ -231,6 +231,7 @@ def test_a_vms_model_depends_on_all_its_custom_data(monkeypatch: pytest.MonkeyPa
         {"configuration": '{"a": 1}'},
         {"source": "b.example:/b/ledger"},
         {"egress": "table inet other {}"},
+        {"made_of": ["an image"]},
     ]
     for in_image in (False, True):
         found = [model(in_image), *(model(in_image, **each) for each in changes)]
