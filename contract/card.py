@@ -351,12 +351,14 @@ class SeenCard(OpenModel):
         """The record as a stack output."""
         return self.model_dump(by_alias=True)
 
-    def staleness(self, newer: "SeenCard") -> str | None:
+    def staleness(self, newer: "SeenCard", *, pinned: bool = False) -> str | None:
         """Why a card received after this one is stale, and what was wanted; None if it is acceptable.
 
-        A new signing key, whose fingerprint was agreed too, restarts a member's counter.
+        Args:
+            newer: the record of that card.
+            pinned: whether its signing key was agreed: another key restarts a member's counter only then.
         """
-        if newer.fingerprint != self.fingerprint:
+        if pinned and newer.fingerprint != self.fingerprint:
             return None
         if newer.counter < self.counter:
             return f"its counter is {newer.counter}; wanted {self.counter}, which was seen before, or higher"

@@ -1,11 +1,12 @@
 """Settings that can't change once the member is live: resources would be replaced, and some of them only in part."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 import pulumi
 
+from contract.identities import Identity, identity_name
 from stack.previous import MadeWith, PreviousUpdate
 from stack.settings import LOCATION_KEY, HighAvailability, Settings
 
@@ -13,8 +14,8 @@ _T = TypeVar("_T")
 _ZONE_REDUNDANT, _SAME_ZONE = HighAvailability.ZONE_REDUNDANT, HighAvailability.SAME_ZONE
 
 
-def refuse_changes(settings: Settings, previous: PreviousUpdate) -> None:
-    """Compare the configuration with the outputs of the last update.
+def refuse_changes(settings: Settings, identities: Sequence[Identity], previous: PreviousUpdate) -> None:
+    """Compare the configuration, and the identities that it makes, with the outputs of the last update.
 
     Raises:
         RunError: with one line for each setting that has changed and must not.
@@ -23,6 +24,7 @@ def refuse_changes(settings: Settings, previous: PreviousUpdate) -> None:
     made = previous.made_with
     if mistakes := [
         *_changes(settings, card),
+        *_of_nodes(settings, identities, card),
         *_shrinking(settings, previous.share_gib),
         *(_unlike(settings, made) if made else ()),
     ]:
@@ -67,6 +69,35 @@ def _changes(settings: Settings, card: dict[str, Any]) -> Iterator[str]:
             )
 
 
+def _of_nodes(settings: Settings, identities: Sequence[Identity], card: dict[str, Any]) -> Iterator[str]:
+    """Notaries that would be none, and names of a zone's certificates that would change.
+
+    Without deletion protection both are allowed: in a test, or once no state names the notary.
+    """
+    needs, network, project = settings.platform.authority, settings.ledger.network, pulumi.get_project()
+    nodes = card.get("nodes")
+    if needs is None or not settings.deletion_protection or not isinstance(nodes, list):
+        return
+    renamed = network is not None and network.zone and _bank_of(settings, card) == settings.bank.legal_name
+    for index, node in enumerate(each if isinstance(each, dict) else {} for each in nodes):
+        name, role, legal_name = identity_name(index), node.get("role"), node.get("legalName")
+        now = identities[index] if index < len(identities) else None
+        if role == needs.notary_role and (now is None or now.role.name != role):
+            yield (
+                f"{project}:ledger.roles.{name}: {now.role.name if now else 'no such identity'}: wanted {role}, as "
+                "it is live: states name it, and nobody could spend them; if none does, set deletionProtection: "
+                "false for this run"
+            )
+        # What the platform names by itself may never have been certified.
+        usual = settings.platform.node_legal_name(settings.bank.legal_name, name)
+        if renamed and now and legal_name not in (None, usual, now.legal_name):
+            yield (
+                f"{project}:ledger.names.{name}: {now.legal_name}: wanted {legal_name}, as it is live: its "
+                "certificates and what it owns on the ledger belong to that name; if it has none, set "
+                "deletionProtection: false for this run"
+            )
+
+
 def _shrinking(settings: Settings, live: int | None) -> Iterator[str]:
     wanted = settings.ledger.share_gib
     if live is not None and wanted < live:
@@ -92,7 +123,7 @@ def once_made(value: _T, *made: pulumi.Output[Any] | None) -> pulumi.Output[_T]:
 
     A failed update must not bind the next one.
     """
-    return pulumi.Output.all(*filter(None, made)).apply(lambda _: value)
+    return pulumi.Output.all(*(each for each in made if each is not None)).apply(lambda _: value)
 
 
 def _unlike(settings: Settings, made: MadeWith) -> Iterator[str]:

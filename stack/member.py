@@ -92,9 +92,10 @@ async def read_member() -> Member:
     client = await authorization.get_client_config_output().future()
     previous = await read_previous_update()
     settings = settings.with_server_of(previous.server_offer)
-    refuse_changes(settings, previous)
-    peers = await read_peers(settings, own_identities(settings), client.tenant_id, previous)
+    own = own_identities(settings)
+    refuse_changes(settings, own, previous)
+    peers = await read_peers(settings, own, client.tenant_id, previous)
     await check_gateways(settings, peers, previous)
-    for warning in warnings_of(settings):
+    for warning in warnings_of(settings, previous):
         pulumi.log.warn(warning)
     return Member(settings, client.tenant_id, tuple(peers), previous)

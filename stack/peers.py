@@ -122,7 +122,8 @@ async def _read_peers(
             mistakes.extend(error.mistakes)
             continue
         seen = previous.peer_cards.get(peer.name)
-        stale = seen.staleness(SeenCard.of(card, document)) if seen else None
+        newest = SeenCard.of(card, document)
+        stale = seen.staleness(newest, pinned=peer.fingerprint is not None) if seen else None
         wrong = [*_foreign_names(settings.platform, peer, card), *([stale] if stale else [])]
         mistakes.extend(f"peer {peer.name}: {source}: {each}" for each in wrong)
         link = _link(settings, peer, card, tenant_id)

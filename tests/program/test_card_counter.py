@@ -3,12 +3,14 @@
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pulumi
 import pytest
 
 from contract.card import MAX_CARD_BYTES, SeenCard, read_card
+from contract.fingerprint import fingerprint
 from lab.azure.azure import Account, OfflineAzure
 from lab.azure.deployment import Deployment
 from lab.azure.program import ORGANIZATION, Run, StackConfiguration, run_program
@@ -17,6 +19,7 @@ from stack import settings
 from stack.regions import REGIONS, PostgresqlOffer, ZoneRedundancy
 from tests.configuration import configuration
 from tests.runs import one, refusal, stack_of
+from tests.unit.test_settings import ZONE, pem
 
 BANK_A = {"name": "bank-a", "legalName": "O=Bank A, L=London, C=GB", "asn": 64512}
 BANK_B = {"name": "bank-b", "legalName": legal_name("bank-b"), "stack": stack_of("bank-b")}
@@ -43,7 +46,7 @@ class Stack:
     def up(self, peer_card: Mapping[str, Any] | None = None, **changes: Any) -> Run:
         peers = {"peers": [BANK_B]} if peer_card else {}
         return run_program(
-            StackConfiguration("bank-a", configuration(size="small", **peers, **changes)),
+            StackConfiguration("bank-a", configuration(**{"size": "small", **peers, **changes})),
             references={stack_of("bank-b"): {"member": peer_card}} if peer_card else {},
             deployment=self.deployment,
         )
@@ -108,7 +111,12 @@ def test_an_older_card_of_a_peer_is_refused_before_anything_is_registered(card: 
 def test_a_peer_that_rejoins_with_an_agreed_key_starts_a_new_count():
     stack = Stack()
     stack.up(make_card(counter=5, **RAISED))
-    again = stack.up(make_card(counter=1, seed=signing_seed("bank-b again")))
+    card = make_card(counter=1, seed=signing_seed("bank-b again"))
+    refused = refusal(
+        outputs=stack.deployment.outputs, references={stack_of("bank-b"): {"member": card}}, peers=[BANK_B]
+    )
+    assert "its counter is 1; wanted 5" in refused.message, "nobody agreed on the key: it may be one of long ago"
+    again = stack.up(card, peers=[{**BANK_B, "fingerprint": fingerprint(card["signingKey"])}])
     assert again.outputs["peerCards"]["bank-b"]["counter"] == 1
 
 
@@ -166,6 +174,50 @@ def test_a_lower_ca_generation_is_refused():
     refused = refusal(outputs=live, ledger=first)
     assert "ledger.network.caGeneration: 1: wanted 2 or more, as it is live" in refused.message
     assert refused.registered == (), "the newer CA's key would be deleted"
+
+
+@pytest.mark.parametrize(
+    ("roles", "size", "said"),
+    [
+        ({"node-2": "notary"}, "medium", "ledger.roles.node-1: node: wanted notary, as it is live"),
+        ({"node-1": "notary"}, "small", "ledger.roles.node-3: no such identity: wanted notary, as it is live"),
+    ],
+    ids=["another node", "fewer nodes"],
+)
+def test_a_live_notary_stays_one(roles: dict[str, str], size: str, said: str):
+    stack = Stack()
+    names = {"node-1": "notary"} if size == "medium" else {"node-1": "notary", "node-3": "notary"}
+    before: dict[str, Any] = {"ledger": {**own_network(), "roles": names}, "size": "medium"}
+    live = stack.up(**before).outputs
+    after: dict[str, Any] = {"ledger": {**own_network(), "roles": roles}, "size": size}
+    refused = refusal(outputs=live, **after)
+    assert said in refused.message, "the next parameters would drop the notary that states name"
+    assert refused.registered == ()
+    more: dict[str, Any] = {"ledger": {**own_network(), "roles": {**names, "node-2": "notary"}}, "size": "medium"}
+    stack.up(**more)
+    stack.up(**after, deletionProtection=False)
+
+
+def test_a_name_that_a_zone_certified_stays(tmp_path: Path):
+    zone = {**ZONE, "trustRoot": pem(tmp_path / "root.pem")}
+    stack = Stack()
+
+    def named(unit: str | None) -> dict[str, Any]:
+        return {
+            "ledger": {
+                "network": {"zone": zone},
+                "names": {"node-1": f"OU={unit}, {BANK_A['legalName']}"} if unit else {},
+            }
+        }
+
+    stack.up(**named(None))
+    live = stack.up(**named("Ledger 1")).outputs
+    for other in ("Ledger 2", None):
+        refused = refusal(outputs=live, **named(other))
+        assert "ledger.names.node-1: " in refused.message, "its certificates are of the other name"
+        assert f": wanted OU=Ledger 1, {BANK_A['legalName']}, as it is live" in refused.message
+    stack.up(**named("Ledger 2"), deletionProtection=False)
+    stack.up(ledger=own_network())
 
 
 def test_the_share_grows_in_place_and_never_shrinks():

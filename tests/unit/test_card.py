@@ -1030,6 +1030,7 @@ def seen(card: dict[str, Any]) -> SeenCard:
     return SeenCard.of(read(card), card)
 
 
+ANOTHER = signing_seed("bank-b again")
 RAISED: dict[str, Any] = {"keyGenerations": {"link": 2, "signing": 1}}
 STALE = {
     "a lower counter": (
@@ -1048,12 +1049,17 @@ STALE = {
         make_card(counter=4),
         "its keyGenerations.link is 1; wanted 2, which was seen before, or higher",
     ),
+    "a signing key that was replaced": (
+        make_card(counter=7, seed=ANOTHER),
+        make_card(counter=5),
+        "its counter is 5; wanted 7",
+    ),
 }
 FRESH = {
     "the same card": (make_card(counter=3), make_card(counter=3)),
     "cards of before counters": (as_of_1_0(), as_of_1_0(location="northeurope")),
     "a higher counter": (make_card(counter=3), make_card(counter=7, location="northeurope", **RAISED)),
-    "another key": (make_card(counter=3, **RAISED), make_card(counter=1, seed=signing_seed("bank-b again"))),
+    "another key": (make_card(counter=3), make_card(counter=4, seed=ANOTHER)),
 }
 
 
@@ -1067,6 +1073,12 @@ def test_an_older_card_is_refused(before: dict[str, Any], after: dict[str, Any],
 @pytest.mark.parametrize(("before", "after"), FRESH.values(), ids=FRESH)
 def test_a_newer_card_is_accepted(before: dict[str, Any], after: dict[str, Any]) -> None:
     assert seen(before).staleness(seen(after)) is None
+
+
+def test_a_newly_agreed_key_starts_a_new_count() -> None:
+    before, after = make_card(counter=3, **RAISED), make_card(counter=1, seed=ANOTHER)
+    assert seen(before).staleness(seen(after), pinned=True) is None, "the member was set up anew, and said so"
+    assert seen(before).staleness(seen(make_card(counter=1)), pinned=True) is not None, "a pin does not age a card"
 
 
 def many(count: int) -> list[dict[str, Any]]:
