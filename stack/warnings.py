@@ -1,20 +1,30 @@
 """Warnings about settings that are accepted and may fail at Azure, or protect less than they seem to."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Final
 
 from contract.card import COEXISTENCE_ASN
+from contract.identities import identity_name
+from stack.previous import PreviousUpdate
 from stack.regions import TABLE, WITHOUT_COLLECTION, WITHOUT_GZRS
 from stack.settings import HighAvailability, Settings
 
+SAMPLE_SSH_KEY: Final = "AAAAC3NzaC1lZDI1NTE5AAAAIFvaFFIQiOzrwO2psDV4EinM+EG5INhxzTQ00j7b9NGL"
+"""The public key in the sample configurations."""
 _ZONE_REDUNDANT, _SAME_ZONE = HighAvailability.ZONE_REDUNDANT, HighAvailability.SAME_ZONE
 
 
-def warnings_of(settings: Settings) -> Iterator[str]:
+def warnings_of(settings: Settings, previous: PreviousUpdate | None = None) -> Iterator[str]:
     """Warnings about one member's configuration; each says what to do.
 
     The table of regions has a date, and Azure may have changed since: it leads to warnings, not to refusals.
+
+    Args:
+        settings: the configuration.
+        previous: outputs of the last update; None before the first.
     """
     yield from _of_combinations(settings)
+    yield from _of_changes(settings, previous or PreviousUpdate())
     region = settings.region
     if not region.is_open:
         yield f"{region.name} was coming soon on {TABLE.regions_date}: see that your subscription can use it"
@@ -52,8 +62,40 @@ def _of_combinations(settings: Settings) -> Iterator[str]:
         )
     if ledger.rpc_users and not settings.application_networks:
         yield "ledger.rpcUsers have no network from which to call a node: set applicationNetworks"
+    if ledger.rpc_users and not settings.operators:
+        yield "ledger.rpcUsers have passwords that nobody may read: set operators"
     if settings.alerts.emails and not settings.profile.monitoring:
         yield f"alerts.emails are set, and size {settings.size} has no alerts: nobody gets mail; take a larger size"
+    if settings.profile.monitoring and not settings.alerts.emails:
+        yield f"the alerts of size {settings.size} have no receiver: set alerts.emails"
+    if SAMPLE_SSH_KEY in settings.nodes.ssh_public_key.split():
+        yield "nodes.sshPublicKey is that of the samples, whose private key you don't have: set your own"
+
+
+def _of_changes(settings: Settings, previous: PreviousUpdate) -> Iterator[str]:
+    """What the last update makes of a setting."""
+    network, card, made = settings.ledger.network, previous.card, previous.made_with
+    if network is None:
+        return
+    card = card if isinstance(card, Mapping) else {}
+    until = "set ledger.network.rootOpenUntil"
+    if settings.is_authority and not settings.root_open:
+        if not card.get("authority"):
+            yield f"the new authority can make no root, and nodes wait for their certificates: {until}"
+        elif made and made.ca_generation and made.ca_generation < settings.ca_generation:
+            yield (
+                f"ledger.network.caGeneration is {settings.ca_generation}, and was {made.ca_generation}: the older "
+                f"CA goes on until the root, which is closed, has certified the new one: {until}"
+            )
+    nodes = card.get("nodes")
+    for index, node in enumerate(nodes if isinstance(nodes, list) else ()):
+        name = identity_name(index)
+        now, before = settings.ledger.names.get(name), node.get("legalName") if isinstance(node, dict) else None
+        if None not in (now, before) and now != before:
+            yield (
+                f"ledger.names.{name} is {now}, and was {before}: certificates of that name can't be used any more; "
+                "see that none was issued"
+            )
 
 
 def _of_database(settings: Settings) -> Iterator[str]:

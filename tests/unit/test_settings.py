@@ -28,11 +28,13 @@ from pydantic import BaseModel, ValidationError
 
 from contract.authority_configuration import Approval
 from contract.card import IpsecPolicy, LinkKind
+from lab import ROOT
 from lab.cards import legal_name
 from ledger import PLATFORMS
 from ledger.corda import CORDA
 from stack.member import own_identities
 from stack.mistakes import Steps, form_of, key_text, section_of
+from stack.previous import MadeWith, PreviousUpdate
 from stack.regions import REGIONS
 from stack.settings import (
     CONNECTIONS_OF_LINK,
@@ -50,7 +52,7 @@ from stack.settings import (
     parse_settings,
     too_many_connections,
 )
-from stack.warnings import warnings_of
+from stack.warnings import SAMPLE_SSH_KEY, warnings_of
 from tests.configuration import PROJECT, SSH_PUBLIC_KEY, configuration
 
 CARD_FILE = __file__
@@ -770,6 +772,13 @@ REJECTIONS = {
     ),
     "bank-name-double-hyphen": (bank(name="bank--a"), "bank.name", "bank--a", "lower-case letters"),
     "bank-name-hyphen-last": (bank(name="bank-"), "bank.name", "bank-", "lower-case letters"),
+    "bank-name-of-a-node": (bank(name="node-1"), "bank.name", "node-1", "nodes have those from node-1 to node-100"),
+    "peer-name-of-a-node": (
+        {"peers": [stack_peer("node-100")]},
+        "peers[0].name",
+        "node-100",
+        "wanted another name: nodes have those from node-1",
+    ),
     "bank-name-long": (
         bank(name="b" * 25),
         "bank.name",
@@ -1678,8 +1687,13 @@ def test_the_databases_defaults_follow_the_region(
     assert settings.database_sku == sku, "of VM sizes that the region has for PostgreSQL"
 
 
+OWN_NETWORK: dict[str, Any] = {
+    "roles": {"node-1": "notary"},
+    "network": {"authority": "bank-a", "rootOpenUntil": f"{datetime.now(UTC) + timedelta(hours=8):%FT%TZ}"},
+}
 AUTHORITY: dict[str, Any] = {
-    "ledger": {"roles": {"node-1": "notary"}, "network": {"authority": "bank-a"}},
+    "ledger": OWN_NETWORK,
+    "alerts": {"emails": ["operations@bank-a.example"]},
     **nodes(image={"id": IMAGE}),
 }
 """A bank that lacks nothing for its nodes to start."""
@@ -1732,7 +1746,7 @@ def test_a_region_whose_vms_send_no_counters_is_warned_of(location: str, size: s
 def test_settings_that_the_table_of_regions_excludes_cause_a_warning(changed: dict[str, Any], expected: str) -> None:
     warnings = list(warnings_of(parsed(**{"size": "medium", **AUTHORITY, **changed})))
     assert any(expected in each for each in warnings), "the table may be outdated, so it is no refusal"
-    assert all(re.search(r"(if Azure refuses|take another|see that|raise)", each) for each in warnings), (
+    assert all(re.search(r"(if Azure refuses|take a(nother| larger)|see that|raise)", each) for each in warnings), (
         "the warning says what to do"
     )
 
@@ -1743,6 +1757,60 @@ def test_what_nodes_never_start_without_is_warned_of(key: str, missing: str) -> 
     assert any("nodes never start without" in each and f"set {key}" in each for each in warnings), (
         "such a member is deployed without an error, and is of no use"
     )
+
+
+def test_a_new_or_replaced_ca_wants_an_open_root() -> None:
+    card = {"authority": {"url": "https://10.1.1.126:8444"}}
+    made = MadeWith(soft_delete_days=90, ca_generation=1)
+    live, until = PreviousUpdate(card=card, made_with=made), OWN_NETWORK["network"]["rootOpenUntil"]
+
+    def warned(previous: PreviousUpdate | None, **changes: Any) -> list[str]:
+        return [each for each in warnings_of(parsed(**network(**changes)), previous) if "rootOpenUntil" in each]
+
+    assert len(warned(None)) == len(warned(PreviousUpdate(card={"authority": None}))) == 1, (
+        "nodes would wait for ever"
+    )
+    assert warned(live) == warned(None, rootOpenUntil=until) == [], "there is a root, or there will be"
+    assert len(warned(live, caGeneration=2)) == 1, "the new CA would be certified by nobody"
+    assert warned(live, caGeneration=2, rootOpenUntil=until) == []
+    theirs = warnings_of(parsed(**peers_network()))
+    assert not any("rootOpenUntil" in each for each in theirs), "the root is another member's"
+
+
+@pytest.mark.parametrize(
+    ("changed", "warning"),
+    [
+        ({"alerts": {}}, "the alerts of size medium have no receiver: set alerts.emails"),
+        (
+            {"ledger": {**OWN_NETWORK, "rpcUsers": [{"name": "credit", "permissions": ["InvokeRpc.nodeInfo"]}]}},
+            "passwords that nobody may read: set operators",
+        ),
+        (nodes(image={"id": IMAGE}, sshPublicKey=f"ssh-ed25519 {SAMPLE_SSH_KEY} sample"), "set your own"),
+    ],
+    ids=["alerts", "passwords", "the samples' key"],
+)
+def test_what_nobody_gets_or_everybody_has_is_warned_of(changed: dict[str, Any], warning: str) -> None:
+    found = list(warnings_of(parsed(**{"size": "medium", **AUTHORITY, **changed})))
+    assert any(warning in each for each in found), f"it would stay unseen; got {found}"
+
+
+def test_the_samples_key_is_known() -> None:
+    samples = [*ROOT.glob("Pulumi.*.yaml"), *ROOT.glob("examples/*/Pulumi.*.yaml")]
+    held = {path.name for path in samples if SAMPLE_SSH_KEY in path.read_text(encoding="utf-8")}
+    assert held == {path.name for path in samples if "sshPublicKey" in path.read_text(encoding="utf-8")}, (
+        "a copied sample would put a stranger's key on a bank's VMs without a word"
+    )
+
+
+def test_a_name_in_place_of_another_is_warned_of(tmp_path: Path) -> None:
+    now, before = ZONES_NAME, "OU=node-1, O=Bank A, L=London, C=GB"
+    zone = {**ZONE, "trustRoot": pem(tmp_path / "root.pem")}
+    settings = parsed(**ledger(network={"zone": zone}, names={"node-1": now}))
+    for live, expected in ((before, 1), (now, 0)):
+        found = warnings_of(settings, PreviousUpdate(card={"nodes": [{"legalName": live}]}))
+        assert len([each for each in found if "ledger.names.node-1" in each]) == expected, (
+            "a zone certified one of them"
+        )
 
 
 def test_explicit_choices_cause_no_warning() -> None:
