@@ -64,6 +64,8 @@ class AuthorityConfiguration(StrictModel):
     approval: Approval
     subject: Annotated[str, AfterValidator(_bank_name)]
     """The bank's legal name: subject of its certificates, without the CN."""
+    trust_root: str | None = None
+    """The pinned fingerprint of the network's root certificate; None: not pinned."""
     notaries: tuple[LegalNameText, ...]
     """Legal names of the notaries."""
     parameters: NetworkParameterSettings

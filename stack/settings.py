@@ -530,7 +530,8 @@ class NetworkSettings(_Section):
     trust_root: Pin | None = Field(
         None,
         description="pins the network's root certificate: `sha256:` and 64 hex digits over its DER; without it the "
-        "first root certificate that the authority proves to be its own is pinned",
+        "first root certificate that the authority proves to be its own is pinned. The authority serves no other "
+        "root, whatever is in its register",
     )
     document: Pin | None = Field(
         None,

@@ -151,6 +151,7 @@ def authority_configuration(
         ca_generation=settings.ca_generation,
         approval=network.approval,
         subject=settings.bank.legal_name,
+        trust_root=network.trust_root,
         notaries=notaries(settings, member.identities, member.peers),
         parameters=NetworkParameterSettings(
             minimum_platform_version=network.minimum_platform_version,

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import re
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,9 +12,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from contract.platform import MAX_CA_GENERATION
-from host.errors import DamagedError, UnavailableError
+from host.errors import UnavailableError
 from ledger.corda.authority.authority import ROOT_LOOK_SECONDS, Lifetimes, RequestRefusedError
-from ledger.corda.authority.register import AUTHORITY, PARAMETERS, REVOCATIONS
 from ledger.corda.certificates import LIFETIME, RPC_LIFETIME, Chains, check_chain, key_stores, read_revocation_list
 from ledger.corda.certificates import CertificateRole as Role
 from ledger.corda.enrolment import NetworkAnswer
@@ -415,78 +413,6 @@ def test_a_list_signed_by_another_key_is_replaced(play):
             listed = await store.read("crl/identity-ca")
             assert listed
             read_revocation_list(listed.content, own.certificates["identity-ca"])
-
-    play(history)
-
-
-async def lose(made: Network, blob: str) -> None:
-    store = made.store()
-    assert await store.read(blob), f"{blob} is to be lost, so it must be there"
-    await store.delete(blob)
-
-
-def test_a_lost_record_of_revocations_makes_no_certificate_valid_again(play):
-    async def history(made: Network) -> None:
-        async with made.vm() as vm:
-            await made.member("bank-b", vm.url, BANK_B).certificates()
-            await vm.authority.revoke(f"OU=node-1, {BANK_B}", "alice@bank-a.example")
-            before = await crl(vm.lists_url, "identity-ca")
-            assert len(before), "something is revoked"
-            await lose(made, REVOCATIONS)
-            told = await vm.authority.run_due_tasks() or ""
-            assert re.search(
-                r"blob revocations was lost .*: crl/identity-ca revokes [0-9a-f]+, which it lacks;", told
-            )
-            assert await crl(vm.lists_url, "identity-ca") == before, "the list stays until the blob is restored"
-
-    play(history)
-
-
-def test_a_lost_record_of_revoked_cas_makes_no_ca_valid_again(play):
-    async def history(made: Network) -> None:
-        async with made.vm():
-            pass
-        async with made.vm(ca_generation=2) as vm:
-            store = made.store()
-            old = await store.read(AUTHORITY)
-            assert old
-            await vm.authority.revoke_identity_ca("identity-ca", "alice@bank-a.example")
-            await vm.authority.run_due_tasks()
-            before = await crl(vm.lists_url, "root")
-            now = await store.read(AUTHORITY)
-            assert now
-            assert await store.write(AUTHORITY, old.content, now.etag)
-            told = await vm.authority.run_due_tasks() or ""
-            assert re.search(r"blob authority was lost .*: crl/root revokes [0-9a-f]+, which it lacks;", told)
-            assert await crl(vm.lists_url, "root") == before, "the list stays until the blob is restored"
-
-    play(history)
-
-
-def test_a_lost_record_of_the_authority_starts_no_second_network(play):
-    async def history(made: Network) -> None:
-        async with made.vm() as vm:
-            await lose(made, AUTHORITY)
-            told = await vm.authority.run_due_tasks() or ""
-            assert "blob authority was lost or is older than the rest: it was there before;" in told, "while it runs"
-        async with made.vm(tended=False) as vm:
-            with pytest.raises(
-                DamagedError, match=r"blob authority was lost .*: crl/[a-z-]+ is there, which it precedes;"
-            ):
-                await vm.authority.run_due_tasks()
-
-    play(history)
-
-
-def test_lost_parameters_do_not_begin_again_at_epoch_1(play):
-    async def history(made: Network) -> None:
-        async with made.vm(notaries=(f"OU=node-1, {BANK_B}",)) as vm:
-            await made.member("bank-b", vm.url, BANK_B).certificates()
-            await vm.authority.run_due_tasks()
-            await lose(made, PARAMETERS)
-            told = await vm.authority.run_due_tasks() or ""
-            assert re.search(r"blob parameters was lost .*: decisions/.*/parameters-1\.json is there", told)
-            assert await made.store().read(PARAMETERS) is None, "members would refuse an epoch that they had"
 
     play(history)
 

@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from contract.authority_configuration import AuthorityConfiguration
@@ -25,12 +25,16 @@ from ledger.corda.authority.vm import run as run_service
 _PRINCIPAL = re.compile(r"[^@\s,]{1,64}@[A-Za-z0-9.-]{1,253}|[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
+_SHOWN = 3
+"""Requests of a member that `pending` lists: Azure returns the last 4,096 bytes of a command's output."""
+
+
 async def _command(given: argparse.Namespace, authority: Authority, by: str) -> None:
     match given.command:
         case "pending":
-            waiting = await authority.pending()
-            for each in waiting:
-                _say(_line(each))
+            waiting = [each for each in await authority.pending() if given.member in {None, each.member}]
+            for line in _pending(waiting, len(waiting) if given.member else _SHOWN):
+                _say(line)
             if not waiting:
                 _say("no request waits for approval")
         case "list":
@@ -46,6 +50,15 @@ async def _command(given: argparse.Namespace, authority: Authority, by: str) -> 
         case "revoke-ca":
             await authority.revoke_identity_ca(given.key, by)
             _say(f"revoked: {given.key}; the root's list says so once the root is open")
+
+
+def _pending(waiting: Sequence[RequestRecord], shown: int) -> Iterator[str]:
+    """A line for each of a member's oldest requests, so that no member hides those of another."""
+    for member in sorted({each.member for each in waiting}):
+        several = [each for each in waiting if each.member == member]
+        yield from map(_line, several[:shown])
+        if several[shown:]:
+            yield f"{member}: {len(several) - shown} more, which `pending {member}` lists"
 
 
 def _line(record: RequestRecord) -> str:
@@ -96,7 +109,10 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="FILE",
         help=f"default: {AUTHORITY_FILE}",
     )
-    commands.add_parser("pending", parents=[common], help="the requests that wait for approval")
+    pending = commands.add_parser("pending", parents=[common], help="the requests that wait for approval")
+    pending.add_argument(
+        "member", metavar="MEMBER", nargs="?", help=f"all of this member's; without it the {_SHOWN} oldest of each"
+    )
     commands.add_parser("list", parents=[common], help="all requests, with who decided them and when")
     decides = argparse.ArgumentParser(add_help=False, parents=[common])
     decides.add_argument(

@@ -17,6 +17,7 @@ from functools import partial
 from ipaddress import IPv4Network
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from typing_extensions import override
@@ -34,6 +35,7 @@ from ledger.corda.authority.register import (
     AUTHORITY,
     PARAMETERS,
     REVOCATIONS,
+    SHORT,
     AuthorityRecord,
     Issued,
     NameRecord,
@@ -49,6 +51,9 @@ from ledger.corda.authority.register import (
     find,
     records,
     request_id,
+    request_id_of,
+    request_place,
+    short_hash,
 )
 from ledger.corda.authority.signing import Signer, read_public_key, read_request, revocation_list, sign
 from ledger.corda.certificates import (
@@ -56,6 +61,7 @@ from ledger.corda.certificates import (
     CertificateError,
     CertificateRole,
     certificate,
+    check_certified,
     fingerprint,
     from_pem,
     key_hash,
@@ -71,9 +77,11 @@ NONCE_MINUTES = 15
 """Minutes after which a nonce is deleted: no request with it is accepted any more."""
 NONCES_AT_ONCE = 1000
 """Most nonces deleted per run of `run_due_tasks`."""
-REQUESTS_A_MINUTE = 1200
-"""Most requests of a member that a VM answers in a minute; 15 nodes that wait for approval send about 700 in their
-first. Each leaves a nonce in the register, of which `run_due_tasks` deletes 4,000 a minute."""
+READS_A_MINUTE = 1200
+"""Most GET requests of a member that a VM answers in a minute; 15 nodes that wait for approval send about 700 in the
+first."""
+CHANGES_A_MINUTE = 60
+"""Most other requests; 15 nodes send 45. Each leaves a nonce in the register; its deletion fills the workspace."""
 KEYS_AT_MOST = 8
 """Most keys that a member may request under one name and role, so that it can't fill the register."""
 
@@ -88,7 +96,6 @@ _CERTIFIED, _LISTS, _DECISIONS, _SIGNED_PARAMETERS = "names/", "crl/", "decision
 _NONCE_BLOB = re.compile(rf"{_NONCES}(?P<minute>[0-9]{{12}})/.+")
 _CARD = "the card of "
 """Begins `RequestRecord.by` where a card, and no person, approved the request."""
-_SHORT = 24
 """Hex digits of a hash in an id."""
 _DELETED_TOGETHER = 20
 _FRESH_SECONDS = 10.0
@@ -102,7 +109,7 @@ class RequestRefusedError(Exception):
 
 
 class TooManyRequestsError(RequestRefusedError):
-    """A member has sent more than `REQUESTS_A_MINUTE`; the next minute its requests are answered again."""
+    """A member has sent too many; the next minute its requests are answered again."""
 
 
 class _RootClosedError(UnavailableError):
@@ -200,8 +207,8 @@ class Authority:
         self._recorded_own: AuthorityRecord | None = None
         self._root: Signer | None = None
         self._looked: datetime | None = None
-        self._minute, self._accepted = 0, Counter[str]()
-        """The current minute, and the requests accepted in it by member."""
+        self._minute, self._accepted = 0, Counter[tuple[str, bool]]()
+        """The current minute, and the requests accepted in it by member and whether they only read."""
         self._ends: dict[str, datetime] = {}
         self.waiting = self.unproven = 0
         """Requests waiting for approval, as last counted; unauthenticated requests since the start."""
@@ -239,6 +246,8 @@ class Authority:
         found = await find(self._store, AuthorityRecord, AUTHORITY)
         if found is None:
             raise _lost(AUTHORITY, "it was there before")
+        if found[0].certificates[ROOT_KEY] != own.record.certificates[ROOT_KEY]:
+            raise DamagedError(f"register: blob {AUTHORITY} has another root; wanted: its last version restored")
         if found[0] != own.record:
             async with self._opening:
                 self._own = own = await self._read(found[0])
@@ -246,6 +255,11 @@ class Authority:
 
     async def _read(self, record: AuthorityRecord) -> OwnCertificates:
         certificates = {name: from_pem(pem) for name, pem in record.certificates.items()}
+        pin = self._configuration.trust_root
+        if pin and (root := fingerprint(certificates[ROOT_KEY])) != pin:
+            raise DamagedError(
+                f"register: blob {AUTHORITY} has root {root}; wanted {pin}, as ledger.network.trustRoot"
+            )
         own = OwnCertificates(record, certificates, {})
         for name in (record.issuing, NETWORK_PARAMETERS_KEY):
             own.signers[name] = await self._signer(own, name)
@@ -459,21 +473,24 @@ class Authority:
 
     # --- Requests --------------------------------------------------------------------------------------------------
 
-    async def accept_nonce(self, nonce: str, member: str, time: int) -> bool:
-        """Whether a member's nonce, of that time in seconds since 1970, was not used before at any of the VMs.
+    async def accept(self, member: str, method: str, nonce: str, time: int) -> bool:
+        """Whether to answer a member's request of that time, in seconds since 1970.
+
+        A GET may be repeated. The nonce of any other request must not have been used before, at any of the VMs.
 
         Raises:
-            TooManyRequestsError: the member has sent more than `REQUESTS_A_MINUTE`.
+            TooManyRequestsError: the member has sent too many.
             UnavailableError: the register does not answer.
         """
         minute = int(self.now().timestamp()) // 60
         if minute != self._minute:
             self._minute, self._accepted = minute, Counter()
-        if self._accepted[member] >= REQUESTS_A_MINUTE:
-            raise TooManyRequestsError(f"{REQUESTS_A_MINUTE} requests in a minute; wanted no more")
+        reads = method == "GET"
+        if self._accepted[member, reads] >= (most := READS_A_MINUTE if reads else CHANGES_A_MINUTE):
+            raise TooManyRequestsError(f"{most} {'GET' if reads else 'other'} requests in a minute; wanted no more")
         # A replay counts too: it costs a write.
-        self._accepted[member] += 1
-        return await self._store.write(f"{_NONCES}{time // 60:012d}/{member}-{nonce}", b"", None) is not None
+        self._accepted[member, reads] += 1
+        return reads or await self._store.write(f"{_NONCES}{time // 60:012d}/{member}-{nonce}", b"", None) is not None
 
     async def request(self, member: str, encoded: bytes) -> RequestId:
         """Store a member's certificate request; the same request gets the same id.
@@ -497,8 +514,7 @@ class Authority:
         found = await find(self._store, NameRecord, _name_blob(asked.legal_name))
         if found:
             await self._check_key(found[0], member, asked.role, hashed)
-        place = _short_hash(member, name_key(asked.legal_name), asked.role.name)
-        identifier = request_id(f"{place}-{hashed[:_SHORT]}")
+        identifier = request_id_of(member, asked.legal_name, asked.role.name, hashed)
         there = await find(self._store, RequestRecord, _request_blob(identifier))
         if there:
             # A VM may have ended between the two writes.
@@ -516,6 +532,7 @@ class Authority:
             return identifier
         if reason := await self._held_by_another(entitled, asked.legal_name, asked.role, hashed):
             await self._refused(member, asked.legal_name, asked.role.name, hashed, reason)
+        place = request_place(member, asked.legal_name, asked.role.name)
         if await self._count_keys(place, found[0].revoked if found else ()) >= KEYS_AT_MOST:
             reason = f"{KEYS_AT_MOST} keys were asked for {asked.legal_name}, {asked.role.name}; wanted one of them"
             await self._refused(member, asked.legal_name, asked.role.name, hashed, reason)
@@ -535,14 +552,15 @@ class Authority:
         return identifier
 
     async def _count_keys(self, place: str, revoked: Sequence[str]) -> int:
-        """Number of keys requested under a name and role, without revoked and rejected ones."""
-        prefix = f"{_REQUESTS}{place}-"
-        gone = {prefix + each[:_SHORT] for each in revoked}
+        """Number of keys requested under a name and role, without revoked ones and those rejected over a day ago."""
+        prefix = _REQUESTS + place
+        gone = {prefix + each[:SHORT] for each in revoked}
         names = [name for name in await self._store.names(prefix) if name not in gone]
         if len(names) < KEYS_AT_MOST:
             return len(names)
         found = [await find(self._store, RequestRecord, name) for name in names]
-        return sum(each is not None and each[0].state is not RequestState.REJECTED for each in found)
+        day_ago = self.now() - timedelta(days=1)
+        return sum(each is not None and not _rejected_before(each[0], day_ago) for each in found)
 
     async def answer(self, member: str, identifier: RequestId) -> tuple[x509.Certificate, ...] | None:
         """The chain issued for a member's request, leaf to root; None while it waits for approval.
@@ -681,13 +699,22 @@ class Authority:
         return await sign(builder, own.signers[own.record.issuing])
 
     async def _check_key(self, record: NameRecord, member: str, role: CertificateRole, hashed: str) -> None:
-        """Refuse a second key for a name."""
-        if reason := _second_key(record, member, role, hashed):
+        """Refuse a second key for a name, or a revoked one."""
+        if reason := await self._barred(record, member, role, hashed):
             await self._refused(member, record.legal_name, role.name, hashed, reason)
+
+    async def _barred(self, record: NameRecord, member: str, role: CertificateRole, hashed: str) -> str | None:
+        """Why a key may not be certified under a name; None if it may."""
+        revocations = await find(self._store, RevocationsRecord, REVOCATIONS)
+        # The name's own record may be an older version, restored.
+        revoked = {each.key_hash for each in revocations[0].certificates.values()} if revocations else set[str]()
+        if hashed in revoked | set(record.revoked):
+            return f"{record.legal_name}: the certificate of this key was revoked; wanted a new key"
+        return _second_key(record, member, role, hashed)
 
     async def _refused(self, member: str, legal_name: str, role: str, hashed: str, reason: str) -> None:
         now = self._time()
-        case = _short_hash(member, role)
+        case = short_hash(member, role)
         # Only the first per day, member and role is recorded and a warning, so that a member can fill neither the
         # register nor the workspace, which collects warnings.
         new = await self._record(
@@ -713,10 +740,11 @@ class Authority:
         for name in await self._store.names(_OPEN):
             try:
                 identifier = request_id(name.removeprefix(_OPEN))
-            except ValueError as error:
+                found = await find(self._store, RequestRecord, _request_blob(identifier))
+            except (ValueError, DamagedError) as error:
+                # A damaged request hides no other.
                 log.error("register: blob %s: %s", name, error)
                 continue
-            found = await find(self._store, RequestRecord, _request_blob(identifier))
             if found is None or found[0].state is not RequestState.PENDING:
                 # A VM ended between two writes; a reopened request is marked again when it is asked for.
                 await self._store.delete(name)
@@ -725,8 +753,15 @@ class Authority:
         return sorted(waiting, key=lambda each: (each.asked, each.id))
 
     async def requests(self) -> Sequence[RequestRecord]:
-        """All requests, oldest first."""
-        found = await records(self._store, RequestRecord, _REQUESTS)
+        """All requests, oldest first, without damaged ones, which are never granted."""
+        found = list[RequestRecord]()
+        for name in await self._store.names(_REQUESTS):
+            try:
+                read = await find(self._store, RequestRecord, name)
+            except DamagedError as error:
+                log.error("%s", error)
+            else:
+                found += [read[0]] if read else []
         return sorted(found, key=lambda each: (each.asked, each.id))
 
     async def approve(self, identifier: RequestId, by: str) -> RequestRecord:
@@ -743,7 +778,7 @@ class Authority:
             reason = (
                 entitled.refusal(request.legal_name)
                 or _other_card(request, entitled)
-                or (name and _second_key(name[0], request.member, role, request.key_hash))
+                or (name and await self._barred(name[0], request.member, role, request.key_hash))
                 or await self._held_by_another(entitled, request.legal_name, role, request.key_hash)
             )
             revoked = name[0].revoked if name else ()
@@ -758,7 +793,7 @@ class Authority:
         """Approved requests of a name, of any member."""
         return [
             each
-            for each in await records(self._store, RequestRecord, _REQUESTS)
+            for each in await self.requests()
             if each.state is RequestState.APPROVED and name_key(each.legal_name) == name_key(legal_name)
         ]
 
@@ -1016,16 +1051,15 @@ class Authority:
             document = await self._store.read(blob)
             # Read after the list, to which another VM may just have added one.
             revoked = await read_revoked()
-            number = 0
+            # Above any that was reached by counting, if a list was lost: members take none with a lower number.
+            number = int(self.now().timestamp() * 1_000_000)
             if document:
                 try:
                     listed = read_revocation_list(document.content, own.certificates[issuer])
                 except CertificateError as error:
-                    # The new list's number is above any that was reached by counting.
                     log.error("register: blob %s is not a revocation list: %s", blob, error)
-                    number = int(now.timestamp())
                 else:
-                    number = listed.number
+                    number = listed.number + 1
                     if lacking := listed.serials - revoked.keys():
                         record = AUTHORITY if issuer == ROOT_KEY else REVOCATIONS
                         raise _lost(record, f"{blob} revokes {min(lacking):x}, which it lacks")
@@ -1034,12 +1068,12 @@ class Authority:
                     current = -_CLOCKS_APART < age < self._lifetimes.revocation_list_renewal
                     if listed.serials == set(revoked) and current:
                         return
-            builder = revocation_list(own.certificates[issuer], number + 1, revoked, now=now, lifetime=lifetime)
+            builder = revocation_list(own.certificates[issuer], number, revoked, now=now, lifetime=lifetime)
             signer = signer or await self._signer(own, issuer)
             content = (await sign(builder, signer)).public_bytes(Encoding.DER)
             if await self._store.write(blob, content, document.etag if document else None):
                 self._crls.pop(issuer, None)
-                log.info("revocation list %d of %s: %d certificates", number + 1, issuer, len(revoked))
+                log.info("revocation list %d of %s: %d certificates", number, issuer, len(revoked))
                 return
         raise UnavailableError(f"register: blob {blob} changed {MAX_TRIES} times meanwhile")
 
@@ -1068,14 +1102,16 @@ class Authority:
                 return
             issued = {name: each for name, each in current.items() if each}
             notaries = tuple(Notary(legal_name=name, key_hash=each.key_hash) for name, each in issued.items())
-            settings = self._configuration.parameters
+            settings, own = self._configuration.parameters, await self._reopen()
+            for name, each in issued.items():
+                _check_notary(own, name, each)
             if record and (record.notaries, record.settings) == (notaries, settings.model_dump()):
                 return
             if record is None and (
                 signed := [each for each in await self._store.names(_DECISIONS) if _SIGNED_PARAMETERS in each]
             ):
                 raise _lost(PARAMETERS, f"{signed[-1]} is there, which it precedes")
-            own, now = await self.open(), self.now().replace(microsecond=0)
+            now = self.now().replace(microsecond=0)
             made = NetworkParameters(
                 epoch=record.epoch + 1 if record else 1,
                 modified=now,
@@ -1160,8 +1196,6 @@ def _other_card(request: RequestRecord, entitled: Entitlement) -> str | None:
 def _second_key(record: NameRecord, member: str, role: CertificateRole, hashed: str) -> str | None:
     """Why a key may not be certified under a name; None if it may."""
     current = record.current(role)
-    if hashed in record.revoked:
-        return f"{record.legal_name}: the certificate of this key was revoked; wanted a new key"
     if current and current.key_hash != hashed:
         return (
             f"{record.legal_name} is certified with another key, {current.key_hash}; wanted that key, or its"
@@ -1172,8 +1206,31 @@ def _second_key(record: NameRecord, member: str, role: CertificateRole, hashed: 
     return None
 
 
-def _short_hash(*parts: str) -> str:
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:_SHORT]
+def _rejected_before(request: RequestRecord, then: datetime) -> bool:
+    return (
+        request.state is RequestState.REJECTED
+        and request.decided is not None
+        and datetime.fromisoformat(request.decided) < then
+    )
+
+
+def _check_notary(own: OwnCertificates, name: str, issued: Issued) -> None:
+    """Check that this authority certified a notary's key, whatever the register says.
+
+    Raises:
+        DamagedError: it did not.
+    """
+    try:
+        leaf, ca = from_pem(issued.certificate), own.certificates[issued.issuer]
+        leaf.verify_directly_issued_by(ca)
+        check_certified((leaf, ca, own.certificates[ROOT_KEY]), name)
+        if key_hash(leaf.public_key()) != issued.key_hash:
+            raise CertificateError(f"its key's hash is not {issued.key_hash}")
+    except (KeyError, TypeError, ValueError, InvalidSignature, CertificateError) as error:
+        raise DamagedError(
+            f"register: blob {_name_blob(name)}: {name} has a certificate that the authority did not issue"
+            f" ({str(error) or repr(error)}); wanted: its last version restored"
+        ) from error
 
 
 def _open_blob(identifier: RequestId) -> str:

@@ -1,6 +1,8 @@
 """The register's records and its store: blobs with conditional writes, which fail if another VM wrote first."""
 
 import base64
+import hashlib
+import json
 import re
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -11,14 +13,14 @@ from azure.core.exceptions import ResourceNotFoundError
 from pydantic import AfterValidator, Field, StringConstraints, ValidationError, model_validator
 from typing_extensions import override
 
-from contract.legal_name import LegalNameText
+from contract.legal_name import LegalNameText, name_key
 from contract.models import FIRST_FAULT_ONLY, StrictModel, first_fault
 from host.azure import answering
 from host.bank_documents import BlobDocuments, Document, Documents, change_document
 from host.errors import DamagedError, UnavailableError
 from ledger.corda import IDENTITY_CA_KEY, NETWORK_PARAMETERS_KEY, ROOT_KEY
 from ledger.corda.authority.signing import read_public_key
-from ledger.corda.certificates import CertificateRole, from_pem
+from ledger.corda.certificates import CertificateRole, from_pem, key_hash
 
 AUTHORITY = "authority"
 """Name of the blob with the authority's own certificates."""
@@ -76,7 +78,8 @@ class Record(StrictModel):
 
 RequestId = NewType("RequestId", str)
 """Id of a request, used in blob names; only `request_id` makes one of foreign text."""
-_REQUEST_ID = re.compile(r"[0-9a-f]{24}-[0-9a-f]{24}")
+SHORT = 24
+_REQUEST_ID = re.compile(rf"[0-9a-f]{{{SHORT}}}-[0-9a-f]{{{SHORT}}}")
 
 
 def request_id(text: str) -> RequestId:
@@ -88,6 +91,21 @@ def request_id(text: str) -> RequestId:
     if not _REQUEST_ID.fullmatch(text):
         raise ValueError(f"request {text!r:.80}; wanted one that `pending` lists")
     return RequestId(text)
+
+
+def request_place(member: str, legal_name: str, role: str) -> str:
+    """What the ids of a member's requests for a name and role begin with."""
+    return short_hash(member, name_key(legal_name), role) + "-"
+
+
+def request_id_of(member: str, legal_name: str, role: str, hashed: str) -> RequestId:
+    """The id of a request for a key with that hash."""
+    return request_id(request_place(member, legal_name, role) + hashed[:SHORT])
+
+
+def short_hash(*parts: str) -> str:
+    """A hash of `SHORT` hex digits, for names of blobs."""
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:SHORT]
 
 
 def _moment(text: str) -> str:
@@ -180,6 +198,15 @@ class RequestRecord(Record):
     by: str | None = None
     """Person who decided, or the card by which the request was approved."""
     reason: str | None = None
+
+    @model_validator(mode="after")
+    def _of_this_key(self) -> Self:
+        # Who writes to the register must not have another key certified than was asked for and approved.
+        if key_hash(read_public_key(self.key)) != self.key_hash:
+            raise ValueError("keyHash is of another key")
+        if self.id != request_id_of(self.member, self.legal_name, self.role, self.key_hash):
+            raise ValueError("id is of another request")
+        return self
 
 
 class Issued(StrictModel):

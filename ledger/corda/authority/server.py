@@ -98,7 +98,7 @@ class Requests:
             reason = f"the clocks are {apart:.0f} s apart; wanted {proof.CLOCK_SECONDS} at most"
             return (*_text(HTTPStatus.BAD_REQUEST, reason), {})
         try:
-            if not await self._authority.accept_nonce(nonce, member, time):
+            if not await self._authority.accept(member, method, nonce, time):
                 return HTTPStatus.CONFLICT, b"", {}
             return await self._answer(member, method, path, body)
         except RequestRefusedError as error:

@@ -123,7 +123,8 @@ def revocation_list(
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ec_key(issuer)), critical=False)
     )
     for serial, since in sorted(revoked.items()):
-        entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(since).build()
+        # Java takes an entry of the future for no revocation.
+        entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(min(since, now)).build()
         builder = builder.add_revoked_certificate(entry)
     return builder
 
