@@ -19,6 +19,9 @@ async def serve(
     """Run an agent until SIGTERM, SIGINT or a notice that the VM is about to end.
 
     A second signal cuts the node's drain short.
+
+    Raises:
+        UnavailableError: a node's processes can't be ended; systemd kills them with the agent.
     """
     loop, watchdog, clock = asyncio.get_running_loop(), Watchdog(), Clock()
     announced: list[Event] = []

@@ -16,7 +16,7 @@ class NodeUsers:
     """
 
     def take(self, identity: str) -> int:
-        """Access files as the group of the identity's user from now on; returns the user's number."""
+        """Access files as the identity's group from now on; returns its user's number. Raises PermissionError."""
         user = NODE_USERS[identity].number
         _share_with(user)
         return user

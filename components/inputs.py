@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pulumi import CustomTimeouts, Input
 
 GATEWAY_TIMEOUTS = CustomTimeouts(create="2h", update="2h", delete="2h")
-"""Gateways and their connections take 30 to 45 minutes, more in a busy region."""
+"""Gateways and their connections take 30 to 45 minutes, sometimes more:
+learn.microsoft.com/azure/vpn-gateway/tutorial-create-gateway-portal."""
 
 _ZONE_TAG = re.compile("[A-Za-z][A-Za-z0-9_-]*")
 

@@ -108,7 +108,7 @@ def send(connection_string: str, client_id: str, status: Status) -> None:
 
 
 def _sending(connection_string: str, client_id: str, status: Status) -> "MeterProvider":
-    # Imported here to save the memory in an agent without monitoring.
+    # Imported here to save the memory in a program without monitoring.
     from azure.identity import ManagedIdentityCredential  # noqa: PLC0415
     from azure.monitor.opentelemetry.exporter import AzureMonitorMetricExporter  # noqa: PLC0415
     from opentelemetry.sdk.metrics import MeterProvider  # noqa: PLC0415

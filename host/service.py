@@ -48,13 +48,7 @@ async def repeat(what: str, work: Callable[[], Awaitable[None]], seconds: float)
 
 
 async def notify_watchdog(watchdog: Watchdog, status: Status, may_run: Callable[[], bool] = lambda: True) -> None:
-    """Send systemd's watchdog heartbeats and the status line for ever.
-
-    Args:
-        watchdog: systemd's.
-        status: the program's.
-        may_run: whether the program may go on; systemd kills it when heartbeats are missing.
-    """
+    """Send systemd the program's status for ever, and heartbeats while it may run."""
     while True:
         if may_run():
             watchdog.alive()

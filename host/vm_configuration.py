@@ -16,11 +16,7 @@ class ConfigurationError(ValueError):
 
 
 def read_agent_configuration(path: Path) -> AgentConfiguration:
-    """The agent's configuration.
-
-    Raises:
-        ConfigurationError: the file is missing or unusable.
-    """
+    """The agent's configuration. Raises ConfigurationError, as `read_configuration`."""
     return read_configuration(path, AgentConfiguration, "the agent's configuration")
 
 
