@@ -6,17 +6,10 @@ import os
 import pulumi
 
 from contract.frontend import application_port
-from stack import rows, watch
+from stack import exports, outputs, rows
 from stack.card import own_card
-from stack.card_file import CARD_OUTPUT, LINKS_OUTPUT, PEER_CARDS_OUTPUT
 from stack.fixed import made_with, once_made
 from stack.member import read_member
-from stack.previous import (
-    CONNECTIONS_OUTPUT,
-    MADE_WITH_OUTPUT,
-    SERVER_OFFER_OUTPUT,
-    SHARE_OUTPUT,
-)
 
 
 async def main() -> None:
@@ -52,22 +45,24 @@ async def main() -> None:
         workbook=workbook,
     )
 
-    pulumi.export(CARD_OUTPUT, card)
-    pulumi.export("fingerprint", keys.fingerprint)
+    pulumi.export(outputs.CARD_OUTPUT, card)
+    pulumi.export(outputs.FINGERPRINT_OUTPUT, keys.fingerprint)
     server, offer = database.server_id if database else None, member.settings.server_offer
-    pulumi.export(SERVER_OFFER_OUTPUT, once_made(offer.model_dump(by_alias=True), server))
-    pulumi.export(SHARE_OUTPUT, once_made(member.settings.ledger.share_gib, storage.share_name))
+    pulumi.export(outputs.SERVER_OFFER_OUTPUT, once_made(offer.model_dump(by_alias=True), server))
+    pulumi.export(outputs.SHARE_OUTPUT, once_made(member.settings.ledger.share_gib, storage.share_name))
     settings = made_with(member.settings).model_dump(by_alias=True, exclude_none=True)
     vaults = key_store.key_vault_id, key_store.bank_vault_id, authority.vault_id if authority else None
-    pulumi.export(MADE_WITH_OUTPUT, once_made(settings, server, *vaults))
-    pulumi.export(PEER_CARDS_OUTPUT, {name: each.to_output() for name, each in member.newest_peer_cards.items()})
-    pulumi.export("resourceGroup", group.resource_group_name)
-    pulumi.export(LINKS_OUTPUT, watch.links(member))
-    pulumi.export(CONNECTIONS_OUTPUT, watch.connections(member, links))
-    pulumi.export("monitoring", watch.monitoring(site.monitoring, workbook))
-    pulumi.export("waitsFor", watch.waits_for(member))
+    pulumi.export(outputs.MADE_WITH_OUTPUT, once_made(settings, server, *vaults))
+    pulumi.export(
+        outputs.PEER_CARDS_OUTPUT, {name: each.to_output() for name, each in member.newest_peer_cards.items()}
+    )
+    pulumi.export(outputs.GROUP_OUTPUT, group.resource_group_name)
+    pulumi.export(outputs.LINKS_OUTPUT, exports.links(member))
+    pulumi.export(outputs.CONNECTIONS_OUTPUT, exports.connections(member, links))
+    pulumi.export(outputs.MONITORING_OUTPUT, exports.monitoring(site.monitoring, workbook))
+    pulumi.export(outputs.WAITS_FOR_OUTPUT, exports.waits_for(member))
     if rpc_port := application_port(member.identities):
-        pulumi.export("rpcAddress", f"{member.addresses.frontend}:{rpc_port}")
+        pulumi.export(outputs.RPC_OUTPUT, f"{member.addresses.frontend}:{rpc_port}")
 
 
 # Peers write the outputs of their stacks. The SDK looks up each resource that one refers to in this stack, in the

@@ -16,7 +16,7 @@ from lab.azure.engine import STATE
 from lab.azure.plan.planned import Source, plan_in_process, source_of
 from lab.azure.program import PROJECT, read_configuration
 from lab.azure.stacks import account_of
-from stack.card_file import CARD_OUTPUT
+from stack.outputs import CARD_OUTPUT
 from stack.regions import REGIONS
 from stack.settings import LOCATION_KEY, Size
 

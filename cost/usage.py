@@ -18,8 +18,8 @@ from cost.prices import HOURS
 from lab.azure.plan.planned import Plan, Planned
 from lab.azure.stack_file import read_yaml
 from ledger.corda import CORDA
-from stack.card_file import CARD_OUTPUT, PEER_CARDS_OUTPUT
 from stack.mistakes import mistakes_of
+from stack.outputs import CARD_OUTPUT, PEER_CARDS_OUTPUT
 from stack.settings import TUNNELS_OF_CONNECTION
 
 _HOUR_SECONDS = 3600

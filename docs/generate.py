@@ -56,9 +56,8 @@ from ledger.corda.authority.register import RequestRecord
 from ledger.corda.certificates import CHAINS_SCHEMA
 from ledger.corda.enrolment import NetworkAnswer
 from policy.checklist import render
-from stack.card_file import CARD_OUTPUT, LINKS_OUTPUT, PEER_CARDS_OUTPUT
+from stack import outputs
 from stack.mistakes import section_of
-from stack.previous import CONNECTIONS_OUTPUT, MADE_WITH_OUTPUT, SERVER_OFFER_OUTPUT, SHARE_OUTPUT
 from stack.regions import REGIONS
 from stack.settings import LOCATION_KEY, SIZES, TUNNELS_OF_LINK, HighAvailability, NodesSettings, Settings
 
@@ -80,32 +79,32 @@ SAMPLE_PIN = ROOT / "Pulumi.prod.yaml"
 """Stack file that reads the sample card and so pins its fingerprint; written by hand."""
 
 OUTPUTS: Mapping[str, str] = {
-    CARD_OUTPUT: (
+    outputs.CARD_OUTPUT: (
         "the membership card: public, signed, all that a peer needs "
         "([schema](../schemas/membership-card.schema.json)); peers read it by stack reference or as a JSON file"
     ),
-    "fingerprint": "`sha256:` of the key that signs the card; send it to peers out of band",
-    PEER_CARDS_OUTPUT: (
+    outputs.FINGERPRINT_OUTPUT: "`sha256:` of the key that signs the card; send it to peers out of band",
+    outputs.PEER_CARDS_OUTPUT: (
         "counter, generation of the link key and digest of each peer's newest card: an older card is refused, also "
         "after the peer left and joined again"
     ),
-    SERVER_OFFER_OUTPUT: (
+    outputs.SERVER_OFFER_OUTPUT: (
         "what the region offered when the database's server was made; a later offer changes no live server"
     ),
-    MADE_WITH_OUTPUT: (
+    outputs.MADE_WITH_OUTPUT: (
         "settings that the next update may not change, or only in one direction: soft delete, purge protection, "
         "geo-redundant backup, high availability, and the CA's generation"
     ),
-    SHARE_OUTPUT: "GiB of the ledger's share: a smaller `ledger.shareGib` is refused",
-    LINKS_OUTPUT: "by peer, the kind of its link: `vnet-to-vnet`, `ipsec` or `express-route`",
-    CONNECTIONS_OUTPUT: "by peer, the names of the VPN connections that are this member's half of the link",
-    "monitoring": "the workbook's address, and the id by which the workspace is queried (medium, large)",
-    "waitsFor": (
+    outputs.SHARE_OUTPUT: "GiB of the ledger's share: a smaller `ledger.shareGib` is refused",
+    outputs.LINKS_OUTPUT: "by peer, the kind of its link: `vnet-to-vnet`, `ipsec` or `express-route`",
+    outputs.CONNECTIONS_OUTPUT: "by peer, the names of the VPN connections that are this member's half of the link",
+    outputs.MONITORING_OUTPUT: "the workbook's address, and the id by which the workspace is queried (medium, large)",
+    outputs.WAITS_FOR_OUTPUT: (
         "what other members and the authority's operators have to do before the nodes take part; "
         "[a query](operations.md#after-pulumi-up) shows whether they have done it"
     ),
-    "resourceGroup": "resource group that holds everything",
-    "rpcAddress": (
+    outputs.GROUP_OUTPUT: "resource group that holds everything",
+    outputs.RPC_OUTPUT: (
         "where the bank's applications reach its nodes by RPC: the load balancer's address, and the port "
         "that all nodes share"
     ),
@@ -526,7 +525,7 @@ def documents(sample: Run, sizes: Sequence[Bill]) -> dict[Path, str]:
         **{path: with_blocks(path.read_text(encoding="utf-8"), path, each) for path, each in blocks(sizes).items()},
         PROJECT_FILE: _project(PROJECT_FILE.read_text(encoding="utf-8")),
         SCHEMA: json.dumps(card_schema(), indent=2) + "\n",
-        SAMPLE_CARD: json.dumps(sample.outputs[CARD_OUTPUT], indent=2, sort_keys=True) + "\n",
+        SAMPLE_CARD: json.dumps(sample.outputs[outputs.CARD_OUTPUT], indent=2, sort_keys=True) + "\n",
         CHECKLIST: render(),
         ALERTS: alerts_page(),
     }
@@ -583,7 +582,7 @@ def generate() -> list[str]:
     for path in paths:
         path.write_text(wanted[path], encoding="utf-8")
     lines = [f"{path.relative_to(ROOT)}: written" for path in paths]
-    pin = wrong_pin(sample.outputs[CARD_OUTPUT])
+    pin = wrong_pin(sample.outputs[outputs.CARD_OUTPUT])
     return [*lines, pin] if pin else lines
 
 

@@ -6,12 +6,8 @@ from typing import Any, Final
 
 from pydantic_core import from_json
 
-CARD_OUTPUT: Final = "member"
-"""Stack output that holds a member's card."""
-LINKS_OUTPUT: Final = "links"
-"""Stack output that holds the kind of the link to each peer, by the peer's name."""
-PEER_CARDS_OUTPUT: Final = "peerCards"
-"""Stack output that holds `SeenCard` of each present and former peer, by name."""
+from stack.outputs import CARD_OUTPUT
+
 MAX_FILE_BYTES: Final = 1024 * 1024
 """A larger file is neither a card nor a stack's outputs, and is not read to its end."""
 

@@ -28,7 +28,8 @@ from contract.identities import Identity
 from contract.legal_name import canonical_if_x500, same_name
 from contract.platform import Platform
 from contract.ports import NETWORK_INFO_PORT
-from stack.card_file import CARD_OUTPUT, read_card_file
+from stack.card_file import read_card_file
+from stack.outputs import CARD_OUTPUT
 from stack.previous import READ_STACK, PreviousUpdate, reason
 from stack.settings import TUNNELS_OF_LINK, GatewaySku, PeerSettings, Settings, too_many_connections
 

@@ -12,18 +12,18 @@ from pydantic import TypeAdapter, ValidationError
 
 from contract.card import SeenCard
 from contract.models import OpenModel, first_fault
-from stack.card_file import CARD_OUTPUT, LINKS_OUTPUT, PEER_CARDS_OUTPUT
+from stack.outputs import (
+    CARD_OUTPUT,
+    CONNECTIONS_OUTPUT,
+    LINKS_OUTPUT,
+    MADE_WITH_OUTPUT,
+    PEER_CARDS_OUTPUT,
+    SERVER_OFFER_OUTPUT,
+    SHARE_OUTPUT,
+)
 from stack.regions import ServerOffer
 from stack.settings import HighAvailability
 
-SERVER_OFFER_OUTPUT = "serverOffer"
-"""Stack output: what the region offered when the database server was created."""
-SHARE_OUTPUT = "shareGib"
-"""Stack output: provisioned size of the ledger's share in GiB."""
-MADE_WITH_OUTPUT = "madeWith"
-"""Stack output: `MadeWith`."""
-CONNECTIONS_OUTPUT = "connections"
-"""Stack output: names of the VPN connections to each peer, by the peer's name."""
 READ_STACK = "pulumi:pulumi:readStackOutputs"
 """Pulumi's function that reads a stack's outputs. Unlike a StackReference it registers nothing, and only raises."""
 

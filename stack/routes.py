@@ -19,7 +19,8 @@ from pydantic import Field, ValidationError
 
 from contract.card import LinkKind, MembershipCard, MembershipError, SeenCard, read_card
 from contract.models import OpenModel, first_fault
-from stack.card_file import CARD_OUTPUT, LINKS_OUTPUT, PEER_CARDS_OUTPUT, read_card_file, read_json, read_outputs_file
+from stack.card_file import read_card_file, read_json, read_outputs_file
+from stack.outputs import CARD_OUTPUT, LINKS_OUTPUT, PEER_CARDS_OUTPUT
 
 _COMMAND = "`az network vnet-gateway list-learned-routes`"
 _OWN = "Network"

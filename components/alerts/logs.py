@@ -331,7 +331,7 @@ QUERY_RULES: tuple[QueryRule, ...] = (
         window="PT15M",
         every="PT15M",
         when=f"a file system is more than {_DISK_PERCENT} % full on average over 15 min",
-        meaning="A disk of a VM is filling. When it is full, a node VM gives up its identity, if a standby is healthy.",
+        meaning="A disk of a VM is filling. When it is full, the VM gives its identity up to a healthy standby.",
         runbook="a-vm-is-down-or-short.md",
         source=f"{AMBA}/Compute/virtualMachines/",
     ),

@@ -11,7 +11,7 @@ from components.flows import FLOWS, Flow, Remote
 from contract.ports import HTTP_PORT, HTTPS_PORT, NFS_PORT, PGBOUNCER_PORT, POSTGRESQL_PORT
 from ledger import PLATFORMS
 from policy.resources import StackResource, StackResources, leaves
-from stack.card_file import CARD_OUTPUT
+from stack.outputs import CARD_OUTPUT, CONNECTIONS_OUTPUT
 
 LINKS = {"Vnet2Vnet": "VNet-to-VNet", "IPsec": "IPsec"}
 """Azure's types of a connection over a VPN gateway, in words."""
@@ -88,7 +88,7 @@ class Stack:
     def connections(self) -> Mapping[str, list[StackResource]]:
         """The member's half of each link over a VPN gateway, by the peer's name."""
         every = {last_segment(each.id): each for each in self.resources.of("network:VirtualNetworkGatewayConnection")}
-        return {peer: [every[name] for name in names] for peer, names in self.outputs["connections"].items()}
+        return {peer: [every[name] for name in names] for peer, names in self.outputs[CONNECTIONS_OUTPUT].items()}
 
     @property
     def over_circuit(self) -> bool:

@@ -35,6 +35,7 @@ from lab.azure.program import (
 from lab.azure.rules import AzureError
 from lab.azure.stack_file import StackFileError
 from lab.azure.stacks import EXAMPLES, enrolled
+from stack.outputs import CARD_OUTPUT, FINGERPRINT_OUTPUT
 
 SAMPLE_CONSORTIUM = EXAMPLES / "three-banks"
 """The consortium that all commands deploy by default."""
@@ -263,7 +264,7 @@ class Consortium:
         """A bank's card, and the fingerprint of the key that signs it."""
         self._bank(stack)
         outputs = self.front.outputs(stack)
-        return outputs["member"], outputs["fingerprint"]
+        return outputs[CARD_OUTPUT], outputs[FINGERPRINT_OUTPUT]
 
     def subscription(self, stack: str) -> Subscription:
         """A bank's subscription in the offline Azure."""
@@ -359,12 +360,16 @@ class Consortium:
             table.add_column(column)
         for stack in self.banks:
             outputs = self.front.outputs(stack)
-            card = outputs["member"]
+            card = outputs[CARD_OUTPUT]
             gateway = card["gateway"]
             ends = ", ".join(instance["publicIp"] for instance in gateway["instances"])
             nodes = str(len(card["nodes"]))
             table.add_row(
-                card["name"], card["addressSpace"], f"AS {gateway['asn']}: {ends}", nodes, outputs["fingerprint"][:23]
+                card["name"],
+                card["addressSpace"],
+                f"AS {gateway['asn']}: {ends}",
+                nodes,
+                outputs[FINGERPRINT_OUTPUT][:23],
             )
         self._console.print(table)
         for name, status in self.links().items():

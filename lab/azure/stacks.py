@@ -20,8 +20,8 @@ from lab.azure.program import (
 from lab.azure.stack_file import StackFileError, is_file, is_folder, read_document
 from stack import rows
 from stack.card import own_card
-from stack.card_file import CARD_OUTPUT
 from stack.member import read_member
+from stack.outputs import CARD_OUTPUT
 
 EXAMPLES = ROOT / "examples"
 _CONSORTIUM = "consortium.yaml"

@@ -8,6 +8,7 @@ from typing import Any
 from contract.card import IpsecPolicy
 from lab.azure import arm
 from lab.azure.program import Run
+from stack.outputs import CARD_OUTPUT
 
 Rule = Mapping[str, Any]
 """A security rule with Azure's property names."""
@@ -65,7 +66,7 @@ class MemberPlan:
     @property
     def card(self) -> Mapping[str, Any]:
         """The member's card, the public part of the plan."""
-        card: Mapping[str, Any] = self.outputs["member"]
+        card: Mapping[str, Any] = self.outputs[CARD_OUTPUT]
         return card
 
     @property
@@ -81,7 +82,7 @@ class MemberPlan:
         subnets = {each["subnetName"]: each for each in _resources(run, "network:Subnet")}
         (space,) = network["addressSpace"]["addressPrefixes"]
         return MemberPlan(
-            name=run.outputs["member"]["name"],
+            name=run.outputs[CARD_OUTPUT]["name"],
             outputs=run.outputs,
             space=IPv4Network(space),
             gateway_subnet=IPv4Network(subnets["GatewaySubnet"]["addressPrefix"]),

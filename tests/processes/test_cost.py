@@ -12,7 +12,7 @@ from cost.stacks import _near
 from cost.usage import Usage, Used
 from lab.azure.plan.planned import Plan, plan_of, source_of
 from lab.azure.stacks import stack_path
-from stack.card_file import CARD_OUTPUT
+from stack.outputs import CARD_OUTPUT
 from stack.settings import LOCATION_KEY
 from tests import runs
 

@@ -27,7 +27,7 @@ from docs.generate import COST
 from lab import ROOT
 from lab.azure.plan.planned import Plan, Planned, Source, plan_of
 from lab.azure.stack_file import StackFileError
-from stack.card_file import CARD_OUTPUT, PEER_CARDS_OUTPUT
+from stack.outputs import CARD_OUTPUT, PEER_CARDS_OUTPUT
 from stack.settings import TUNNELS_OF_LINK
 from tests import runs
 

@@ -13,7 +13,7 @@ from lab.azure.program import PEERS_KEY, StackConfiguration
 from lab.azure.recorder import Registration
 from lab.azure.stacks import plan_alone, planned_references, stack_path
 from policy.resources import leaves
-from stack.card_file import CARD_OUTPUT
+from stack.outputs import CARD_OUTPUT
 from tests.runs import READER, Plan, all_of, bank, bank_a_over_ipsec, bare, large, one, renewed, resources, traffic_of
 
 BANKS = ("bank-a", "bank-b", "bank-c")

@@ -21,7 +21,7 @@ from lab.azure.program import ORGANIZATION, PROJECT, StackConfiguration, read_co
 from lab.azure.recorder import DuplicateUrnError, Recorder, Registration
 from lab.cards import legal_name, make_card, resigned, signing_seed
 from policy.resources import leaves
-from stack.previous import MADE_WITH_OUTPUT, SERVER_OFFER_OUTPUT, SHARE_OUTPUT
+from stack.outputs import MADE_WITH_OUTPUT, SERVER_OFFER_OUTPUT, SHARE_OUTPUT
 from stack.settings import EXPRESS_ROUTE_KEY, Settings, parse_settings
 from tests.configuration import SSH_PUBLIC_KEY, configuration
 from tests.runs import (

@@ -1,4 +1,4 @@
-"""Stack outputs for the time after an update: names to query, and what other members still have to do."""
+"""Values of stack outputs for the time after an update: names to query, and what other members have to do."""
 
 from collections.abc import Mapping, Sequence
 
