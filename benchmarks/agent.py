@@ -19,15 +19,14 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.goals import AGENT_MEMORY, FIRST_LEASE, TAKEOVER_BY_AGENTS, Goal, Result, median_of, report, write
-from contract.ports import NETWORK_INFO_PATH
+from contract.ports import HEALTH_PATH, HEALTH_PORT, NETWORK_INFO_PATH, NETWORK_INFO_PORT
 from lab.banks import azurite, npm
 from lab.cards import make_card
 from lab.simulation import play, power_loss
 
 _HISTORIES = 300
 _STARTS = 5
-_HOST, _PORT = "127.0.2.1", 8080
-_INFO_PORT = 8443
+_HOST = "127.0.2.1"
 _FRESH = 15
 """Seconds until an agent's memory is measured: by then it serves its document and has asked its peers."""
 
@@ -67,7 +66,7 @@ def _row(table: Table, figure: str, values: Sequence[float]) -> None:
 def _starts() -> list[tuple[float, float, float, float, float]]:
     figures = []
     # Its only peer is itself.
-    card = make_card(networkInfoUrl=f"https://{_HOST}:{_INFO_PORT}{NETWORK_INFO_PATH}")
+    card = make_card(networkInfoUrl=f"https://{_HOST}:{NETWORK_INFO_PORT}{NETWORK_INFO_PATH}")
     credential: dict[str, str] = {"account_name": azurite.ACCOUNT, "account_key": azurite.KEY}
     for _ in range(_STARTS):
         with azurite.blob_service() as (url, _process):
@@ -83,8 +82,8 @@ def _starts() -> list[tuple[float, float, float, float, float]]:
                     url,
                     json.dumps(credential),
                     _HOST,
-                    str(_PORT),
-                    str(_INFO_PORT),
+                    str(HEALTH_PORT),
+                    str(NETWORK_INFO_PORT),
                     json.dumps(card),
                 ],
                 stderr=subprocess.DEVNULL,
@@ -104,7 +103,7 @@ def _until(key: str, started: float) -> float:
     """Seconds from the start until the health endpoint has a value for the key."""
     while time.monotonic() < started + 30:
         try:
-            with urllib.request.urlopen(f"http://{_HOST}:{_PORT}/health", timeout=1) as answer:
+            with urllib.request.urlopen(f"http://{_HOST}:{HEALTH_PORT}{HEALTH_PATH}", timeout=1) as answer:
                 if json.load(answer)[key]:
                     return time.monotonic() - started
         except OSError:

@@ -36,6 +36,7 @@ from agent.resources import DatabaseFence, IdentityVault, NodeIntervals, Note, O
 from contract.identities import Identity
 from contract.metrics import Figure
 from contract.network_info import NetworkInfo, NodeInfo
+from contract.ports import POSTGRESQL_PORT
 from contract.timing import FAILSAFE, LEASE, STANDBY
 from host.azure import REQUEST_SECONDS
 from host.bank_documents import Document, Documents
@@ -855,7 +856,7 @@ class Database(DatabaseFence):
             partial(world.end_sessions, identity, epoch),
         ):
             await world.request(self._machine, "database", step)
-        return DatabaseAccess("database", 5432, identity, f"{identity}_e{epoch}", password)
+        return DatabaseAccess("database", POSTGRESQL_PORT, identity, f"{identity}_e{epoch}", password)
 
     @override
     async def prove(self, access: DatabaseAccess, epoch: int) -> None:
