@@ -49,7 +49,7 @@ def stack_path(stack: str) -> Path:
     if stack and is_folder(path):
         raise StackFileError(f"{stack:.200}: a folder; wanted a stack's file, such as {path / 'Pulumi.dev.yaml'}")
     if is_file(path):
-        raise StackFileError(f"{stack:.200}: no stack's file; wanted one such as Pulumi.dev.yaml")
+        raise StackFileError(f"{stack:.200}: not a stack's file; wanted one such as Pulumi.dev.yaml")
     if by_path:
         raise StackFileError(f"{stack:.200}: no such file; wanted a stack's, such as Pulumi.dev.yaml")
     raise StackFileError(f"no configuration of stack {stack:.200}; wanted Pulumi.{stack:.200}.yaml")

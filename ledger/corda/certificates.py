@@ -620,7 +620,7 @@ def read_revocation_list(encoded: bytes, issuer: x509.Certificate | None = None)
     Raises:
         CertificateError: it is no list, has no number, or was not signed by the issuer.
     """
-    with reading("no revocation list; wanted one with a number, in DER"):
+    with reading("not a revocation list; wanted one with a number, in DER"):
         read = x509.load_der_x509_crl(encoded)
         number = read.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
         if issuer and not (read.issuer == issuer.subject and read.is_signature_valid(ec_key(issuer))):

@@ -196,7 +196,7 @@ def test_an_existing_file_that_is_no_stacks_file_is_named_as_such(
     for given, said in (
         ("three-banks", "three-banks: a folder; wanted a stack's file, such as three-banks/Pulumi.dev.yaml"),
         (str(tmp_path), f"{tmp_path}: a folder; wanted a stack's file, such as {tmp_path}/Pulumi.dev.yaml"),
-        ("README.md", "README.md: no stack's file; wanted one such as Pulumi.dev.yaml"),
+        ("README.md", "README.md: not a stack's file; wanted one such as Pulumi.dev.yaml"),
     ):
         assert command.main(["--without-engine", given]) == 1
         assert capsys.readouterr().err == f"error: {said}\n", "and not Pulumi.README.md.yaml"

@@ -186,9 +186,9 @@ URL = "http://10.1.255.30:8445/identity-ca.crl"
 OWN = signed(9)
 OTHERS = {
     "another's": (signed(9, by=OTHER), "not signed by CN=Identity CA"),
-    "nothing": (b"", "no revocation list"),
-    "a page": (b"<html>", "no revocation list"),
-    "torn": (OWN[:-4], "no revocation list"),
+    "nothing": (b"", "not a revocation list"),
+    "a page": (b"<html>", "not a revocation list"),
+    "torn": (OWN[:-4], "not a revocation list"),
     # The same list again, since each signature differs.
     "tampered with": (OWN[:-1] + bytes([OWN[-1] ^ 1]), "not signed by"),
 }

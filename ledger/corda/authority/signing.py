@@ -170,7 +170,7 @@ def read_public_key(text: str) -> ec.EllipticCurvePublicKey:
     Raises:
         CertificateError: it is no P-256 key in PEM.
     """
-    with reading("no public key; wanted one of P-256 in PEM"):
+    with reading("not a public key; wanted one of P-256 in PEM"):
         key = load_pem_public_key(text.encode())
         if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
             raise ValueError(f"a key of {type(key).__name__}")
