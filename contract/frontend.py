@@ -4,16 +4,16 @@ from collections.abc import Iterator, Sequence
 from enum import StrEnum
 
 from contract.identities import Identity
-from contract.listeners import HEALTH_PROBE, Audience, Listener, Probe
+from contract.listeners import Audience, Listener, Probe, ProbeProtocol
 from contract.platform import Platform, Port, Scope
-from contract.ports import NETWORK_INFO_PORT
+from contract.ports import HEALTH_PATH, HEALTH_PORT, NETWORK_INFO_PORT
 
 NETWORK_INFO = Listener(
     "network-info",
     NETWORK_INFO_PORT,
     frozenset({Audience.PEERS}),
     # Every VM serves the same document: any live agent will do.
-    HEALTH_PROBE,
+    Probe(HEALTH_PORT, ProbeProtocol.HTTP, HEALTH_PATH),
 )
 
 

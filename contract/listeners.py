@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from contract.ports import HEALTH_PATH, HEALTH_PORT
-
 PROBE_SECONDS, PROBE_FAILURES = 5, 2
 """Interval of the load balancer's probes, and how many in a row decide: a dead VM is dropped after 10 s."""
 
@@ -42,7 +40,3 @@ class Listener:
     port: int
     audiences: frozenset[Audience]
     probe: Probe
-
-
-HEALTH_PROBE = Probe(HEALTH_PORT, ProbeProtocol.HTTP, HEALTH_PATH)
-"""Finds any VM whose program is alive."""

@@ -384,13 +384,14 @@ def frontend_spans_zones(stack: StackResources) -> list[str]:
 
 
 def web_is_probed_over_http(stack: StackResources) -> list[str]:
-    """HTTP services are probed over HTTP with a path; the ledger's own protocols are probed over TCP."""
+    """A probe asks over HTTP with a path, or the rule's own port, on which a VM listens once it can serve."""
 
     def fits(inputs: Inputs) -> bool:
-        probes = {probe["name"]: probe for probe in inputs["probes"]}
-        web = [probe for name, probe in probes.items() if not name.startswith(("p2p", "rpc"))]
-        return bool(web) and all(
-            probe["protocol"] in ("Http", "Https") and len(probe["requestPath"]) > 1 for probe in web
+        served = {(rule["name"], rule["backendPort"]) for rule in inputs["loadBalancingRules"]}
+        return bool(inputs["probes"]) and all(
+            (probe["protocol"] in ("Http", "Https") and len(probe["requestPath"]) > 1)
+            or (probe["name"], probe["port"]) in served
+            for probe in inputs["probes"]
         )
 
     return _failing(stack, "LoadBalancer", fits)

@@ -3,7 +3,7 @@
 import re
 
 from contract.legal_name import LegalName
-from contract.listeners import HEALTH_PROBE, Audience, Listener
+from contract.listeners import Audience, Listener, Probe
 from contract.platform import (
     P2P,
     AuthorityNeeds,
@@ -124,9 +124,10 @@ CORDA = Platform(
         issuing_key=IDENTITY_CA_KEY,
         notary_role=NOTARY,
         listeners=(
-            Listener("enrolment", 8444, _PEERS, HEALTH_PROBE),
+            # Probed themselves: a VM without its vault or register is healthy, and never listens.
+            Listener("enrolment", 8444, _PEERS, Probe(8444)),
             # Plain HTTP, as usual: revocation lists are signed.
-            Listener("revocation", 8445, _PEERS, HEALTH_PROBE),
+            Listener("revocation", 8445, _PEERS, Probe(8445)),
         ),
     ),
     check_permission=check_permission,

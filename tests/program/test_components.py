@@ -431,6 +431,9 @@ def test_the_authority_is_two_vms_apart_from_the_nodes():
     (frontend,) = balancer["frontendIPConfigurations"]
     assert frontend["privateIPAddress"] == "10.1.1.126", "its card names it"
     assert {rule["frontendPort"] for rule in balancer["loadBalancingRules"]} == {8444, 8445}
+    assert {(probe["protocol"], probe["port"]) for probe in balancer["probes"]} == {("Tcp", 8444), ("Tcp", 8445)}, (
+        "a VM that is alive, but can't read its vault, does not listen, and must get no connection"
+    )
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ OPENINGS = (
     Opening("peer", "authority", [ENROLMENT, REVOCATION], "members request certificates here"),
     Opening("other peer", "authority", [ENROLMENT, REVOCATION], "every peer has the same rights"),
     Opening("nodes", "authority", [ENROLMENT, REVOCATION], "the bank's own nodes request certificates like others"),
-    Opening("balancer", "authority", [HEALTH], "probes of the VMs"),
+    Opening("balancer", "authority", [ENROLMENT, REVOCATION], "probes of what members connect to"),
     Opening("authority", "endpoints", [HTTPS], "the authority's keys and register, without a share"),
     Opening("authority", "internet", [HTTP, HTTPS], "packages"),
     Opening("authority", "storage", [HTTP, HTTPS], "Azure's own services are on the internet too"),
