@@ -8,7 +8,7 @@ import pulumi
 
 from contract.identities import Identity, identity_name
 from stack.previous import MadeWith, PreviousUpdate
-from stack.settings import LOCATION_KEY, HighAvailability, Settings
+from stack.settings import LOCATION_KEY, HighAvailability, Settings, Size
 
 _T = TypeVar("_T")
 _ZONE_REDUNDANT, _SAME_ZONE = HighAvailability.ZONE_REDUNDANT, HighAvailability.SAME_ZONE
@@ -115,6 +115,8 @@ def made_with(settings: Settings) -> MadeWith:
         ca_generation=settings.ca_generation if settings.is_authority else None,
         purge_protection=settings.key_vault.purge_protection,
         high_availability=settings.database_high_availability if settings.platform.database else None,
+        zones=settings.region.zones,
+        pair=settings.region.pair,
     )
 
 
@@ -144,6 +146,11 @@ def _unlike(settings: Settings, made: MadeWith) -> Iterator[str]:
     ):
         if None not in (value, before) and value != before:
             yield f"{project}:{key}: {json.dumps(value)}: wanted {json.dumps(before)}, as it is live: {why}"
+    if made.zones == () and settings.profile.needs_zones:
+        yield (
+            f"{project}:size: {settings.size}: wanted {Size.SMALL}, as it is live: its addresses and copies are in "
+            "no availability zone, and Azure moves none; another size is for a new member's stack"
+        )
     if made.purge_protection and not now.purge_protection:
         yield f"{project}:keyVault.purgeProtection: false: wanted true, as it is live: Azure never switches it off"
     if {made.high_availability, now.high_availability} == {_ZONE_REDUNDANT, _SAME_ZONE}:

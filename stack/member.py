@@ -92,6 +92,8 @@ async def read_member() -> Member:
     client = await authorization.get_client_config_output().future()
     previous = await read_previous_update()
     settings = settings.with_server_of(previous.server_offer)
+    if made := previous.made_with:
+        settings = settings.with_zones_of(made.zones, made.pair)
     own = own_identities(settings)
     refuse_changes(settings, own, previous)
     peers = await read_peers(settings, own, client.tenant_id, previous)

@@ -45,6 +45,10 @@ class MadeWith(OpenModel):
     """None after an update of an older program."""
     high_availability: HighAvailability | None = None
     """None if the platform needs no database, and after an update of an older program."""
+    zones: tuple[str, ...] | None = None
+    """The region's availability zones when the member was made; None after an update of an older program."""
+    pair: str | None = None
+    """The paired region then; None if there was none."""
 
 
 @dataclass(frozen=True)

@@ -834,6 +834,7 @@ class Settings(_Section):
     """One member's configuration. Each field is a configuration key of the project."""
 
     _server_offer: ServerOffer | None = PrivateAttr(None)
+    _live_region: Region | None = PrivateAttr(None)
 
     location: Annotated[str, Form("the name of an Azure region such as swedencentral")] = Field(
         alias=LOCATION_KEY, description="Azure region"
@@ -1107,10 +1108,19 @@ class Settings(_Section):
         """The defaults of the size."""
         return SIZES[self.size]
 
+    def with_zones_of(self, zones: tuple[str, ...] | None, pair: str | None) -> Self:
+        """These settings, for a member that was made in these zones; None: it does not exist yet.
+
+        Azure changes no address's zones, and no account's copies, when its region gets zones.
+        """
+        copy = self.model_copy()
+        copy._live_region = None if zones is None else replace(self.region, zones=zones, pair=pair)
+        return copy
+
     @property
     def region(self) -> Region:
-        """The offer of the member's region."""
-        return REGIONS[self.location]
+        """The offer of the member's region, with the zones and the pair that it had when the member was made."""
+        return self._live_region or REGIONS[self.location]
 
     @property
     def server_offer(self) -> ServerOffer:

@@ -1489,6 +1489,14 @@ CASES = [
         for wrong, right in ((99, 100), (102_401, 102_400))
     ),
     Case(
+        rules._copies_remain,
+        "copies moved into zones",
+        "SKU is Standard_GRS, and Standard_GZRS wants a conversion",
+        given=lambda w: setattr(w.a, "blobs", w.a.account(sku="Standard_GRS")),
+        broken=lambda w: w.a.change(w.a.blobs, sku={"name": "Standard_GZRS"}),
+        legal=lambda w: w.a.change(w.a.blobs, sku={"name": "Standard_LRS"}),
+    ),
+    Case(
         rules._redundancy,
         "files on SSDs with copies elsewhere",
         "an account of the kind FileStorage with the SKU Standard_GZRS; wanted Premium_LRS or Premium_ZRS",

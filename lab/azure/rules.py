@@ -30,6 +30,7 @@ Sources, below learn.microsoft.com/azure:
     PR postgresql/overview#azure-regions, as read into stack/regions.json
     RC role-based-access-control/conditions-role-assignments-rest
     RE virtual-machine-scale-sets/virtual-machine-scale-sets-automatic-instance-repairs
+    RM storage/common/redundancy-migration
     RN azure-resource-manager/management/resource-name-rules
     RO virtual-machine-scale-sets/virtual-machine-scale-sets-configure-rolling-upgrades
     SE key-vault/secrets/about-secrets
@@ -967,6 +968,14 @@ def _redundancy(situation: Situation) -> str | None:
     return None
 
 
+def _copies_remain(situation: Situation) -> str | None:
+    """RM: no request moves an account's copies into zones, or out of them: that is a conversion of hours or days."""
+    sku, before = (((each or {}).get("sku") or {}).get("name", "") for each in (situation.inputs, situation.before))
+    if situation.before and sku.endswith("ZRS") != before.endswith("ZRS"):
+        return f"the account's SKU is {before}, and {sku} wants a conversion"
+    return None
+
+
 def _association(situation: Situation) -> str | None:
     """DC: a data collection rule is associated with the VMs of a Flexible scale set, not with the scale set."""
     target = situation.resources.get(situation.inputs["resourceUri"])
@@ -1084,7 +1093,7 @@ _RULES: dict[str, tuple[Rule, ...]] = {
     "privatedns:PrivateZone": (_zone_tags,),
     "privatedns:VirtualNetworkLink": (_zone_tags,),
     "storage:FileShare": (_share,),
-    "storage:StorageAccount": (_name_is_free, _redundancy),
+    "storage:StorageAccount": (_name_is_free, _redundancy, _copies_remain),
 }
 
 

@@ -243,6 +243,29 @@ def test_a_live_server_keeps_its_settings_when_its_region_offers_less(monkeypatc
     assert server_of(Stack().up()) != made, "a new server gets what the region offers"
 
 
+def test_a_live_member_stays_as_it_is_when_its_region_gets_zones(monkeypatch: pytest.MonkeyPatch):
+    stack = Stack()
+
+    def zones(run: Run) -> dict[str, Any]:
+        kept = {
+            each.name: (each.inputs.get("zones"), (each.inputs.get("sku") or {}).get("name"))
+            for each in run.registrations.values()
+            if each.type.split(":")[-1] in ("PublicIPAddress", "StorageAccount", "VirtualMachineScaleSet")
+        }
+        (frontend,) = one(run, "LoadBalancer", "nodes-balancer").inputs["frontendIPConfigurations"]
+        return kept | {"frontend": frontend.get("zones")}
+
+    made = zones(stack.up(location="westus"))
+    more = replace(REGIONS["westus"], zones=("1", "2", "3"), pair=None)
+    monkeypatch.setattr(settings, "REGIONS", {**REGIONS, "westus": more})
+    assert zones(stack.up(location="westus")) == made, (
+        "Azure changes no live address's zones, and no account's copies"
+    )
+    assert zones(Stack().up(location="westus")) != made, "a new member gets what the region has"
+    refused = refusal(outputs=stack.deployment.outputs, location="westus", size="medium")
+    assert "size: medium: wanted small, as it is live" in refused.message
+
+
 def test_unreadable_own_outputs_are_refused():
     refused = refusal(outputs={"peerCards": {"bank-b": {"counter": "many"}}})
     assert "this member's stack organization/decentralized-trust/bank-a: its outputs: bank-b" in refused.message
