@@ -33,6 +33,11 @@ class Placement:
         return {name: value for name, value in (self.tags or {}).items() if _ZONE_TAG.fullmatch(name)}
 
 
+def protect_if(deletion_protection: bool) -> bool | None:
+    """Option `protect` of a resource: None inherits, and False would override, what the component's caller stated."""
+    return True if deletion_protection else None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Safeguards:
     """Inputs shared by all stateful components: log destination and deletion protection."""
@@ -45,5 +50,5 @@ class Safeguards:
 
     @property
     def protect(self) -> bool | None:
-        """Option `protect` of such a resource. None inherits, and False would override, what the caller stated."""
-        return True if self.deletion_protection else None
+        """Option `protect` of such a resource."""
+        return protect_if(self.deletion_protection)

@@ -7,7 +7,7 @@ from pulumi import ComponentResource, Input, Output, Resource, ResourceOptions
 from pulumi_azure_native import applicationinsights, authorization, monitor, operationalinsights
 
 from components.collected import COUNTERS, FACILITIES, LEVELS
-from components.inputs import Placement
+from components.inputs import Placement, protect_if
 from components.roles import BuiltInRole, grant, grant_groups
 
 _WORKSPACE = "workspace"
@@ -32,6 +32,8 @@ class MonitoringArgs:
     """Optional. Entra groups that may read logs, metrics and the workbook."""
     retention_days: int = 90
     """Optional. Retention of logs in days, 30 to 730."""
+    deletion_protection: bool = True
+    """Optional. Whether Pulumi refuses to delete the workspace with its logs, among them who read the vaults."""
 
     def __post_init__(self) -> None:
         if not 30 <= self.retention_days <= 730:
@@ -67,7 +69,7 @@ class Monitoring(ComponentResource):
                 disable_local_auth=True, enable_log_access_using_only_resource_permissions=True
             ),
             tags=args.placement.tags,
-            opts=child,
+            opts=ResourceOptions(parent=self, protect=protect_if(args.deletion_protection)),
         )
         insights = applicationinsights.Component(
             f"{name}-insights",

@@ -61,6 +61,7 @@ def monitoring(member: Member, group: MemberGroup) -> Monitoring | None:
             node_principal_id=group.node_principal_id,
             daily_cap_gb=daily_cap_gb(senders(member)),
             operators=_operators(member),
+            deletion_protection=member.settings.deletion_protection,
         ),
     )
 

@@ -20,7 +20,7 @@ from tests.configuration import SSH_PUBLIC_KEY, changed
 ID = str(UUID(int=7))
 CHANGES: dict[str, Any] = {
     LOCATION_KEY: "northeurope",
-    "size": "small",
+    "size": "medium",
     "nodes.count": 9,
     "nodes.standby": 2,
     "nodes.vmSize": "Standard_D8s_v5",
@@ -33,7 +33,7 @@ CHANGES: dict[str, Any] = {
     "addressSpace": "10.77.0.0/16",
     "ledger.repository": "https://maven.bank.example/ledger",
     "ledger.applications": [{"coordinates": "a.b:c:1", "sha256": "0" * 64}],
-    "ledger.roles": {"node-2": "notary"},
+    "ledger.roles": {"node-1": "notary", "node-2": "notary"},
     "ledger.rpcUsers": [{"name": "reader", "permissions": ["ALL"]}],
     "ledger.applicationPorts": "each",
     "ledger.shareGib": 500,

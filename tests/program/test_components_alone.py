@@ -300,8 +300,9 @@ CASES = (
             "node_principal_id": PRINCIPAL,
             "daily_cap_gb": 1.5,
         },
-        optional={"placement": TAGGED, "operators": [OPERATORS], "retention_days": 365},
+        optional={"placement": TAGGED, "operators": [OPERATORS], "retention_days": 365, "deletion_protection": False},
         meets=[checklist.insights_are_workspace_based, *_ACCESS],
+        protected=["Workspace"],
     ),
     Case(
         component=Workbook,

@@ -617,6 +617,7 @@ IRREPLACEABLE = {
     "FileShare": "the nodes' journals",
     "keyvault:Key": "otherwise no name could be certified or revoked under the root that all members trust",
     "Server": "the ledger itself",
+    "Workspace": "the audit logs of the vaults, which are of use weeks later",
     "VirtualNetworkGateway": "its addresses are in every peer's configuration",
 }
 
