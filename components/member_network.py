@@ -1,10 +1,10 @@
 """The bank's virtual network: subnets, security rules, private DNS zones, and egress."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 
-from pulumi import ComponentResource, Output, ResourceOptions
+from pulumi import ComponentResource, Input, Output, ResourceOptions
 from pulumi_azure_native import network, privatedns
 
 from components.flows import MemberFlows, Remote, Subnet, port_groups
@@ -58,6 +58,10 @@ class MemberNetworkArgs:
     """Optional. Whether the platform needs a database, and with it a delegated subnet."""
     zones: Sequence[str] = ()
     """Optional. The region's availability zones; public addresses span them all."""
+    existing_zones: Mapping[PrivateZone, Input[str]] = field(default_factory=dict)
+    """Optional. Resource ids of private DNS zones that others own, such as a hub's: none of these kinds is made, as
+    Azure links a network to one zone of a name. Their owner links them to this network; components that get an id of
+    `zone_ids` depend on the links. Who deploys writes records into them."""
 
 
 class MemberNetwork(ComponentResource):
@@ -83,8 +87,8 @@ class MemberNetwork(ComponentResource):
     nat_address_id: Output[str]
     """Resource id of the NAT gateway's public address."""
     zone_ids: dict[PrivateZone, Output[str]]
-    """Resource ids of the private DNS zones. An id resolves only after the zone is linked to the network, so that
-    dependants can resolve names."""
+    """Resource ids of the private DNS zones. That of a zone made here resolves only after it is linked to the
+    network, so that dependants can resolve names."""
 
     def __init__(self, name: str, args: MemberNetworkArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("decentralized-trust:azure:MemberNetwork", name, None, opts)
@@ -107,7 +111,9 @@ class MemberNetwork(ComponentResource):
         self.gateway_subnet_id = subnets["gateway"].id
         self.authority_subnet_id = subnets["authority"].id if args.authority_listeners else None
         self.zone_ids = {
-            zone: self._zone(zone) for zone in PrivateZone if args.database or zone != PrivateZone.DATABASE
+            zone: Output.from_input(args.existing_zones[zone]) if zone in args.existing_zones else self._zone(zone)
+            for zone in PrivateZone
+            if args.database or zone != PrivateZone.DATABASE
         }
         self.register_outputs(
             {

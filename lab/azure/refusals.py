@@ -570,6 +570,14 @@ def second_generation(bank: ExampleBank) -> str:
     return bank.vpn("VpnGw2AZ", vpnGatewayGeneration="Generation2", ipConfigurations=bank.on)
 
 
+def second_zone(bank: ExampleBank, network: str) -> str:
+    """A link of a network to another zone of the database's name, in group `other`."""
+    place = {"resourceGroupName": "other", "privateZoneName": ZONE}
+    if not any("/resourceGroups/other/" in id_ and id_.endswith(ZONE) for id_ in bank.side.resources):
+        bank.make("privatedns:PrivateZone", ZONE, **place)
+    return bank.make("privatedns:VirtualNetworkLink", "link", **place, virtualNetwork={"id": network})
+
+
 def public_server(bank: ExampleBank, name: str, **inputs: Any) -> str:
     """A PostgreSQL server without a virtual network."""
     return bank.make("dbforpostgresql:Server", name, **inputs)
@@ -1230,6 +1238,14 @@ CASES = [
         "it would drop the tags cost centre",
         broken=lambda w: w.a.make("privatedns:PrivateZone", ZONE, tags={"cost centre": "42"}),
         legal=lambda w: w.a.make("privatedns:PrivateZone", ZONE, tags={"cost-centre": "42"}),
+    ),
+    Case(
+        rules._one_zone_of_a_name,
+        "a second zone of a name at a network",
+        f"network is linked to a zone {ZONE} already: overlapping namespaces",
+        given=lambda w: (w.a.zone(), w.a.make("resources:ResourceGroup", "other"), w.a.net("spoke", "10.4.0.0/16")),
+        broken=lambda w: second_zone(w.a, w.a.network),
+        legal=lambda w: second_zone(w.a, absent(w.a.network, "spoke")),
     ),
     Case(
         rules._server,

@@ -43,9 +43,9 @@ Sources, below learn.microsoft.com/azure:
     VN virtual-network/virtual-networks-faq
     VS vpn-gateway/vpn-gateway-about-vpn-gateway-settings
     ZO reliability/reliability-virtual-machine-scale-sets
-Issues on GitHub: AN pulumi/pulumi-azure-native, AZ Azure/azure-cli, BI Azure/bicep, BR Azure/bicep-registry-modules,
-    CP kubernetes-sigs/cloud-provider-azure, LZ Azure/Azure-Landing-Zones, MD MicrosoftDocs/azure-docs,
-    TF hashicorp/terraform-provider-azurerm
+Issues on GitHub: AD MicrosoftDocs/azure-aks-docs, AN pulumi/pulumi-azure-native, AZ Azure/azure-cli, BI Azure/bicep,
+    BR Azure/bicep-registry-modules, CP kubernetes-sigs/cloud-provider-azure, LZ Azure/Azure-Landing-Zones,
+    MD MicrosoftDocs/azure-docs, TF hashicorp/terraform-provider-azurerm
 """
 
 import base64
@@ -727,6 +727,15 @@ def _zone_tags(situation: Situation) -> str | None:
     return f"it would drop the tags {', '.join(dropped)}" if dropped else None
 
 
+def _one_zone_of_a_name(situation: Situation) -> str | None:
+    """AD #212: a network is linked to one private DNS zone of a name."""
+    network, name = situation.inputs["virtualNetwork"]["id"], situation.inputs["privateZoneName"]
+    for other in situation.others("privatedns:VirtualNetworkLink"):
+        if other.inputs["virtualNetwork"]["id"] == network and other.inputs["privateZoneName"] == name:
+            return f"{network.rsplit('/', 1)[-1]} is linked to a zone {name} already: overlapping namespaces"
+    return None
+
+
 _ZONE_TAG = re.compile("[A-Za-z][A-Za-z0-9_-]*")
 
 
@@ -1091,7 +1100,7 @@ _RULES: dict[str, tuple[Rule, ...]] = {
     "network:VirtualNetworkGateway": (_public_addresses, _gateway, _vpn_gateway, _coexistence),
     "network:VirtualNetworkGatewayConnection": (_ends, _far_gateway, _key_and_policy, _room_for_connection),
     "privatedns:PrivateZone": (_zone_tags,),
-    "privatedns:VirtualNetworkLink": (_zone_tags,),
+    "privatedns:VirtualNetworkLink": (_zone_tags, _one_zone_of_a_name),
     "storage:FileShare": (_share,),
     "storage:StorageAccount": (_name_is_free, _redundancy, _copies_remain),
 }

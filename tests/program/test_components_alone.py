@@ -25,7 +25,7 @@ from components.key_store import KeyStore, KeyStoreArgs
 from components.ledger_database import LedgerDatabase, LedgerDatabaseArgs
 from components.ledger_storage import LedgerStorage, LedgerStorageArgs
 from components.member_group import MemberGroup, MemberGroupArgs
-from components.member_network import Endpoint, MemberNetwork, MemberNetworkArgs
+from components.member_network import Endpoint, MemberNetwork, MemberNetworkArgs, PrivateZone
 from components.membership_keys import MembershipKeys, MembershipKeysArgs
 from components.monitoring import Monitoring, MonitoringArgs
 from components.network_authority import NetworkAuthority, NetworkAuthorityArgs
@@ -336,6 +336,7 @@ CASES = (
             "peer_authority": Endpoint(address="10.2.1.126", ports=[8444]),
             "database": False,
             "zones": ZONES,
+            "existing_zones": {PrivateZone.VAULT: VAULT_ZONE},
         },
         meets=[
             checklist.subnets_have_groups,
@@ -979,6 +980,15 @@ def test_security_rules_apply_to_private_endpoints_in_every_subnet():
         assert each.inputs["privateEndpointNetworkPolicies"] == "Enabled", (
             f"{each.name}: by Azure's default no security rule protects the keys"
         )
+
+
+def test_a_zone_that_exists_is_neither_made_nor_linked_again():
+    made = whole("MemberNetwork")
+    named = {each.inputs["privateZoneName"] for each in all_of(made.plan, "PrivateZone")}
+    linked = {each.inputs["privateZoneName"] for each in all_of(made.plan, "VirtualNetworkLink")}
+    assert named == linked == {PrivateZone.BLOB, PrivateZone.FILE}, "a network is linked to one zone of a name"
+    (outputs,) = made.plan.component_outputs.values()
+    assert outputs["zone_ids"][PrivateZone.VAULT] == VAULT_ZONE, "its owner's zone gets the records"
 
 
 def test_every_group_ends_with_denials():
