@@ -8,6 +8,7 @@ from typing import Any
 import pulumi_random as random
 from pulumi import ComponentResource, Input, Output, ResourceOptions
 
+from components.inputs import protect_if
 from contract.card import (
     SECRET_KEY_BYTES,
     KeyGenerations,
@@ -28,6 +29,12 @@ class MembershipKeysArgs:
     """Required. The member's name."""
     generations: KeyGenerations
     """Required. Raising a generation makes a new key pair."""
+    live: KeyGenerations | None = None
+    """Conditional. The generations of the last update: a pair that is replaced is not protected in that run. Required
+    to raise one."""
+    deletion_protection: bool = True
+    """Optional. Whether Pulumi refuses to delete the keys, which are nowhere else: a new card key must be agreed with
+    all peers."""
 
 
 class MembershipKeys(ComponentResource):
@@ -41,15 +48,16 @@ class MembershipKeys(ComponentResource):
     def __init__(self, name: str, args: MembershipKeysArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("decentralized-trust:azure:MembershipKeys", name, None, opts)
         self._args = args
-        self._link_secret = self._secret(f"{name}-link", args.generations.link)
-        self._signing_seed = self._secret(f"{name}-signing", args.generations.signing)
+        live = args.live or args.generations
+        self._link_secret = self._secret(f"{name}-link", args.generations.link, live.link)
+        self._signing_seed = self._secret(f"{name}-signing", args.generations.signing, live.signing)
         self.link_public_key = Output.unsecret(self._link_secret.apply(link_public_key))
         self.fingerprint = Output.unsecret(
             self._signing_seed.apply(lambda seed: fingerprint(signing_public_key(seed)))
         )
         self.register_outputs({"link_public_key": self.link_public_key, "fingerprint": self.fingerprint})
 
-    def _secret(self, name: str, generation: int) -> Output[bytes]:
+    def _secret(self, name: str, generation: int, live: int) -> Output[bytes]:
         made = random.RandomBytes(
             name,
             length=SECRET_KEY_BYTES,
@@ -57,6 +65,8 @@ class MembershipKeys(ComponentResource):
             opts=ResourceOptions(
                 parent=self,
                 additional_secret_outputs=["base64", "hex"],
+                # Pulumi replaces no protected resource.
+                protect=protect_if(self._args.deletion_protection and generation == live),
             ),
         )
         base64_text: Output[str] = Output.secret(made.base64)

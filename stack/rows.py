@@ -24,6 +24,7 @@ from components.vault import VaultArgs
 from components.vpn_gateway import VpnGateway, VpnGatewayArgs
 from components.vpn_peering import VpnPeering, VpnPeeringArgs
 from components.workbook import Measured, Workbook, WorkbookArgs
+from contract.card import last_card
 from contract.frontend import peer_ports
 from contract.ports import NETWORK_INFO_PORT
 from stack.azure_values import OWN_TAGS
@@ -40,8 +41,16 @@ from stack.vm_configuration import (
 
 def membership_keys(member: Member) -> MembershipKeys:
     """The key pair that signs the card, and the one that agrees keys with the peers."""
-    args = MembershipKeysArgs(member=member.name, generations=member.settings.key_generations)
-    return MembershipKeys("membership", args)
+    settings, live = member.settings, last_card(member.previous.card)
+    return MembershipKeys(
+        "membership",
+        MembershipKeysArgs(
+            member=member.name,
+            generations=settings.key_generations,
+            live=live.key_generations if live else None,
+            deletion_protection=settings.deletion_protection,
+        ),
+    )
 
 
 def member_group(member: Member) -> MemberGroup:

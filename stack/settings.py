@@ -904,8 +904,8 @@ class Settings(_Section):
     )
     deletion_protection: Annotated[bool, BeforeValidator(_true_or_false)] = Field(
         True,
-        description="Pulumi refuses to delete what can't be made again: vaults, an authority's keys, storage with "
-        "its containers and share, database, logs, gateway and its addresses",
+        description="Pulumi refuses to delete what can't be made again: the card's keys, vaults, an authority's "
+        "keys, storage with its containers and share, database, logs, gateway and its addresses",
     )
 
     @field_validator("operators")

@@ -195,6 +195,7 @@ def test_a_live_notary_stays_one(roles: dict[str, str], size: str, said: str):
     assert refused.registered == ()
     more: dict[str, Any] = {"ledger": {**own_network(), "roles": {**names, "node-2": "notary"}}, "size": "medium"}
     stack.up(**more)
+    stack.up(**more, deletionProtection=False)
     stack.up(**after, deletionProtection=False)
 
 
@@ -218,6 +219,24 @@ def test_a_name_that_a_zone_certified_stays(tmp_path: Path):
         assert f": wanted OU=Ledger 1, {BANK_A['legalName']}, as it is live" in refused.message
     stack.up(**named("Ledger 2"), deletionProtection=False)
     stack.up(ledger=own_network())
+
+
+def test_keys_are_protected_except_in_the_run_that_replaces_them():
+    def protected(run: Run) -> set[str]:
+        return {
+            each.name
+            for each in run.registrations.values()
+            if each.name in ("membership-link", "membership-signing") and each.request.protect
+        }
+
+    stack, both = Stack(), {"membership-link", "membership-signing"}
+    first = stack.up()
+    assert protected(first) == protected(stack.up()) == both, "no other copy exists of them"
+    raised = stack.up(**RAISED)
+    assert protected(raised) == {"membership-signing"}, "Pulumi replaces no protected resource"
+    assert raised.outputs["member"]["linkPublicKey"] != first.outputs["member"]["linkPublicKey"]
+    assert protected(stack.up(**RAISED)) == both, "the next run protects the new one"
+    assert protected(stack.up(**RAISED, deletionProtection=False)) == set()
 
 
 def test_the_share_grows_in_place_and_never_shrinks():

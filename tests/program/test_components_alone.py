@@ -282,7 +282,8 @@ CASES = (
         component=MembershipKeys,
         args=MembershipKeysArgs,
         required={"member": "bank-a", "generations": KeyGenerations()},
-        optional={},
+        optional={"live": KeyGenerations(), "deletion_protection": False},
+        protected=["RandomBytes"],
     ),
     Case(
         component=MemberGroup,

@@ -114,7 +114,7 @@ def changes_between(before: Plan, after: Plan, refusals: Mapping[str, str] = Map
 def _change(old: Planned, new: Planned, properties: list[PropertyChange], refusal: str) -> ResourceChange:
     several = tuple(sorted(properties, key=lambda each: each.path))
     if any(each.replaces for each in several):
-        return ResourceChange(Step.REPLACE, new, several, refused=_PROTECTED if old.protect else "")
+        return ResourceChange(Step.REPLACE, new, several, refused=_PROTECTED if old.protect and new.protect else "")
     rolls = rules.rolls_vms(new.type, old.inputs, new.inputs)
     return ResourceChange(Step.UPDATE, new, several, rolls_vms=rolls, refused=refusal)
 
