@@ -31,7 +31,7 @@ $(READY): requirements.txt requirements-dev.txt
 	@bash -o pipefail -c "$(BIN)/uv pip install --require-hashes --requirement requirements-dev.txt --python $(BIN)/python 2>&1 | sed '/^ + /d' >&2"
 	@touch $@
 
-preview: $(READY) ## What a bank would create (STACK=NAME|FILE, default prod; FORMAT=text|markdown|json; AGAINST=last|FILE)
+preview: $(READY) ## What a bank would create (STACK=NAME|FILE, default prod; FORMAT=text|markdown|json; AGAINST=last|NAME|FILE)
 	$(call takes,STACK FORMAT AGAINST)
 	@$(BIN)/python -m lab.azure.plan $(if $(FORMAT),--format '$(FORMAT)') $(if $(AGAINST),--against '$(AGAINST)') $(STACK)
 
@@ -39,7 +39,7 @@ diagram: $(READY) ## Draw a member, or a folder's consortium (STACK=NAME|FILE|FO
 	$(call takes,STACK FORMAT OUT)
 	@$(BIN)/python -m docs.diagrams $(STACK) $(if $(FORMAT),--format '$(FORMAT)') $(if $(OUT),--out '$(OUT)')
 
-cost: $(READY) ## What the sizes cost a month, or a bank (STACK=NAME|FILE, REGION=NAME, USAGE=FILE; FORMAT=text|markdown|json|svg; AGAINST=last|FILE)
+cost: $(READY) ## What the sizes cost a month, or a bank (STACK=NAME|FILE, REGION=NAME, USAGE=FILE; FORMAT=text|markdown|json|svg; AGAINST=last|NAME|FILE)
 	$(call takes,STACK REGION USAGE FORMAT AGAINST)
 	@$(BIN)/python -m cost $(if $(FORMAT),--format '$(FORMAT)') $(if $(REGION),--region '$(REGION)') $(if $(USAGE),--usage '$(USAGE)') $(if $(AGAINST),--against '$(AGAINST)') $(STACK)
 
