@@ -69,7 +69,7 @@ LOOPBACKS: Mapping[str, BankSite] = MappingProxyType(
 )
 """By bank: its site on this machine, with a loopback address of its own."""
 _PERSON, OURS, THEIRS = "p-4711", "node-2", "node-1"
-_ANOTHER_BANKS = f"is none of {MALLORY}".encode()
+_ANOTHER_BANKS = f"is not a name of {MALLORY}".encode()
 """The authority's refusal of a name that was not agreed with the requesting member."""
 _EXPECTED = (
     AssertionError,
