@@ -25,11 +25,13 @@ async def serve(
     """
     loop, watchdog, clock = asyncio.get_running_loop(), Watchdog(), Clock()
     announced: list[Event] = []
+    leave = asyncio.Event()
 
     def on_signal(name: str) -> None:
         if agent.stopping:
             agent.skip_drain()
         agent.stop(name)
+        leave.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, signal.Signals(number).name)
@@ -38,6 +40,11 @@ async def serve(
         async for event in notices.releases():
             announced.append(event)
             agent.stop(f"{event.event_type} of the VM", event.seconds_left(clock.utc()))
+
+    async def let_start() -> None:
+        for event in announced:
+            assert notices  # noqa: S101
+            await notices.let_start(event)
 
     async with AsyncExitStack() as around:
         # First: a VM that does not answer its probe in the first seconds counts as unhealthy.
@@ -48,7 +55,7 @@ async def serve(
             await around.enter_async_context(in_background(drain_on_notice(notices)))
         watchdog.ready()
         await agent.run()
+        # systemd would start the agent again, and the announced event would stop it again.
+        async with in_background(let_start(), leave.set):
+            await leave.wait()
         watchdog.stopping()
-        for event in announced:
-            assert notices  # noqa: S101
-            await notices.approve(event.event_id)

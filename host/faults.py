@@ -5,9 +5,10 @@ silent: its traceback is logged, it is counted (`Metric.FAULTS`), and the VM cou
 """
 
 import logging
+import math
 import time
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from host.errors import ResourceError
@@ -23,6 +24,8 @@ class _Faults:
     count: int = 0
     last: float | None = None
     """Time of the last fault, by the monotonic clock."""
+    traced: dict[str, float] = field(default_factory=dict)
+    """By reason: when its traceback was logged. One that recurs each second would fill the workspace."""
 
 
 _faults = _Faults()
@@ -39,8 +42,12 @@ def unexpected(what: str, error: Exception, *, secret: bool = False) -> str:
     Returns:
         The reason to report: `what`, type, file and line.
     """
-    _faults.count, _faults.last = _faults.count + 1, time.monotonic()
+    _faults.count, _faults.last = _faults.count + 1, (now := time.monotonic())
     reason = f"{what}: unexpected {type(error).__name__} at {place_of(error)}"
+    if now < _faults.traced.get(reason, -math.inf) + IMPAIRED_SECONDS:
+        log.error("%s, again", reason)
+        return reason
+    _faults.traced[reason] = now
     if secret:
         log.error("%s\n%s", reason, "".join(traceback.format_tb(error.__traceback__)).rstrip())
     else:

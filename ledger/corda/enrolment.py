@@ -29,7 +29,7 @@ from host.errors import UnavailableError
 from host.faults import reason_of
 from host.http import ANSWER_SECONDS, TooLargeError, ask
 from host.tls import client_context
-from ledger.corda import IDENTITY_KEY, NODE_CA_KEY, TLS_KEY, platform_version, proof
+from ledger.corda import IDENTITY_KEY, NODE_CA_KEY, RPC_TLS_KEY, TLS_KEY, platform_version, proof
 from ledger.corda.certificates import (
     REQUESTED,
     CertificateError,
@@ -210,7 +210,7 @@ class Enrolment:
         if stored and not self._due(stored, identity):
             return stored
         try:
-            chains = await self._obtain(identity, keys, root, stored)
+            chains = await self._obtain(identity, keys, root, self._kept_rpc(document, keys))
             if (
                 stored
                 and self._serves(stored.rpc)
@@ -354,6 +354,15 @@ class Enrolment:
         """Whether the RPC certificate, which applications pin, may stay."""
         return serves(rpc, self._context.frontend) and self._now() < renewal_time(rpc)
 
+    def _kept_rpc(self, document: Document | None, keys: Mapping[str, bytes]) -> x509.Certificate | None:
+        """The stored RPC certificate if it may stay; the others may have ended."""
+        try:
+            rpc = Chains.from_json(document.content).rpc if document else None
+        except CertificateError:
+            return None
+        fits = rpc and rpc.public_key() == read_key(keys, RPC_TLS_KEY).public_key()
+        return rpc if rpc and fits and self._serves(rpc) else None
+
     def _check(
         self,
         chain: Sequence[x509.Certificate],
@@ -380,7 +389,7 @@ class Enrolment:
     # --- Requests --------------------------------------------------------------------------------------------------
 
     async def _obtain(
-        self, identity: Identity, keys: Mapping[str, bytes], root: x509.Certificate, stored: Chains | None
+        self, identity: Identity, keys: Mapping[str, bytes], root: x509.Certificate, rpc: x509.Certificate | None
     ) -> Chains:
         network = self._context.network
         assert network is not None  # noqa: S101  # There is a trust root.
@@ -409,9 +418,7 @@ class Enrolment:
                 node_ca=node_ca,
                 identity=chain(CertificateRole.LEGAL_IDENTITY),
                 tls=chain(CertificateRole.TLS),
-                rpc=stored.rpc
-                if stored and self._serves(stored.rpc)
-                else issue_rpc(keys, identity.legal_name, self._context.frontend, now=now),
+                rpc=rpc or issue_rpc(keys, identity.legal_name, self._context.frontend, now=now),
             )
         except CertificateError as error:
             raise SoftwareError(str(error)) from error

@@ -6,11 +6,16 @@ import net.corda.node.services.network.NetworkMapUpdater;
 import rx.subjects.PublishSubject;
 
 /**
- * Lets one RxJava subscriber throw: {@code FailSubscriber inbox}, {@code FailSubscriber other}, or {@code FailSubscriber
- * members SQLSTATE|none}. Prints {@code thrown} if the error reaches the publisher.
+ * Lets one RxJava subscriber throw: {@code FailSubscriber other}, or {@code FailSubscriber
+ * inbox|members SQLSTATE|none}. Prints {@code thrown} if the error reaches the publisher.
  */
 public final class FailSubscriber {
     private FailSubscriber() {}
+
+    private static void fail(String state) {
+        Exception cause = state.equals("none") ? null : new SQLException("SQL", state);
+        throw new IllegalStateException("refused", cause);
+    }
 
     public static void main(String[] arguments) {
         SubscriptionErrors.install();
@@ -30,13 +35,10 @@ public final class FailSubscriber {
         try {
             switch (arguments[0]) {
                 case "inbox":
-                    messages.onNext(failing);
+                    messages.onNext(() -> fail(arguments[1]));
                     break;
                 case "members":
-                    members.onNext(() -> {
-                        Exception cause = arguments[1].equals("none") ? null : new SQLException("SQL", arguments[1]);
-                        throw new IllegalStateException("refused", cause);
-                    });
+                    members.onNext(() -> fail(arguments[1]));
                     break;
                 default:
                     // Another subscriber, which is called while a message is processed.

@@ -29,6 +29,7 @@ from ledger.corda import IDENTITY_KEY, NODE_CA_KEY, TLS_KEY, proof
 from ledger.corda.authority.server import Requests, zipped
 from ledger.corda.authority.signing import read_request
 from ledger.corda.certificates import (
+    LIFETIME,
     CertificateRole,
     Chains,
     certificate,
@@ -418,6 +419,26 @@ def test_another_frontend_requires_another_rpc_certificate(play):
             after = await member.vm().certificates(member.identity(1), member.keys["node-1"])
             assert after.rpc != before.rpc
             assert after.identity == before.identity, "the legal identity stays"
+
+    play(history)
+
+
+def test_an_rpc_certificate_outlives_the_other_certificates_but_not_its_key(play):
+    async def history(made: Network) -> None:
+        async with made.vm() as vm:
+            member = made.member("bank-b", vm.url, BANK_B)
+            before = await member.certificates()
+            made.clock.ahead = LIFETIME + timedelta(days=1)
+            after = await member.vm().certificates(member.identity(1), member.keys["node-1"])
+            assert after.tls != before.tls, "those of the network have ended"
+            assert after.rpc == before.rpc, "the bank's applications pin it"
+            await vm.authority.revoke(f"OU=node-1, {BANK_B}", "alice")
+            member.keys["node-1"] = make_keys()
+            with pytest.raises(WaitingError, match="approved by an operator"):
+                await member.certificates()
+            for each in await vm.authority.pending():
+                await vm.authority.approve(each.id, "alice")
+            assert (await member.certificates()).rpc != before.rpc, "the node has another key"
 
     play(history)
 

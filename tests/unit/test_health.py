@@ -255,9 +255,18 @@ def test_a_fault_is_counted_and_impairs_for_a_while(
     )
     assert "Traceback" in caplog.text, "the log has its traceback"
     assert said() == (1, {"fault"}), "the agent goes on, but is impaired"
+    caplog.clear()
+    assert faults.unexpected("a round", KeyError("what?")) != reason
+    try:
+        fails()
+    except KeyError as error:
+        faults.unexpected("a round", error)
+    assert said() == (3, {"fault"})
+    assert caplog.messages[-1] == f"{reason}, again"
+    assert "in fails" not in caplog.text, "one that recurs each second would fill the workspace"
     now = time.monotonic()
     monkeypatch.setattr("host.faults.time.monotonic", lambda: now + faults.IMPAIRED_SECONDS + 1)
-    assert said() == (1, set()), "an old fault raises no alert"
+    assert said() == (3, set()), "an old fault raises no alert"
 
 
 class Ingestion:

@@ -4,6 +4,8 @@ import asyncio
 import gzip
 import json
 import logging
+import os
+import signal
 from collections.abc import Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -14,7 +16,9 @@ import pytest
 from aiohttp import web
 
 from agent.scheduled_events import Event, ScheduledEvents
+from agent.service import serve
 from host.http import MAX_ANSWER_BYTES
+from host.status import Status
 
 VM = "bank-a_0"
 
@@ -140,8 +144,58 @@ def test_a_termination_of_this_vm_is_reported_once_and_approved():
                 "it is logged once although it stays listed"
             )
             assert listener.received[0].not_before.startswith("Mon"), "there is time until then"
-            await listener.azure.approve("event-2")
-            assert service.approved == ["event-2"], "Azure need not wait any longer"
+
+    asyncio.run(history())
+
+
+def test_an_event_of_this_vm_alone_is_approved_and_one_of_several_starts_at_its_time():
+    async def history() -> None:
+        service = MetadataService([event(1), event(2, "Redeploy", "bank-a_1", VM)])
+        async with service.serving() as port, Listener(port) as listener:
+            await until(lambda: len(listener.received) == 2)
+            leaving = [asyncio.create_task(listener.azure.let_start(each)) for each in listener.received]
+            await polls(service, 10)
+            assert service.approved == ["event-1"], "the other VM may still drain its node"
+            assert not any(each.done() for each in leaving), (
+                "systemd would start the agent, and the event would end it"
+            )
+            service.events = []
+            await asyncio.wait_for(asyncio.gather(*leaving), 5)
+
+    asyncio.run(history())
+
+
+@pytest.mark.parametrize("signalled", [False, True])
+def test_an_agent_stays_until_an_announced_event_is_over(signalled: bool):
+    class StoppedAgent:
+        may_run = stopping = True
+
+        def __init__(self) -> None:
+            self.stopped = asyncio.Event()
+
+        def stop(self, *_: object) -> None:
+            self.stopped.set()
+
+        def skip_drain(self) -> None:
+            pass
+
+        async def run(self) -> None:
+            await self.stopped.wait()
+
+    async def history() -> None:
+        service = MetadataService([event(1, "Reboot")])
+        async with service.serving() as port:
+            azure = ScheduledEvents(f"http://127.0.0.1:{port}", poll_seconds=0.01)
+            agent: Any = StoppedAgent()
+            serving = asyncio.create_task(serve(agent, Status(vm=VM), host="127.0.0.1", port=0, notices=azure))
+            await until(lambda: service.approved)
+            await polls(service, 10)
+            assert (serving.done(), service.approved) == (False, ["event-1"]), "an exit is followed by a restart"
+            if signalled:
+                os.kill(os.getpid(), signal.SIGTERM)
+            else:
+                service.events = []
+            await asyncio.wait_for(serving, 5)
 
     asyncio.run(history())
 

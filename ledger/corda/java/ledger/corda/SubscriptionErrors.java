@@ -12,6 +12,9 @@ final class SubscriptionErrors extends RxJavaErrorHandler {
     private static final String INBOX = "net.corda.node.services.messaging.P2PMessagingClient";
     private static final String MEMBERS = "net.corda.node.services.network.NetworkMapUpdater";
 
+    /** EX_SOFTWARE of sysexits.h. */
+    private static final int STATUS = 70;
+
     private SubscriptionErrors() {}
 
     /** Call before the node starts. */
@@ -25,8 +28,11 @@ final class SubscriptionErrors extends RxJavaErrorHandler {
         if (isInbox || isOf(MEMBERS, error)) {
             Node.log("<3>ERROR SubscriptionErrors: no " + (isInbox ? "message" : "change of members")
                     + " is processed until the node's next start: " + error);
-            if (isInbox || isOutage(error)) {
+            if (isOutage(error)) {
                 NodeRestart.exit();
+            } else if (isInbox) {
+                // The message comes again at each start: this counts as a death, so that restarts become rarer.
+                Runtime.getRuntime().halt(STATUS);
             }
         }
     }
