@@ -23,6 +23,7 @@ from agent.resources import Note, Roster
 from contract.identities import identities
 from contract.legal_name import LegalName
 from contract.network_info import NetworkInfo, NodeInfo
+from contract.users import NODE_USERS, TOOL
 from contract.vm_configuration import Zone
 from host.bank_documents import Document
 from host.errors import UnavailableError
@@ -443,6 +444,41 @@ def test_without_its_serial_number_node_information_is_refused(tmp_path: Path, c
         assert node.known == {NODE_1: 5}
 
     asyncio.run(story())
+
+
+def test_each_of_the_tools_commands_runs_as_its_own_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    users = dict[str, int | None]()
+
+    async def records(command: str, given: Any, *_: object, user: int | None = None, **__: object) -> dict[str, Any]:
+        users[command] = user
+        answers = {"drain": {"inFlight": 0}, "verify-parameters": {"minimumPlatformVersion": 1, "epoch": 1}}
+        return answers.get(command) or await tool(command, given)
+
+    async def nothing(*_: object) -> None:
+        return None
+
+    async def trust_root() -> x509.Certificate:
+        return NETWORK.root
+
+    async def story() -> None:
+        node = Node(tmp_path, MemoryDocuments())
+        software = node.software
+        software._context = replace(software._context, tool_user=TOOL.number)
+        installed: Any = SimpleNamespace(tool=records, manifest=SimpleNamespace(platform_version=14))
+        start: Any = software._starts["node-1"]
+        start.installed, start.password, start.agent_password = installed, "password", "password"
+        monkeypatch.setattr(software, "_ask", nothing)
+        monkeypatch.setattr(software._enroller, "trust_root", trust_root)
+        await node.admit(info(NODE_1, 5))
+        await software._verify_parameters(installed, b"document")
+        await software.drain(replace(node.place, user=NODE_USERS["node-1"].number), 1)
+
+    asyncio.run(story())
+    assert users == {
+        "node-info": TOOL.number,
+        "verify-parameters": TOOL.number,
+        "drain": NODE_USERS["node-1"].number,
+    }, "what others wrote is read without a node's rights, and only the node's user may read its trust store"
 
 
 def evidence(serial: int, content: bytes | None) -> bytes:

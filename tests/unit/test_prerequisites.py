@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 
@@ -18,6 +19,7 @@ from agent.vm import FREE_BYTES, LocalDisk
 from contract.timing import STANDBY
 from host.errors import UnavailableError
 from host.processes import remove
+from lab.simulation import Machine
 from ledger.corda.installation import InstallationError, Installed
 
 
@@ -123,6 +125,15 @@ def test_any_exception_of_a_check_is_a_reason() -> None:
 
     asyncio.run(once())
     assert "KeyError" in vm.lacks["odd"]
+
+
+def test_the_simulated_vm_has_a_vms_prerequisites() -> None:
+    real = vm.prerequisites(Mock(), presence=Mock(), software=Mock(), vault=Mock(), database=Mock())
+    simulated = Machine.prerequisites(Mock())
+    shapes = [{each.name: (each.seconds, each.holding, each.common) for each in those} for those in (real, simulated)]
+    assert shapes[0] == shapes[1], "the histories prove nothing about a VM with other prerequisites"
+    without = vm.prerequisites(Mock(), presence=Mock(), software=Mock(), vault=Mock(), database=None)
+    assert shapes[0].keys() - {each.name for each in without} == {"database"}, "not every platform has a database"
 
 
 # --- The checks themselves -----------------------------------------------------------------------------------------
