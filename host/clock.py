@@ -16,7 +16,7 @@ def _utc() -> datetime:
 
 @dataclass(frozen=True)
 class Clock:
-    """Deadlines use `now`, which never jumps and counts while the VM is suspended; records have `utc`."""
+    """Deadlines use `now`, which never jumps; records have `utc`. No clock counts a pause by Azure's host."""
 
     now: Callable[[], float] = _boot_time
     """Seconds since the VM started."""
