@@ -93,7 +93,11 @@ class Agent:
         return self._lease is None or self._lease.alive
 
     async def run(self) -> None:
-        """Acquire, hold and release identities until `stop` is called."""
+        """Acquire, hold and release identities until `stop` is called.
+
+        Raises:
+            UnavailableError: processes of a stopped node can't be ended; systemd then kills them with the agent.
+        """
         checking = self._prerequisites.keep_checking(lambda: self._lease is not None)
         async with _task(checking), _task(self._keep_announcing()):
             while not self._stopping.is_set():
