@@ -185,6 +185,7 @@ _IMMUTABLE: dict[str, tuple[str, ...]] = {
     "consumption:Budget": ("scope",),
     "dbforpostgresql:AdministratorsMicrosoftEntra": ("principalName", "principalType", "tenantId"),
     "dbforpostgresql:Server": ("administratorLogin", "createMode", "network"),
+    "maintenance:ConfigurationAssignment": ("providerName", "resourceName", "resourceType"),
     "monitor:DataCollectionRuleAssociation": ("resourceUri",),
     "monitor:DiagnosticSetting": ("resourceUri",),
     "network:PrivateEndpoint": ("subnet",),

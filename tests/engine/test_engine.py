@@ -222,8 +222,12 @@ def test_engine_and_mocks_create_the_same_resources(consortium: Consortium, tmp_
 
 def made(consortium: Consortium) -> Counter[tuple[str, str]]:
     """The number of resources by subscription and type; physical names differ, since the engine seeds them."""
-    resources = OfflineAzure(consortium.front.folder / "azure.json").resources.values()
-    return Counter((each.subscription_id, each.short) for each in resources)
+    return Counter((each.subscription_id, each.short) for each in resources_of(consortium))
+
+
+def resources_of(consortium: Consortium) -> list[Resource]:
+    """Everything in the offline Azure of a consortium."""
+    return list(OfflineAzure(consortium.front.folder / "azure.json").resources.values())
 
 
 def test_no_secret_is_in_plain_text_anywhere(consortium: Consortium) -> None:
@@ -268,6 +272,25 @@ def test_a_rotated_key_replaces_the_connection_on_both_sides(consortium: Consort
     for stack in ("bank-b", "bank-c"):
         front.up(stack, Path(consortium.banks[stack].source), consortium.banks[stack].peers)
     assert set(consortium.links().values()) == {"Connected"}, "the other sides derive the new key from the new card"
+
+
+def test_a_gateway_of_another_generation_is_made_after_its_connections_are_deleted(consortium: Consortium) -> None:
+    front, bank = consortium.front, consortium.banks["bank-c"]
+    document = yaml.safe_load(Path(bank.source).read_text())
+    document["config"] |= {
+        f"{PROJECT}:connectivity": {"vpn": {"sku": "VpnGw2AZ"}},
+        f"{PROJECT}:deletionProtection": False,
+    }
+    resized = front.folder / "resized" / "Pulumi.bank-c.yaml"
+    resized.parent.mkdir()
+    resized.write_text(yaml.safe_dump(document))
+    front.up("bank-c", resized, bank.peers)
+    consortium.banks["bank-c"] = replace(bank, source=str(resized))
+    gateways = [each for each in resources_of(consortium) if each.short == "network:VirtualNetworkGateway"]
+    assert "Generation2" in {each.inputs["vpnGatewayGeneration"] for each in gateways}, (
+        "Azure deletes no gateway that a connection names"
+    )
+    assert set(consortium.links().values()) == {"Connected"}, "addresses and keys are as before"
 
 
 def test_a_missing_peer_stack_is_reported_in_one_message(tmp_path: Path) -> None:

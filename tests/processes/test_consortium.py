@@ -245,13 +245,13 @@ def test_two_consortia_exist_side_by_side(three: Consortium, tmp_path: Path) -> 
 # Changing a bank ----------------------------------------------------------------------------------------------------
 
 
-def grown(front: InProcess, folder: Path, size: str, **nodes: Any) -> dict[str, int]:
+def grown(front: InProcess, folder: Path, size: str, *, protected: bool = True, **nodes: Any) -> dict[str, int]:
     source = write(
         folder,
         "bank",
         ROOT / "Pulumi.dev.yaml",
         size=size,
-        deletionProtection=True,
+        deletionProtection=protected,
         ledger={"roles": {"node-1": "notary"}, "network": {"authority": "bank-dev"}},
         nodes={"sshPublicKey": SSH_PUBLIC_KEY, **nodes},
     )
@@ -271,9 +271,13 @@ def test_a_bank_changes_its_size_in_place(tmp_path: Path) -> None:
         assert set(changes) <= {"create", "update"}, f"growing to {size} deletes nothing: {changes}"
         assert durable <= ids(front, DURABLE), "resources with keys, ledger or addresses are not replaced"
 
+    grown(front, tmp_path, "medium")
+    assert durable <= ids(front, DURABLE), "an identity that is added again has its keys and ledger"
+    with pytest.raises(AzureError, match="protected, so not deleted: monitoring-workspace"):
+        grown(front, tmp_path, "small")
     for size in ("medium", "small"):
-        grown(front, tmp_path, size)
-        assert durable <= ids(front, DURABLE), "an identity that is added again has its keys and ledger"
+        grown(front, tmp_path, size, protected=False)
+        assert durable <= ids(front, DURABLE), "only the logs are deleted"
 
 
 def test_a_changed_model_rolls_every_vm(tmp_path: Path) -> None:

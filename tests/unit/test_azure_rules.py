@@ -175,6 +175,7 @@ MUTABLE = {
     "dbforpostgresql:AdministratorsMicrosoftEntra": "tags",
     "dbforpostgresql:Server": "storage",
     "consumption:Budget": "amount",
+    "maintenance:ConfigurationAssignment": "maintenanceConfigurationId",
     "monitor:DataCollectionRuleAssociation": "dataCollectionRuleId",
     "monitor:DiagnosticSetting": "logs",
     "network:PrivateEndpoint": "tags",
