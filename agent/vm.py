@@ -105,7 +105,9 @@ class LocalDisk(Disk):
             except OSError as error:
                 raise UnavailableError(f"disk: {error}") from error
         if (free := shutil.disk_usage(self.state).free) < FREE_BYTES:
-            raise UnavailableError(f"disk: {free >> 20} MiB free at {self.state}; wanted {FREE_BYTES >> 20} MiB or more")
+            raise UnavailableError(
+                f"disk: {free >> 20} MiB free at {self.state}; wanted {FREE_BYTES >> 20} MiB or more"
+            )
 
     def _remove(self, folder: Path) -> None:
         self._left.add(folder)
