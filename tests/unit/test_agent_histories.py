@@ -5,6 +5,7 @@ import json
 import os
 import random
 from collections import Counter
+from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 from typing import Any, TypedDict
@@ -17,7 +18,7 @@ from agent.agent import MAX_FAILED_STARTS
 from agent.lease import MAX_EPOCH
 from agent.resources import NodeIntervals
 from contract.metrics import Cause
-from contract.timing import LEASE, STANDBY
+from contract.timing import LEASE, PLANNED_STOP, STANDBY
 from host import faults
 from host.errors import DamagedError, SupersededError, UnavailableError
 from host.status import Readiness, Status
@@ -26,9 +27,12 @@ from lab.simulation import (
     HELD_AGAIN_SECONDS,
     LOCAL_FAULTS,
     PEERS,
+    SHORT_DRAIN_SECONDS,
     TROUBLE_SECONDS,
     Blob,
+    Ledger,
     SimulatedSoftware,
+    SimulatedStore,
     World,
     damage,
     nothing,
@@ -36,7 +40,7 @@ from lab.simulation import (
     power_loss,
     story,
 )
-from ledger.software import RESTART_STATUS, Place, SoftwareError, WaitingError
+from ledger.software import RESTART_STATUS, Place, Process, SoftwareError, WaitingError
 
 HISTORIES = int(os.environ.get("HISTORIES", "50"))
 FIRST_SEED = int(os.environ.get("FIRST_SEED", "0")) or random.randrange(10**9)
@@ -346,6 +350,102 @@ def test_a_denied_renewal_stops_the_node_in_time_although_the_database_answers()
     assert not outcome.happened["proven"], "no proof is attempted"
 
 
+@pytest.mark.parametrize(
+    ("left", "drains"),
+    [
+        (None, [SHORT_DRAIN_SECONDS]),
+        (PLANNED_STOP.end_seconds + 10, [10]),
+        (PLANNED_STOP.end_seconds + 10 * SHORT_DRAIN_SECONDS, [SHORT_DRAIN_SECONDS]),
+        (PLANNED_STOP.end_seconds - 1, []),
+    ],
+)
+def test_a_drain_leaves_time_to_stop_and_release(
+    monkeypatch: pytest.MonkeyPatch, left: float | None, drains: list[float]
+) -> None:
+    drained = list[float]()
+
+    async def drain(self: SimulatedSoftware, place: Place, seconds: float) -> None:
+        drained.append(seconds)
+
+    async def trouble(world: World) -> None:
+        await asyncio.sleep(60)
+        holder = next(vm for vm in world.machines if vm.running)
+        assert holder.agent
+        holder.agent.stop("Preempt of the VM", left)
+
+    monkeypatch.setattr(SimulatedSoftware, "drain", drain)
+    outcome = play(1, trouble=trouble)
+    assert not outcome.violations, story(outcome)
+    assert drained == drains, "the VM ends at the event's time, and with it a lease that is not released"
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_node_stops_in_the_time_that_its_lease_leaves_and_a_lost_one_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch, lost: bool
+) -> None:
+    seconds, released = list[float](), list[str]()
+    processes, stop, release = SimulatedSoftware.processes, Ledger.stop, SimulatedStore.release
+
+    def slow(self: SimulatedSoftware, place: Place) -> list[Process]:
+        return [replace(each, stop_seconds=60) for each in processes(self, place)]
+
+    async def stopped(self: Ledger, within: float) -> None:
+        seconds.append(within)
+        await stop(self, within)
+
+    async def let_go(self: SimulatedStore, identity: str, lease_id: str) -> None:
+        released.append(identity)
+        await release(self, identity, lease_id)
+
+    async def trouble(world: World) -> None:
+        await asyncio.sleep(60)
+        holder = next(vm for vm in world.machines if vm.running)
+        if lost:
+            world.break_lease(holder.running[0].identity)
+        else:
+            holder.cut_off.update(dict.fromkeys(("store", "database"), "hangs"))
+        await asyncio.sleep(LEASE.lease_seconds)
+
+    monkeypatch.setattr(SimulatedSoftware, "processes", slow)
+    monkeypatch.setattr(Ledger, "stop", stopped)
+    monkeypatch.setattr(SimulatedStore, "release", let_go)
+    outcome = play(1, trouble=trouble)
+    assert not outcome.violations, story(outcome)
+    (limit,) = seconds
+    assert limit <= (0 if lost else LEASE.kill_seconds - LEASE.stop_seconds), "then another VM may start a node"
+    assert bool(released) is not lost, "a lost lease and its record are the next holder's"
+
+
+def test_a_vm_that_lacks_a_prerequisite_withdraws_at_once() -> None:
+    async def trouble(world: World) -> None:
+        await asyncio.sleep(60)
+        (standby,) = [vm for vm in world.machines if not vm.running]
+        assert (standby.name, True) in world.present
+        standby.add_fault("share", "refuses")
+        while not standby.status.lacks:
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(STANDBY.recheck_seconds)
+        assert (standby.name, True) not in world.present, (
+            "a holder would give its identity up to a VM that can't run it"
+        )
+
+    outcome = play(1, trouble=trouble)
+    assert not outcome.violations, story(outcome)
+
+
+def test_a_start_that_only_a_person_can_repair_is_tried_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    starts = list[float]()
+
+    async def fails(self: SimulatedSoftware, place: Place) -> None:
+        starts.append(asyncio.get_running_loop().time())
+        raise DamagedError("a person must look")
+
+    monkeypatch.setattr(SimulatedSoftware, "prepare", fails)
+    outcome = play(1, trouble=nothing, names=("node-1",))
+    assert not outcome.violations, story(outcome)
+    assert starts[1] - starts[0] >= agent.DAMAGE_SECONDS / 2, "each try fences, reads the keys and writes to the log"
+
+
 def test_a_node_that_ends_during_an_outage_of_the_store_is_not_restarted() -> None:
     async def trouble(world: World) -> None:
         await asyncio.sleep(60)
@@ -394,6 +494,24 @@ def test_a_proof_that_fails_by_the_vms_own_restart_is_no_refusal(still_runs: boo
             await running.prove()
 
     asyncio.run(story())
+
+
+def test_a_proof_asks_the_share_too() -> None:
+    def fenced() -> None:
+        raise SupersededError("the folder of a newer epoch")
+
+    async def proven(*_: object) -> None: ...
+
+    async def prove() -> None:
+        resources: Any = SimpleNamespace(database=SimpleNamespace(prove=proven))
+        lease: Any = SimpleNamespace(fault=None)
+        identity: Any = SimpleNamespace(name="node-1")
+        running = node.Node(resources, identity, lease, Status("vm-1"), random.Random())
+        running._running, running._place, running._folder = [Mock()], Mock(), Mock(prove=fenced)
+        await running.prove()
+
+    with pytest.raises(SupersededError, match="the folder of a newer epoch"):
+        asyncio.run(prove())
 
 
 def test_an_identity_that_fills_the_share_is_stopped_and_the_others_go_on() -> None:

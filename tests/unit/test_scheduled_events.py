@@ -9,7 +9,8 @@ import signal
 from collections.abc import Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 
 import pytest
@@ -120,6 +121,26 @@ class Listener:
             self.received.append(each)
 
 
+class StoppedAgent:
+    """An agent without an identity, which ends as soon as it is asked to."""
+
+    stopping = True
+
+    def __init__(self, *, may_run: bool = True) -> None:
+        self.may_run = may_run
+        self.stopped = asyncio.Event()
+        self.asked: tuple[object, ...] = ()
+
+    def stop(self, *asked: object) -> None:
+        self.asked = self.asked or asked
+        self.stopped.set()
+
+    def skip_drain(self) -> None: ...
+
+    async def run(self) -> None:
+        await self.stopped.wait()
+
+
 async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(5):
         while not condition():
@@ -167,21 +188,6 @@ def test_an_event_of_this_vm_alone_is_approved_and_one_of_several_starts_at_its_
 
 @pytest.mark.parametrize("signalled", [False, True])
 def test_an_agent_stays_until_an_announced_event_is_over(signalled: bool):
-    class StoppedAgent:
-        may_run = stopping = True
-
-        def __init__(self) -> None:
-            self.stopped = asyncio.Event()
-
-        def stop(self, *_: object) -> None:
-            self.stopped.set()
-
-        def skip_drain(self) -> None:
-            pass
-
-        async def run(self) -> None:
-            await self.stopped.wait()
-
     async def history() -> None:
         service = MetadataService([event(1, "Reboot")])
         async with service.serving() as port:
@@ -263,6 +269,24 @@ def test_the_listener_waits_for_a_missing_service():
             service.events = [event(1)]
             async with service.serving(port):
                 await until(lambda: listener.received)
+
+    asyncio.run(history())
+
+
+def test_an_agent_hears_how_long_an_event_leaves_it():
+    async def history() -> None:
+        starts = format_datetime(datetime.now(UTC) + timedelta(seconds=300), usegmt=True)
+        service = MetadataService([event(1, "Preempt") | {"NotBefore": starts}])
+        async with service.serving() as port:
+            azure = ScheduledEvents(f"http://127.0.0.1:{port}", poll_seconds=0.01)
+            agent: Any = StoppedAgent()
+            serving = asyncio.create_task(serve(agent, Status(vm=VM), host="127.0.0.1", port=0, notices=azure))
+            await until(lambda: service.approved)
+            service.events = []
+            await asyncio.wait_for(serving, 5)
+            why, seconds = agent.asked
+            assert why == "Preempt of the VM", "the identity's record says why"
+            assert 200 < seconds <= 300, "a longer drain would end with the VM, before the lease is released"
 
     asyncio.run(history())
 

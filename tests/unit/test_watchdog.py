@@ -1,11 +1,16 @@
 """Notifications to systemd on a real datagram socket, and the watchdog inside the process."""
 
+import asyncio
 import os
 import socket
+from typing import Any
 
 import pytest
 
+from agent.service import serve
+from host.status import Status
 from host.watchdog import Watchdog
+from tests.unit.test_scheduled_events import StoppedAgent
 
 
 def notify_all(watchdog: Watchdog) -> None:
@@ -59,3 +64,18 @@ def test_a_systemd_that_does_not_read_does_not_block_the_agent(tmp_path):
 def test_an_address_of_another_kind_is_refused():
     with pytest.raises(ValueError, match="NOTIFY_SOCKET=vsock:2:1; wanted a path"):
         Watchdog("vsock:2:1")
+
+
+@pytest.mark.parametrize("may_run", [True, False])
+def test_an_agent_whose_lease_is_over_sends_no_heartbeat(tmp_path, monkeypatch, may_run):
+    path = str(tmp_path / "notify")
+    monkeypatch.setenv("NOTIFY_SOCKET", path)
+
+    agent: Any = StoppedAgent(may_run=may_run)
+    agent.stop()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(path)
+        systemd.settimeout(5)
+        asyncio.run(serve(agent, Status("vm-1"), host="127.0.0.1", port=0))
+        received = list(iter(lambda: systemd.recv(1000), b"STOPPING=1"))
+    assert (b"WATCHDOG=1" in received) is may_run, "systemd must kill its node before another VM starts one"
