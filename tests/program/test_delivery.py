@@ -261,7 +261,6 @@ def test_without_an_image_the_vm_installs_what_it_runs(module: str) -> None:
     assert document["package_update"] is True, "the image's package lists may be outdated"
     (boot,) = document["runcmd"]
     assert f"{INSTALL} corda {CORDA.default_version} {INSTALLATION} >" in boot[-1], "the written script is run"
-    assert "/dev/console" in boot[-1], "boot failures must be visible without a login"
     assert {path for path in files if path.startswith("/etc/systemd")} == {
         f"/etc/systemd/system/{name}" for name in units(module)
     }
@@ -271,6 +270,18 @@ def test_without_an_image_the_vm_installs_what_it_runs(module: str) -> None:
         assert required or name.removesuffix(".service") in files[INSTALL], f"{name} is started"
         assert "{" not in unit, "every value is filled in"
     assert f"\nmkdir -p {SHARE}\n" in files[INSTALL], "the mount needs its folder"
+
+
+@pytest.mark.parametrize("status", [0, 3])
+def test_a_boot_that_fails_says_why_without_a_login(tmp_path: Path, status: int) -> None:
+    (tmp_path / "install.sh").write_text(f"#!/bin/sh\necho 'no wheel of psycopg'\nexit {status}\n")
+    (tmp_path / "install.sh").chmod(0o755)
+    ((*shell, script),) = document_of(config())["runcmd"]
+    script = script.replace(PREFIX, str(tmp_path), 1).replace(f"{PREFIX}/install.log", str(tmp_path / "log"))
+    done = subprocess.run([*shell, script.replace("/dev/console", str(tmp_path / "console"))], check=False)
+    assert done.returncode == min(status, 1), "cloud-init reports the failure, too"
+    console = tmp_path / "console"
+    assert (console.read_text() if console.exists() else "") == ("no wheel of psycopg\n" if status else "")
 
 
 def test_an_authoritys_vm_runs_its_own_program_and_has_no_share() -> None:
@@ -349,6 +360,7 @@ def test_no_agent_runs_before_the_firewall_rules_are_loaded() -> None:
     assert condition in egress, "a failing unit would also fail the image's installation, which starts the agent"
     assert f"nft --file {EGRESS_FILE}\n" in egress
     assert str(EGRESS_FILE) in written(large()), "every VM must load them"
+    assert "Before=ledger-agent.service" in egress.splitlines(), "BindsTo alone starts both at once"
     assert "nftables" in UBUNTU_PACKAGES
 
 
@@ -411,6 +423,24 @@ def test_the_units_are_hardened(tmp_path: Path, module: str, name: str) -> None:
     assert score <= MOST_EXPOSED[name], f"exposure {score}; wanted {MOST_EXPOSED[name]} at most"
 
 
+SETTINGS = {
+    "StartLimitIntervalSec=0": "after five quick failures systemd would not start it again",
+    "Restart=always": "also an agent that ended without a failure",
+    "OOMPolicy=kill": "a node without its agent outlives its lease",
+    "MemoryMax=90%": "else the kernel may kill anything on the VM, not the unit as a whole",
+    "MemorySwapMax=0": "a swapped agent hangs, and keys would be on the disk",
+    "LimitCORE=1": "a core has the node's keys, and 0 does not stop one that is piped to a program",
+    "LimitNOFILE=16384": "the default of 1024 is less than the connections of a hundred peers",
+}
+
+
+@pytest.mark.parametrize("module", ["agent", AUTHORITY])
+@pytest.mark.parametrize(("setting", "why"), SETTINGS.items())
+def test_a_program_restarts_whole_and_leaves_no_key_behind(module: str, setting: str, why: str) -> None:
+    (unit,) = [text for name, text in units(module).items() if name in {f"{each}.service" for each in MOST_EXPOSED}]
+    assert setting in unit.splitlines(), why
+
+
 def test_an_installation_starts_its_units() -> None:
     (_, started) = files_of_document(config())[INSTALL].split("systemctl daemon-reload\n")
     share, programs = started.split("for unit in ledger-agent ledger-authority;")
@@ -425,6 +455,9 @@ def test_the_share_is_mounted_over_tls_and_delays_no_boot() -> None:
     mount = "mount -t aznfs -o vers=4,minorversion=1,sec=sys,nconnect=4,noatime,nosuid,nodev,noexec"
     assert f'{mount} "$$SHARE_SOURCE" {SHARE}\'\n' in share, "the account refuses unencrypted connections"
     assert "Restart=on-failure" in share, "the share may be unavailable when the VM starts"
+    assert {"StartLimitIntervalSec=0", "KillMode=process"} <= set(share.splitlines()), (
+        "it tries for ever, and its end leaves the mount's TLS helper running, as long as the agent uses the share"
+    )
     assert "ledger-share" not in agent, "an agent that waited for the share would not answer its health probe"
 
 
@@ -478,6 +511,29 @@ def test_the_images_recipe_declares_its_variables_and_installs_the_required_pack
     assert INSTALL in recipe, "images and VMs have the same installation script"
     assert all(recipe.count(opening) == recipe.count(closing) for opening, closing in ("{}", "[]", "()")), "balanced"
     assert not re.search(r"(?i)client_secret|password", recipe), "the build uses the operator's own login"
+
+
+def test_the_image_runs_only_what_was_checked_and_never_upgrades_itself() -> None:
+    recipe = (DELIVERY.parent / "image" / "ledger-node.pkr.hcl").read_text()
+    steps = (
+        "--output /tmp/aznfs.deb",
+        "'${var.aznfs_sha256}  /tmp/aznfs.deb' | sha256sum --check",
+        "apt-get install --yes /tmp/aznfs.deb",
+        "apt-get purge --yes unattended-upgrades needrestart",
+        "AUTO_UPDATE_AZNFS=false",
+        "tar --extract --file /tmp/agent.tar",
+        f"{INSTALL} ",
+        "waagent -force -deprovision+user",
+    )
+    places = [recipe.find(step) for step in steps]
+    assert -1 not in places, "each step is there"
+    assert places == sorted(places), (
+        "checked before it is installed; cleaned last, so that each VM boots as a new one"
+    )
+    assert recipe.index("sh -eux") < places[0], "a step that fails ends the build"
+    settings = dict(re.findall(r"^ +(\w+) += (.+)$", recipe, re.MULTILINE))
+    wanted = {"secure_boot_enabled": "true", "vtpm_enabled": "true", "security_type": '"TrustedLaunch"'}
+    assert wanted.items() <= settings.items(), "the VMs are trusted launch ones, and boot from no other image"
 
 
 def test_the_images_sample_sets_every_variable_without_a_default() -> None:
