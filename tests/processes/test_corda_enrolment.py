@@ -15,7 +15,10 @@ from typing import Any
 import pytest
 from aiohttp import web
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 
 from agent.keys import KeyVaultKeys
 from contract.authority_configuration import Approval
@@ -44,7 +47,7 @@ from ledger.corda.certificates import (
 from ledger.corda.enrolment import MAX_ENROLMENT_BYTES, TRUST_ROOT
 from ledger.software import SoftwareError, WaitingError
 from tests.authority import BANK_A, BANK_B, Member, Network, caught, epoch_of, network
-from tests.certificates import make_network
+from tests.certificates import NOW, make_network
 
 Respond = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -185,11 +188,20 @@ def test_answers_that_are_too_large_or_too_late_fail(play):
     play(history)
 
 
-def bomb() -> bytes:
+def zip_of(content: bytes, compression: int = zipfile.ZIP_DEFLATED) -> bytes:
     packed = BytesIO()
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("0.cer", b"\0" * 50_000_000)
+    with zipfile.ZipFile(packed, "w", compression) as archive:
+        archive.writestr("0.cer", content)
     return packed.getvalue()
+
+
+def long() -> bytes:
+    """A whole certificate in DER, longer than any that is read."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "long")])
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, NOW, NOW + timedelta(days=1))
+    filling = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.9999.1"), bytes(70_000))
+    return builder.add_extension(filling, critical=False).sign(key, SHA256()).public_bytes(Encoding.DER)
 
 
 def many() -> bytes:
@@ -206,10 +218,13 @@ def many() -> bytes:
         (b"", "wanted a zip"),
         (b"PK\x05\x06" + b"\0" * 18, "0 entries"),
         (many(), "20 entries"),
-        (bomb(), "wanted a zip of certificates in DER"),
+        (zip_of(bytes(50_000_000)), "wanted a zip of certificates in DER"),
+        # Other methods unpack a whole entry, however little is read.
+        (zip_of(bytes(1000), zipfile.ZIP_BZIP2), "compression 12"),
+        (zip_of(long()), "wanted a zip of certificates in DER"),
         (b"not a zip", "wanted a zip"),
     ],
-    ids=["nothing", "empty", "many", "bomb", "other"],
+    ids=["nothing", "empty", "many", "bomb", "other-compression", "long-certificate", "other"],
 )
 def test_an_answer_that_is_no_zip_of_certificates_is_refused(play, answer, match):
     async def history(made: Network) -> None:
@@ -668,8 +683,10 @@ class Doorman:
         return web.Response(body=zipped((leaf, self.network.ca, self.network.root)), content_type="application/zip")
 
 
-def zoned(made: Network, doorman: Doorman, port: int, root: x509.Certificate | None = None) -> Member:
-    url = f"http://127.0.0.1:{port}/zone/"
+def zoned(
+    made: Network, doorman: Doorman, port: int, root: x509.Certificate | None = None, scheme: str = "http"
+) -> Member:
+    url = f"{scheme}://127.0.0.1:{port}/zone/"
     trusted = to_pem(root or doorman.network.root)
     zone = Zone(registration_url=url, network_map_url=url, trust_root=trusted)
     return Member("bank-b", BANK_B, made, url, zone=zone)
@@ -708,6 +725,17 @@ def test_a_zone_certifies_the_node_ca_which_certifies_the_identity(play):
             assert await member.enrolment.network_parameters(epoch_of) is None, (
                 "nodes get them from the zone's network map"
             )
+
+    play(history)
+
+
+def test_a_zone_without_a_public_certificate_is_not_asked(play):
+    async def history(made: Network) -> None:
+        doorman = Doorman(made.clock())
+        async with serving_requests(doorman.respond, server_context(), "127.0.0.1", 0) as port:
+            error = await caught(zoned(made, doorman, port, scheme="https").certificates())
+            assert isinstance(error, WaitingError), "its operator or the way to it is at fault"
+            assert not doorman.posted, "its answers have no other proof of who sends them"
 
     play(history)
 
@@ -776,7 +804,7 @@ def test_a_node_waits_for_a_zone_that_fails(play, status):
     play(history)
 
 
-@pytest.mark.parametrize("identifier", ["", "../admin", "a b", "x" * 200, "ü"])
+@pytest.mark.parametrize("identifier", ["", ".", "..", "../admin", "a b", "x" * 200, "ü"])
 def test_an_invalid_request_id_of_a_zone_is_refused(play, identifier):
     async def history(made: Network) -> None:
         async def respond(request: web.BaseRequest) -> web.StreamResponse:

@@ -436,6 +436,13 @@ def test_the_authority_is_two_vms_apart_from_the_nodes():
     )
 
 
+COLLECTION = {
+    "monitoring-collection-policy": "Azure Policy associates new VMs only: it would send no counters and logs",
+    "monitoring-collection-associates": "the policy could not associate it",
+    "monitoring-collection-reads-workspace": "the policy could not associate it",
+}
+
+
 @pytest.mark.parametrize(
     ("name", "otherwise"),
     [
@@ -447,11 +454,62 @@ def test_the_authority_is_two_vms_apart_from_the_nodes():
         ("authority-access-zone-group", "the vault's name would lead to its closed public address"),
         ("authority-container", "it could store no register"),
         ("storage-blob-access-zone-group", "it could store no register"),
+        *COLLECTION.items(),
     ],
 )
 def test_an_authoritys_vms_depend_on_their_prerequisites(name: str, otherwise: str):
     run = large()
     assert name in depends_on(run, one(run, "VirtualMachineScaleSet", "authority-hosts-vms")), otherwise
+
+
+VALUES = {
+    "a share's squash": ("FileShare", "storage-share", {"rootSquash": "NoRootSquash"}, "agents chown nodes' folders"),
+    "a storage account's login": (
+        "StorageAccount",
+        "storage-files",
+        {"defaultToOAuthAuthentication": True},
+        "the portal asks for a person's role, not for a key",
+    ),
+    "a server's maintenance": (
+        "Server",
+        "database-server",
+        {"maintenanceWindow": {"customWindow": "Enabled", "dayOfWeek": 0, "startHour": 3, "startMinute": 0}},
+        "it restarts on Sunday night, not at an hour of Azure's choice",
+    ),
+    **{
+        f"{name}'s maintenance": (
+            "MaintenanceConfiguration",
+            f"network-{name}-maintenance",
+            {"duration": "05:00", "recurEvery": "Day", "timeZone": "UTC"},
+            "every night, and the shortest that Azure allows",
+        )
+        for name in ("vpn-gateway", "express-route-gateway")
+    },
+    "a connection's mode": (
+        "VirtualNetworkGatewayConnection",
+        "link-bank-b-connection",
+        {"connectionMode": "Default"},
+        "if both members only respond, neither opens the tunnel",
+    ),
+}
+
+
+@pytest.mark.parametrize(("kind", "name", "values", "why"), VALUES.values(), ids=VALUES)
+def test_a_single_value_that_decides_is_stated(kind: str, name: str, values: dict[str, Any], why: str):
+    assert values.items() <= inputs(large(), kind, name).items(), why
+
+
+def test_a_gateways_maintenance_starts_at_night():
+    for each in all_of(large(), "MaintenanceConfiguration"):
+        assert each.inputs["startDateTime"].endswith(" 01:00"), "banks trade at noon"
+
+
+@pytest.mark.parametrize(
+    ("kind", "stated"), [("Server", {"1h"}), ("VirtualMachineScaleSet", {"1h", "2h"})], ids=["database", "vms"]
+)
+def test_what_takes_long_has_the_time(kind: str, stated: set[str]):
+    for each in all_of(large(), kind):
+        assert timeouts(each) == stated, f"{each.name}: a timeout leaves a half-made resource to Azure"
 
 
 def test_a_custom_role_is_assigned_long_after_its_creation():
@@ -583,7 +641,7 @@ def test_network_information_can_be_restored():
     assert service["changeFeed"] == {"enabled": True, "retentionInDays": 90}, "it would grow for ever"
     for policy in ("deleteRetentionPolicy", "containerDeleteRetentionPolicy"):
         assert service[policy]["enabled"] is True
-        assert service[policy]["days"] >= 7
+        assert service[policy]["days"] == 30, "a deletion that nobody sees for weeks can be undone"
     assert inputs(large(), "FileServiceProperties")["shareDeleteRetentionPolicy"]["enabled"] is True
     assert {each.inputs["containerName"] for each in all_of(large(), "BlobContainer")} == {
         "network",
@@ -772,8 +830,18 @@ def test_the_vms_are_distributed_and_repaired():
     assert scale_set["automaticRepairsPolicy"]["enabled"] is True
     assert scale_set["upgradePolicy"]["mode"] == "Rolling", "Automatic may restart all of the bank's nodes at once"
     policy = scale_set["upgradePolicy"]["rollingUpgradePolicy"]
-    assert policy["maxSurge"] is True, "a new VM takes the identity over before the old one is deleted"
-    assert policy["maxBatchInstancePercent"] <= 20
+    assert policy == {
+        "maxSurge": True,
+        "maxBatchInstancePercent": 20,
+        "maxUnhealthyInstancePercent": 20,
+        "maxUnhealthyUpgradedInstancePercent": 20,
+        "pauseTimeBetweenBatches": "PT5M",
+        "enableCrossZoneUpgrade": False,
+        "prioritizeUnhealthyInstances": True,
+    }, (
+        "a new VM takes the identity over before the old one is deleted; a version that does not work stops at a "
+        "fifth of the VMs, which are looked at for five minutes, in one zone"
+    )
     notice = profile(large())["scheduledEventsProfile"]["terminateNotificationProfile"]
     assert notice["enable"] is True, "a node must stop its ledger before its VM is deleted"
 
@@ -838,6 +906,7 @@ def test_the_vms_depend_on_their_prerequisites():
         "storage-file-access-zone-group": "it could mount no share",
         "storage-share": "it could mount no share",
         "database-administrator": "it could create no database and no role",
+        **COLLECTION,
     }
     for name, otherwise in needed.items():
         assert name in waits, f"a VM may start before {name} exists: {otherwise}"

@@ -423,7 +423,7 @@ def test_without_peers_there_is_no_link():
         assert all_of(planned, kind) == [], "an empty list of peers is the first step of each member"
     peers = one(planned, "Secret", "keys-bank-peers").inputs["properties"]["value"]
     assert json.loads(peers) == {}, "the list of peers is empty"
-    assert not [each.name for each in all_of(planned, "Secret") if each.name.startswith("keys-peer-")]
+    assert not [each.name for each in all_of(planned, "Secret") if each.name.startswith("keys-bank-peer-")]
 
 
 def test_without_an_authority_its_resources_do_not_exist():
