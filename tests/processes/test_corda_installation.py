@@ -107,6 +107,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine
     program(home / "bin" / "java", 'echo "    java.specification.version = 1.8"')
     compiler = program(
         home / "bin" / "javac",
+        f'echo "$*" >> {tmp_path}/compiled\n'
         'while [ $# -gt 0 ]; do [ "$1" = -d ] && touch "$2/Tool.class"; shift; done',
     )
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
@@ -143,6 +144,8 @@ def test_an_installation_has_the_capsules_libraries_and_its_own_files(machine: M
         "x(antlr**;bftsmart**;co.paralleluniverse**)l(net.corda.djvm.**)",
     ), "as the capsule would start it, with continued lines joined"
     assert manifest.options == (), "Java 8 has no modules"
+    compiled = (machine.folder / "compiled").read_text()
+    assert "-proc:none" in compiled.split(), "else javac would run a library's annotation processor, as root"
 
 
 def test_a_newer_java_gets_the_capsules_opened_packages(machine: Machine) -> None:
@@ -174,6 +177,18 @@ def test_no_secret_and_no_capsule_on_the_command_line(machine: Machine) -> None:
     assert argv[-2:] == ("ledger.corda.Node", "--no-local-shell")
     assert "-Dledger.identity=node-1" in argv
     assert not [each for each in argv if "assword" in each or each == "-jar"]
+    assert "-Dlog4j2.formatMsgNoLookups=true" in argv, "peers' texts are logged, and Corda's Log4j may look names up"
+
+
+def test_the_environment_of_the_agent_changes_no_tool(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JAVA_TOOL_OPTIONS", "-javaagent:evil.jar")
+    monkeypatch.setenv("IDENTITY_ENDPOINT", "the agent's")
+    installed = machine.install()
+    program(machine.runtime.java_home / "bin" / "java", """echo "{\\"it\\": \\"$(env | cut -d= -f1 | xargs)\\"}" """)
+    answer = asyncio.run(installed.tool("drain", {}, {"LEDGER_RPC_PASSWORD": "password"}))
+    assert set(answer["it"].split()) - {"PWD", "SHLVL", "_", "OLDPWD"} == {"PATH", "LANG", "LEDGER_RPC_PASSWORD"}, (
+        "Java's variables change what runs, and the agent's may be secret"
+    )
 
 
 def test_a_new_installation_replaces_the_last_one(machine: Machine) -> None:
@@ -182,6 +197,8 @@ def test_a_new_installation_replaces_the_last_one(machine: Machine) -> None:
     assert not list(second.applications.glob("*.jar")), "a removed application is deleted"
     assert first.fingerprint != second.fingerprint, "the database is migrated again"
     assert oct(second.folder.stat().st_mode)[-3:] == "555", "files can't be added by mistake"
+    modes = {path.stat().st_mode & 0o777 for path in second.folder.rglob("*") if path.is_file()}
+    assert modes == {0o444}, "nor may one be changed"
     assert [path.name for path in machine.folder.glob(".installing-*")] == [], "no temporary file remains"
 
 
@@ -190,7 +207,6 @@ def test_without_a_repository_maven_runs_one_version_of_its_plugin(machine: Mach
     assert len(machine.asked) == 2, "Corda and the driver"
     goal = re.compile(r"org\.apache\.maven\.plugins:maven-dependency-plugin:\d+\.\d+\.\d+:copy")
     assert all(goal.search(line) for line in machine.asked), "otherwise the repository chooses the version"
-    assert not [line for line in machine.asked if "--settings" in line], "from the machine's configured repository"
 
 
 # --- Refusals ------------------------------------------------------------------------------------------------------
@@ -239,6 +255,15 @@ FAULTS: dict[str, tuple[Break, dict[str, object], str]] = {
         lambda it: it.put("net.corda:corda:4.10", capsule(it.folder, "Corda-Platform-Version: 12\r\n\r\n")),
         {},
         "'Java-Agents'; wanted Corda's node as a capsule",
+    ),
+    "one-name": (
+        lambda it: it.put("example.bank:record:1.2", b"application"),
+        {
+            "applications": tuple(
+                Artifact(coordinates=f"{group}:record:1.2", sha256="5a" * 32) for group in ("a.bank", "b.bank")
+            )
+        },
+        r"^a\.bank:record:1\.2 and b\.bank:record:1\.2 have one file name; wanted one for each$",
     ),
     "unknown": (
         lambda _: None,
@@ -486,6 +511,14 @@ def test_a_banks_own_repository_serves_files_and_runs_no_plugin(repository: Repo
         "/maven/example/bank/record/1.2/record-1.2.jar",
     ], "only these files, and none of Maven's plugins"
     assert not (machine.folder / "asked").exists(), "Maven would run code that it downloads"
+
+
+def test_the_users_own_curl_configuration_does_not_count(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (repository.machine.folder / ".curlrc").write_text("request = POST\n")
+    monkeypatch.setenv("CURL_HOME", str(repository.machine.folder))
+    repository.machine.install(repository=repository.url).verify("4.10")
 
 
 def test_a_busy_repository_is_retried(repository: Repository) -> None:

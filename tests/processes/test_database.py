@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -30,8 +31,8 @@ def postgres() -> Iterator[Server]:
 
 
 @pytest.fixture
-def identity(request: pytest.FixtureRequest) -> str:
-    return f"node-{abs(hash(request.node.name)) % 10**6}"
+def identity() -> str:
+    return f"node-{uuid4().int % 10**9}"
 
 
 def close_older(

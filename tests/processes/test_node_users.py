@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -106,11 +107,11 @@ def blobs() -> Iterator[str]:
 
 
 @pytest.fixture
-def bank(request: pytest.FixtureRequest, place: Path, python: str, blobs: str) -> Iterator[Bank]:
+def bank(place: Path, python: str, blobs: str) -> Iterator[Bank]:
     """A bank whose agents run as on a VM, with isolated nodes."""
     unit = place / "ledger-agent.service"
     unit.write_text(units()[unit.name])
-    member = f"bank-{abs(hash(request.node.name)) % 1000}"
+    member = f"bank-{uuid4().int % 10**6}"
     made = Bank(place / member, blobs, member=member, run_as=as_systemd_does(python, unit), owner=PROGRAM.number)
     yield made
     made.end()
