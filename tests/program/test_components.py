@@ -155,6 +155,15 @@ def test_gateways_have_sufficient_timeouts(kind: str):
         assert each.request.deleteBeforeReplace, f"{each.name}: its subnet or its ends accept one change at a time"
 
 
+def test_no_record_is_written_before_its_zone_is_linked():
+    run = large()
+    links = {each.name for each in all_of(run, "VirtualNetworkLink")}
+    groups = all_of(run, "PrivateDnsZoneGroup")
+    assert groups
+    for each in groups:
+        assert depends_on(run, each) & links, f"{each.name}: who waits for it asks for the name at once"
+
+
 def test_gateways_are_not_deleted_by_mistake():
     run = large()
     removed = {
