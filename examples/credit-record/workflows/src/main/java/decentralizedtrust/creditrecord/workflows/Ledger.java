@@ -29,6 +29,7 @@ import net.corda.core.node.NodeInfo;
 import net.corda.core.node.ServiceHub;
 import net.corda.core.node.StatesToRecord;
 import net.corda.core.node.services.Vault;
+import net.corda.core.node.services.VaultQueryException;
 import net.corda.core.node.services.vault.QueryCriteria;
 import net.corda.core.transactions.SignedTransaction;
 import net.corda.core.transactions.TransactionBuilder;
@@ -43,7 +44,7 @@ final class Ledger {
         QueryCriteria criteria = new QueryCriteria.LinearStateQueryCriteria(null, Collections.singletonList(id.getId()), null,
                 Vault.StateStatus.UNCONSUMED, Collections.singleton(CreditRecord.class));
         List<StateAndRef<CreditRecord>> found = new ArrayList<>();
-        for (StateAndRef<CreditRecord> state : services.getVaultService().queryBy(CreditRecord.class, criteria).getStates()) {
+        for (StateAndRef<CreditRecord> state : queried(services, criteria)) {
             if (unknownParty(services, state.getState().getData()) == null) {
                 found.add(state);
             }
@@ -53,6 +54,18 @@ final class Ledger {
                     found.get(0).getState().getData().person());
         }
         return found.isEmpty() ? null : found.get(0);
+    }
+
+    private static List<StateAndRef<CreditRecord>> queried(ServiceHub services, QueryCriteria criteria) throws Refusal {
+        try {
+            return services.getVaultService().queryBy(CreditRecord.class, criteria).getStates();
+        } catch (Exception e) {
+            if (e instanceof VaultQueryException) {
+                // A counterparty's Corda can't read this exception, drops it, and its flow waits until its node's next start.
+                throw Refusal.retryable("the vault can't be queried: %s", e.getMessage());
+            }
+            throw e;
+        }
     }
 
     /**
