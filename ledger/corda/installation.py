@@ -597,7 +597,7 @@ def _hashes(folder: Path) -> Iterator[tuple[str, str]]:
     for path in sorted(folder.rglob("*")):
         if not path.is_dir() or path.is_symlink():
             with contextlib.suppress(FileNotFoundError):
-                yield str(path.relative_to(folder)), _sha256(path)
+                yield str(path.relative_to(folder)), _sha256(path) if path.is_file() else ""
 
 
 def _sha256(path: Path) -> str:

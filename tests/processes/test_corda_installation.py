@@ -316,6 +316,21 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], object], str]] = {
         lambda path: path.symlink_to("/etc/hostname"),
         r"evil\.jar is not of the installation",
     ),
+    "linked-folder": (
+        "lib/evil",
+        lambda path: path.symlink_to("/etc"),
+        r"evil is not of the installation",
+    ),
+    "dangling": (
+        "lib/evil",
+        lambda path: path.symlink_to("/nowhere"),
+        r"evil is not of the installation",
+    ),
+    "pipe": (
+        "lib/evil",
+        os.mkfifo,
+        r"evil is not of the installation",
+    ),
 }
 
 
