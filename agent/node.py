@@ -36,7 +36,7 @@ _START_CHECK_SECONDS = 1
 RESOURCE_SECONDS = 60
 """Time limit of a resource's answer."""
 COPY_SECONDS = 3600
-"""Time limit of opening a folder, which copies it."""
+"""Time limit of opening a folder, which copies it: 80 GiB take half an hour."""
 REPORT_SECONDS = 3600
 """How long a repaired record is reported."""
 _REST_SECONDS = 1

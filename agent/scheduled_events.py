@@ -112,7 +112,7 @@ class ScheduledEvents:
             await asyncio.sleep(self._poll_seconds)
 
     async def let_start(self, event: Event) -> None:
-        """Approve an event, and wait until it is over. One of several VMs must not approve for the others."""
+        """Approve an event of this VM alone, and wait until it is over. An approval counts for all VMs of an event."""
         if len(event.resources) == 1:
             await self.approve(event.event_id)
         while event.event_id in {

@@ -1,7 +1,8 @@
 """Unexpected exceptions: the program goes on as in an outage, and reports a fault.
 
 A peer, an authority or a store may answer anything, and a bug of this program looks the same. So a fault is never
-silent: its traceback is logged, it is counted (`Metric.FAULTS`), and the VM counts as impaired for a while.
+silent: it is logged, with its traceback at most once in `IMPAIRED_SECONDS`, it is counted (`Metric.FAULTS`), and the
+VM counts as impaired for a while.
 """
 
 import logging
@@ -25,7 +26,7 @@ class _Faults:
     last: float | None = None
     """Time of the last fault, by the monotonic clock."""
     traced: dict[str, float] = field(default_factory=dict)
-    """By reason: when its traceback was logged. One that recurs each second would fill the workspace."""
+    """By reason: when its traceback was logged. Recurring every second, tracebacks would fill the workspace."""
 
 
 _faults = _Faults()

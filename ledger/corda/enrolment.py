@@ -360,8 +360,9 @@ class Enrolment:
             rpc = Chains.from_json(document.content).rpc if document else None
         except CertificateError:
             return None
-        fits = rpc and rpc.public_key() == read_key(keys, RPC_TLS_KEY).public_key()
-        return rpc if rpc and fits and self._serves(rpc) else None
+        if rpc is None or rpc.public_key() != read_key(keys, RPC_TLS_KEY).public_key():
+            return None
+        return rpc if self._serves(rpc) else None
 
     def _check(
         self,

@@ -725,7 +725,7 @@ def test_a_member_fills_the_register_with_no_more_nonces_than_are_deleted(tls, m
             first: dict[str, Any] = {"method": "POST", "nonce": "0" * 32, "time": now()}
             answers = [await ask(vm.url, "/certificate", **first) for _ in range(10)]
             assert [status for status, _, _ in answers] == [403] + [409] * 9
-            # No method has a limit of its own.
+            # All methods but GET share one limit.
             answers = [await ask(vm.url, "/", method=how, time=now()) for how in ("PUT", "POST", "DELETE") * 10]
             assert [status for status, _, _ in answers] == [404] * 10 + [429] * 20, "each replay costs a write too"
             assert answers[-1][1:] == (b"20 other requests in a minute; wanted no more", True), (

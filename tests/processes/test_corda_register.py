@@ -58,9 +58,9 @@ def test_a_lost_record_of_revocations_makes_no_certificate_valid_again(play):
             before = await listed(made, vm, "identity-ca")
             assert before[1], "something is revoked"
             await lose(made, REVOCATIONS)
-            told = await vm.authority.run_due_tasks() or ""
+            reasons = await vm.authority.run_due_tasks() or ""
             assert re.search(
-                r"blob revocations was lost .*: crl/identity-ca revokes [0-9a-f]+, which it lacks;", told
+                r"blob revocations was lost .*: crl/identity-ca revokes [0-9a-f]+, which it lacks;", reasons
             )
             assert await listed(made, vm, "identity-ca") == before, "the list stays until the blob is restored"
 
@@ -81,8 +81,8 @@ def test_a_lost_record_of_revoked_cas_makes_no_ca_valid_again(play):
             now = await store.read(AUTHORITY)
             assert now
             assert await store.write(AUTHORITY, old.content, now.etag)
-            told = await vm.authority.run_due_tasks() or ""
-            assert re.search(r"blob authority was lost .*: crl/root revokes [0-9a-f]+, which it lacks;", told)
+            reasons = await vm.authority.run_due_tasks() or ""
+            assert re.search(r"blob authority was lost .*: crl/root revokes [0-9a-f]+, which it lacks;", reasons)
             assert await listed(made, vm, "root") == before, "the list stays until the blob is restored"
 
     play(history)
@@ -92,8 +92,10 @@ def test_a_lost_record_of_the_authority_starts_no_second_network(play):
     async def history(made: Network) -> None:
         async with made.vm() as vm:
             await lose(made, AUTHORITY)
-            told = await vm.authority.run_due_tasks() or ""
-            assert "blob authority was lost or is older than the rest: it was there before;" in told, "while it runs"
+            reasons = await vm.authority.run_due_tasks() or ""
+            assert "blob authority was lost or is older than the rest: it was there before;" in reasons, (
+                "while it runs"
+            )
         async with made.vm(tended=False) as vm:
             with pytest.raises(
                 DamagedError, match=r"blob authority was lost .*: crl/[a-z-]+ is there, which it precedes;"
@@ -109,8 +111,8 @@ def test_lost_parameters_do_not_begin_again_at_epoch_1(play):
             await made.member("bank-b", vm.url, BANK_B).certificates()
             await vm.authority.run_due_tasks()
             await lose(made, PARAMETERS)
-            told = await vm.authority.run_due_tasks() or ""
-            assert re.search(r"blob parameters was lost .*: decisions/.*/parameters-1\.json is there", told)
+            reasons = await vm.authority.run_due_tasks() or ""
+            assert re.search(r"blob parameters was lost .*: decisions/.*/parameters-1\.json is there", reasons)
             assert await made.store().read(PARAMETERS) is None, "members would refuse an epoch that they had"
 
     play(history)
@@ -208,8 +210,8 @@ def test_the_parameters_name_no_notary_that_the_authority_did_not_certify(play):
                     each.update(certificate=to_pem(forged), keyHash=key_hash(forged.public_key()))
 
             await edit(made, "names/", replace)
-            told = await vm.authority.run_due_tasks() or ""
-            assert f"{NODE_1} has a certificate that the authority did not issue" in told
+            reasons = await vm.authority.run_due_tasks() or ""
+            assert f"{NODE_1} has a certificate that the authority did not issue" in reasons
             assert (await vm.authority.network()).epoch is None, "nothing is signed"
 
     play(history)

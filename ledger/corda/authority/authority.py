@@ -91,12 +91,13 @@ ROOT_URGENT = timedelta(days=30)
 """An operator must open the root so long before the end of anything that only the root key renews."""
 
 _REQUESTS, _OPEN, _NONCES = "requests/", "open/", "nonces/"
-_CERTIFIED, _LISTS, _DECISIONS, _SIGNED_PARAMETERS = "names/", "crl/", "decisions/", "parameters-"
+_CERTIFIED, _LISTS, _DECISIONS = "names/", "crl/", "decisions/"
 """Prefixes of blob names; `open/` has a blob per undecided request."""
+_SIGNED_PARAMETERS = "parameters-"
+"""Begins the name of a decision on parameters, before their epoch."""
 _NONCE_BLOB = re.compile(rf"{_NONCES}(?P<minute>[0-9]{{12}})/.+")
 _CARD = "the card of "
 """Begins `RequestRecord.by` where a card, and no person, approved the request."""
-"""Hex digits of a hash in an id."""
 _DELETED_TOGETHER = 20
 _FRESH_SECONDS = 10.0
 _CLOCKS_APART = timedelta(seconds=CLOCK_SECONDS)
@@ -992,7 +993,8 @@ class Authority:
             await asyncio.gather(*(self._store.delete(name) for name in together))
         reasons += [f"the network's parameters wait for the certificate of {name}" for name in self._missing]
         self.waiting = len(await self.pending())
-        return "; ".join(reasons) or None
+        # One damaged blob stops several tasks.
+        return "; ".join(dict.fromkeys(reasons)) or None
 
     async def _publish_revoked(self, own: OwnCertificates) -> list[str]:
         """Sign the identity CAs' revocation lists that are due; returns the reasons of failures."""
@@ -1010,9 +1012,11 @@ class Authority:
         return reasons
 
     async def _revoked_cas(self) -> Mapping[int, datetime]:
+        """Revoked identity CAs, read again: time of revocation by serial number."""
         return (await self._reopen()).revoked_cas
 
     async def _revoked_by(self, issuer: str) -> Mapping[int, datetime]:
+        """An identity CA's revoked certificates: time of revocation by serial number."""
         found = await find(self._store, RevocationsRecord, REVOCATIONS)
         return {
             int(serial, 16): datetime.fromisoformat(each.revoked)

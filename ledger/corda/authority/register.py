@@ -79,6 +79,7 @@ class Record(StrictModel):
 RequestId = NewType("RequestId", str)
 """Id of a request, used in blob names; only `request_id` makes one of foreign text."""
 SHORT = 24
+"""Hex digits of a hash in an id."""
 _REQUEST_ID = re.compile(rf"[0-9a-f]{{{SHORT}}}-[0-9a-f]{{{SHORT}}}")
 
 
