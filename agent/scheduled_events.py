@@ -112,7 +112,7 @@ class ScheduledEvents:
             await asyncio.sleep(self._poll_seconds)
 
     async def let_start(self, event: Event) -> None:
-        """Approve an event of this VM alone, and wait until it is over. An approval counts for all VMs of an event."""
+        """Wait until an event is over. Approves it if it is of this VM alone: an approval counts for all its VMs."""
         if len(event.resources) == 1:
             await self.approve(event.event_id)
         while event.event_id in {

@@ -1109,7 +1109,8 @@ class Settings(_Section):
         return SIZES[self.size]
 
     def with_zones_of(self, zones: tuple[str, ...] | None, pair: str | None) -> Self:
-        """These settings, for a member that was made in these zones; None: it does not exist yet.
+        """These settings, for a member that was made in these zones; None: an older program made it, so that the
+        region's present zones count.
 
         Azure changes no address's zones, and no account's copies, when its region gets zones.
         """

@@ -8,7 +8,6 @@ import base64
 import hashlib
 import json
 import logging
-import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -73,15 +72,9 @@ from ledger.corda.certificates import (
 from ledger.corda.enrolment import NetworkAnswer
 from ledger.corda.proof import CLOCK_SECONDS
 
-NONCE_MINUTES = 15
-"""Minutes after which a nonce is deleted: no request with it is accepted any more."""
-NONCES_AT_ONCE = 1000
-"""Most nonces deleted per run of `run_due_tasks`."""
-READS_A_MINUTE = 1200
-"""Most GET requests of a member that a VM answers in a minute; 15 nodes that wait for approval send about 700 in the
+REQUESTS_A_MINUTE = 1200
+"""Most requests of a member that a VM answers in a minute; 15 nodes that wait for approval send about 700 in their
 first."""
-CHANGES_A_MINUTE = 60
-"""Most other requests; 15 nodes send 45. Each leaves a nonce in the register; its deletion fills the workspace."""
 KEYS_AT_MOST = 8
 """Most keys that a member may request under one name and role, so that it can't fill the register."""
 
@@ -90,15 +83,12 @@ ROOT_LOOK_SECONDS = 300.0
 ROOT_URGENT = timedelta(days=30)
 """An operator must open the root so long before the end of anything that only the root key renews."""
 
-_REQUESTS, _OPEN, _NONCES = "requests/", "open/", "nonces/"
-_CERTIFIED, _LISTS, _DECISIONS = "names/", "crl/", "decisions/"
+_REQUESTS, _OPEN, _CERTIFIED, _LISTS, _DECISIONS = "requests/", "open/", "names/", "crl/", "decisions/"
 """Prefixes of blob names; `open/` has a blob per undecided request."""
 _SIGNED_PARAMETERS = "parameters-"
 """Begins the name of a decision on parameters, before their epoch."""
-_NONCE_BLOB = re.compile(rf"{_NONCES}(?P<minute>[0-9]{{12}})/.+")
 _CARD = "the card of "
 """Begins `RequestRecord.by` where a card, and no person, approved the request."""
-_DELETED_TOGETHER = 20
 _FRESH_SECONDS = 10.0
 _CLOCKS_APART = timedelta(seconds=CLOCK_SECONDS)
 
@@ -110,7 +100,7 @@ class RequestRefusedError(Exception):
 
 
 class TooManyRequestsError(RequestRefusedError):
-    """A member has sent too many; the next minute its requests are answered again."""
+    """A member has sent more than `REQUESTS_A_MINUTE`; the next minute its requests are answered again."""
 
 
 class _RootClosedError(UnavailableError):
@@ -208,8 +198,8 @@ class Authority:
         self._recorded_own: AuthorityRecord | None = None
         self._root: Signer | None = None
         self._looked: datetime | None = None
-        self._minute, self._accepted = 0, Counter[tuple[str, bool]]()
-        """The current minute, and the requests accepted in it by member and whether they only read."""
+        self._minute, self._accepted = 0, Counter[str]()
+        """The current minute, and the requests accepted in it by member."""
         self._ends: dict[str, datetime] = {}
         self.waiting = self.unproven = 0
         """Requests waiting for approval, as last counted; unauthenticated requests since the start."""
@@ -284,6 +274,8 @@ class Authority:
 
     async def _create(self) -> AuthorityRecord:
         """Make the authority's certificates, once in the network's life."""
+        if self._configuration.trust_root:
+            raise _lost(AUTHORITY, "ledger.network.trustRoot pins its root")
         if later := [name for prefix in (_LISTS, _CERTIFIED) for name in await self._store.names(prefix)]:
             if found := await find(self._store, AuthorityRecord, AUTHORITY):
                 # Another VM has just made them.
@@ -474,24 +466,18 @@ class Authority:
 
     # --- Requests --------------------------------------------------------------------------------------------------
 
-    async def accept(self, member: str, method: str, nonce: str, time: int) -> bool:
-        """Whether to answer a member's request of that time, in seconds since 1970.
-
-        A GET may be repeated. The nonce of any other request must not have been used before, at any of the VMs.
+    def accept(self, member: str) -> None:
+        """Count a member's proven request, which may be a repeated one: every request has the same effect twice.
 
         Raises:
-            TooManyRequestsError: the member has sent too many.
-            UnavailableError: the register does not answer.
+            TooManyRequestsError: the member has sent more than `REQUESTS_A_MINUTE`.
         """
         minute = int(self.now().timestamp()) // 60
         if minute != self._minute:
             self._minute, self._accepted = minute, Counter()
-        reads = method == "GET"
-        if self._accepted[member, reads] >= (most := READS_A_MINUTE if reads else CHANGES_A_MINUTE):
-            raise TooManyRequestsError(f"{most} {'GET' if reads else 'other'} requests in a minute; wanted no more")
-        # A replay counts too: it costs a write.
-        self._accepted[member, reads] += 1
-        return reads or await self._store.write(f"{_NONCES}{time // 60:012d}/{member}-{nonce}", b"", None) is not None
+        if self._accepted[member] >= REQUESTS_A_MINUTE:
+            raise TooManyRequestsError(f"{REQUESTS_A_MINUTE} requests in a minute; wanted no more")
+        self._accepted[member] += 1
 
     async def request(self, member: str, encoded: bytes) -> RequestId:
         """Store a member's certificate request; the same request gets the same id.
@@ -513,8 +499,8 @@ class Authority:
         if reason := entitled.refusal(asked.legal_name):
             await self._refused(member, asked.legal_name, asked.role.name, hashed, reason)
         found = await find(self._store, NameRecord, _name_blob(asked.legal_name))
-        if found:
-            await self._check_key(found[0], member, asked.role, hashed)
+        name = found[0] if found else NameRecord(legal_name=asked.legal_name, member=member)
+        await self._check_key(name, member, asked.role, hashed)
         identifier = request_id_of(member, asked.legal_name, asked.role.name, hashed)
         there = await find(self._store, RequestRecord, _request_blob(identifier))
         if there:
@@ -534,7 +520,7 @@ class Authority:
         if reason := await self._held_by_another(entitled, asked.legal_name, asked.role, hashed):
             await self._refused(member, asked.legal_name, asked.role.name, hashed, reason)
         place = request_place(member, asked.legal_name, asked.role.name)
-        if await self._count_keys(place, found[0].revoked if found else ()) >= KEYS_AT_MOST:
+        if await self._count_keys(place, name.revoked) >= KEYS_AT_MOST:
             reason = f"{KEYS_AT_MOST} keys were asked for {asked.legal_name}, {asked.role.name}; wanted one of them"
             await self._refused(member, asked.legal_name, asked.role.name, hashed, reason)
         record = RequestRecord(
@@ -735,23 +721,30 @@ class Authority:
     # --- What people decide ----------------------------------------------------------------------------------------
 
     async def pending(self) -> Sequence[RequestRecord]:
-        """Requests that wait for a person, oldest first."""
-        waiting: list[RequestRecord] = []
+        """Requests that wait for a person, oldest first, without damaged ones, which are never granted."""
+        waiting, damaged = await self._waiting()
+        for each in damaged:
+            log.error("%s", each)
+        return waiting
+
+    async def _waiting(self) -> tuple[Sequence[RequestRecord], list[str]]:
+        """Requests that wait for a person, oldest first, and the faults of damaged ones, which hide no other."""
+        waiting, damaged = list[RequestRecord](), list[str]()
         # Only open requests are read, not all that were ever made.
         for name in await self._store.names(_OPEN):
             try:
                 identifier = request_id(name.removeprefix(_OPEN))
                 found = await find(self._store, RequestRecord, _request_blob(identifier))
-            except (ValueError, DamagedError) as error:
-                # A damaged request hides no other.
-                log.error("register: blob %s: %s", name, error)
-                continue
-            if found is None or found[0].state is not RequestState.PENDING:
-                # A VM ended between two writes; a reopened request is marked again when it is asked for.
-                await self._store.delete(name)
-            elif await self._needs_person(found[0].legal_name):
-                waiting.append(found[0])
-        return sorted(waiting, key=lambda each: (each.asked, each.id))
+                if found is None or found[0].state is not RequestState.PENDING:
+                    # A VM ended between two writes; a reopened request is marked again when it is asked for.
+                    await self._store.delete(name)
+                elif await self._needs_person(found[0].legal_name):
+                    waiting.append(found[0])
+            except ValueError as error:
+                damaged.append(f"register: blob {name}: {error}")
+            except DamagedError as error:
+                damaged.append(str(error))
+        return sorted(waiting, key=lambda each: (each.asked, each.id)), damaged
 
     async def requests(self) -> Sequence[RequestRecord]:
         """All requests, oldest first, without damaged ones, which are never granted."""
@@ -774,17 +767,17 @@ class Authority:
         """
         if found := await find(self._store, RequestRecord, _request_blob(identifier)):
             request, entitled = found[0], await self.members.entitlement(found[0].member)
-            name = await find(self._store, NameRecord, _name_blob(request.legal_name))
+            found_name = await find(self._store, NameRecord, _name_blob(request.legal_name))
+            name = found_name[0] if found_name else NameRecord(legal_name=request.legal_name, member=request.member)
             role = CertificateRole[request.role]
             reason = (
                 entitled.refusal(request.legal_name)
                 or _other_card(request, entitled)
-                or (name and await self._barred(name[0], request.member, role, request.key_hash))
+                or await self._barred(name, request.member, role, request.key_hash)
                 or await self._held_by_another(entitled, request.legal_name, role, request.key_hash)
             )
-            revoked = name[0].revoked if name else ()
             for each in await self._approvals(request.legal_name):
-                if each.role == request.role and each.key_hash not in {request.key_hash, *revoked}:
+                if each.role == request.role and each.key_hash not in {request.key_hash, *name.revoked}:
                     reason = reason or f"request {each.id} of that name is approved; wanted it rejected first"
             if reason:
                 raise RequestRefusedError(reason)
@@ -985,14 +978,9 @@ class Authority:
             await self._parameters()
         except DamagedError as error:
             reasons.append(str(error))
-        oldest = int(self.now().timestamp()) // 60 - NONCE_MINUTES
-        nonces = [_NONCE_BLOB.fullmatch(name) for name in await self._store.names(_NONCES)]
-        old = [nonce.string for nonce in nonces if nonce and int(nonce["minute"]) < oldest]
-        for start in range(0, min(len(old), NONCES_AT_ONCE), _DELETED_TOGETHER):
-            together = old[start : min(start + _DELETED_TOGETHER, NONCES_AT_ONCE)]
-            await asyncio.gather(*(self._store.delete(name) for name in together))
         reasons += [f"the network's parameters wait for the certificate of {name}" for name in self._missing]
-        self.waiting = len(await self.pending())
+        waiting, damaged = await self._waiting()
+        self.waiting, reasons = len(waiting), reasons + damaged
         # One damaged blob stops several tasks.
         return "; ".join(dict.fromkeys(reasons)) or None
 
@@ -1114,6 +1102,9 @@ class Authority:
             if record is None and (
                 signed := [each for each in await self._store.names(_DECISIONS) if _SIGNED_PARAMETERS in each]
             ):
+                if await find(self._store, ParametersRecord, PARAMETERS):
+                    # Another VM has just signed them.
+                    return
                 raise _lost(PARAMETERS, f"{signed[-1]} is there, which it precedes")
             now = self.now().replace(microsecond=0)
             made = NetworkParameters(

@@ -1,7 +1,7 @@
 """The authority's two servers: for members' requests, and for the revocation lists.
 
-TLS authenticates nobody (`host.tls`): a request is authenticated by the member's enrolment key, and its nonce is
-accepted once.
+TLS authenticates nobody (`host.tls`): a request is authenticated by the member's enrolment key, and the proof of its
+answer is bound to its nonce.
 """
 
 import logging
@@ -67,10 +67,7 @@ class Requests:
             # Not a warning: anybody could fill the workspace, which collects warnings.
             log.info("a request in the name of %s from %s is not proven", member, request.remote)
             return _plain(HTTPStatus.UNAUTHORIZED, "wanted a member's request, proven by its enrolment key")
-        status, content, headers = await self._proven(member, nonce, int(time), request.method, path, body)
-        if status == HTTPStatus.CONFLICT:
-            # A replayed request gets an answer without a proof.
-            return _plain(status, "this nonce was used before")
+        status, content, headers = await self._proven(member, int(time), request.method, path, body)
         headers = {
             **headers,
             proof.ANSWER_PROOF: proof.answer_proof(key, member=member, nonce=nonce, status=status, body=content),
@@ -91,15 +88,14 @@ class Requests:
         self._authority.unproven += newest
         return None
 
-    async def _proven(  # noqa: PLR0917
-        self, member: str, nonce: str, time: int, method: str, path: str, body: bytes
+    async def _proven(
+        self, member: str, time: int, method: str, path: str, body: bytes
     ) -> tuple[HTTPStatus, bytes, dict[str, str]]:
         if (apart := abs(self._authority.now().timestamp() - time)) > proof.CLOCK_SECONDS:
             reason = f"the clocks are {apart:.0f} s apart; wanted {proof.CLOCK_SECONDS} at most"
             return (*_text(HTTPStatus.BAD_REQUEST, reason), {})
         try:
-            if not await self._authority.accept(member, method, nonce, time):
-                return HTTPStatus.CONFLICT, b"", {}
+            self._authority.accept(member)
             return await self._answer(member, method, path, body)
         except RequestRefusedError as error:
             # Corda's clients treat 401 as a rejection.
