@@ -205,14 +205,14 @@ QUERY_RULES: tuple[QueryRule, ...] = (
             severity=severity,
             window="PT6H",
             every="PT6H",
-            when=f"less than {own} days left ({f'{peers} for a peer' if peers else 'peers are left out'})",
+            when=f"less than {own} days left ({of_peers})",
             meaning="A certificate or a list ends soon and has not been renewed; the dimensions say which.",
             runbook="something-ends-soon.md",
             source="docs/adr/0020-a-root-that-is-closed.md",
         )
-        for name, own, peers, severity in (
-            ("ends-soon", OWN_DAYS, PEERS_DAYS, 2),
-            ("ends-now", LAST_DAYS, 0, 1),
+        for name, own, peers, of_peers, severity in (
+            ("ends-soon", OWN_DAYS, PEERS_DAYS, f"{PEERS_DAYS} for a peer", 2),
+            ("ends-now", LAST_DAYS, 0, "or a peer's has expired", 1),
         )
     ),
     QueryRule(
