@@ -122,6 +122,8 @@ class Effect(StrEnum):
     """The nodes' or the authority's VMs are replaced in batches; identities move with them."""
     LINKS = "links down"
     """The gateway or a connection changes: peers are unreachable for minutes, or until they have changed too."""
+    RESTARTS = "restarts database"
+    """The database's server restarts: the nodes wait until it is back."""
     NEVER = "never"
     """The change is refused."""
 
@@ -154,6 +156,7 @@ EFFECTS: Mapping[str, Effect] = {
     "tags": Effect.IN_PLACE,
     "database": Effect.IN_PLACE,
     "database.geoRedundantBackup": Effect.NEVER,
+    "database.sku": Effect.RESTARTS,
     "keyVault.purgeProtection": Effect.IN_PLACE,
     "keyVault.softDeleteDays": Effect.NEVER,
     "keyGenerations.link": Effect.LINKS,

@@ -464,8 +464,7 @@ class VpnSettings(_Section):
     sku: GatewaySku = Field(
         GatewaySku.VPN_GW1AZ,
         description="gateway SKU; 30 connections up to VpnGw3AZ, 100 from VpnGw4AZ on. VpnGw1AZ can't be resized, "
-        "only replaced, without `vnet-to-vnet` links and `deletionProtection` meanwhile: start with VpnGw2AZ to "
-        "scale later",
+        "only replaced, with all links down for hours: start with VpnGw2AZ to scale later",
     )
     ipsec_policy: LinkPolicy = Field(
         {}, validate_default=True, description="IKEv2 and IPsec proposal, the same on both sides"

@@ -122,6 +122,12 @@ def effect(changes: Changes) -> Effect:
         for each in changes.resources
     ):
         return Effect.LINKS
+    if any(
+        each.resource.short_type == "dbforpostgresql:Server"
+        and any(one.path.startswith("sku.") for one in each.properties)
+        for each in changes.resources
+    ):
+        return Effect.RESTARTS
     # A raised generation requests a new key.
     replaced = [
         each.resource.name

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 from io import StringIO
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from rich.console import Console
 
 from benchmarks.goals import FIGURES
 from components.flows import Remote
+from components.ledger_database import vcores
 from contract.metrics import Metric
 from contract.ports import HEALTH_PATH, HEALTH_PORT
 from cost.bill import Bill
@@ -34,8 +36,9 @@ from lab.azure.program import PROJECT, Run, read_configuration
 from lab.azure.refusals import CASES
 from lab.azure.rules import types_by_rule
 from lab.azure.stacks import stack_file
+from ledger.corda import CORDA
 from stack import rows
-from stack.settings import LOCATION_KEY, Settings, parse_settings
+from stack.settings import LOCATION_KEY, MAX_VMS, Settings, parse_settings
 from tests import guide, runs
 from tests.configuration import configuration
 from tests.runs import bank
@@ -271,6 +274,18 @@ def test_required_keys_come_first() -> None:
     required = [key.field.is_required() for key in top]
     assert required == sorted(required, reverse=True), "readers of a first configuration start at the top"
     assert len(top) == len(Settings.model_fields), "every key of the program is there"
+
+
+def test_the_number_of_nodes_that_changes_the_database_is_the_documented_one() -> None:
+    needs = CORDA.database
+    assert needs is not None
+    cores = [
+        vcores(count, needs.identities_per_vcore, needs.connections_per_identity) for count in range(1, MAX_VMS + 1)
+    ]
+    steps = [count for count, (fewer, more) in enumerate(pairwise(cores), 2) if fewer != more]
+    assert steps == [9], "each further step restarts the database too"
+    text = " ".join(generate.CONFIGURATION.read_text("utf-8").split())
+    assert "from eight nodes to nine or back, the database gets other vCores" in text
 
 
 # Pulumi.yaml
