@@ -10,6 +10,8 @@ from lab import ROOT
 
 COMMANDS = {
     "account set": "subscription",
+    "ad app federated-credential create": "id parameters",
+    "ad sp show": "id",
     "disk list": "resource-group",
     "feature register": "name namespace",
     "identity list": "resource-group",

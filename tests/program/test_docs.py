@@ -488,6 +488,7 @@ OF_OTHERS = {
     "InvalidPrivateLinkServiceId": "Azure",
     "Requested data Disk size ... cannot be less than current size": "Azure",
     "LinkedAuthorizationFailed": "Azure",
+    "UnmatchedPrincipalType": "Azure",
     "The subscription is not registered to use namespace": "Azure",
     "'Microsoft.Compute/EncryptionAtHost' feature is not enabled": "Azure",
     "NotConnected": "Azure",
