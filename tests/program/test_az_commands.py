@@ -14,6 +14,7 @@ COMMANDS = {
     "ad sp show": "id",
     "disk list": "resource-group",
     "feature register": "name namespace",
+    "group create": "location name",
     "identity list": "resource-group",
     "keyvault list": "resource-group",
     "keyvault key list-deleted": "vault-name",
@@ -57,6 +58,9 @@ COMMANDS = {
     "resource list": "resource-group",
     "role assignment delete": "ids",
     "role assignment list": "all assignee",
+    "sig create": "gallery-name resource-group",
+    "sig image-definition create": "features gallery-image-definition gallery-name hyper-v-generation offer os-state"
+    " os-type publisher resource-group sku",
     "snapshot create": "name resource-group source",
     "storage account list": "resource-group",
     "storage blob copy start": "account-name auth-mode destination-blob destination-container source-uri",
@@ -66,24 +70,25 @@ COMMANDS = {
     "storage container list": "account-name auth-mode include-deleted",
     "storage container restore": "account-name auth-mode deleted-version name",
     "vm boot-diagnostics get-boot-log": "name resource-group",
+    "vm deallocate": "ids",
     "vm get-instance-view": "name resource-group",
     "vm list": "resource-group show-details",
     "vm run-command invoke": "command-id name resource-group scripts",
     "vm show": "name resource-group",
-    "vmss deallocate": "name resource-group",
     "vmss delete-instances": "instance-ids name resource-group",
     "vmss list": "resource-group",
-    "vmss reimage": "instance-ids name resource-group",
     "vmss rolling-upgrade get-latest": "name resource-group",
+    "vmss set-orchestration-service-state": "action name resource-group service-name",
     "vmss show": "name resource-group",
 }
-"""Each command and those of its options that are used: parsed by Azure CLI 2.91.0 on 2026-11-29, up to its sign-in.
+"""Each command and those of its options that are used: parsed by Azure CLI 2.91.0 on 2026-11-29 or 2026-12-01.
 
-Of extensions are `monitor data-collection rule association create`, `monitor log-analytics query` and `monitor
-scheduled-query list`: learn.microsoft.com/cli/azure/monitor, 2026-11-29 and 2026-12-01.
+It parsed them up to its sign-in, except those of its extensions, which learn.microsoft.com/cli/azure/monitor has:
+`monitor data-collection rule association create`, `monitor log-analytics query` and `monitor scheduled-query list`.
 """
 GLOBAL = {"output", "query"}
-DOCUMENTS = [*sorted(ROOT.glob("*.md")), ROOT / "agent" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+_OF_PARTS = [ROOT / part / "README.md" for part in ("agent", "image")]
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), *_OF_PARTS, *sorted((ROOT / "docs").rglob("*.md"))]
 
 _QUOTED = re.compile(r"'[^']*'|\"[^\"$]*\"")
 _NESTED = re.compile(r"\$\(([^()]*)\)")
