@@ -16,6 +16,8 @@ from host.errors import DamagedError, ResourceError, UnavailableError
 from host.faults import reason_of
 
 _HISTORY = 100
+_WHY_CHARACTERS = 1000
+"""Most characters of a reason: some quote what others wrote."""
 MAX_RECORD_BYTES = 1024 * 1024
 """Fifty times the size of a record with a full history."""
 MAX_EPOCH = 10**6
@@ -64,7 +66,8 @@ class IdentityRecord(StrictModel):
     def released(self, at: str, why: str) -> "IdentityRecord":
         """The record after its holder released the identity and said why."""
         *before, last = self.history
-        return self.model_copy(update={"history": (*before, last.model_copy(update={"until": at, "why": why}))})
+        last = last.model_copy(update={"until": at, "why": why[:_WHY_CHARACTERS]})
+        return self.model_copy(update={"history": (*before, last)})
 
     def to_json(self) -> bytes:
         """The content of the blob: indented JSON."""

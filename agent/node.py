@@ -146,7 +146,7 @@ class Node:
         ends = {asyncio.create_task(each.wait()): each for each in self._running}
         checking = asyncio.create_task(self._check_readiness())
         waiting = asyncio.create_task(self._wait_until_stale())
-        measuring = asyncio.create_task(self._watch_quota())
+        measuring = asyncio.create_task(self._watch_folder())
         tasks = {checking, waiting, measuring, *ends}
         reconciling, forgetting = self._reconcile(), asyncio.create_task(self._forget_deaths())
         try:
@@ -391,18 +391,18 @@ class Node:
                 if self._lease.fresh:
                     return why
 
-    async def _watch_quota(self) -> str:
-        """Wait until the node uses too much of the share; returns the reason. `start` checks it too."""
+    async def _watch_folder(self) -> str:
+        """Wait until the node must stop because of its folder; returns the reason. `start` checks it too."""
         assert self._folder  # noqa: S101
-        over_quota = self._folder.over_quota
+        must_stop = self._folder.must_stop
         while True:
             await asyncio.sleep(STANDBY.check_seconds)
             try:
-                if why := await self._resources.share_calls(over_quota):
+                if why := await self._resources.share_calls(must_stop):
                     return why
             except Exception as error:
                 # The prerequisite `share` reports a share that fails.
-                reason_of(f"{self._identity.name}: can't check its use of the share", error, OSError)
+                reason_of(f"{self._identity.name}: can't check its folder", error, OSError)
 
     async def _check_readiness(self) -> str:
         assert self._place  # noqa: S101

@@ -3,12 +3,6 @@
 A lease needs no write, so it makes no blob version, and it lapses by itself when its VM is gone.
 """
 
-import time
-from collections.abc import Callable
-from contextlib import suppress
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
 from azure.core.exceptions import ResourceExistsError, ResourceNotFoundError
@@ -19,27 +13,22 @@ from agent.resources import OtherVms, Presence
 from contract.timing import STANDBY
 from contract.vm_configuration import PRESENCE_PREFIX
 from host.azure import answering
-from host.errors import UnavailableError
+from host.store_clock import StoreClock
 
 _ROLES = {True: "standbys", False: "holders"}
-_DATE_SECONDS = STANDBY.costly_check_seconds / 2
-"""How long a measured clock difference counts."""
-
-
-def _utc() -> datetime:
-    return datetime.now(UTC)
 
 
 class BlobPresence(Presence):
     """`Presence` in the leases' container. Turn the client's own retries off."""
 
-    def __init__(self, container: ContainerClient, vm: str, utc: Callable[[], datetime] = _utc) -> None:
-        self._container, self._vm, self._utc = container, vm, utc
+    def __init__(self, container: ContainerClient, vm: str, clock: StoreClock) -> None:
+        """Args:
+        clock: takes the store's time from its answers.
+        """
+        self._container, self._vm, self._clock = container, vm, clock
         # The same id after a restart of the agent, so that it renews its earlier announcement.
         self._id = str(uuid5(NAMESPACE_URL, vm))
         self._announced: str | None = None
-        self._difference = 0.0
-        self._measured = -_DATE_SECONDS
 
     @override
     async def announce(self, *, standby: bool) -> None:
@@ -81,39 +70,15 @@ class BlobPresence(Presence):
         ]
         return OtherVms(*roles)
 
-    async def check_clock(self) -> None:
-        """Compare the VM's clock with the store's, by the Date header of its answers.
-
-        A store that does not answer counts as no difference.
-
-        Raises:
-            UnavailableError: they differ by more than `STANDBY.clock_seconds`.
-        """
-        if time.monotonic() >= self._measured + _DATE_SECONDS:
-            with suppress(UnavailableError):
-                async with answering("the store's time", STANDBY.answer_seconds / 2):
-                    await self._container.get_container_properties(raw_response_hook=self._measure)
-        if abs(self._difference) > STANDBY.clock_seconds:
-            raise UnavailableError(
-                f"the VM's clock differs by {self._difference:+.0f} s from the store's; wanted"
-                f" {STANDBY.clock_seconds:g} s at most"
-            )
-
     async def _acquire(self, name: str) -> None:
         # With the same lease id this renews the lease.
         lease = BlobLeaseClient(self._container.get_blob_client(name), lease_id=self._id)
-        await lease.acquire(lease_duration=STANDBY.presence_lease_seconds, raw_response_hook=self._measure)
+        await lease.acquire(lease_duration=STANDBY.presence_lease_seconds, raw_response_hook=self._clock.measure)
 
     async def _release(self) -> None:
         assert self._announced  # noqa: S101
         blob, self._announced = self._container.get_blob_client(self._announced), None
         await BlobLeaseClient(blob, lease_id=self._id).release()
-
-    def _measure(self, response: Any) -> None:
-        if date := response.http_response.headers.get("Date"):
-            # The header is cut to whole seconds.
-            self._difference = (self._utc() - parsedate_to_datetime(date)).total_seconds() - 0.5
-            self._measured = time.monotonic()
 
     @staticmethod
     def _name(vm: str, *, standby: bool) -> str:

@@ -70,8 +70,11 @@ class Folder(Protocol):
     lock_fd: int
     """File descriptor of the lock. The node's processes inherit it, so the lock lasts as long as any of them."""
 
-    def over_quota(self) -> str | None:
-        """Why the node must stop, because it uses the space of other identities; None if it does not."""
+    def must_stop(self) -> str | None:
+        """Why the node must stop: it uses the space of other identities, or the lock is lost; None if it need not.
+
+        Raises OSError.
+        """
 
     def read_note(self, note: Note) -> bytes | None:
         """The content of a note, from this epoch or an earlier one; None if there is none. Raises OSError."""

@@ -46,7 +46,15 @@ class LockedFolder(Folder):
     share: "LedgerShare"
 
     @override
-    def over_quota(self) -> str | None:
+    def must_stop(self) -> str | None:
+        try:
+            # Fails for good once the server has dropped the lock, as after a long cut.
+            os.pwrite(self.lock_fd, b" ", 0)
+            os.fsync(self.lock_fd)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            return f"share: the lock of {self.path.parent.name} is lost"
         return self.share.over_quota(self.path.parent)
 
     @override
@@ -185,7 +193,9 @@ class LedgerShare(Share):
             fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno in {errno.EWOULDBLOCK, errno.EACCES}:
-                raise UnavailableError(f"{folder} is locked: its last holder's node still runs") from error
+                raise UnavailableError(
+                    f"{folder} is locked: its last holder's node still runs, or its VM still copies it"
+                ) from error
             raise
 
     def _folder(self, folder: Path, epoch: int, holder: str) -> Path:

@@ -43,6 +43,7 @@ from host.errors import UnavailableError
 from host.http import fetch, listens
 from host.processes import remove
 from host.status import Status
+from host.store_clock import StoreClock
 from host.tls import client_context
 from host.vault import BankVault
 from ledger import PLATFORMS
@@ -236,7 +237,8 @@ def exchange(
 def prerequisites(
     cloud: Cloud,
     *,
-    presence: BlobPresence,
+    disk_calls: BoundedCalls,
+    clock: StoreClock,
     software: Software,
     vault: BankVault,
     database: PostgresFence | None,
@@ -245,8 +247,8 @@ def prerequisites(
     costly = STANDBY.costly_check_seconds
     return (
         Prerequisite(Cause.SHARE, partial(BoundedCalls("share"), cloud.share.check, cloud.vm)),
-        Prerequisite(Cause.DISK, partial(BoundedCalls("disk"), cloud.disk.check)),
-        Prerequisite(Cause.CLOCK, presence.check_clock, costly),
+        Prerequisite(Cause.DISK, partial(disk_calls, cloud.disk.check)),
+        Prerequisite(Cause.CLOCK, clock.check, costly),
         Prerequisite(Cause.RUNTIME, software.check, costly, holding=False),
         Prerequisite(Cause.VAULT, vault.check, costly, holding=False, common=True),
         *([Prerequisite(Cause.DATABASE, database.check, costly, holding=False, common=True)] if database else []),
@@ -271,7 +273,8 @@ async def run(configuration: AgentConfiguration, cloud: Cloud) -> None:
     database = (
         PostgresFence(server.host, server.port, cloud.administrator, server.root_certificates) if server else None
     )
-    presence = BlobPresence(cloud.leases, cloud.vm)
+    clock, disk_calls = StoreClock(cloud.leases), BoundedCalls("disk")
+    presence = BlobPresence(cloud.leases, cloud.vm, clock)
     resources = Resources(
         software=software,
         share=cloud.share,
@@ -282,9 +285,11 @@ async def run(configuration: AgentConfiguration, cloud: Cloud) -> None:
         network=network,
         document=platform.network_document,
         intervals=cloud.intervals,
+        disk_calls=disk_calls,
         prerequisites=prerequisites(
             cloud,
-            presence=presence,
+            disk_calls=disk_calls,
+            clock=clock,
             software=software,
             vault=vault,
             database=database,

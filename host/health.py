@@ -2,10 +2,12 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 
 from aiohttp import web
 
 from contract.ports import HEALTH_PATH
+from host.http import serving_requests
 from host.status import Status
 
 
@@ -38,15 +40,11 @@ def report(status: Status) -> dict[str, object]:
 async def serving(status: Status, host: str, port: int) -> AsyncIterator[int]:
     """Answer GET `HEALTH_PATH` for the time of the block; yields the port, which the system chooses for 0."""
 
-    async def answer(_: web.Request) -> web.Response:
+    async def answer(request: web.BaseRequest) -> web.Response:
+        if (request.method, request.path) != ("GET", HEALTH_PATH):
+            return web.Response(status=HTTPStatus.NOT_FOUND)
         return web.json_response(report(status))
 
-    application = web.Application()
-    application.router.add_get(HEALTH_PATH, answer)
-    runner = web.AppRunner(application, access_log=None)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, host, port).start()
-        yield int(runner.addresses[0][1])
-    finally:
-        await runner.cleanup()
+    # A node on this VM must not take all file descriptors.
+    async with serving_requests(answer, None, host, port, pool_of=str) as at:
+        yield at

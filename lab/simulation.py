@@ -267,7 +267,7 @@ class SimulatedFolder:
     path: Path
     lock_fd: int
     unlock: Callable[[], None]
-    over_quota: Callable[[], str | None]
+    must_stop: Callable[[], str | None]
     read_note: Callable[[Note], bytes | None]
     write_note: Callable[[Note, bytes], None]
     prove: Callable[[], None]
@@ -717,11 +717,11 @@ class World:
             if max(stored.folders) > epoch:
                 raise SupersededError(f"{name}: a newer folder is there")
 
-        def over_quota() -> str | None:
+        def must_stop() -> str | None:
             self.answers(machine)
             return self.over_quota.get(name)
 
-        return SimulatedFolder(self.folder, 0, unlock, over_quota, read_note, write_note, prove)
+        return SimulatedFolder(self.folder, 0, unlock, must_stop, read_note, write_note, prove)
 
     def journal(self, name: str, epoch: int, into: int) -> None:
         """Write to the journal of the folder `into`; another epoch's folder is a violation.

@@ -42,6 +42,7 @@ from contract.vm_configuration import AgentConfiguration, LedgerNetwork
 from host.bank_documents import BlobDocuments
 from host.calls import BoundedCalls
 from host.status import Status
+from host.store_clock import StoreClock
 from host.vault import BankVault
 from lab import ROOT, echo
 from lab.banks.azurite import ACCOUNT, KEY
@@ -163,7 +164,8 @@ async def run(given: Mapping[str, Any]) -> None:
             LedgerShare(configuration.share, mount=False, users=NODE_USERS if given["separate"] else {}),
             LocalDisk(Path(given["state"]), Path(given["runtime"])),
         )
-        presence = BlobPresence(leases, given["vm"])
+        clock, disk_calls = StoreClock(leases), BoundedCalls("disk")
+        presence = BlobPresence(leases, given["vm"], clock)
         fence = PostgresFence("127.0.0.1", database, administrator, None) if database else None
         resources = Resources(
             software=Committing(context) if database else echo.EchoSoftware(context),
@@ -174,11 +176,12 @@ async def run(given: Mapping[str, Any]) -> None:
             database=fence,
             network=network,
             document=echo.ECHO.network_document,
+            disk_calls=disk_calls,
             intervals=NodeIntervals(meet=0.5, stale=0.5, stagger=0.5),
             prerequisites=(
                 Prerequisite("share", partial(BoundedCalls("share"), share.check, given["vm"])),
-                Prerequisite("disk", partial(BoundedCalls("disk"), disk.check)),
-                Prerequisite("clock", presence.check_clock),
+                Prerequisite("disk", partial(disk_calls, disk.check)),
+                Prerequisite("clock", clock.check),
                 *([Prerequisite("database", fence.check, holding=False, common=True)] if fence else []),
             ),
             presence=presence,

@@ -12,6 +12,7 @@ from agent.presence import BlobPresence
 from agent.resources import OtherVms
 from contract.timing import STANDBY
 from host.errors import UnavailableError
+from host.store_clock import StoreClock
 from lab.banks import azurite, npm
 from lab.banks.azurite import CREDENTIAL
 
@@ -28,14 +29,14 @@ def test_vms_know_which_others_are_healthy(blobs: str) -> None:
     async def run() -> None:
         async with ContainerClient(blobs, "presence", CREDENTIAL, retry_total=0) as container:
             await container.create_container()
-            vms = {name: BlobPresence(container, name) for name in ("vm-1", "vm-2", "vm-3")}
+            vms = {name: BlobPresence(container, name, StoreClock(container)) for name in ("vm-1", "vm-2", "vm-3")}
             assert await vms["vm-1"].others() == OtherVms(), "no VM has reported yet"
             await vms["vm-1"].announce(standby=True)
             await vms["vm-2"].announce(standby=False)
             await vms["vm-3"].announce(standby=True)
             assert await vms["vm-1"].others() == OtherVms(frozenset({"vm-3"}), frozenset({"vm-2"}))
             await vms["vm-3"].announce(standby=True)
-            await BlobPresence(container, "vm-3").announce(standby=False)
+            await BlobPresence(container, "vm-3", StoreClock(container)).announce(standby=False)
             await vms["vm-3"].announce(standby=False)
             assert await vms["vm-1"].others() == OtherVms(frozenset(), frozenset({"vm-2", "vm-3"})), (
                 "a restarted agent reports again, and a VM has one role"
@@ -58,14 +59,14 @@ def test_the_clock_is_compared_with_the_stores(blobs: str, seconds: int) -> None
             blobs, f"clock{seconds}".replace("-", "m"), CREDENTIAL, retry_total=0
         ) as container:
             await container.create_container()
-            presence = BlobPresence(container, "vm-1", lambda: datetime.now(UTC) + timedelta(seconds=seconds))
+            clock = StoreClock(container, lambda: datetime.now(UTC) + timedelta(seconds=seconds))
             if not seconds:
-                await presence.check_clock()
+                await clock.check()
                 return
             with pytest.raises(
                 UnavailableError, match=rf"^the VM's clock differs by .(59|6[01]) s .*{STANDBY.clock_seconds:g} s"
             ):
-                await presence.check_clock()
+                await clock.check()
 
     asyncio.run(run())
 
@@ -73,6 +74,6 @@ def test_the_clock_is_compared_with_the_stores(blobs: str, seconds: int) -> None
 def test_an_unreachable_store_is_no_clock_fault() -> None:
     async def run() -> None:
         async with ContainerClient("http://127.0.0.1:1/a", "none", CREDENTIAL, retry_total=0) as container:
-            await BlobPresence(container, "vm-1").check_clock()
+            await StoreClock(container).check()
 
     asyncio.run(run())

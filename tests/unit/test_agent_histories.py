@@ -566,7 +566,7 @@ def test_a_failed_measurement_of_the_share_ends_no_node(caplog: pytest.LogCaptur
 
     outcome = play(1, trouble=odd)
     assert not outcome.violations, story(outcome)
-    assert "can't check its use of the share: unexpected KeyError" in caplog.text, "a fault is always reported"
+    assert "can't check its folder: unexpected KeyError" in caplog.text, "a fault is always reported"
 
 
 @pytest.mark.parametrize("later", [DamagedError("a person must look"), WaitingError("not certified")])

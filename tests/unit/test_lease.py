@@ -142,6 +142,8 @@ def test_the_holders_name_is_not_the_lease_id(loop: VirtualLoop) -> None:
 
 
 def test_a_record_of_more_bytes_than_an_agent_writes_is_damaged() -> None:
+    long = IdentityRecord().acquired("vm-1", "t0").released("t1", "x" * MAX_RECORD_BYTES)
+    assert len(long.to_json()) < MAX_RECORD_BYTES, "a database's message could make the record unreadable"
     record = IdentityRecord().to_json()
     assert IdentityRecord.from_json("node-1", record.ljust(MAX_RECORD_BYTES)) == IdentityRecord()
     with pytest.raises(DamagedError, match=f"^blob node-1: over {MAX_RECORD_BYTES} bytes; wanted the record that"):

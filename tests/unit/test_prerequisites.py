@@ -5,9 +5,11 @@ import errno
 import json
 import os
 import shutil
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
@@ -16,7 +18,9 @@ from agent import vm
 from agent.prerequisites import Prerequisite, Prerequisites
 from agent.share import LedgerShare
 from agent.vm import FREE_BYTES, LocalDisk
+from contract.metrics import Cause
 from contract.timing import STANDBY
+from host.calls import BoundedCalls
 from host.errors import UnavailableError
 from host.processes import remove
 from lab.simulation import Machine
@@ -127,12 +131,33 @@ def test_any_exception_of_a_check_is_a_reason() -> None:
     assert "KeyError" in vm.lacks["odd"]
 
 
+def prerequisites_of(**given: Any) -> tuple[Prerequisite, ...]:
+    names = ("cloud", "disk_calls", "clock", "software", "vault", "database")
+    return vm.prerequisites(**{name: Mock() for name in names} | given)
+
+
+def test_a_check_of_the_disk_waits_while_a_nodes_folders_are_made() -> None:
+    async def story() -> None:
+        cloud, disk_calls, made = Mock(), BoundedCalls("disk"), threading.Event()
+        every = prerequisites_of(cloud=cloud, disk_calls=disk_calls)
+        check: Any = next(each.check for each in every if each.name == Cause.DISK)
+        making = asyncio.create_task(disk_calls(made.wait))
+        checking = asyncio.ensure_future(check())
+        await asyncio.sleep(0.1)
+        assert not cloud.disk.check.called, "it removes what an earlier node left, and would remove the new folder"
+        made.set()
+        await asyncio.gather(making, checking)
+        assert cloud.disk.check.called
+
+    asyncio.run(story())
+
+
 def test_the_simulated_vm_has_a_vms_prerequisites() -> None:
-    real = vm.prerequisites(Mock(), presence=Mock(), software=Mock(), vault=Mock(), database=Mock())
+    real = prerequisites_of()
     simulated = Machine.prerequisites(Mock())
     shapes = [{each.name: (each.seconds, each.holding, each.common) for each in those} for those in (real, simulated)]
     assert shapes[0] == shapes[1], "the histories prove nothing about a VM with other prerequisites"
-    without = vm.prerequisites(Mock(), presence=Mock(), software=Mock(), vault=Mock(), database=None)
+    without = prerequisites_of(database=None)
     assert shapes[0].keys() - {each.name for each in without} == {"database"}, "not every platform has a database"
 
 

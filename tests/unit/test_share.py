@@ -1,5 +1,6 @@
 """The share's folders, with real processes and a real file system."""
 
+import errno
 import os
 import re
 import shutil
@@ -198,7 +199,7 @@ def test_a_path_that_can_not_be_copied_requires_an_operator(
     wanted = r"^share: a path of [0-9]+ bytes, which begins with '/.*/epoch-1/.*d/?'; wanted 768 at most$"
     with monkeypatch.context() as patch:
         patch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_blocks=100, f_bavail=1, f_frsize=1))
-        why = first.over_quota()
+        why = first.must_stop()
     assert why, "it is measured all the same"
     assert re.match(wanted, why), why
     first.close()
@@ -248,7 +249,7 @@ def test_one_identity_can_not_use_the_others_part(
         queue.truncate(used * MIB)
     room = SimpleNamespace(f_blocks=100, f_bavail=free, f_frsize=MIB)
     monkeypatch.setattr(os, "statvfs", lambda _: room)
-    why = held.over_quota()
+    why = held.must_stop()
     held.close()
     if not stopped:
         assert why is None, "while there is room each identity may use the free space"
@@ -285,3 +286,24 @@ def test_a_folder_with_too_many_files_is_not_copied(share: LedgerShare, monkeypa
     (first.path / "0").unlink()
     (first.path / "1").unlink()
     share.open("node-1", 2, "vm-2").close()
+
+
+def test_a_node_stops_once_the_server_has_dropped_its_lock(
+    share: LedgerShare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = share.open("node-1", 1, "vm-1")
+    assert held.must_stop() is None
+
+    def fail_with(number: int) -> None:
+        def fails(fd: int) -> None:
+            assert fd == held.lock_fd, "the kernel refuses only what is written through a lost lock"
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(os, "fsync", fails)
+
+    fail_with(errno.EIO)
+    assert held.must_stop() == "share: the lock of node-1 is lost", "another VM may copy what this node still writes"
+    fail_with(errno.ENOSPC)
+    with pytest.raises(OSError, match="No space left"):
+        held.must_stop()
+    held.close()
