@@ -105,7 +105,9 @@ def volumes(senders: Senders) -> Mapping[str, Volume]:
     )
     # Reads of the list of peers, each peer's card, and the bank's own card. Reads that unauthenticated requests cause
     # are limited, below a hundredth of the lowest cap, and not counted here.
-    secrets = (2 + senders.peers) * DAY / SECRET_POLL_SECONDS + DAY / STANDBY.costly_check_seconds
+    secrets = all_vms * ((2 + senders.peers) * DAY / SECRET_POLL_SECONDS + DAY / STANDBY.costly_check_seconds)
+    # The agent of a running node also reads the RPC users.
+    secrets += senders.identities * DAY / SECRET_POLL_SECONDS
     connections = (
         senders.identities * senders.connections * DAY / _POOL_SECONDS
         + (senders.vms - senders.identities) * DAY / STANDBY.costly_check_seconds
@@ -113,7 +115,7 @@ def volumes(senders: Senders) -> Mapping[str, Volume]:
     )
     rows = {
         "AppMetrics": series * DAY / READING_SECONDS,
-        "AZKVAuditLogs": secrets * all_vms,
+        "AZKVAuditLogs": secrets,
         "PGSQLServerLogs": connections * _LINES_A_CONNECTION if senders.connections else 0,
         "AzureDiagnostics": senders.tunnels * _NEGOTIATIONS * _LINES_A_NEGOTIATION,
         "Perf": all_vms * (_DISKS + 1) * DAY / COUNTERS.seconds,

@@ -163,7 +163,7 @@ class Enrolment:
                 continue
             if newest != chains:
                 return True
-            if self._due(chains, identity) and name not in self._renewals:
+            if self._due(chains, identity, keys) and name not in self._renewals:
                 task = asyncio.get_running_loop().create_task(self._renew(identity, keys))
                 self._renewals[name] = task
                 task.add_done_callback(lambda _, name=name: self._renewals.pop(name))  # type: ignore[misc]
@@ -207,13 +207,13 @@ class Enrolment:
         root = await self.trust_root()
         document = await self._documents.read(_document(identity))
         stored = self._usable(document, identity, keys, root)
-        if stored and not self._due(stored, identity):
+        if stored and not self._due(stored, identity, keys):
             return stored
         try:
             chains = await self._obtain(identity, keys, root, self._kept_rpc(document, keys))
             if (
                 stored
-                and self._serves(stored.rpc)
+                and self._serves(stored.rpc, keys)
                 and (chains.node_ca, chains.identity) == (stored.node_ca, stored.identity)
             ):
                 raise SoftwareError("the authority returned the current certificates; wanted later ones")
@@ -339,7 +339,7 @@ class Enrolment:
             return None
         return chains
 
-    def _due(self, chains: Chains, identity: Identity) -> bool:
+    def _due(self, chains: Chains, identity: Identity, keys: Mapping[str, bytes]) -> bool:
         failed = self._renewal_failed.get(identity.name)
         if failed and abs(self._now() - failed) < timedelta(seconds=_RENEWAL_SECONDS):
             return False
@@ -347,12 +347,16 @@ class Enrolment:
         return (
             any(self._now() >= renewal_time(each) + spread for each in leaves)
             or self._issuer not in (None, fingerprint(chains.node_ca[1]))
-            or not self._serves(chains.rpc)
+            or not self._serves(chains.rpc, keys)
         )
 
-    def _serves(self, rpc: x509.Certificate) -> bool:
+    def _serves(self, rpc: x509.Certificate, keys: Mapping[str, bytes]) -> bool:
         """Whether the RPC certificate, which applications pin, may stay."""
-        return serves(rpc, self._context.frontend) and self._now() < renewal_time(rpc)
+        return (
+            serves(rpc, self._context.frontend)
+            and self._now() < renewal_time(rpc)
+            and rpc.public_key() == read_key(keys, RPC_TLS_KEY).public_key()
+        )
 
     def _kept_rpc(self, document: Document | None, keys: Mapping[str, bytes]) -> x509.Certificate | None:
         """The stored RPC certificate if it may stay; the others may have ended."""
@@ -360,9 +364,7 @@ class Enrolment:
             rpc = Chains.from_json(document.content).rpc if document else None
         except CertificateError:
             return None
-        if rpc is None or rpc.public_key() != read_key(keys, RPC_TLS_KEY).public_key():
-            return None
-        return rpc if self._serves(rpc) else None
+        return rpc if rpc and self._serves(rpc, keys) else None
 
     def _check(
         self,

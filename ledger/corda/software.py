@@ -234,6 +234,8 @@ class _NodeReport(OpenModel):
     """None if this version of Corda does not count them."""
     bridges: tuple[_Bridge, ...]
     """Bridges without a connection."""
+    follows_members: bool
+    """Whether it reads changed node information; else only its next start does."""
 
 
 class CordaSoftware(Software):
@@ -668,10 +670,13 @@ class CordaSoftware(Software):
             await place.share_calls(_store_member, place, member, {}, dropped)
 
     async def _check_forgets(self, place: Place, whom: str) -> None:
-        """Raise SoftwareError unless the node has started: it forgets a node only after reading its file."""
+        """Raise SoftwareError unless the node follows its members: it forgets one only after reading its file."""
         report = await self._report(place)
-        if report is None or report.status != "STARTED":
-            raise SoftwareError(f"{place.identity.name} has not started; wanted it to, before it forgets {whom}")
+        if report is None or report.status != "STARTED" or not report.follows_members:
+            raise SoftwareError(
+                f"{place.identity.name} does not follow its members; wanted it started or restarted, so that it"
+                f" forgets {whom}"
+            )
 
     @override
     async def cut_off(self, place: Place) -> Mapping[str, str]:
@@ -731,13 +736,15 @@ class CordaSoftware(Software):
 
     @override
     async def stale(self, place: Place) -> str | None:
-        """Certificates due or revoked, or new network parameters."""
+        """Certificates due or revoked, other RPC users, or new network parameters."""
         start = self._start(place)
         if self._revocations.serials - start.revoked:
             # Corda's broker caches sign-ins for an hour, and ends no connection.
             return "certificates were revoked since it started"
         if self._enroller.renewal_due(start.chains):
             return "its certificates are to be renewed"
+        if tuple(await self._context.rpc_users()) != start.users:
+            return "its RPC users have changed"
         if place.network_document or isinstance(self._context.network, Zone):
             return None
         epoch_of = functools.partial(self._epoch, start.installed)
@@ -911,7 +918,8 @@ class CordaSoftware(Software):
                 self._check_certified(info)
             return infos
         except (ToolError, ValueError) as error:
-            raise UntrustedError(f"node information: {error}") from error
+            why = first_fault(error) if isinstance(error, ValidationError) else error
+            raise UntrustedError(f"node information: {why}") from error
 
     async def _take(self, start: _Start, info: "_Info") -> None:
         for name in info.legal_names:
@@ -931,14 +939,18 @@ class CordaSoftware(Software):
 # --- Node information of members, on the share ---------------------------------------------------------------------
 
 
+_ONE = Field(min_length=1, max_length=1)
+"""A node has one identity. Its certificates are checked again and again."""
+
+
 class _VerifiedInfo(OpenModel):
     """The Java tool's report of node information that it verified."""
 
     file_name: Annotated[str, StringConstraints(pattern=r"^nodeInfo-[0-9A-F]{1,64}$")]
-    legal_names: tuple[str, ...]
+    legal_names: Annotated[tuple[str, ...], _ONE]
     addresses: tuple[str, ...]
     serial: Annotated[int, Field(strict=True)]
-    chains: Annotated[tuple[tuple[Base64, ...], ...], Field(min_length=1)]
+    chains: Annotated[tuple[tuple[Base64, ...], ...], _ONE]
     """The certificates of its identities (DER), each with its issuers."""
 
     def parsed(self) -> list[x509.Certificate]:

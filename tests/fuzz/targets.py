@@ -178,6 +178,7 @@ _NODE_REPORT = {
     "pool": {"total": 1, "timeouts": 0},
     "flows": {"failed": 0},
     "bridges": [{"names": "O=Bank B, L=Paris, C=FR", "since": 1_764_424_800_000, "reason": "Handshake failure"}],
+    "followsMembers": True,
 }
 
 

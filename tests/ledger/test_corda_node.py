@@ -516,13 +516,22 @@ def test_a_node_does_not_store_its_own_information(vm: Vm) -> None:
 # --- A network that changes ----------------------------------------------------------------------------------------
 
 
-def test_a_node_is_stale_after_renewal_or_new_parameters(vm: Vm, network: CordaNetwork) -> None:
+async def no_users() -> list[RpcAccount]:
+    return []
+
+
+def test_a_node_is_stale_after_renewal_new_users_or_new_parameters(
+    vm: Vm, network: CordaNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert vm.run(vm.software.stale(vm.place)) is None
     last = network.parameters
     try:
         network.due = True
         assert vm.run(vm.software.stale(vm.place)) == "its certificates are to be renewed"
         network.due = False
+        with monkeypatch.context() as patch:
+            patch.setattr(vm.software, "_context", replace(vm.software._context, rpc_users=no_users))
+            assert vm.run(vm.software.stale(vm.place)) == "its RPC users have changed", "a removed one keeps access"
         vm.run(network.sign_parameters(epoch=2))
         assert vm.run(vm.software.stale(vm.place)) == "the network's parameters of epoch 2 follow those of epoch 1"
         vm.run(network.sign_parameters(epoch=1))

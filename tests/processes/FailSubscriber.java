@@ -53,6 +53,6 @@ public final class FailSubscriber {
         } catch (RuntimeException error) {
             System.out.println("thrown");
         }
-        System.out.println("goes on");
+        System.out.println("follows members: " + SubscriptionErrors.followsMembers());
     }
 }

@@ -37,6 +37,7 @@ from ledger.corda.certificates import (
     Chains,
     certificate,
     fingerprint,
+    issue_rpc,
     key_hash,
     make_keys,
     read_key,
@@ -458,6 +459,26 @@ def test_an_rpc_certificate_outlives_the_other_certificates_but_not_its_key(play
     play(history)
 
 
+def test_a_stored_rpc_certificate_of_another_key_is_replaced_alone(play):
+    async def history(made: Network) -> None:
+        async with made.vm() as vm:
+            member = made.member("bank-b", vm.url, BANK_B)
+            before = await member.certificates()
+            stored = await member.documents.read("certificates/node-1")
+            assert stored
+            legal_name, at = member.identity(1).legal_name, member.context.frontend
+            other = issue_rpc(make_keys(), legal_name, at, now=made.clock())
+            content = before.model_copy(update={"rpc": other}).to_json()
+            assert await member.documents.write("certificates/node-1", content, stored.etag)
+            after = await member.vm().certificates(member.identity(1), member.keys["node-1"])
+            assert after.rpc not in {before.rpc, other}, (
+                "the node's key would not fit, and no application could call it"
+            )
+            assert after.model_copy(update={"rpc": before.rpc}) == before, "the network's certificates stay"
+
+    play(history)
+
+
 def test_an_outage_of_the_documents_is_reported_as_such(play):
     async def history(made: Network) -> None:
         async with made.vm() as vm:
@@ -599,7 +620,8 @@ def test_a_clock_that_was_set_back_delays_no_renewal(play):
             enrolment._not_renewed(member.identity(1), WaitingError("no answer"))
             enrolment._looked = enrolment._now()
             made.clock.ahead = timedelta(days=300)
-            assert enrolment._due(chains, member.identity(1)), "until the certificates expire, or the agent restarts"
+            due = enrolment._due(chains, member.identity(1), member.keys["node-1"])
+            assert due, "until the certificates expire, or the agent restarts"
             enrolment._check_issuer()
             assert enrolment._checking, "nor the news of another CA"
             await enrolment._checking

@@ -65,7 +65,7 @@ def test_an_outage_of_the_database_while_members_change_ends_the_node(class_path
 @pytest.mark.parametrize("state", ["22001", "23505", "25006", "none"])
 def test_an_error_that_is_no_outage_of_the_database_ends_no_node(class_path: str, state: str) -> None:
     ended = fail(class_path, "members", state)
-    assert (ended.returncode, ended.stdout) == (0, "thrown\ngoes on\n"), (
+    assert (ended.returncode, ended.stdout) == (0, "thrown\nfollows members: false\n"), (
         "it would recur at each start: one member's information would end the node again and again"
     )
     assert "no change of members is processed until" in ended.stderr, "it is reported"
@@ -73,4 +73,4 @@ def test_an_error_that_is_no_outage_of_the_database_ends_no_node(class_path: str
 
 def test_an_error_of_another_subscriber_ends_no_node(class_path: str) -> None:
     ended = fail(class_path, "other")
-    assert (ended.returncode, ended.stdout) == (0, "thrown\ngoes on\n"), ended.stderr
+    assert (ended.returncode, ended.stdout) == (0, "thrown\nfollows members: true\n"), ended.stderr

@@ -391,7 +391,9 @@ class TestUsage:
             1 / (0.8 * STANDBY.poll_seconds) + 1 / STANDBY.count_seconds + 7 / STANDBY.documents_seconds
         ), "a standby's pauses are 0.6 to 1.0 of its longest"
         often = (1 + 1 + 2) / SECRET_POLL_SECONDS + 1 / STANDBY.costly_check_seconds
-        assert asked.secrets == pytest.approx(3600 * 7 * often), "own card, list of peers, two cards; and a check"
+        assert asked.secrets == pytest.approx(3600 * (7 * often + 6 / SECRET_POLL_SECONDS)), (
+            "own card, list of peers, two cards, and a check; and each node's RPC users"
+        )
 
     def test_an_authority_asks_its_register_in_each_round(self):
         nodes, hosts = component("NodeScaleSet", "nodes"), component("NetworkAuthority", "authority")

@@ -97,11 +97,11 @@ class Node:
             place=self.place, installed=SimpleNamespace(tool=tool), chains=chains, refreshing=None
         )
         self.software._starts[identity.name] = start
-        self.status = "STARTED"
+        self.status, self.follows_members = "STARTED", True
         self.software._report = self._answer_report  # type: ignore[method-assign,assignment]
 
     async def _answer_report(self, _: Place) -> Any:
-        return SimpleNamespace(status=self.status)
+        return SimpleNamespace(status=self.status, follows_members=self.follows_members)
 
     def revoke(self, certificate: x509.Certificate) -> None:
         """Add the certificate to its issuer's revocation list."""
@@ -367,17 +367,34 @@ def test_a_node_removes_no_member_before_it_has_started(tmp_path: Path) -> None:
         assert node.known == {NODE_1: 6, NODE_2: 7}, "new nodes may be added at any time"
         left = {NODE_1: ADDRESSES[NODE_1]}
         with pytest.raises(
-            SoftwareError, match="node-1 has not started; wanted it to, before it forgets nodes of ba"
+            SoftwareError,
+            match=r"node-1 does not follow its members; wanted it started .* it forgets nodes of bank-b",
         ):
             await node.admit(info(NODE_1, 6), addresses=left)
         node.revoke(LEAVES[NODE_1])
-        with pytest.raises(SoftwareError, match="before it forgets revoked nodes of bank-b"):
+        with pytest.raises(SoftwareError, match="it forgets revoked nodes of bank-b"):
             await node.software._forget_revoked(node.place)
         assert node.known == {NODE_1: 6, NODE_2: 7}, "the files stay until the node has read them"
-        node.status = "STARTED"
+        node.status, node.follows_members = "STARTED", False
+        with pytest.raises(SoftwareError, match="it forgets bank-b"):
+            await node.software.expel(node.place, "bank-b")
+        assert node.known == {NODE_1: 6, NODE_2: 7}, "it would keep the member, and nobody would know"
+        node.follows_members = True
         await node.software._forget_revoked(node.place)
         await node.admit(addresses=left)
         assert node.known == {}, "then they are removed"
+
+    asyncio.run(story())
+
+
+def test_a_node_with_many_identities_is_refused(tmp_path: Path) -> None:
+    async def story() -> None:
+        node, chain = Node(tmp_path, MemoryDocuments()), json.loads(info(NODE_1, 5))["chains"][0]
+        several: list[dict[str, Any]] = [{"legalNames": [NODE_1] * 2}, {"chains": [chain] * 2}, {"legalNames": []}]
+        for changes in several:
+            with pytest.raises(UntrustedError, match=r"^node information: [^\n]*at (most|least) 1 item[^\n]*$"):
+                await node.admit(info(NODE_1, 5, **changes))
+        assert node.known == {}, "each VM of each bank would verify them again and again"
 
     asyncio.run(story())
 
@@ -593,6 +610,7 @@ def test_a_node_that_is_long_without_a_connection_is_named(
         "flows": {"failed": 0},
         "transactions": None,
         "bridges": [bridge(*each) for each in bridges],
+        "followsMembers": True,
     }
 
     async def story() -> None:

@@ -44,6 +44,7 @@ final class NodeMetrics {
         all.put("pool", pool);
         all.put("flows", flows);
         all.put("transactions", NotarisationCount.read());
+        all.put("followsMembers", SubscriptionErrors.followsMembers());
         return all;
     }
 

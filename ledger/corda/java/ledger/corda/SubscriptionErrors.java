@@ -15,7 +15,14 @@ final class SubscriptionErrors extends RxJavaErrorHandler {
     /** EX_SOFTWARE of sysexits.h. */
     private static final int STATUS = 70;
 
+    private static volatile boolean followsMembers = true;
+
     private SubscriptionErrors() {}
+
+    /** Whether the node still reads changed node information. */
+    static boolean followsMembers() {
+        return followsMembers;
+    }
 
     /** Call before the node starts. */
     static void install() {
@@ -34,6 +41,7 @@ final class SubscriptionErrors extends RxJavaErrorHandler {
                 // The message comes again at each start: this counts as a death, so that restarts become rarer.
                 Runtime.getRuntime().halt(STATUS);
             }
+            followsMembers = false;
         }
     }
 

@@ -183,7 +183,11 @@ public final class Tool {
     private static Map<String, Object> nodeInfo(Amqp amqp, String document, Set<X509Certificate> trustRoot)
             throws Exception {
         SignedNodeInfo signed = amqp.read(decoded(document), SignedNodeInfo.class);
-        amqp.read(signed.getRaw().getBytes(), NodeInfo.class);
+        int identities = amqp.read(signed.getRaw().getBytes(), NodeInfo.class).getLegalIdentitiesAndCerts().size();
+        if (identities != 1) {
+            // Each is verified at every member, again and again.
+            throw new IllegalArgumentException(identities + " identities of one node; wanted one");
+        }
         NodeInfo info = signed.verified();
         List<String> names = new ArrayList<>();
         List<List<String>> chains = new ArrayList<>();
