@@ -153,6 +153,8 @@ class Network:
     container: tuple[str, str] | None = None
     """URL of the account and name of the container with the register; None if it is in memory."""
     clock: Clock = field(default_factory=Clock)
+    clock_fault: str = ""
+    """What the comparison with the storage's clock finds."""
     serializer: PlainSerializer = field(default_factory=PlainSerializer)
     enrolment_keys: dict[str, str] = field(default_factory=dict)
     cards: dict[str, list[str]] = field(default_factory=dict)
@@ -207,6 +209,10 @@ class Network:
         }
         return AuthorityConfiguration.model_validate(given | self.options | changes)
 
+    async def check_clock(self) -> None:
+        if self.clock_fault:
+            raise UnavailableError(self.clock_fault)
+
     @asynccontextmanager
     async def authority(self, *, configured: float = 1.0, **changes: Any) -> AsyncIterator[Authority]:
         """The authority as one VM, or one command, uses it."""
@@ -224,6 +230,7 @@ class Network:
                 VaultMembers(secrets, configuration, **{"poll_seconds": 0.0} | self.vault_options),
                 self.serializer,
                 configured=configured,
+                check_clock=self.check_clock,
                 lifetimes=self.lifetimes,
                 now=self.clock,
             )

@@ -14,6 +14,7 @@ from typing import Any
 
 from contract.authority_configuration import AuthorityConfiguration
 from host.status import Status
+from host.store_clock import StoreClock
 from lab.banks.key_vault import client_of, key_client_of
 from ledger.corda.authority.authority import Authority
 from ledger.corda.authority.keys import VaultKeys
@@ -45,6 +46,7 @@ async def run(given: Mapping[str, Any]) -> None:
             VaultMembers(secrets, configuration, poll_seconds=1.0),
             PlainSerializer(),
             configured=1.0,
+            check_clock=StoreClock(container).check,
         )
         ports = {name: free_port() for name in ("health", "requests", "lists")}
         print(json.dumps(ports), flush=True)

@@ -40,7 +40,15 @@ from ledger.corda.authority.authority import Authority, Lifetimes, RequestRefuse
 from ledger.corda.authority.configuration import read_authority_configuration
 from ledger.corda.authority.members import LOOK_AGAIN_SECONDS
 from ledger.corda.authority.parameters import JavaSerializer
-from ledger.corda.authority.register import BlobStore, RequestRecord, RequestState, request_id
+from ledger.corda.authority.register import (
+    PARAMETERS,
+    BlobStore,
+    ParametersRecord,
+    RequestRecord,
+    RequestState,
+    find,
+    request_id,
+)
 from ledger.corda.authority.service import serve
 from ledger.corda.certificates import (
     CertificateRole,
@@ -397,11 +405,41 @@ def test_a_repeated_request_changes_nothing(play):
             }
             first = await ask(one.url, "/certificate", **fixed)
             assert (first[0], first[2]) == (200, True)
-            before = {name: await made.store().read(name) for name in await made.store().names("")}
+            identifier = request_id(first[1].decode())
+
+            async def repeat() -> None:
+                before = {name: await made.store().read(name) for name in await made.store().names("")}
+                for url in (one.url, other.url):
+                    assert await ask(url, "/certificate", **fixed) == first, "the same id, bound to the same nonce"
+                after = {name: await made.store().read(name) for name in await made.store().names("")}
+                assert after == before, "who repeats a request neither fills the register nor undoes a decision"
+
+            await repeat()
+            await one.authority.reject(identifier, "who are you?", "alice")
+            await repeat()
+            await one.authority.approve(identifier, "alice")
+            assert (await ask(one.url, f"/certificate/{identifier}"))[0] == 200
+            await repeat()
+            await one.authority.revoke(f"OU=node-1, {BANK_B}", "alice")
             for url in (one.url, other.url):
-                assert await ask(url, "/certificate", **fixed) == first, "the same id, bound to the same nonce"
-            after = {name: await made.store().read(name) for name in await made.store().names("")}
-            assert after.keys() == before.keys(), "who repeats requests can't fill the register"
+                assert (await ask(url, "/certificate", **fixed))[0] == 403, "its key was revoked"
+
+    play(history)
+
+
+def test_an_old_request_is_refused(play):
+    async def history(made: Network) -> None:
+        async with made.vm() as vm:
+            for apart in (-330, 330):
+                status, body, proven = await ask(vm.url, "/network", time=str(int(time.time()) + apart))
+                assert (status, proven) == (400, True), "the member must learn it, since a clock can be corrected"
+                assert b"the clocks are 3" in body
+            assert (await ask(vm.url, "/network", time=str(int(time.time()) - 200)))[0] == 200
+            made.clock.ahead = timedelta(hours=1)
+            member = made.member("bank-b", vm.url, BANK_B)
+            member.enrolment._now = lambda: made.clock() - timedelta(minutes=6)
+            with pytest.raises(SoftwareError, match="the clocks are"):
+                await member.certificates()
 
     play(history)
 
@@ -773,6 +811,54 @@ def test_members_get_answers_although_a_due_task_fails(tls, monkeypatch, fault):
             await asyncio.wait_for(serving, 20)
 
     asyncio.run(history())
+
+
+def test_nothing_is_signed_by_a_wrong_clock(tls):
+    async def history() -> None:
+        async with network(tls, None) as made, made.authority() as authority:
+            stopped, status = asyncio.Event(), Status(vm="authority-1")
+            health, requests, lists = (free_port() for _ in range(3))
+            made.clock_fault = "the VM's clock differs by +3600 s from the store's"
+            serving = asyncio.ensure_future(serve(authority, status, "127.0.0.1", health, requests, lists, stopped))
+            found = await until(f"http://127.0.0.1:{health}/health", lambda report: report["reason"], 10)
+            assert found["reason"] == made.clock_fault
+            assert not await made.store().names(""), "certificates, lists and parameters would have a wrong time"
+            with pytest.raises(aiohttp.ClientConnectionError):
+                await ask(f"https://127.0.0.1:{requests}", "/network")
+            made.clock_fault = ""
+            authority.due.set()
+            await until(f"http://127.0.0.1:{health}/health", lambda report: report["state"] == "holding", 10)
+            stopped.set()
+            await asyncio.wait_for(serving, 20)
+
+    asyncio.run(history())
+
+
+def test_a_configuration_of_the_future_freezes_no_parameters(play):
+    async def history(made: Network) -> None:
+        async def signed() -> ParametersRecord:
+            found = await find(made.store(), ParametersRecord, PARAMETERS)
+            assert found
+            return found[0]
+
+        ahead = made.clock().timestamp() + 3600
+        async with made.vm(configured=ahead, notaries=(f"OU=node-1, {BANK_B}",)) as vm:
+            await made.member("bank-b", vm.url, BANK_B).certificates()
+            await vm.authority.run_due_tasks()
+        record = await signed()
+        assert record.epoch == 1
+        assert record.configured == pytest.approx(ahead - 3600, abs=60)
+        made.clock.ahead += timedelta(minutes=10)
+        later = SETTINGS.model_copy(update={"max_message_bytes": SETTINGS.max_message_bytes // 2})
+        async with made.vm(
+            configured=made.clock().timestamp(), notaries=(f"OU=node-1, {BANK_B}",), parameters=later
+        ) as vm:
+            await vm.authority.run_due_tasks()
+        assert (await signed()).epoch == 2, (
+            "a VM that had booted with a clock that was ahead must not count as newer for ever"
+        )
+
+    play(history)
 
 
 def test_open_requests_are_answered_after_sigterm():

@@ -89,6 +89,8 @@ _SIGNED_PARAMETERS = "parameters-"
 """Begins the name of a decision on parameters, before their epoch."""
 _CARD = "the card of "
 """Begins `RequestRecord.by` where a card, and no person, approved the request."""
+_READ_TOGETHER = 20
+"""Open requests that are read at a time: a member may have thousands."""
 _FRESH_SECONDS = 10.0
 _CLOCKS_APART = timedelta(seconds=CLOCK_SECONDS)
 
@@ -182,14 +184,16 @@ class Authority:
         serializer: Serializer,
         *,
         configured: float,
+        check_clock: Callable[[], Awaitable[None]],
         lifetimes: Lifetimes = Lifetimes(),
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """`configured` is when the configuration was written, in seconds since 1970: while VMs are replaced one after
-        the other, a VM with an older configuration than the current parameters' leaves the parameters alone."""
+        the other, a VM with an older configuration than the current parameters' leaves the parameters alone.
+        `check_clock` raises UnavailableError if the VM's clock is wrong."""
         self._configuration, self._configured = configuration, configured
         self._store, self._keys, self.members, self._serializer = store, keys, members, serializer
-        self._lifetimes, self.now = lifetimes, now
+        self._lifetimes, self.now, self.check_clock = lifetimes, now, check_clock
         self._own: OwnCertificates | None = None
         self._opening, self._writing = asyncio.Lock(), asyncio.Lock()
         self._crls: dict[str, tuple[float, bytes]] = {}
@@ -729,22 +733,30 @@ class Authority:
 
     async def _waiting(self) -> tuple[Sequence[RequestRecord], list[str]]:
         """Requests that wait for a person, oldest first, and the faults of damaged ones, which hide no other."""
-        waiting, damaged = list[RequestRecord](), list[str]()
         # Only open requests are read, not all that were ever made.
-        for name in await self._store.names(_OPEN):
-            try:
-                identifier = request_id(name.removeprefix(_OPEN))
-                found = await find(self._store, RequestRecord, _request_blob(identifier))
-                if found is None or found[0].state is not RequestState.PENDING:
-                    # A VM ended between two writes; a reopened request is marked again when it is asked for.
-                    await self._store.delete(name)
-                elif await self._needs_person(found[0].legal_name):
-                    waiting.append(found[0])
-            except ValueError as error:
-                damaged.append(f"register: blob {name}: {error}")
-            except DamagedError as error:
-                damaged.append(str(error))
-        return sorted(waiting, key=lambda each: (each.asked, each.id)), damaged
+        names, found = [*await self._store.names(_OPEN)], list[RequestRecord | str | None]()
+        for start in range(0, len(names), _READ_TOGETHER):
+            found += await asyncio.gather(*map(self._open_request, names[start : start + _READ_TOGETHER]))
+        waiting = [each for each in found if isinstance(each, RequestRecord)]
+        return (
+            sorted(waiting, key=lambda each: (each.asked, each.id)),
+            [each for each in found if isinstance(each, str)],
+        )
+
+    async def _open_request(self, name: str) -> RequestRecord | str | None:
+        """The request of a blob below `open/` if it waits for a person, or its fault."""
+        try:
+            identifier = request_id(name.removeprefix(_OPEN))
+            found = await find(self._store, RequestRecord, _request_blob(identifier))
+            if found is None or found[0].state is not RequestState.PENDING:
+                # A VM ended between two writes; a reopened request is marked again when it is asked for.
+                await self._store.delete(name)
+                return None
+            return found[0] if await self._needs_person(found[0].legal_name) else None
+        except ValueError as error:
+            return f"register: blob {name}: {error}"
+        except DamagedError as error:
+            return str(error)
 
     async def requests(self) -> Sequence[RequestRecord]:
         """All requests, oldest first, without damaged ones, which are never granted."""
@@ -1076,9 +1088,11 @@ class Authority:
         async with self._writing:
             found = await find(self._store, ParametersRecord, PARAMETERS)
             record, etag = found or (None, None)
+            # A VM may have booted with a clock that was ahead.
+            configured = min(self._configured, self.now().timestamp())
             if record:
                 await self._record_parameters(record)
-                if record.configured > self._configured:
+                if record.configured > configured:
                     # A VM with a newer configuration has signed them.
                     self._missing = []
                     return
@@ -1121,7 +1135,7 @@ class Authority:
                 settings=settings.model_dump(),
                 notaries=notaries,
                 modified=now.isoformat(),
-                configured=self._configured,
+                configured=configured,
                 document=base64.b64encode(document).decode(),
             )
             # If another VM wrote first, the next run signs what is still missing.

@@ -44,6 +44,8 @@ async def serve(  # noqa: PLR0917
     async def tend() -> None:
         while True:
             try:
+                # What is signed has the clock's time.
+                await authority.check_clock()
                 await authority.open()
                 # Members are served even if the rest fails or takes long.
                 opened.set()

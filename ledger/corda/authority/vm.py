@@ -14,6 +14,7 @@ from contract.authority_configuration import AuthorityConfiguration
 from contract.ports import HEALTH_PORT
 from host import metrics
 from host.status import Status
+from host.store_clock import StoreClock
 from ledger.corda import CORDA
 from ledger.corda.authority.authority import Authority
 from ledger.corda.authority.keys import KeyChain, VaultKeys
@@ -43,6 +44,7 @@ def authority_of(
         VaultMembers(secrets, configuration),
         JavaSerializer(configuration.expected_installation),
         configured=configured,
+        check_clock=StoreClock(container).check,
     )
 
 
