@@ -33,7 +33,8 @@ _NAME = r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,78}[A-Za-z0-9])?"
 # Not a managed image: trusted launch takes none, learn.microsoft.com/azure/virtual-machines/trusted-launch.
 _IMAGE_ID = re.compile(
     rf"{_GROUP}/(?ai:Microsoft\.Compute/galleries)/(?![^/]*-){_NAME}/(?ai:images)/{_NAME}"
-    r"(?:/(?ai:versions)/(?:latest|[0-9]{1,10}\.[0-9]{1,10}\.[0-9]{1,10}))?"
+    # Without its number a new version would roll no VM, and a repaired VM would get it.
+    r"/(?ai:versions)/[0-9]{1,10}\.[0-9]{1,10}\.[0-9]{1,10}"
 )
 _CIRCUIT_ID = re.compile(
     rf"{_GROUP}/(?ai:Microsoft\.Network/expressRouteCircuits)/[A-Za-z0-9](?:[A-Za-z0-9_.-]{{0,78}}[A-Za-z0-9_])?"
@@ -77,7 +78,7 @@ def check_image_id(text: str) -> str:
     Raises:
         ValueError: not such a resource id.
     """
-    return _check_id(text, _IMAGE_ID, "Compute/galleries/GALLERY/images/NAME, or NAME/versions/1.0.0")
+    return _check_id(text, _IMAGE_ID, "Compute/galleries/GALLERY/images/NAME/versions/1.0.0")
 
 
 def check_circuit_id(text: str) -> str:

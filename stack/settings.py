@@ -234,7 +234,7 @@ _UTC_TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
 def _root_open_until(value: object) -> datetime | None:
-    """When the root closes; None if that has passed: a past time in a file is valid and has no effect."""
+    """When the root closes. A past time in a file is valid and has no effect."""
     wanted = f"wanted a UTC time such as {datetime.now(UTC) + timedelta(hours=8):{_UTC_TIME}}, with the Z"
     try:
         until = datetime.strptime(value, _UTC_TIME).replace(tzinfo=UTC) if isinstance(value, str) else None
@@ -247,7 +247,7 @@ def _root_open_until(value: object) -> datetime | None:
     if left > ROOT_OPEN_AT_MOST:
         hours = ROOT_OPEN_AT_MOST // timedelta(hours=1)
         raise ValueError(f"{left / timedelta(hours=1):.1f} hours ahead; wanted {hours} at most, from now")
-    return until if left > timedelta() else None
+    return until
 
 
 def _each_name_once(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -366,8 +366,8 @@ class BankSettings(_Section):
 class ImageSettings(_Section):
     """The image of the node VMs' disk."""
 
-    id: Annotated[str, AfterValidator(check_image_id), Form("the resource id of a compute gallery's image")] = Field(
-        description="resource id of an image of a compute gallery, or of one version of it"
+    id: Annotated[str, AfterValidator(check_image_id), Form("the resource id of an image's version")] = Field(
+        description="resource id of one version of a compute gallery's image"
     )
 
 
@@ -1156,7 +1156,8 @@ class Settings(_Section):
     @property
     def root_open(self) -> bool:
         """Whether this member's network authority may sign with the root's key until the next run."""
-        return self.ledger.network is not None and self.ledger.network.root_open_until is not None
+        until = self.ledger.network.root_open_until if self.ledger.network else None
+        return until is not None and until > datetime.now(UTC)
 
     @property
     def ca_generation(self) -> int:

@@ -80,6 +80,11 @@ def _of_changes(settings: Settings, previous: PreviousUpdate) -> Iterator[str]:
     card = card if isinstance(card, Mapping) else {}
     until = "set ledger.network.rootOpenUntil"
     if settings.is_authority and not settings.root_open:
+        if network.root_open_until:
+            yield (
+                f"ledger.network.rootOpenUntil is {network.root_open_until:%FT%TZ}, which is past: the root stays "
+                "closed; set a later time, or remove it"
+            )
         if not card.get("authority"):
             yield f"the new authority can make no root, and nodes wait for their certificates: {until}"
         elif made and made.ca_generation and made.ca_generation < settings.ca_generation:

@@ -7,6 +7,10 @@ from typing import Any
 PROJECT = "decentralized-trust"
 LOCATION = "azure-native:location"
 SSH_PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGn0eS0Qq8tJpE5gSxxUNJH0V1mSV3tq0y2w0YkR6mDs"
+IMAGE_ID = (
+    "/subscriptions/00000000-0000-0000-0000-000000000007/resourceGroups/g/providers/Microsoft.Compute/galleries/bank"
+    "/images/ledger/versions/1.0.0"
+)
 
 _BANK_A: dict[str, Any] = {
     "location": "swedencentral",

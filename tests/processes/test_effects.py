@@ -15,7 +15,7 @@ from lab.azure.plan.changes import Changes, changes_between
 from lab.azure.plan.planned import Plan, Source, plan_in_process, plan_next, source_of
 from stack.mistakes import section_of
 from stack.settings import LOCATION_KEY, PeerSettings
-from tests.configuration import SSH_PUBLIC_KEY, changed
+from tests.configuration import IMAGE_ID, SSH_PUBLIC_KEY, changed
 
 ID = str(UUID(int=7))
 CHANGES: dict[str, Any] = {
@@ -24,7 +24,7 @@ CHANGES: dict[str, Any] = {
     "nodes.count": 9,
     "nodes.standby": 2,
     "nodes.vmSize": "Standard_D8s_v5",
-    "nodes.image.id": f"/subscriptions/{ID}/resourceGroups/g/providers/Microsoft.Compute/galleries/bank/images/i",
+    "nodes.image.id": IMAGE_ID,
     "nodes.encryptionAtHost": False,
     "nodes.sshPublicKey": SSH_PUBLIC_KEY,
     "bank.legalName": "O=Other, L=London, C=GB",

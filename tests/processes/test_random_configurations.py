@@ -11,7 +11,7 @@ from docs.generate import all_keys
 from lab.azure.program import StackConfiguration, run_program
 from stack.regions import REGIONS
 from stack.settings import LOCATION_KEY, SettingsError, parse_settings
-from tests.configuration import PROJECT, SSH_PUBLIC_KEY, changed, configuration
+from tests.configuration import IMAGE_ID, PROJECT, SSH_PUBLIC_KEY, changed, configuration
 
 ID = str(UUID(int=7))
 PATHS = [key.path for key in all_keys() if "[" not in key.path and key.path != "expressRouteAuthorizationKey"]
@@ -21,9 +21,7 @@ PLAUSIBLE: dict[str, st.SearchStrategy[Any]] = {
     "nodes.count": st.integers(0, 17),
     "nodes.standby": st.integers(-1, 8),
     "nodes.vmSize": st.sampled_from(["Standard_D4s_v5", "Standard_E8s_v3", "Standard_F8s_v2", "Standard_D4ps_v5"]),
-    "nodes.image": st.just(
-        {"id": f"/subscriptions/{ID}/resourceGroups/g/providers/Microsoft.Compute/galleries/bank/images/i"}
-    ),
+    "nodes.image": st.just({"id": IMAGE_ID}),
     "nodes.sshPublicKey": st.sampled_from([SSH_PUBLIC_KEY, f"{SSH_PUBLIC_KEY} me", "ssh-rsa x"]),
     "bank.name": st.from_regex(r"[a-z][a-z0-9-]{0,24}", fullmatch=True),
     "bank.legalName": st.sampled_from(["O=Bank A, L=London, C=GB", "C=GB, L=London, O=Bank  A", "O=B, L=x, C=ZZ"]),

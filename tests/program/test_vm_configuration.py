@@ -5,7 +5,6 @@ import gzip
 import json
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import pytest
 
@@ -33,7 +32,7 @@ from stack.vm_configuration import (
     vm_custom_data,
     vm_user_data,
 )
-from tests.configuration import PROJECT, SSH_PUBLIC_KEY, configuration
+from tests.configuration import IMAGE_ID, PROJECT, SSH_PUBLIC_KEY, configuration
 from tests.unit.test_settings import FINGERPRINT, pem
 
 SERVICES: dict[str, Any] = {
@@ -55,7 +54,6 @@ PLACE = AuthorityPlace(
     root_vault_url="https://root.vault.azure.net/",
     container="authority",
 )
-IMAGE = f"/subscriptions/{UUID(int=7)}/resourceGroups/g/providers/Microsoft.Compute/galleries/bank/images/ledger"
 B_AUTHORITY = "https://10.98.1.126:8444"
 B_NOTARY = "OU=node-1, O=Bank B, L=London, C=GB"
 
@@ -242,7 +240,7 @@ def test_both_have_the_expected_installation():
 
 
 def test_another_application_rolls_the_vms_of_an_image_too():
-    image = {"id": IMAGE}
+    image = {"id": IMAGE_ID}
     nodes = {"sshPublicKey": SSH_PUBLIC_KEY, "image": image}
     network = {"roles": {"node-2": "notary"}, "network": {"authority": "bank-a"}}
     booted = []
@@ -258,7 +256,7 @@ def test_another_application_rolls_the_vms_of_an_image_too():
 
 
 def test_an_image_has_its_programs():
-    image = {"id": IMAGE}
+    image = {"id": IMAGE_ID}
     prepared = parse_settings(PROJECT, configuration(nodes={"sshPublicKey": SSH_PUBLIC_KEY, "image": image}))
     assert vm_user_data(prepared) is None, "programs that the image has are not sent"
     assert list(files(vm_custom_data(prepared, "{}"))) == [str(AGENT_FILE), str(MODEL_FILE)]

@@ -61,7 +61,7 @@ FINGERPRINT = f"sha256:{'5a' * 32}"
 GROUP = "0f3b9c57-8f0e-4f5a-9a55-2f4d1f5f7b61"
 SUBSCRIPTION = "/subscriptions/0b1f6c5e-3d54-4f0e-8a4c-5b7e0c9d2f11"
 GALLERIES = f"{SUBSCRIPTION}/resourceGroups/g/providers/Microsoft.Compute/galleries"
-IMAGE = f"{GALLERIES}/bank/images/ledger"
+IMAGE = f"{GALLERIES}/bank/images/ledger/versions/1.0.0"
 CIRCUIT = f"{SUBSCRIPTION}/resourceGroups/g/providers/Microsoft.Network/expressRouteCircuits/c"
 AUTHORIZATION = "b3c1f6a4-authorization-of-the-circuit"
 CIRCUIT_ALONE = {"connectivity": {"expressRoute": {"circuitId": CIRCUIT}}, EXPRESS_ROUTE_KEY: AUTHORIZATION}
@@ -906,7 +906,7 @@ REJECTIONS = {
         nodes(image={"id": f"{SUBSCRIPTION}/resourceGroups/g/providers/Microsoft.Compute/images/ledger"}),
         "nodes.image.id",
         "/subscriptions/",
-        "galleries/GALLERY/images/NAME, or NAME/versions/1.0.0",
+        "galleries/GALLERY/images/NAME/versions/1.0.0",
     ),
     "image-malformed": (
         nodes(image={"id": "ubuntu"}),
@@ -914,11 +914,20 @@ REJECTIONS = {
         "ubuntu",
         "wanted /subscriptions/ID/resourceGroups/GROUP/providers/Microsoft.Compute/galleries/GALLERY/images/NAME",
     ),
+    **{
+        f"image-{what}": (
+            nodes(image={"id": IMAGE.partition("/versions/")[0] + end}),
+            "nodes.image.id",
+            "/subscriptions/",
+            "galleries/GALLERY/images/NAME/versions/1.0.0",
+        )
+        for what, end in (("without-version", ""), ("latest", "/versions/latest"))
+    },
     "image-without-id": (
         nodes(image={}),
         "nodes.image.id",
         "not set",
-        "not set; wanted the resource id of a compute gallery's image",
+        "not set; wanted the resource id of an image's version",
     ),
     "image-unknown-key": (
         nodes(image={"id": IMAGE, "sku": "22"}),
@@ -1482,13 +1491,13 @@ REJECTIONS = {
         "wanted a network with its prefix, such as 10.50.0.0/16",
     ),
     "image-of-a-gallery-with-a-long-name": (
-        nodes(image={"id": f"{GALLERIES}/{'b' * 81}/images/ledger"}),
+        nodes(image={"id": f"{GALLERIES}/{'b' * 81}/images/ledger/versions/1.0.0"}),
         "nodes.image.id",
         "",
         "wanted /subscriptions/ID",
     ),
     "image-of-a-gallery-with-an-umlaut": (
-        nodes(image={"id": f"{GALLERIES}/B\u00e4nk/images/ledger"}),
+        nodes(image={"id": f"{GALLERIES}/B\u00e4nk/images/ledger/versions/1.0.0"}),
         "nodes.image.id",
         "",
         "wanted /subscriptions/ID",
@@ -1500,7 +1509,7 @@ REJECTIONS = {
         "wanted /subscriptions/ID",
     ),
     "image-named-by-punctuation": (
-        nodes(image={"id": f"{GALLERIES}/bank/images/-.-"}),
+        nodes(image={"id": f"{GALLERIES}/bank/images/-.-/versions/1.0.0"}),
         "nodes.image.id",
         "",
         "wanted /subscriptions/ID",
@@ -1775,6 +1784,10 @@ def test_a_new_or_replaced_ca_wants_an_open_root() -> None:
     assert warned(live, caGeneration=2, rootOpenUntil=until) == []
     theirs = warnings_of(parsed(**peers_network()))
     assert not any("rootOpenUntil" in each for each in theirs), "the root is another member's"
+    (why,) = warned(live, rootOpenUntil="2026-01-01T10:00:00Z")
+    assert why.startswith("ledger.network.rootOpenUntil is 2026-01-01T10:00:00Z, which is past"), (
+        "reviews may take longer than the opening"
+    )
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 import json
 import ssl
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from lab.vm import image, network
 from ledger.corda import CORDA, certificates
 from ledger.corda.certificates import Chains
 from ledger.corda.installation import DRIVER, KNOWN, MANIFEST, fetch, wanted_artifacts
+from tests.configuration import IMAGE_ID
 from tests.vm.bank import Bank, around_a_vm, powered_on
 from tests.vm.planned import IDENTITY, certified_by_itself, corda_image_files
 
@@ -25,7 +25,6 @@ pytestmark = [
     pytest.mark.long,
     pytest.mark.skipif(corda.missing() is not None, reason=f"no Corda here: {corda.missing()}"),
 ]
-ID = f"/subscriptions/{uuid.UUID(int=8)}/resourceGroups/g/providers/Microsoft.Compute/galleries/bank/images/ledger"
 (CERTIFIED,) = identities(CORDA, "O=Bank A, L=London, C=GB", 1, {IDENTITY: "notary"})
 START_SECONDS = 1500
 """A first start takes minutes in a guest, and more under load."""
@@ -42,7 +41,7 @@ def bank(key: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bank]:
         each()
     install = (CORDA.name, CORDA.default_version, str(INSTALLATION))
     disk = image.bank_disk(made, corda_image_files(), install, jars, folder)
-    given = certified_by_itself(key.with_suffix(".pub").read_text().strip(), ID)
+    given = certified_by_itself(key.with_suffix(".pub").read_text().strip(), IMAGE_ID)
     with network.isolated(), around_a_vm(made, given, key, folder) as bank:
         bank.guest.memory_megabytes = 3072
         with powered_on(bank.guest, disk):

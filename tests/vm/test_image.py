@@ -18,11 +18,11 @@ from lab import ROOT
 from lab.echo import ECHO
 from lab.vm import image, network
 from lab.vm.guest import Guest
+from tests.configuration import IMAGE_ID
 from tests.vm.bank import PATIENCE_SECONDS, Bank, around_a_vm, eventually, first_disk, powered_on
 from tests.vm.planned import delivered, image_files
 
 pytestmark = pytest.mark.long
-ID = f"/subscriptions/{uuid.UUID(int=7)}/resourceGroups/g/providers/Microsoft.Compute/galleries/bank/images/ledger"
 
 
 def provisioning(**variables: str | Sequence[str]) -> str:
@@ -60,7 +60,7 @@ def build(guest: Guest, made: image.Image) -> None:
 @pytest.fixture(scope="module")
 def bank(made: image.Image, key: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bank]:
     """A VM that starts from the image, after the build."""
-    given = delivered(key.with_suffix(".pub").read_text().strip(), image=ID)
+    given = delivered(key.with_suffix(".pub").read_text().strip(), image=IMAGE_ID)
     folder = tmp_path_factory.mktemp("bank")
     with network.isolated(), around_a_vm(made, given, key, folder) as bank:
         builder = Guest(folder / "builder", made, bank.site.metadata, "", key)
