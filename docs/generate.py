@@ -122,6 +122,8 @@ class Effect(StrEnum):
     """The nodes' or the authority's VMs are replaced in batches; identities move with them."""
     LINKS = "links down"
     """The gateway or a connection changes: peers are unreachable for minutes, or until they have changed too."""
+    RESTARTS_NODES = "restarts nodes"
+    """Each node restarts by itself, one after the other."""
     RESTARTS = "restarts database"
     """The database's server restarts: the nodes wait until it is back."""
     NEVER = "never"
@@ -138,7 +140,7 @@ EFFECTS: Mapping[str, Effect] = {
     "addressSpace": Effect.NEVER,
     "ledger": Effect.ROLLS,
     "ledger.applicationPorts": Effect.IN_PLACE,
-    "ledger.rpcUsers": Effect.IN_PLACE,
+    "ledger.rpcUsers": Effect.RESTARTS_NODES,
     "ledger.shareGib": Effect.IN_PLACE,
     "ledger.network.rootOpenUntil": Effect.IN_PLACE,
     "connectivity": Effect.LINKS,

@@ -8,6 +8,7 @@ from uuid import UUID
 import pytest
 
 from contract.card import IpsecPolicy
+from contract.secrets import VaultSecret
 from docs.generate import EFFECTS, Effect, all_keys, effect_of
 from lab import ROOT
 from lab.azure.deployment import Step
@@ -128,6 +129,12 @@ def effect(changes: Changes) -> Effect:
         for each in changes.resources
     ):
         return Effect.RESTARTS
+    if any(
+        each.resource.name == f"keys-bank-{VaultSecret.RPC_USERS}"
+        and any(not one.path.startswith("tags") for one in each.properties)
+        for each in changes.resources
+    ):
+        return Effect.RESTARTS_NODES
     # A raised generation requests a new key.
     replaced = [
         each.resource.name
