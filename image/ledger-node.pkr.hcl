@@ -43,11 +43,25 @@ variable "aznfs_url" {
 
 variable "aznfs_sha256" { type = string }
 
+variable "network" {
+  description = "Subnet of the build VM, which then has no public address; without it Packer makes both."
+  type = object({
+    resource_group = string
+    name           = string
+    subnet         = string
+  })
+  default = null
+}
+
 source "azure-arm" "node" {
   use_azure_cli_auth = true
   subscription_id    = var.subscription_id
   location           = var.location
   vm_size            = "Standard_D2s_v5"
+
+  virtual_network_resource_group_name = var.network == null ? null : var.network.resource_group
+  virtual_network_name                = var.network == null ? null : var.network.name
+  virtual_network_subnet_name         = var.network == null ? null : var.network.subnet
 
   os_type             = "Linux"
   image_publisher     = "Canonical"

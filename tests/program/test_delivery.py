@@ -532,6 +532,8 @@ def test_the_image_runs_only_what_was_checked_and_never_upgrades_itself() -> Non
     )
     assert recipe.index("sh -eux") < places[0], "a step that fails ends the build"
     settings = dict(re.findall(r"^ +(\w+) += (.+)$", recipe, re.MULTILINE))
+    for key, name in (("resource_group_name", "resource_group"), ("name", "name"), ("subnet_name", "subnet")):
+        assert settings[f"virtual_network_{key}"] == f"var.network == null ? null : var.network.{name}"
     wanted = {"secure_boot_enabled": "true", "vtpm_enabled": "true", "security_type": '"TrustedLaunch"'}
     assert wanted.items() <= settings.items(), "the VMs are trusted launch ones, and boot from no other image"
 
