@@ -173,6 +173,9 @@ class NodeScaleSet(ComponentResource):
             opts=ResourceOptions(
                 parent=self,
                 depends_on=list(args.wait_for),
+                # Azure exchanges no image of the marketplace for one with an id, nor the reverse:
+                # github.com/MicrosoftDocs/azure-docs/issues/92371. Only the former has a publisher.
+                replace_on_changes=["virtualMachineProfile.storageProfile.imageReference.publisher"],
                 custom_timeouts=CustomTimeouts(create="1h", update="2h", delete="1h"),
             ),
         )

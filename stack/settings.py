@@ -390,7 +390,8 @@ class NodesSettings(_Section):
     image: ImageSettings | None = Field(
         None,
         description="`{id}` of a prepared image; without it VMs are Ubuntu 24.04 LTS, set up by cloud-init, and "
-        "lack the share's mount helper, so that no node starts",
+        "lack the share's mount helper, so that no node starts; to add or remove it replaces all VMs at once: the "
+        "new ones are made first, so they need quota beside the old ones",
     )
     ssh_public_key: SshPublicKey = Field(
         description=f"OpenSSH public key of the administrator: ssh-ed25519, or ssh-rsa of {MIN_RSA_BITS} bits or more"

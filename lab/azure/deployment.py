@@ -102,8 +102,11 @@ class Deployment:
                 _ignore_change(inputs, old.inputs, path)
         if old is None:
             return self._create(wanted, inputs, Step.CREATE, 0)
-        changed = self.azure.diff(wanted.type, old.inputs, _without_secrets(inputs, wanted))
-        if any(changed.values()) or set(changed) & set(wanted.request.replaceOnChanges):
+        now = _without_secrets(inputs, wanted)
+        changed = self.azure.diff(wanted.type, old.inputs, now)
+        if any(changed.values()) or any(
+            _at(old.inputs, path) != _at(now, path) for path in wanted.request.replaceOnChanges
+        ):
             if wanted.request.protect:
                 raise AzureError(
                     f"{wanted.name} is protected and would be replaced, since {', '.join(changed)} changed"
@@ -210,6 +213,14 @@ class Deployment:
                 replace_on_changes=tuple(wanted.request.replaceOnChanges),
             )
             self.steps[wanted.urn] = step
+
+
+def _at(inputs: Mapping[str, Any], path: str) -> Any:
+    """The property at a path such as `sku.name`; None if there is none."""
+    found: Any = inputs
+    for step in path.split("."):
+        found = (found or {}).get(step)
+    return found
 
 
 def _ignore_change(inputs: dict[str, Any], old: Mapping[str, Any], path: str) -> None:

@@ -3,12 +3,13 @@
 It implements the provider protocol over gRPC on the loopback interface; the engine attaches to it.
 """
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import wraps
 from importlib import metadata
-from typing import Any
+from typing import Any, TypeGuard
 
 import grpc
 from google.protobuf import empty_pb2, struct_pb2
@@ -118,8 +119,9 @@ class OfflineProvider(provider_pb2_grpc.ResourceProviderServicer):
             replaces=[key for key, replaces in changed.items() if replaces],
             hasDetailedDiff=True,
             detailedDiff={
-                key: provider_pb2.PropertyDiff(kind=_kind(key, old, new, replaces), inputDiff=True)
+                path: provider_pb2.PropertyDiff(kind=kind, inputDiff=True)
                 for key, replaces in changed.items()
+                for path, kind in _detailed(key, old, new, replaces=replaces)
             },
         )
 
@@ -212,9 +214,26 @@ def _struct(properties: dict[str, Any]) -> struct_pb2.Struct:
     return struct
 
 
-def _kind(key: str, old: dict[str, Any], new: dict[str, Any], replaces: bool) -> Any:
-    if key not in old:
-        return Kind.ADD_REPLACE if replaces else Kind.ADD
-    if key not in new:
-        return Kind.DELETE_REPLACE if replaces else Kind.DELETE
-    return Kind.UPDATE_REPLACE if replaces else Kind.UPDATE
+def _detailed(
+    path: str, old: Mapping[str, Any], new: Mapping[str, Any], *, replaces: bool
+) -> Iterator[tuple[str, Any]]:
+    """Each changed property at or below a path, whose last step is a key of both mappings, and how it changed.
+
+    As azure-native does: the engine compares these paths with the option `replace_on_changes`. Lists, and mappings
+    with other keys than properties' names, are one property.
+    """
+    key = path.rpartition(".")[2]
+    was, will = old.get(key), new.get(key)
+    if was == will:
+        return
+    if _is_object(was) and _is_object(will):
+        for one in sorted({*was, *will}):
+            yield from _detailed(f"{path}.{one}", was, will, replaces=replaces)
+    elif was is None:
+        yield path, Kind.ADD_REPLACE if replaces else Kind.ADD
+    elif will is None:
+        yield path, Kind.DELETE_REPLACE if replaces else Kind.DELETE
+
+
+def _is_object(value: Any) -> TypeGuard[Mapping[str, Any]]:
+    return isinstance(value, Mapping) and all(re.fullmatch(r"\w+", each) for each in value)

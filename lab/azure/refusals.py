@@ -348,6 +348,15 @@ class ExampleBank:
         """A scale set of node VMs in the zones 1 and 2."""
         return self.vms(zones=["1", "2"])
 
+    @cached_property
+    def imaged(self) -> str:
+        """A scale set of node VMs of an image of a gallery."""
+        return self.vms(profile=image_of(f"{_IMAGES}/1.0.0"))
+
+    def other_image(self, image: Mapping[str, Any]) -> None:
+        """Give the scale set `imaged` another image, a part of its VMs' profile."""
+        self.change(self.imaged, virtualMachineProfile={**scale_set()["virtualMachineProfile"], **image})
+
 
 def scale_set(health: bool = True, custom_data: str | None = None, capacity: int = 2) -> dict[str, Any]:
     """The inputs of a scale set of node VMs; `custom_data` is in base64."""
@@ -366,6 +375,7 @@ def scale_set(health: bool = True, custom_data: str | None = None, capacity: int
 
 TRUSTED = {"securityProfile": {"securityType": "TrustedLaunch"}}
 """Part of the profile of VMs with trusted launch."""
+_IMAGES = "galleries/bank/images/ledger/versions"
 
 
 def image_of(place: str) -> dict[str, Any]:
@@ -1441,9 +1451,17 @@ CASES = [
         "trusted launch takes no managed image",
         broken=lambda w: w.a.vms(profile={**TRUSTED, **image_of("images/ledger")}),
         legal=lambda w: (
-            w.a.vms(profile={**TRUSTED, **image_of("galleries/bank/images/ledger/versions/1.0.0")}),
+            w.a.vms(profile={**TRUSTED, **image_of(f"{_IMAGES}/1.0.0")}),
             w.c.vms(profile=image_of("images/ledger")),
         ),
+    ),
+    Case(
+        rules._image_type,
+        "an image of the marketplace in place of one of a gallery",
+        "the image type for a virtual machine scale set may not be changed",
+        given=lambda w: w.a.imaged,
+        broken=lambda w: w.a.other_image({"storageProfile": {"imageReference": {"publisher": "Canonical"}}}),
+        legal=lambda w: w.a.other_image(image_of(f"{_IMAGES}/1.0.1")),
     ),
     *(
         Case(

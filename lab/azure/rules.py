@@ -921,10 +921,24 @@ def _flexible(situation: Situation) -> str | None:
 def _trusted_launch(situation: Situation) -> str | None:
     """TL: VMs of trusted launch are made from an image of a gallery or the marketplace, not from a managed image."""
     profile = situation.inputs["virtualMachineProfile"]
-    image = (((profile.get("storageProfile") or {}).get("imageReference") or {}).get("id") or "").casefold()
+    image = (_image(situation.inputs).get("id") or "").casefold()
     trusted = (profile.get("securityProfile") or {}).get("securityType") == "TrustedLaunch"
     if trusted and "/providers/microsoft.compute/images/" in image:
         return f"trusted launch takes no managed image: {image}"
+    return None
+
+
+def _image(scale_set: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The image of a scale set's VMs: an id, or an offer of the marketplace; empty if none is stated."""
+    storage = scale_set["virtualMachineProfile"].get("storageProfile") or {}
+    return storage.get("imageReference") or {}
+
+
+def _image_type(situation: Situation) -> str | None:
+    """MD #92371: no image with an id takes the place of one of the marketplace, nor the reverse."""
+    images = [_image(each) for each in (situation.before, situation.inputs) if each]
+    if all(images) and len({"id" in each for each in images}) > 1:
+        return "OperationNotAllowed: the image type for a virtual machine scale set may not be changed"
     return None
 
 
@@ -1075,6 +1089,7 @@ _RULES: dict[str, tuple[Rule, ...]] = {
         _flexible,
         _rollback,
         _trusted_launch,
+        _image_type,
     ),
     "dbforpostgresql:Server": (
         _name_is_free,

@@ -32,7 +32,7 @@ from lab.azure.program import PROJECT, read_configuration
 from lab.azure.rules import Resource
 from lab.cards import make_card, resigned, signing_seed
 from stack.settings import EXPRESS_ROUTE_KEY
-from tests.configuration import SSH_PUBLIC_KEY
+from tests.configuration import IMAGE_ID, SSH_PUBLIC_KEY
 from tests.program.test_stack_file import table
 from tests.runs import CIRCUIT
 
@@ -171,6 +171,24 @@ def test_a_changed_model_rolls_every_vm(tmp_path: Path) -> None:
     after = vm_models(engine)
     assert len(set(after)) == 1, "no VM may keep an old model"
     assert set(after).isdisjoint(before), "a VM with its old model would never get the new configuration"
+
+
+def test_an_image_of_another_type_makes_another_scale_set(tmp_path: Path) -> None:
+    engine = Engine(root=tmp_path)
+    member(engine, "bank", nodes={"sshPublicKey": SSH_PUBLIC_KEY})
+    up(engine, "bank")
+    before = vm_models(engine)
+    member(engine, "bank", nodes={"sshPublicKey": SSH_PUBLIC_KEY, "image": {"id": IMAGE_ID}})
+    changes = steps(engine, "bank")
+    assert {name for op, _, name in changes if "replace" in op} == {"nodes-vms", "authority-hosts-vms"}, (
+        "Azure refuses the change in place, and nothing depends on a scale set"
+    )
+    up(engine, "bank")
+    assert set(vm_models(engine)).isdisjoint(before), "one scale set is left, with the image"
+    member(
+        engine, "bank", nodes={"sshPublicKey": SSH_PUBLIC_KEY, "image": {"id": IMAGE_ID.replace("1.0.0", "1.0.1")}}
+    )
+    assert {op for op, _, _ in steps(engine, "bank")} == {"update"}, "another image of a gallery rolls through"
 
 
 def vm_models(engine: Engine) -> list[str]:

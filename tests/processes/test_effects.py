@@ -63,8 +63,8 @@ CHANGES: dict[str, Any] = {
     "keyGenerations.signing": 2,
 }
 
-BEFORE = {"keyVault.purgeProtection": False}
-"""Values before the change, where the sample's own can't change."""
+BEFORE = {"keyVault.purgeProtection": False, "nodes.image.id": IMAGE_ID.replace("1.0.0", "0.9.0")}
+"""Values before the change, where the sample's own can't change, or has none."""
 UNTRIED: dict[str, set[str]] = {
     "the whole list is tested": {f"ledger.applications[].{each}" for each in ("coordinates", "sha256")}
     | {f"ledger.rpcUsers[].{each}" for each in ("name", "permissions")},
@@ -157,3 +157,12 @@ def test_a_changes_effect_is_the_documented_one(source: Source, live: Plan, path
     assert after.refused or changes.resources or changes.outputs, "the test must change the value"
     found = effect(replace(changes, refused=after.refused))
     assert found is effect_of(path), "reviewers rely on the documented effect"
+
+
+def test_a_first_image_replaces_the_scale_sets_alone(source: Source, live: Plan) -> None:
+    values = changed(source.configuration.values, "nodes.image.id", CHANGES["nodes.image.id"])
+    after = plan_next(replace(source, configuration=replace(source.configuration, values=values)), live)
+    changes = changes_between(live, after.plan, after.refusals)
+    replaced = {each.resource.short_type for each in changes.resources if each.step is Step.REPLACE}
+    assert replaced == {"compute:VirtualMachineScaleSet"}, "Azure refuses the change in place"
+    assert changes.possible, "nothing that depends on a scale set is protected"

@@ -795,6 +795,16 @@ def test_azure_patches_only_its_own_images():
     assert "patchSettings" not in own, "Azure does so only for its own images"
 
 
+def test_an_image_of_another_type_replaces_the_scale_set():
+    for run in (large(), bare()):
+        for each in all_of(run, "VirtualMachineScaleSet"):
+            replacing = list(each.request.replaceOnChanges)
+            assert replacing == ["virtualMachineProfile.storageProfile.imageReference.publisher"], (
+                "Azure refuses an image with an id in place of one of the marketplace; another id is an update"
+            )
+            assert not each.request.deleteBeforeReplace, "the new VMs take the identities over"
+
+
 def test_the_balancer_has_exactly_the_listeners_each_with_its_probe():
     balancer = inputs(large(), "LoadBalancer", "nodes-balancer")
     rules = {rule["name"]: rule for rule in balancer["loadBalancingRules"]}

@@ -160,6 +160,16 @@ def test_a_replacement_with_an_automatic_name_is_made_before_the_deletion(deploy
     assert left != before, "the new one has another name, so both can exist at once"
 
 
+def test_a_part_of_an_input_may_replace_a_resource(deployment: Deployment) -> None:
+    def gateway(**sku: str) -> Registration:
+        inputs = {"resourceGroupName": "ledger-group", "sku": sku}
+        return wanted(NAT, "nat", inputs, replaceOnChanges=["sku.name"])
+
+    run(deployment, group(), gateway(name="Standard"))
+    assert run(deployment, group(), gateway(name="Standard", tier="Regional"))["nat"] is Step.UPDATE
+    assert run(deployment, group(), gateway(name="StandardV2", tier="Regional"))["nat"] is Step.REPLACE
+
+
 @pytest.mark.parametrize("protect", [False, True])
 def test_what_a_replacement_replaces_too_is_deleted_before_it(deployment: Deployment, *, protect: bool) -> None:
     def up(location: str) -> None:

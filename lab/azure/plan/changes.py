@@ -127,7 +127,9 @@ def _properties(old: Planned, new: Planned) -> Iterator[PropertyChange]:
 
 def _replaces(resource: Planned, path: str) -> bool:
     key = re.split(r"[.\[:]", path, maxsplit=1)[0]
-    return rules.forces_replacement(resource.type, key) or key in resource.replace_on_changes
+    return rules.forces_replacement(resource.type, key) or any(
+        re.match(rf"{re.escape(each)}([.\[:]|$)", path) for each in resource.replace_on_changes
+    )
 
 
 def _follow_replaced(
