@@ -59,8 +59,10 @@ class ExpressRoute(ComponentResource):
                 parent=self,
                 additional_secret_outputs=["authorization_key"],
                 custom_timeouts=GATEWAY_TIMEOUTS,
-                # Azure changes no end of a connection: github.com/Azure/azure-cli/issues/9447.
-                replace_on_changes=["peer", "virtual_network_gateway1"],
+                # Azure ignores a new key of an existing connection, and changes neither of its ends:
+                # github.com/hashicorp/terraform-provider-azurerm/issues/5050,
+                # github.com/Azure/azure-cli/issues/9447.
+                replace_on_changes=["authorization_key", "peer", "virtual_network_gateway1"],
                 delete_before_replace=True,
             ),
         )

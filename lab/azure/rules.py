@@ -1189,10 +1189,12 @@ def _holder(resources: Mapping[str, Resource], ids: list[str], *, apart_from: st
 def keep_what_azure_ignores(token: str, resource: Resource, stored: dict[str, Any]) -> None:
     """Reset the inputs that Azure ignores in an update to their present values.
 
-    TF #11673, #11742: a PUT on an existing connection does not change its shared key.
+    TF #11673, #11742: a PUT on an existing connection does not change its shared key. TF #5050, #18639: nor its
+    authorization key.
     """
-    if arm.short_token(token) == "network:VirtualNetworkGatewayConnection" and "sharedKey" in resource.inputs:
-        stored["sharedKey"] = resource.inputs["sharedKey"]
+    if arm.short_token(token) == "network:VirtualNetworkGatewayConnection":
+        keys = ("sharedKey", "authorizationKey")
+        stored.update({key: resource.inputs[key] for key in keys if key in resource.inputs})
 
 
 def initial_extra(token: str, inputs: Mapping[str, Any]) -> dict[str, Any]:

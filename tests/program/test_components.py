@@ -211,10 +211,13 @@ def test_every_gateway_is_maintained_at_a_known_hour():
 
 
 def test_a_new_key_replaces_the_connection():
-    links = [each for each in all_of(large(), "VirtualNetworkGatewayConnection") if "sharedKey" in each.inputs]
-    assert len(links) == 3
-    for each in links:
-        assert "sharedKey" in each.request.replaceOnChanges, f"{each.name}: Azure ignores a new key on an update"
+    connections = all_of(large(), "VirtualNetworkGatewayConnection")
+    keys = {each.name: {"sharedKey", "authorizationKey"} & each.inputs.keys() for each in connections}
+    assert [len(each) for each in keys.values()] == [1] * 4, "three lead to the peers' gateways, one to the circuit"
+    for each in connections:
+        assert keys[each.name] <= set(each.request.replaceOnChanges), (
+            f"{each.name}: Azure ignores a new key on an update"
+        )
         assert each.request.deleteBeforeReplace, f"{each.name}: two connections to one peer can't exist"
 
 

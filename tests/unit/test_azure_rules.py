@@ -376,6 +376,13 @@ def test_an_update_leaves_the_shared_key_as_it_was(world: ExampleWorld) -> None:
     )
 
 
+def test_an_update_leaves_the_authorization_key_as_it_was(world: ExampleWorld) -> None:
+    ends = {"peer": {"id": ends_of(world)["peer"]}}
+    made = world.a._connection("ExpressRoute", authorizationKey="first", **ends)
+    world.a.change(made, authorizationKey="second")
+    assert world.azure.resources[made].inputs["authorizationKey"] == digest("first"), "Azure ignores it in a PUT"
+
+
 # VMs follow their model --------------------------------------------------------------------------------------------
 
 
