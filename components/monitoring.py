@@ -130,7 +130,9 @@ class Monitoring(ComponentResource):
                 monitor.DataFlowArgs(streams=["Microsoft-Perf", "Microsoft-Syslog"], destinations=[_WORKSPACE])
             ],
             tags=args.placement.tags,
-            opts=child,
+            # Azure deletes no rule that its policy has associated with VMs, and those last until all VMs are rolled:
+            # github.com/hashicorp/terraform-provider-azurerm/issues/24785.
+            opts=ResourceOptions(parent=self, retain_on_delete=True),
         )
         self.workspace_id, self.workspace_customer_id = workspace.id, workspace.customer_id
         self.collection = self._collect(name, args, rule)

@@ -225,6 +225,7 @@ class Subscription:
                     rules.initial_extra(token, inputs),
                     name,
                 )
+                rules.associate(azure.resources, resource)
                 azure.resources[resource_id] = resource
                 azure.save()
                 return resource_id, self._outputs(resource, inputs)
@@ -262,6 +263,7 @@ class Subscription:
             rules.keep_what_azure_ignores(token, resource, stored)
             resource.inputs = stored
             rules.roll(token, resource, inputs)
+            rules.associate(azure.resources, resource)
             azure.save()
             return self._outputs(resource, inputs)
 

@@ -1135,13 +1135,17 @@ def refuse_delete(resources: Mapping[str, Resource], name: str, resource: Resour
     """Refuse a deletion that Azure would refuse.
 
     Raises:
-        AzureError: the resource is in use, or its deletion needs a data plane without public access.
+        AzureError: the resource is in use, or associated with VMs, or its deletion needs a data plane without public
+            access.
     """
     if resource.short in ("keyvault:Key", "keyvault:Secret"):
         vault = resources[resource.id.rsplit("/", 2)[0]]
         # The provider deletes keys and secrets through the vault's data plane, which ARM requests do not need.
         if vault.inputs["properties"].get("publicNetworkAccess") == "Disabled":
             raise AzureError(f"{name}: ForbiddenByConnection: the data plane of {vault.id} is closed to this machine")
+    # TF #24785.
+    if vms := [each.id for each in resources.values() if resource.id in each.extra.get(_COLLECTION_RULES, ())]:
+        raise AzureError(f"{name}: a policy has associated it with the VMs of {vms[0]}")
     going = [
         each.id
         for each in resources.values()
@@ -1195,6 +1199,26 @@ def keep_what_azure_ignores(token: str, resource: Resource, stored: dict[str, An
     if arm.short_token(token) == "network:VirtualNetworkGatewayConnection":
         keys = ("sharedKey", "authorizationKey")
         stored.update({key: resource.inputs[key] for key in keys if key in resource.inputs})
+
+
+_COLLECTION_RULES = "collectionRules"
+
+
+def associate(resources: Mapping[str, Resource], scale_set: Resource) -> None:
+    """Note in a scale set's `extra` the data collection rules that policies in force associate with its new VMs.
+
+    DC: the associations remain when the policy's assignment is deleted. So they do here after an update of the scale
+    set: VMs are rolled after the run that changes their model.
+    """
+    if scale_set.short != "compute:VirtualMachineScaleSet":
+        return
+    found = {
+        rule["value"]
+        for each in resources.values()
+        if each.short == "authorization:PolicyAssignment" and scale_set.id.startswith(f"{each.inputs['scope']}/")
+        if (rule := (each.inputs.get("parameters") or {}).get("dcrResourceId"))
+    }
+    scale_set.extra[_COLLECTION_RULES] = sorted({*scale_set.extra.get(_COLLECTION_RULES, ()), *found})
 
 
 def initial_extra(token: str, inputs: Mapping[str, Any]) -> dict[str, Any]:

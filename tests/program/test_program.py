@@ -842,6 +842,15 @@ def test_a_changed_policy_of_a_live_link_is_a_warning():
     assert message.endswith(": the link is down until both sides have run with the same one")
 
 
+def test_a_member_shrinks_to_small_and_grows_again():
+    deployment = Deployment(OfflineAzure().account(Account.of("bank-a", ORGANIZATION)))
+    for size in ("medium", "small", "medium"):
+        stack = StackConfiguration("bank-a", configuration(size=size, deletionProtection=False))
+        run_program(stack, deployment=deployment)
+    left = [each for each in deployment.azure.resources.values() if each.short == "monitor:DataCollectionRule"]
+    assert len(left) == 2, "Azure deletes no rule that its policy has associated with VMs; the next has another name"
+
+
 def test_a_second_authority_is_a_warning():
     card = make_card(authority={"url": "https://10.98.1.126:8444"})
     own = {"roles": {"node-1": "notary"}, "network": {"authority": "bank-a"}}

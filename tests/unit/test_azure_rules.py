@@ -295,6 +295,19 @@ def test_a_secret_or_key_is_deleted_only_through_an_open_data_plane(make: Any, w
     assert not refusal(lambda: world.a.delete(stored)), "with an open vault it can be deleted"
 
 
+def test_a_rule_that_a_policy_has_associated_with_vms_is_not_deleted(world: ExampleWorld) -> None:
+    rule, other = (world.a.make("monitor:DataCollectionRule", name) for name in ("rule", "other"))
+    parameters = {"dcrResourceId": {"value": rule}}
+    policy = world.a.make("authorization:PolicyAssignment", "collect", scope=world.a.group, parameters=parameters)
+    vms = world.a.vms()
+    world.a.delete(policy)
+    world.a.change(vms, tags={"bank": "a"})
+    assert "has associated it with the VMs of" in refusal(lambda: world.a.delete(rule)), "the associations remain"
+    assert not refusal(lambda: world.a.delete(other)), "a rule without associations is deleted"
+    world.a.delete(vms)
+    assert not refusal(lambda: world.a.delete(rule)), "an association is deleted with its VM"
+
+
 def test_a_deleted_resource_can_not_be_read_or_changed(world: ExampleWorld) -> None:
     nat = world.a.nat()
     token, inputs = world.azure.resources[nat].token, world.azure.resources[nat].inputs
