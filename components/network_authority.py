@@ -146,7 +146,12 @@ class NetworkAuthority(ComponentResource):
                 placement=args.placement,
                 vault=args.vault,
                 safeguards=args.safeguards,
-                role=None,
+                role=CustomRole(
+                    definition="role",
+                    role_name="Network root key",
+                    description="Signs with the network's root key; changes, backs up and deletes none.",
+                    data_actions=["keys/read", "keys/sign/action"],
+                ),
                 secrets={},
                 ending="-v",
                 signing_keys=[args.root_key],
@@ -164,14 +169,24 @@ class NetworkAuthority(ComponentResource):
         granted: list[tuple[str, BuiltInRole, Input[str]]] = [
             ("keeps", BuiltInRole.STORAGE_BLOB_DATA_CONTRIBUTOR, container.id)
         ]
-        if args.root_open:
-            granted.append(("opens-root", BuiltInRole.KEY_VAULT_CRYPTO_USER, root.key_ids[args.root_key]))
         if args.insights_id is not None:
             granted.append(("tells", BuiltInRole.MONITORING_METRICS_PUBLISHER, args.insights_id))
         roles = [
             grant(f"{name}-{what}", role=role, scope=scope, principal_id=identity.principal_id, parent=self)
             for what, role, scope in granted
         ]
+        if args.root_open:
+            roles.append(
+                grant(
+                    f"{name}-opens-root",
+                    role=root.role,
+                    scope=root.vault_id,
+                    principal_id=identity.principal_id,
+                    # In a first run, while the new role replicates.
+                    wait_for=root.parts,
+                    parent=self,
+                )
+            )
         scale_set = NodeScaleSet(
             f"{name}-hosts",
             NodeScaleSetArgs(

@@ -12,7 +12,6 @@ from components.repeats import repeated
 class BuiltInRole(StrEnum):
     """Built-in roles by their id, learn.microsoft.com/azure/role-based-access-control/built-in-roles."""
 
-    KEY_VAULT_CRYPTO_USER = "12338af0-0e69-4776-bea7-57ae8d297424"
     KEY_VAULT_SECRETS_USER = "4633458b-17de-408a-b874-0445c86b69e6"
     LOG_ANALYTICS_CONTRIBUTOR = "92aaf0da-9dab-42b6-94a3-d43ce8d16293"
     MONITORING_CONTRIBUTOR = "749f88d5-cbae-40b8-bcfc-e573ddc772fa"

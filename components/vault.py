@@ -81,8 +81,9 @@ class ClosedVaultArgs:
     """Required. Resource group, region and tags of all children."""
     vault: VaultArgs
     """Required. Inputs that the member's vaults share."""
-    role: VaultRole | None
-    """Required. Role of the VMs that use the vault; None if no principal has a permanent role."""
+    role: VaultRole | CustomRole
+    """Required. Role of the VMs that use the vault. A custom role alone is defined, and its owner assigns it when it
+    is needed: by then Azure knows it everywhere."""
     secrets: Mapping[VaultSecret, SecretText]
     """Required. The secrets besides the peers' cards."""
     peer_cards: Mapping[str, str] | None = None
@@ -110,8 +111,8 @@ class ClosedVault(ComponentResource):
     """URI of the vault's data plane."""
     secret_ids: dict[VaultSecret, Output[str]]
     """Resource ids of the secrets, by name in the vault."""
-    key_ids: dict[str, Output[str]]
-    """Resource ids of the keys, by name in the vault."""
+    role: BuiltInRole | Output[str]
+    """The role, as `grant` takes it."""
     _last: Resource
     """What the next key or secret waits for: Azure refuses two changes of one vault at a time, with `ConflictError`,
     github.com/pulumi/pulumi-azure-native/issues/1013."""
@@ -127,7 +128,7 @@ class ClosedVault(ComponentResource):
                 f"ClosedVault: its name is {name}; wanted {most} characters at most before {args.ending}"
             )
         self._name, self._args = name, args
-        role = self._defined(args.role.role) if args.role else None
+        self.role = self._defined(args.role.role if isinstance(args.role, VaultRole) else args.role)
         self._vault = self._closed_vault()
         self.vault_id, self.vault_uri = self._vault.id, self._vault.properties.vault_uri
         access = PrivateEndpoint(
@@ -148,10 +149,9 @@ class ClosedVault(ComponentResource):
             categories=VAULT_LOGS,
             parent=self,
         )
-        assignments = [self._assignment(args.role, role, access)] if args.role and role else []
+        assignments = [self._assignment(args.role, access)] if isinstance(args.role, VaultRole) else []
         self._last = access
-        keys = {key: self._signing_key(key) for key in args.signing_keys}
-        self.key_ids = {key: made.id for key, made in keys.items()}
+        keys = [self._signing_key(key) for key in args.signing_keys]
         # Autonamed: the old secret of a peer that left and rejoins still exists under its name.
         cards = {
             peer: self._secret(f"peer-{peer}", SecretText(value=card, confidential=False))
@@ -165,13 +165,13 @@ class ClosedVault(ComponentResource):
         secrets = {secret: self._secret(secret, text, secret) for secret, text in in_order}
         self.secret_ids = {secret: made.id for secret, made in secrets.items()}
         in_time = [made for secret, made in secrets.items() if not texts[secret].late]
-        self.parts = [self._vault, access, *assignments, *keys.values(), *cards.values(), *in_time]
+        self.parts = [self._vault, access, *assignments, *keys, *cards.values(), *in_time]
         self.register_outputs(
             {
                 "vault_id": self.vault_id,
                 "vault_uri": self.vault_uri,
                 "secret_ids": {secret.value: secret_id for secret, secret_id in self.secret_ids.items()},
-                "key_ids": self.key_ids,
+                "role": self.role,
             }
         )
 
@@ -203,25 +203,23 @@ class ClosedVault(ComponentResource):
             opts=ResourceOptions(parent=self, protect=args.safeguards.protect),
         )
 
-    def _assignment(
-        self, granted: VaultRole, role: BuiltInRole | authorization.RoleDefinition, access: PrivateEndpoint
-    ) -> authorization.RoleAssignment:
+    def _assignment(self, granted: VaultRole, access: PrivateEndpoint) -> authorization.RoleAssignment:
         return grant(
             f"{self._name}-{granted.assignment}",
-            role=role if isinstance(role, BuiltInRole) else role.id,
+            role=self.role,
             scope=self._vault.id,
             principal_id=granted.principal_id,
             # A new role definition takes minutes to replicate (terraform-provider-azurerm #19916), about as long as
             # network, vault and endpoint take.
-            wait_for=() if isinstance(role, BuiltInRole) else [access],
+            wait_for=() if isinstance(self.role, BuiltInRole) else [access],
             parent=self,
         )
 
-    def _defined(self, role: BuiltInRole | CustomRole) -> BuiltInRole | authorization.RoleDefinition:
+    def _defined(self, role: BuiltInRole | CustomRole) -> BuiltInRole | Output[str]:
         if isinstance(role, BuiltInRole):
             return role
         args = self._args
-        return authorization.RoleDefinition(
+        definition = authorization.RoleDefinition(
             f"{self._name}-{role.definition}",
             # Unique in the tenant, since the group's name has a random part.
             role_name=Output.concat(f"{role.role_name} ", args.placement.resource_group_name, f" {self._name}"),
@@ -236,6 +234,7 @@ class ClosedVault(ComponentResource):
             ],
             opts=ResourceOptions(parent=self),
         )
+        return definition.id
 
     def _secret(self, role: str, text: SecretText, secret_name: VaultSecret | None = None) -> keyvault.Secret:
         self._last = made = keyvault.Secret(

@@ -9,7 +9,6 @@ from typing import Any
 import yaml
 from rich.console import Console
 
-from components.roles import BuiltInRole
 from lab.azure.consortium import SAMPLE_CONSORTIUM, Consortium, InProcess, SampleBank
 from lab.azure.program import PROJECT, read_configuration
 from tests.guide import ELSEWHERE, PAGES, all_commands, commands, settings
@@ -50,7 +49,7 @@ class Walk:
         elif command == "pulumi up":
             self.front.up(STACK, self.file, read_configuration(self.file).peers)
             state = (self.front.folder / "azure.json").read_text()
-            self.opened += BuiltInRole.KEY_VAULT_CRYPTO_USER.value in state
+            self.opened += "authority-opens-root" in state
         elif command == "pulumi destroy":
             state = json.loads((self.front.folder / "stacks" / f"{STACK}.json").read_text())
             protected = [each["name"] for each in state["resources"].values() if each["protect"]]

@@ -1382,10 +1382,14 @@ def test_nobody_has_a_role_on_the_roots_vault_unless_it_is_open():
     for plan, opened in ((plan_of(NetworkAuthority), False), (whole_plan_of(NetworkAuthority), True)):
         vault = plan.ids[one(plan, "Vault", f"{NAME}-root-v").urn]
         on_it = [each.inputs for each in all_of(plan, "RoleAssignment") if each.inputs["scope"].startswith(vault)]
-        assert [each["scope"].removeprefix(vault) for each in on_it] == (["/keys/root"] if opened else []), (
+        role = one(plan, "RoleDefinition", f"{NAME}-root-role")
+        assert [each["roleDefinitionId"] for each in on_it] == ([plan.ids[role.urn]] if opened else []), (
             "an attacker on a VM must not be able to sign a CA"
         )
-        assert all(each["roleDefinitionId"].endswith(BuiltInRole.KEY_VAULT_CRYPTO_USER) for each in on_it)
+        (permission,) = role.inputs["permissions"]
+        assert permission["dataActions"] == [
+            f"Microsoft.KeyVault/vaults/{action}" for action in ("keys/read", "keys/sign/action")
+        ], "whoever may back a key up may restore it in another vault"
         everyday, root = (
             plan.ids[one(plan, "Vault", f"{NAME}{ending}").urn].rsplit("/", 1)[1] for ending in ("-vault", "-root-v")
         )
