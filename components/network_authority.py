@@ -67,7 +67,8 @@ class NetworkAuthorityArgs:
     vm_size: str = "Standard_D2as_v5"
     """Optional. Azure VM size; a small one suffices for a few certificates a year."""
     wait_for: Sequence[Resource] = ()
-    """Optional. Resources of other components that must exist before the first VM starts."""
+    """Optional. Resources of other components that must exist before its container and its first VM: among them the
+    blob account's endpoint, since Azure refuses an endpoint of an account that it is changing."""
     insights_id: Input[str] | None = None
     """Conditional. Resource id of the Application Insights for its telemetry; required with `vms.workspace_id`."""
     root_open: bool = False
@@ -164,7 +165,7 @@ class NetworkAuthority(ComponentResource):
             account_name=args.blob_account_name,
             container_name="authority",
             public_access=storage.PublicAccess.NONE,
-            opts=ResourceOptions(parent=self, protect=args.safeguards.protect),
+            opts=ResourceOptions(parent=self, protect=args.safeguards.protect, depends_on=list(args.wait_for)),
         )
         granted: list[tuple[str, BuiltInRole, Input[str]]] = [
             ("keeps", BuiltInRole.STORAGE_BLOB_DATA_CONTRIBUTOR, container.id)

@@ -474,6 +474,13 @@ def test_an_authoritys_vms_depend_on_their_prerequisites(name: str, otherwise: s
     assert name in depends_on(run, one(run, "VirtualMachineScaleSet", "authority-hosts-vms")), otherwise
 
 
+def test_the_register_is_made_after_the_accounts_endpoint():
+    waits = depends_on(large(), one(large(), "BlobContainer", "authority-container"))
+    assert {"storage-blob-access-endpoint", "storage-blob-lifecycle", "storage-leases"} <= waits, (
+        "Azure may refuse the endpoint with StorageAccountOperationInProgress while it makes a container"
+    )
+
+
 VALUES = {
     "a share's squash": ("FileShare", "storage-share", {"rootSquash": "NoRootSquash"}, "agents chown nodes' folders"),
     "a storage account's login": (
