@@ -22,6 +22,17 @@ HEALTH_TYPES = (
 
 Source: learn.microsoft.com/azure/service-health/resource-health-checks-resource-types.
 """
+_WATCHING = (
+    "Microsoft.Insights/actionGroups",
+    "Microsoft.Insights/activityLogAlerts",
+    "Microsoft.Insights/components",
+    "Microsoft.Insights/dataCollectionRules",
+    "Microsoft.Insights/diagnosticSettings",
+    "Microsoft.Insights/metricAlerts",
+    "Microsoft.Insights/scheduledQueryRules",
+    "Microsoft.OperationalInsights/workspaces",
+)
+"""Resource types of this program that collect, store or watch telemetry, or send the alerts."""
 _VM_TAKEN_OVER = "a-vm-was-taken-over.md"
 _FAILS = "azure-itself-fails.md"
 
@@ -86,13 +97,10 @@ EVENT_RULES: tuple[EventRule, ...] = (
         scopes=_group,
         fields={
             "category": "Administrative",
-            "operationName": (
-                "Microsoft.Insights/diagnosticSettings/delete",
-                "Microsoft.Insights/scheduledQueryRules/delete",
-            ),
+            "operationName": tuple(f"{each}/delete" for each in _WATCHING),
         },
-        when="a diagnostic setting or a rule on logs is deleted",
-        meaning="Somebody stopped the logs of a resource, or a rule on them: expected only from a run of pulumi up.",
+        when="something that collects, stores or watches telemetry, or sends alerts, is deleted",
+        meaning="Somebody deleted logs, their collection, an alert or its receivers: expected only from pulumi up.",
         runbook="telemetry-stopped.md",
         source="docs/threat-model.md",
     ),

@@ -17,7 +17,7 @@ from contract.metrics import Cause, Metric
 from contract.ports import NETWORK_INFO_PORT
 from lab import ROOT
 from lab.azure.recorder import Registration
-from tests.runs import CIRCUIT, MAIL, Plan, all_of, bank, large, one, sample
+from tests.runs import CIRCUIT, MAIL, Plan, all_of, bank, large, one, resources, sample
 
 KINDS = ("MetricAlert", "ScheduledQueryRule", "ActivityLogAlert")
 TABLE: tuple[AlertRule, ...] = (*METRIC_RULES, *QUERY_RULES, *EVENT_RULES)
@@ -301,6 +301,20 @@ def test_alerts_on_links_exist_only_with_links():
 
 
 # --- On events -----------------------------------------------------------------------------------------------------
+
+
+def test_the_removal_of_anything_that_watches_raises_an_alert():
+    run = large()
+    watching = ("monitor:", "operationalinsights:", "applicationinsights:Component")
+    types = {
+        "/".join(run.ids[each.urn].rsplit("/providers/", 1)[1].split("/")[:2])
+        for each in resources(run)
+        if each.type.removeprefix("azure-native:").startswith(watching)
+    }
+    (rule,) = (each for each in EVENT_RULES if each.name == "watch-removed")
+    assert set(rule.fields["operationName"]) == {f"{each}/delete" for each in types}, "otherwise nobody hears of it"
+    condition = str(one(run, "ActivityLogAlert", "alerts-watch-removed").inputs["condition"])
+    assert not [each for each in types if f"{each}/delete" not in condition]
 
 
 def test_a_new_resource_raises_no_health_alert():
