@@ -50,7 +50,7 @@ async def main() -> None:
     server, offer = database.server_id if database else None, member.settings.server_offer
     pulumi.export(outputs.SERVER_OFFER_OUTPUT, once_made(offer.model_dump(by_alias=True), server))
     pulumi.export(outputs.SHARE_OUTPUT, once_made(member.settings.ledger.share_gib, storage.share_name))
-    settings = made_with(member.settings).model_dump(by_alias=True, exclude_none=True)
+    settings = made_with(member.settings, member.subscription_id).model_dump(by_alias=True, exclude_none=True)
     vaults = key_store.key_vault_id, key_store.bank_vault_id, authority.vault_id if authority else None
     pulumi.export(outputs.MADE_WITH_OUTPUT, once_made(settings, server, *vaults))
     pulumi.export(

@@ -93,8 +93,8 @@ OUTPUTS: Mapping[str, str] = {
     ),
     outputs.MADE_WITH_OUTPUT: (
         "settings that the next update may not change, or only in one direction: soft delete, purge protection, "
-        "geo-redundant backup, high availability, the CA's generation; and the availability zones and the paired "
-        "region with which the member was made"
+        "geo-redundant backup, high availability, the CA's generation; and the subscription, the availability zones "
+        "and the paired region with which the member was made"
     ),
     outputs.SHARE_OUTPUT: "GiB of the ledger's share: a smaller `ledger.shareGib` is refused",
     outputs.LINKS_OUTPUT: "by peer, the kind of its link: `vnet-to-vnet`, `ipsec` or `express-route`",

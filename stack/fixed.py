@@ -5,17 +5,26 @@ from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 import pulumi
+from pulumi_azure_native.authorization import GetClientConfigResult
 
 from contract.identities import Identity, identity_name
 from stack.previous import MadeWith, PreviousUpdate
-from stack.settings import LOCATION_KEY, HighAvailability, Settings, Size
+from stack.settings import LOCATION_KEY, SUBSCRIPTION_KEY, TENANT_KEY, HighAvailability, Settings, Size
 
 _T = TypeVar("_T")
 _ZONE_REDUNDANT, _SAME_ZONE = HighAvailability.ZONE_REDUNDANT, HighAvailability.SAME_ZONE
 
 
-def refuse_changes(settings: Settings, identities: Sequence[Identity], previous: PreviousUpdate) -> None:
-    """Compare the configuration, and the identities that it makes, with the outputs of the last update.
+def refuse_changes(
+    settings: Settings, identities: Sequence[Identity], client: GetClientConfigResult, previous: PreviousUpdate
+) -> None:
+    """Compare the configuration, what it makes, and where, with the outputs of the last update.
+
+    Args:
+        settings: the configuration.
+        identities: the identities that it makes.
+        client: tenant and subscription of this run.
+        previous: outputs of the last update.
 
     Raises:
         RunError: with one line for each setting that has changed and must not.
@@ -23,6 +32,7 @@ def refuse_changes(settings: Settings, identities: Sequence[Identity], previous:
     card = previous.card if isinstance(previous.card, dict) else {}
     made = previous.made_with
     if mistakes := [
+        *_moves(client, card, made),
         *_changes(settings, card),
         *_of_nodes(settings, identities, card),
         *_shrinking(settings, previous.share_gib),
@@ -31,6 +41,28 @@ def refuse_changes(settings: Settings, identities: Sequence[Identity], previous:
         raise pulumi.RunError(
             "\n".join([f"the configuration of stack {pulumi.get_stack()} can't be used:", *mistakes])
         )
+
+
+def _moves(client: GetClientConfigResult, card: dict[str, Any], made: MadeWith | None) -> Iterator[str]:
+    """Another tenant or subscription, where the whole member would be made again."""
+    live = made.subscription_id if made else None
+    for key, value, before in (
+        (TENANT_KEY, client.tenant_id, card.get("tenantId")),
+        (SUBSCRIPTION_KEY, client.subscription_id, live or _subscription_of(card)),
+    ):
+        if before is not None and value.lower() != str(before).lower():
+            yield (
+                f"{key}: {value}: wanted {before}, as it is live: everything that the member has is there; without "
+                "the key the sign-in decides"
+            )
+
+
+def _subscription_of(card: dict[str, Any]) -> str | None:
+    """Subscription of the gateway on a card, for the record that an older program did not make."""
+    try:
+        return str(card["gateway"]["id"].split("/")[2])
+    except (KeyError, TypeError, AttributeError, IndexError):
+        return None
 
 
 def _changes(settings: Settings, card: dict[str, Any]) -> Iterator[str]:
@@ -107,9 +139,10 @@ def _shrinking(settings: Settings, live: int | None) -> Iterator[str]:
         )
 
 
-def made_with(settings: Settings) -> MadeWith:
-    """Settings of this update that the next one compares with its own."""
+def made_with(settings: Settings, subscription_id: str | None) -> MadeWith:
+    """Settings and subscription of this update that the next one compares with its own."""
     return MadeWith(
+        subscription_id=subscription_id,
         soft_delete_days=settings.key_vault.soft_delete_days,
         geo_redundant_backup=settings.geo_redundant_backup if settings.platform.database else None,
         ca_generation=settings.ca_generation if settings.is_authority else None,
@@ -129,7 +162,7 @@ def once_made(value: _T, *made: pulumi.Output[Any] | None) -> pulumi.Output[_T]:
 
 
 def _unlike(settings: Settings, made: MadeWith) -> Iterator[str]:
-    now, project = made_with(settings), pulumi.get_project()
+    now, project = made_with(settings, made.subscription_id), pulumi.get_project()
     for key, value, before, why in (
         (
             "keyVault.softDeleteDays",

@@ -27,6 +27,8 @@ class Member:
     settings: Settings
     tenant_id: str
     """Entra tenant of the principal that deploys."""
+    subscription_id: str
+    """Subscription of everything that it makes."""
     peers: tuple[PeerMember, ...] = ()
     previous: PreviousUpdate = field(default_factory=PreviousUpdate)
 
@@ -95,9 +97,9 @@ async def read_member() -> Member:
     if made := previous.made_with:
         settings = settings.with_zones_of(made.zones, made.pair)
     own = own_identities(settings)
-    refuse_changes(settings, own, previous)
+    refuse_changes(settings, own, client, previous)
     peers = await read_peers(settings, own, client.tenant_id, previous)
     await check_gateways(settings, peers, previous)
     for warning in warnings_of(settings, previous):
         pulumi.log.warn(warning)
-    return Member(settings, client.tenant_id, tuple(peers), previous)
+    return Member(settings, client.tenant_id, client.subscription_id, tuple(peers), previous)

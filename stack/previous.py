@@ -36,6 +36,8 @@ _REASON_CHARACTERS: Final = 600
 class MadeWith(OpenModel):
     """Settings of the last update that Azure, or the network, does not let change or fall."""
 
+    subscription_id: str | None = None
+    """None after an update of an older program."""
     soft_delete_days: int
     geo_redundant_backup: bool | None = None
     """None if the platform needs no database."""

@@ -91,6 +91,7 @@ from stack.mistakes import (
 from stack.regions import REGIONS, Region, ServerOffer
 
 LOCATION_KEY = "azure-native:location"
+SUBSCRIPTION_KEY, TENANT_KEY = "azure-native:subscriptionId", "azure-native:tenantId"
 EXPRESS_ROUTE_KEY = "expressRouteAuthorizationKey"
 """Configuration key of the circuit's authorization key; a separate key, since Pulumi encrypts whole keys."""
 
@@ -1369,10 +1370,10 @@ def _of_another_cloud(values: Mapping[str, str]) -> Iterator[str]:
     environment = values.get(f"{_PROVIDER}:environment", "public")
     if environment.lower() != "public":
         yield f"{_PROVIDER}:environment: {environment}: wanted public: regions and private zones are of that cloud"
-    subscription = values.get(f"{_PROVIDER}:subscriptionId")
+    subscription = values.get(SUBSCRIPTION_KEY)
     if subscription is not None and not re.fullmatch(SUBSCRIPTION, subscription):
         # Not the value, which may be a secret that was set under the wrong key.
-        yield f"{_PROVIDER}:subscriptionId: not a GUID; wanted {form_of(Settings, ('operators', 0))}"
+        yield f"{SUBSCRIPTION_KEY}: not a GUID; wanted {form_of(Settings, ('operators', 0))}"
 
 
 def _misspelt(key: str, project: str, *, located: bool) -> str | None:

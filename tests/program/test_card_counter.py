@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pulumi
 import pytest
@@ -149,6 +150,27 @@ def test_changes_that_would_break_a_live_member_are_refused(
 ):
     refused = refusal(outputs=live, **{"keyGenerations": GENERATIONS, **changes})
     assert wanted in refused.message, "half of the stack would be replaced, and parts would fail"
+    assert refused.registered == ()
+
+
+@pytest.mark.parametrize(
+    ("field", "key", "lost"),
+    [
+        ("subscription_id", "azure-native:subscriptionId", {"member": {"gateway": None}}),
+        ("subscription_id", "azure-native:subscriptionId", {"madeWith": None}),
+        ("tenant_id", "azure-native:tenantId", {"madeWith": None}),
+    ],
+    ids=["subscription, without a VPN gateway", "subscription, of an older program", "tenant"],
+)
+def test_a_live_member_stays_where_it_is(live: Mapping[str, Any], field: str, key: str, lost: dict[str, Any]):
+    known = {name: {**live[name], **less} if less else None for name, less in lost.items()}
+    account, elsewhere = Account.of("bank-a", ORGANIZATION), str(UUID(int=9))
+    azure = OfflineAzure().account(replace(account, **{field: elsewhere}))
+    refused = refusal(outputs={**live, **known}, azure=azure, keyGenerations=GENERATIONS)
+    assert f"{key}: {elsewhere}: wanted {getattr(account, field)}, as it is live" in refused.message, (
+        "Pulumi would make a second member there, and lose the first one from its state"
+    )
+    assert len(refused.message.splitlines()) == 2, "nothing else is wrong"
     assert refused.registered == ()
 
 

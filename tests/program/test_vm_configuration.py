@@ -81,7 +81,7 @@ def peers(**changes: Any) -> list[PeerMember]:
 
 
 def member(of: Settings) -> Member:
-    return Member(of, "tenant", tuple(peers()))
+    return Member(of, "tenant", "subscription", tuple(peers()))
 
 
 def read_agent(of: Settings, **changes: Any) -> AgentConfiguration:
@@ -299,7 +299,7 @@ def test_a_node_of_a_zone_connects_to_the_zone(tmp_path: Path) -> None:
 
 
 def test_a_new_peer_changes_no_egress_rule() -> None:
-    alone = Member(own_network(), "tenant", ())
+    alone = Member(own_network(), "tenant", "subscription")
     assert node_egress(alone) == node_egress(member(own_network())), "a changed file would roll the VMs at each join"
 
 
