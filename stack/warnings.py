@@ -25,6 +25,7 @@ def warnings_of(settings: Settings, previous: PreviousUpdate | None = None) -> I
     """
     yield from _of_combinations(settings)
     yield from _of_changes(settings, previous or PreviousUpdate())
+    yield from _of_ended(settings, previous or PreviousUpdate())
     region = settings.region
     if not region.is_open:
         yield f"{region.name} was coming soon on {TABLE.regions_date}: see that your subscription can use it"
@@ -100,6 +101,18 @@ def _of_changes(settings: Settings, previous: PreviousUpdate) -> Iterator[str]:
             yield (
                 f"ledger.names.{name} is {now}, and was {before}: certificates of that name can't be used any more; "
                 "see that none was issued"
+            )
+
+
+def _of_ended(settings: Settings, previous: PreviousUpdate) -> Iterator[str]:
+    """Identities of the live member that this configuration has no longer."""
+    nodes = previous.card.get("nodes") if isinstance(previous.card, Mapping) else None
+    for index, node in enumerate(nodes if isinstance(nodes, list) else ()):
+        if index >= settings.identity_count:
+            legal_name = node.get("legalName") if isinstance(node, dict) else None
+            yield (
+                f"{identity_name(index)} ends, so {legal_name} answers nobody: its keys and ledger stay, and it is "
+                f"back once nodes.count less nodes.standby is {index + 1} or more"
             )
 
 

@@ -1826,6 +1826,27 @@ def test_a_name_in_place_of_another_is_warned_of(tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.parametrize(
+    ("changes", "ended"),
+    [
+        ({"size": "medium"}, []),
+        ({"size": "large"}, []),
+        ({"size": "medium", **nodes(count=6)}, [6]),
+        ({"size": "medium", **nodes(standby=2)}, [6]),
+        ({"size": "small"}, [2, 3, 4, 5, 6]),
+    ],
+    ids=["same", "more", "fewer VMs", "more standbys", "another size"],
+)
+def test_each_identity_that_ends_is_warned_of(changes: dict[str, Any], ended: list[int]) -> None:
+    live = [{"legalName": f"OU=node-{number}, O=Bank A, L=London, C=GB"} for number in range(1, 7)]
+    warnings = warnings_of(parsed(**changes), PreviousUpdate(card={"nodes": live}))
+    found = [each for each in warnings if " ends, " in each]
+    assert len(found) == len(ended), "what it owns on the ledger can't be used, which no step of the preview shows"
+    for number, warning in zip(ended, found, strict=True):
+        assert warning.startswith(f"node-{number} ends, so OU=node-{number}, O=Bank A, L=London, C=GB answers nobody")
+        assert warning.endswith(f"nodes.count less nodes.standby is {number} or more"), "what brings it back"
+
+
 def test_explicit_choices_cause_no_warning() -> None:
     chosen = parsed(size="medium", location="westeurope", database={"highAvailability": "SameZone"}, **AUTHORITY)
     assert list(warnings_of(chosen)) == [], "an explicit value is a decision"
