@@ -94,7 +94,7 @@ def _connection(resource: Planned, used: Used) -> Iterator[Charge]:
         return
     # IPsec traffic leaves by the gateway's public address.
     meter = "link/vnet" if kind == "Vnet2Vnet" else "bandwidth/out"
-    yield Charge(meter, used.link_gb / len(used.connections), usage=True)
+    yield Charge(meter, used.connection_gb(resource), usage=True)
 
 
 def _endpoint(_: Planned, used: Used) -> Iterator[Charge]:

@@ -134,6 +134,11 @@ class Used:
         found = self.of_type("network:VirtualNetworkGatewayConnection")
         return [each for each in found if each.inputs["connectionType"] != "ExpressRoute"]
 
+    @property
+    def vpn_peers(self) -> int:
+        """Number of members linked over the VPN gateway: the component of a link has all of its connections."""
+        return len({each.parent for each in self.connections})
+
     @cached_property
     def senders(self) -> Senders:
         """The senders of logs."""
@@ -210,10 +215,15 @@ class Used:
 
     @property
     def link_gb(self) -> float:
-        """GB to the peers."""
+        """GB to the peers over the VPN gateway, to each as much as to one over a circuit."""
         if self.usage.link_gb is not None:
             return self.usage.link_gb
-        return self.usage.transactions * _TRANSACTION_BYTES * bool(self.peers) / _GB
+        return self.usage.transactions * _TRANSACTION_BYTES * self.vpn_peers / max(1, self.peers) / _GB
+
+    def connection_gb(self, connection: Planned) -> float:
+        """GB over one of the VPN gateway's connections: each peer gets as much, over all of its connections."""
+        beside = sum(each.parent == connection.parent for each in self.connections)
+        return self.link_gb / self.vpn_peers / beside
 
     @property
     def egress_gb(self) -> float:

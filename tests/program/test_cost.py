@@ -232,6 +232,18 @@ class TestByHand:
         assert costs(*connections(2, "IPsec"), usage=Usage(link_gb=1100)) == {"bandwidth/out": 87}, "100 GB are free"
         assert costs(*connections(2, "Vnet2Vnet"), usage=Usage(link_gb=1100)) == {"link/vnet": 38.5}
 
+    def test_each_peer_gets_as_much_whatever_its_number_of_connections(self):
+        two, one = (component("VpnPeering", f"link-{peer}") for peer in ("b", "c"))
+        links = [replace(each, parent=two.urn) for each in connections(2, "IPsec")]
+        links.append(replace(connections(3, "Vnet2Vnet")[2], parent=one.urn))
+        found = costs(two, one, *links, usage=Usage(link_gb=2200))
+        assert found == {"bandwidth/out": 87, "link/vnet": 38.5}, "1,100 GB to each of them"
+        everyone, beside_a_circuit, circuit_alone = (
+            Used(plan(*each, peers=3), Usage()).link_gb for each in ([*links, *connections(1, "IPsec")], links, [])
+        )
+        assert beside_a_circuit == pytest.approx(everyone * 2 / 3), "the circuit takes the rest"
+        assert circuit_alone == 0
+
     def test_a_link_between_vnets_of_one_region_is_free(self):
         near = frozenset({"gateway-0"})
         one = bill(plan(*connections(2, "Vnet2Vnet")), PRICES, REGION, Usage(link_gb=1000), near)
