@@ -201,6 +201,11 @@ ExistingFile = Annotated[Path, AfterValidator(_existing_file)]
 """A path of an existing file. Pydantic's `FilePath` would end the run with an OSError."""
 
 
+MAX_ROOT_BYTES = 2048
+"""Largest root certificate of a zone, which is in a VM's custom data: one with an RSA key of 4096 bits has about
+1,500."""
+
+
 def _certificate(path: Path) -> Path:
     found = _certificates(path)
     if len(found) != 1:
@@ -217,6 +222,11 @@ def _certificate(path: Path) -> Path:
     start, end = found[0].not_valid_before_utc, found[0].not_valid_after_utc
     if not start <= datetime.now(UTC) <= end:
         raise ValueError(f"its certificate is valid from {start:%F} to {end:%F}; wanted one that is valid now")
+    size = len(found[0].public_bytes(Encoding.DER))
+    if size > MAX_ROOT_BYTES:
+        raise ValueError(
+            f"its certificate has {size} bytes; wanted {MAX_ROOT_BYTES} at most: a VM's custom data holds no more"
+        )
     return path
 
 
@@ -285,6 +295,9 @@ def _no_node(name: str) -> str:
     return name
 
 
+MAX_NOTARIES = 20
+"""Most notaries of a network: their names are in the custom data of the authority's VMs."""
+
 MAX_PLATFORM_VERSION = 200
 """Above each release's platform version: 12 for 4.10, 140 for 4.12. One that no node has would exclude all."""
 
@@ -296,6 +309,7 @@ MemberText = Annotated[
 ]
 NodeText = Annotated[str, Form("a node's legal name, such as OU=node-1, O=Bank A, L=London, C=GB")]
 BankText = Annotated[str, Form("an X.500 name with O, L and C, such as O=Bank A, L=London, C=GB")]
+_Notaries = Annotated[tuple[NodeText, ...], Field(max_length=MAX_NOTARIES), AfterValidator(_each_name_once)]
 
 
 _LABEL = "([a-z0-9-]{0,61}[a-z0-9])?"
@@ -556,7 +570,7 @@ class NetworkSettings(_Section):
         description="if this member is the authority: raise it by one, with the root open, to certify names by a "
         "new CA with a new key; never lower it",
     )
-    notaries: Annotated[tuple[NodeText, ...], AfterValidator(_each_name_once)] = Field(
+    notaries: _Notaries = Field(
         (),
         description="if this member is the authority: legal names of the network's notaries; if empty, all of this "
         "member's identities with that role",
@@ -606,8 +620,9 @@ class NetworkSettings(_Section):
 _OF_THE_OWN_AUTHORITY = frozenset(NetworkSettings.model_fields) - {"authority", "zone", "trust_root", "document"}
 
 
-_MAX_APPLICATIONS, _MAX_APPLICATION_BYTES = 100, 6500
-"""Most applications, and most bytes of them: they are twice in a VM's custom data, of which Azure accepts 64 kB."""
+_MAX_APPLICATIONS = 100
+MAX_APPLICATION_BYTES = 5500
+"""Most bytes of the applications, packed: they are twice in a VM's custom data, of which Azure accepts 64 kB."""
 
 
 class LedgerSettings(_Section):
@@ -674,9 +689,9 @@ class LedgerSettings(_Section):
             )
         )
         packed = len(zlib.compress("".join(map(str, applications)).encode()))
-        if packed > _MAX_APPLICATION_BYTES:
+        if packed > MAX_APPLICATION_BYTES:
             raise ValueError(
-                f"{packed} bytes of coordinates and hashes, packed; wanted {_MAX_APPLICATION_BYTES} at most: a VM's "
+                f"{packed} bytes of coordinates and hashes, packed; wanted {MAX_APPLICATION_BYTES} at most: a VM's "
                 "custom data holds no more"
             )
         return applications

@@ -41,6 +41,7 @@ from delivery.sources import encoded, files_of, packed
 from host.vm_configuration import ConfigurationError, read_agent_configuration
 from lab import ROOT
 from ledger.corda import CORDA
+from stack.settings import MAX_APPLICATION_BYTES, MAX_NOTARIES, MAX_ROOT_BYTES
 from tests.delivered import (
     AUTHORITY,
     INSTALLS,
@@ -166,6 +167,12 @@ def test_custom_data_and_user_data_fit_and_are_the_same_for_the_same_document(mo
     assert len(second) <= MAX_USER_DATA_BYTES, "Azure refuses more"
     left = MAX_CUSTOM_DATA_BYTES - len(first) + MAX_USER_DATA_BYTES - len(second)
     assert left >= ROOM_BYTES, f"{left} bytes are left for the programs to grow; wanted {ROOM_BYTES}"
+
+
+def test_the_settings_take_no_more_than_is_left() -> None:
+    certificate = len(gzip.compress(base64.b64encode(os.urandom(MAX_ROOT_BYTES))))
+    assert 2 * MAX_APPLICATION_BYTES + certificate <= ROOM_BYTES, "a run would end after its vaults are made"
+    assert MAX_APPLICATION_BYTES + MAX_NOTARIES * 250 <= ROOM_BYTES, "an authority's VM has applications only once"
 
 
 @pytest.mark.parametrize("module", ["agent", AUTHORITY])

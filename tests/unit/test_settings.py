@@ -707,6 +707,12 @@ REJECTIONS = {
         "O=N, L=London, C=GB",
         "the same as [0]; wanted each once",
     ),
+    "notaries-without-end": (
+        network(notaries=[f"OU=n{number}, O=N, L=London, C=GB" for number in range(21)]),
+        "ledger.network.notaries",
+        "OU=n0, O=N, L=London, C=GB",
+        "21 of them; wanted 20 at most",
+    ),
     "platform-version-zero": (
         network(minimumPlatformVersion=0),
         "ledger.network.minimumPlatformVersion",
@@ -2001,11 +2007,25 @@ def test_a_zone_root_that_no_node_accepts_today_is_refused(tmp_path: Path, days:
     assert line.endswith(f"its certificate is valid from {start:%F} to {end:%F}; wanted one that is valid now")
 
 
-def authority_certificate(start: datetime, end: datetime) -> bytes:
-    """A self-signed CA's certificate, as PEM."""
+def test_a_zone_root_that_custom_data_does_not_hold_is_refused(tmp_path: Path) -> None:
+    file, now = tmp_path / "root.pem", datetime.now(UTC)
+    zone, days = {**ZONE, "trustRoot": str(file)}, (now - timedelta(days=1), now + timedelta(days=1))
+    file.write_bytes(authority_certificate(*days, more=1200))
+    assert parsed(**ledger(network={"zone": zone})), "as large as with an RSA key of 4096 bits"
+    file.write_bytes(authority_certificate(*days, more=2000))
+    (line,) = mistakes(**ledger(network={"zone": zone}))
+    assert line.endswith(" bytes; wanted 2048 at most: a VM's custom data holds no more"), (
+        "without the check the run ends in a traceback, after its vaults are made"
+    )
+
+
+def authority_certificate(start: datetime, end: datetime, more: int = 0) -> bytes:
+    """A self-signed CA's certificate, as PEM, with an extension of `more` bytes."""
     key, name = generate_private_key(SECP256R1()), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Root")])
     builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), start, end)
     constraints = x509.BasicConstraints(ca=True, path_length=None)
+    other = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.4.1.32473.1"), bytes(more))
+    builder = builder.add_extension(other, critical=False)
     return builder.add_extension(constraints, critical=True).sign(key, SHA256()).public_bytes(Encoding.PEM)
 
 
