@@ -480,6 +480,7 @@ OF_OTHERS = {
     "cannot create already existing resource .../secrets/...": "pulumi-azure-native",
     "LocationIsOfferRestricted": "Azure",
     "RoleDefinitionDoesNotExist": "Azure",
+    "RoleDefinitionHasAssignments": "Azure",
     "StorageAccountOperationInProgress": "Azure",
     "ReferencedResourceNotProvisioned": "Azure",
     "AnotherOperationInProgress": "Azure",
