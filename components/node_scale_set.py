@@ -37,7 +37,7 @@ class VmArgs:
     zones: Sequence[str] = ()
     """Optional. Availability zones to spread over: all zones of the region, or none."""
     encryption_at_host: bool = True
-    """Optional. Encrypts disks and caches on the host."""
+    """Optional. Encrypts disks and caches on the host. False states nothing: a live scale set may stay encrypted."""
     workspace_id: Input[str] | None = None
     """Optional. Log Analytics workspace: with one, VMs get the Azure Monitor agent."""
 
@@ -156,7 +156,8 @@ class NodeScaleSet(ComponentResource):
                 security_profile=compute.SecurityProfileArgs(
                     security_type=compute.SecurityTypes.TRUSTED_LAUNCH,
                     uefi_settings=compute.UefiSettingsArgs(secure_boot_enabled=True, v_tpm_enabled=True),
-                    # Azure may refuse False in a subscription without the feature.
+                    # Azure refuses False too in a subscription without the feature:
+                    # github.com/Azure/ResourceModules/pull/1242.
                     encryption_at_host=True if args.vms.encryption_at_host else None,
                 ),
                 diagnostics_profile=compute.DiagnosticsProfileArgs(

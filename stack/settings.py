@@ -413,7 +413,8 @@ class NodesSettings(_Section):
     )
     encryption_at_host: StrictBool = Field(
         True,
-        description="encrypts disks and caches on the host; the subscription must have the feature registered",
+        description="encrypts disks and caches on the host; the subscription must have the feature registered. "
+        "`false` is for one without it: a live member's VMs may stay encrypted",
     )
 
 
