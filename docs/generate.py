@@ -123,7 +123,7 @@ class Effect(StrEnum):
     LINKS = "links down"
     """The gateway or a connection changes: peers are unreachable for minutes, or until they have changed too."""
     RESTARTS_NODES = "restarts nodes"
-    """Each node restarts by itself, one after the other."""
+    """Each node restarts by itself, at a random time."""
     RESTARTS = "restarts database"
     """The database's server restarts: the nodes wait until it is back."""
     NEVER = "never"

@@ -1,13 +1,14 @@
 """Warnings about settings that are accepted and may fail at Azure, or protect less than they seem to."""
 
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Final
 
 from contract.card import COEXISTENCE_ASN
 from contract.identities import identity_name
 from stack.previous import PreviousUpdate
 from stack.regions import TABLE, WITHOUT_COLLECTION, WITHOUT_GZRS
-from stack.settings import HighAvailability, Settings
+from stack.settings import ROOT_OPEN_AT_MOST, HighAvailability, Settings
 
 SAMPLE_SSH_KEY: Final = "AAAAC3NzaC1lZDI1NTE5AAAAIFvaFFIQiOzrwO2psDV4EinM+EG5INhxzTQ00j7b9NGL"
 """The public key in the sample configurations."""
@@ -81,7 +82,8 @@ def _of_changes(settings: Settings, previous: PreviousUpdate) -> Iterator[str]:
     card = card if isinstance(card, Mapping) else {}
     until = "set ledger.network.rootOpenUntil"
     if settings.is_authority and not settings.root_open:
-        if network.root_open_until:
+        # Later it is only a leftover, which changes nothing.
+        if network.root_open_until and network.root_open_until > datetime.now(UTC) - ROOT_OPEN_AT_MOST:
             yield (
                 f"ledger.network.rootOpenUntil is {network.root_open_until:%FT%TZ}, which is past: the root stays "
                 "closed; set a later time, or remove it"

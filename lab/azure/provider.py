@@ -233,6 +233,8 @@ def _detailed(
         yield path, Kind.ADD_REPLACE if replaces else Kind.ADD
     elif will is None:
         yield path, Kind.DELETE_REPLACE if replaces else Kind.DELETE
+    else:
+        yield path, Kind.UPDATE_REPLACE if replaces else Kind.UPDATE
 
 
 def _is_object(value: Any) -> TypeGuard[Mapping[str, Any]]:

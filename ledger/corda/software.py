@@ -662,7 +662,10 @@ class CordaSoftware(Software):
 
     @override
     async def expel(self, place: Place, member: str) -> None:
-        """Have the node forget a member's nodes, within seconds. Raises SoftwareError until it has started."""
+        """Have the node forget a member's nodes, within seconds.
+
+        Raises SoftwareError unless it follows its members.
+        """
         await self._check_forgets(place, member)
         async with self._admitting:
             members = await place.share_calls(_known_members, place.durable)
@@ -743,8 +746,11 @@ class CordaSoftware(Software):
             return "certificates were revoked since it started"
         if self._enroller.renewal_due(start.chains):
             return "its certificates are to be renewed"
-        if tuple(await self._context.rpc_users()) != start.users:
-            return "its RPC users have changed"
+        if why := await self._newer_parameters(place, start):
+            return why
+        return None if tuple(await self._context.rpc_users()) == start.users else "its RPC users have changed"
+
+    async def _newer_parameters(self, place: Place, start: _Start) -> str | None:
         if place.network_document or isinstance(self._context.network, Zone):
             return None
         epoch_of = functools.partial(self._epoch, start.installed)

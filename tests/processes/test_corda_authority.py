@@ -828,6 +828,10 @@ def test_nothing_is_signed_by_a_wrong_clock(tls):
             made.clock_fault = ""
             authority.due.set()
             await until(f"http://127.0.0.1:{health}/health", lambda report: report["state"] == "holding", 10)
+            made.clock_fault = "the VM's clock differs by -20 s from the store's"
+            with pytest.raises(WaitingError, match="503"):
+                await made.member("bank-b", f"https://127.0.0.1:{requests}", BANK_B).certificates()
+            assert not await made.store().names("names/"), "nor later"
             stopped.set()
             await asyncio.wait_for(serving, 20)
 
@@ -842,20 +846,24 @@ def test_a_configuration_of_the_future_freezes_no_parameters(play):
             return found[0]
 
         ahead = made.clock().timestamp() + 3600
-        async with made.vm(configured=ahead, notaries=(f"OU=node-1, {BANK_B}",)) as vm:
-            await made.member("bank-b", vm.url, BANK_B).certificates()
-            await vm.authority.run_due_tasks()
-        record = await signed()
-        assert record.epoch == 1
-        assert record.configured == pytest.approx(ahead - 3600, abs=60)
-        made.clock.ahead += timedelta(minutes=10)
         later = SETTINGS.model_copy(update={"max_message_bytes": SETTINGS.max_message_bytes // 2})
-        async with made.vm(
-            configured=made.clock().timestamp(), notaries=(f"OU=node-1, {BANK_B}",), parameters=later
-        ) as vm:
-            await vm.authority.run_due_tasks()
-        assert (await signed()).epoch == 2, (
-            "a VM that had booted with a clock that was ahead must not count as newer for ever"
+        notaries = (f"OU=node-1, {BANK_B}",)
+        async with made.vm(configured=ahead, notaries=notaries) as old:
+            await made.member("bank-b", old.url, BANK_B).certificates()
+            await old.authority.run_due_tasks()
+            record = await signed()
+            assert record.epoch == 1
+            assert record.configured == pytest.approx(ahead - 3600, abs=60)
+            made.clock.ahead += timedelta(minutes=10)
+            configured = made.clock().timestamp()
+            async with made.vm(configured=configured, notaries=notaries, parameters=later) as new:
+                for _ in range(2):
+                    await new.authority.run_due_tasks()
+                    made.clock.ahead += timedelta(minutes=2)
+                    await old.authority.run_due_tasks()
+        record = await signed()
+        assert (record.epoch, record.settings) == (2, later.model_dump()), (
+            "a VM that had booted with a clock that was ahead is not the newest, neither for ever nor for that hour"
         )
 
     play(history)

@@ -7,6 +7,7 @@ import re
 import ssl
 import time
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from contract.metrics import Cause, Dimension, Figure, Metric
 from contract.ports import HEALTH_PATH
 from host import faults, health, metrics
+from host.http import PLACES
 from host.metrics import _sending, instrument
 from host.status import Readiness, State, Status
 from lab import ROOT
@@ -68,6 +70,21 @@ def test_health_reports_the_nodes_figures() -> None:
     assert answer["figures"] == {"transactions": 3}, "the VM shows the same values as the workbook"
     assert answer["reached"] == {"bank-b": True}
     assert answer["impaired"] == [], "nothing is impaired"
+
+
+def test_a_node_on_the_vm_takes_only_some_of_the_probes_connections() -> None:
+    async def run() -> list[bytes]:
+        async with health.serving(Status(vm="vm-1"), "127.0.0.1", 0) as port, AsyncExitStack() as stack:
+            silent = [
+                await asyncio.open_connection("127.0.0.1", port, local_addr=(f"127.0.0.{2 + index % 9}", 0))
+                for index in range(3 * PLACES)
+            ]
+            for _, writer in silent:
+                stack.callback(writer.close)
+            # The oldest silent ones give way.
+            return [await asyncio.wait_for(reader.read(1), 1) for reader, _ in silent[:-PLACES]]
+
+    assert asyncio.run(run()) == [b""] * (2 * PLACES), "else it could take all of the agent's file descriptors"
 
 
 def test_health_reports_the_nodes_deaths() -> None:

@@ -678,6 +678,7 @@ class Authority:
         return True
 
     async def _signed(self, own: OwnCertificates, request: RequestRecord, role: CertificateRole) -> x509.Certificate:
+        await self.check_clock()
         builder = certificate(
             role,
             x500_name(request.legal_name),
@@ -1049,7 +1050,9 @@ class Authority:
 
         Raises:
             DamagedError: the register lacks what the stored list revokes, so a new list would make it valid again.
+            UnavailableError: the VM's clock is wrong, or vault or register do not answer.
         """
+        await self.check_clock()
         blob, now = _crl_blob(issuer), self.now().replace(microsecond=0)
         for _ in range(MAX_TRIES):
             document = await self._store.read(blob)
@@ -1088,11 +1091,11 @@ class Authority:
         async with self._writing:
             found = await find(self._store, ParametersRecord, PARAMETERS)
             record, etag = found or (None, None)
-            # A VM may have booted with a clock that was ahead.
-            configured = min(self._configured, self.now().timestamp())
+            # A VM may have booted with a clock that was ahead: it is not the newest until then.
+            self._configured = min(self._configured, self.now().timestamp())
             if record:
                 await self._record_parameters(record)
-                if record.configured > configured:
+                if record.configured > self._configured:
                     # A VM with a newer configuration has signed them.
                     self._missing = []
                     return
@@ -1135,7 +1138,7 @@ class Authority:
                 settings=settings.model_dump(),
                 notaries=notaries,
                 modified=now.isoformat(),
-                configured=configured,
+                configured=self._configured,
                 document=base64.b64encode(document).decode(),
             )
             # If another VM wrote first, the next run signs what is still missing.
