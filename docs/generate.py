@@ -124,7 +124,7 @@ class Effect(StrEnum):
     """The gateway or a connection changes: peers are unreachable for minutes, or until they have changed too."""
     RESTARTS_NODES = "restarts nodes"
     """Each node restarts by itself, at a random time."""
-    RESTARTS = "restarts database"
+    RESTARTS_DATABASE = "restarts database"
     """The database's server restarts: the nodes wait until it is back."""
     NEVER = "never"
     """The change is refused."""
@@ -158,7 +158,7 @@ EFFECTS: Mapping[str, Effect] = {
     "tags": Effect.IN_PLACE,
     "database": Effect.IN_PLACE,
     "database.geoRedundantBackup": Effect.NEVER,
-    "database.sku": Effect.RESTARTS,
+    "database.sku": Effect.RESTARTS_DATABASE,
     "keyVault.purgeProtection": Effect.IN_PLACE,
     "keyVault.softDeleteDays": Effect.NEVER,
     "keyGenerations.link": Effect.LINKS,

@@ -384,6 +384,19 @@ def test_node_information_has_the_nodes_name_address_and_chain(
     assert info["chains"] == [[corda.encoded(each) for each in chain]], "a revoked CA is seen in it too"
 
 
+def test_node_information_with_many_identities_is_refused_before_they_are_verified(
+    vm: Vm, installed: Installed, network: CordaNetwork, tmp_path: Path
+) -> None:
+    needed = [installed.folder / each for each in installed.manifest.classpath]
+    path = compiled(tmp_path, needed, Path(__file__).with_name("RepeatIdentity.java"))
+    java, info = installed.manifest.java_home / "bin" / "java", corda.base64_of(read_info(vm))
+    argv = [str(java), *installed.manifest.options, "-cp", path, "ledger.corda.RepeatIdentity", "300", info]
+    made = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=120).stdout.split()[-1]
+    assert len(made) < 4 * len(info), "a small document may hold them all"
+    with pytest.raises(ToolError, match="300 identities of one node; wanted one"):
+        vm.run(tool_node_info(installed, network, base64.b64decode(made)))
+
+
 async def tool_node_info(installed: Installed, network: CordaNetwork, info: bytes) -> dict[str, Any]:
     given = {"documents": [corda.base64_of(info)], "trustRoot": corda.encoded(network.root)}
     (found,) = (await installed.tool("node-info", given))["infos"]

@@ -128,7 +128,7 @@ def effect(changes: Changes) -> Effect:
         and any(one.path.startswith("sku.") for one in each.properties)
         for each in changes.resources
     ):
-        return Effect.RESTARTS
+        return Effect.RESTARTS_DATABASE
     if any(
         each.resource.name == f"keys-bank-{VaultSecret.RPC_USERS}"
         and any(not one.path.startswith("tags") for one in each.properties)

@@ -1389,7 +1389,7 @@ def test_nobody_has_a_role_on_the_roots_vault_unless_it_is_open():
         (permission,) = role.inputs["permissions"]
         assert permission["dataActions"] == [
             f"Microsoft.KeyVault/vaults/{action}" for action in ("keys/read", "keys/sign/action")
-        ], "whoever may back a key up may restore it in another vault"
+        ], "a key that can be backed up can be restored in another vault"
         everyday, root = (
             plan.ids[one(plan, "Vault", f"{NAME}{ending}").urn].rsplit("/", 1)[1] for ending in ("-vault", "-root-v")
         )
