@@ -52,9 +52,11 @@ class LockedFolder(Folder):
             os.pwrite(self.lock_fd, b" ", 0)
             os.fsync(self.lock_fd)
         except OSError as error:
-            if error.errno != errno.EIO:
+            if error.errno == errno.EIO:
+                return f"share: the lock of {self.path.parent.name} is lost"
+            # A full share must not end the look at the quota.
+            if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
                 raise
-            return f"share: the lock of {self.path.parent.name} is lost"
         return self.share.over_quota(self.path.parent)
 
     @override

@@ -215,7 +215,7 @@ class Used:
 
     @property
     def link_gb(self) -> float:
-        """GB to the peers over the VPN gateway, to each as much as to one over a circuit."""
+        """GB a month over the VPN gateway; every peer, one over a circuit too, gets the same amount."""
         if self.usage.link_gb is not None:
             return self.usage.link_gb
         return self.usage.transactions * _TRANSACTION_BYTES * self.vpn_peers / max(1, self.peers) / _GB

@@ -85,8 +85,8 @@ def _of_changes(settings: Settings, previous: PreviousUpdate) -> Iterator[str]:
         # Later it is only a leftover, which changes nothing.
         if network.root_open_until and network.root_open_until > datetime.now(UTC) - ROOT_OPEN_AT_MOST:
             yield (
-                f"ledger.network.rootOpenUntil is {network.root_open_until:%FT%TZ}, which is past: the root stays "
-                "closed; set a later time, or remove it"
+                f"ledger.network.rootOpenUntil is {network.root_open_until:%FT%TZ}, which is past: this run closes "
+                "the root, or leaves it closed; if it should be open, set a later time"
             )
         if not card.get("authority"):
             yield f"the new authority can make no root, and nodes wait for their certificates: {until}"

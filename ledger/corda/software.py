@@ -746,11 +746,23 @@ class CordaSoftware(Software):
             return "certificates were revoked since it started"
         if self._enroller.renewal_due(start.chains):
             return "its certificates are to be renewed"
-        if why := await self._newer_parameters(place, start):
-            return why
+        # A fault of one hides no news of the other.
+        found = await asyncio.gather(
+            self._other_users(start), self._newer_parameters(place, start), return_exceptions=True
+        )
+        for each in found:
+            if isinstance(each, str):
+                return each
+        for each in found:
+            if isinstance(each, BaseException):
+                raise each
+        return None
+
+    async def _other_users(self, start: _Start) -> str | None:
         return None if tuple(await self._context.rpc_users()) == start.users else "its RPC users have changed"
 
     async def _newer_parameters(self, place: Place, start: _Start) -> str | None:
+        """Why the node must restart to take new parameters; None if it has the newest, or a zone distributes them."""
         if place.network_document or isinstance(self._context.network, Zone):
             return None
         epoch_of = functools.partial(self._epoch, start.installed)

@@ -303,7 +303,10 @@ def test_a_node_stops_once_the_server_has_dropped_its_lock(
 
     fail_with(errno.EIO)
     assert held.must_stop() == "share: the lock of node-1 is lost", "another VM may copy what this node still writes"
-    fail_with(errno.ENOSPC)
-    with pytest.raises(OSError, match="No space left"):
+    fail_with(errno.ESTALE)
+    with pytest.raises(OSError, match="Stale"):
         held.must_stop()
+    fail_with(errno.ENOSPC)
+    monkeypatch.setattr(LedgerShare, "over_quota", lambda *_: "share: node-1 takes too much")
+    assert held.must_stop() == "share: node-1 takes too much", "a full share is when the quota matters"
     held.close()
