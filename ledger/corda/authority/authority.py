@@ -745,7 +745,7 @@ class Authority:
         )
 
     async def _open_request(self, name: str) -> RequestRecord | str | None:
-        """A blob's request below `open/` if it waits for a person, or its fault. Deletes a blob that is out of date."""
+        """The request of a blob below `open/` if it waits for a person, or its fault. Deletes a stale blob."""
         try:
             identifier = request_id(name.removeprefix(_OPEN))
             found = await find(self._store, RequestRecord, _request_blob(identifier))
